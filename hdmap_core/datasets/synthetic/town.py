@@ -1,0 +1,134 @@
+"""What a synthetic town consists of: plain data, made by `world`, drawn by `ground`, `cameras` and `lidar`,
+written down by `writer`.
+
+All coordinates are metres in the town frame: x east, y north, z up, origin at the town's south-west corner, the ground
+at z = 0. Angles are radians, counter-clockwise from east. Polylines are (P, 2) float64 arrays.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from shapely import MultiPolygon, Polygon
+
+RGB = tuple[float, float, float]
+"""Linear reflectance or radiance, 0..1 per channel."""
+
+
+@dataclass(frozen=True)
+class Marking:
+    """A painted line: what the map calls a divider.
+
+    `kind` says which nuScenes layer holds it: `lane_divider` between lanes of one direction, `road_divider` between
+    opposite directions.
+    """
+
+    line: np.ndarray
+    kind: Literal["lane_divider", "road_divider"]
+    style: Literal["solid", "dashed", "double_solid"]
+    colour: Literal["white", "yellow"]
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A pedestrian crossing. `corners` (4, 2): the first edge runs along the kerb (the short side of the walk), so
+    corner 0 → 1 is parallel to the traffic and 1 → 2 leads across the road."""
+
+    corners: np.ndarray
+    style: Literal["zebra", "ladder", "lines"]
+
+
+@dataclass(frozen=True)
+class RoadSegment:
+    polygon: Polygon
+    is_intersection: bool
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A lane or, inside a junction, a lane connector. `outgoing` are indices into `Town.lanes`."""
+
+    polygon: Polygon
+    centerline: np.ndarray
+    is_connector: bool
+    outgoing: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Box:
+    """An upright cuboid that stands on the ground and hides what is behind it."""
+
+    centre: tuple[float, float]
+    yaw: float
+    size: tuple[float, float, float]
+    """Length along yaw, width, height."""
+    colour: RGB
+    kind: Literal["building", "car", "truck", "bus", "tree", "pole", "person", "barrier"]
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A vehicle that follows a route at constant speed. At time t its middle is `start + speed * t` metres along."""
+
+    route: np.ndarray
+    start: float
+    speed: float
+    size: tuple[float, float, float]
+    colour: RGB
+    kind: Literal["car", "truck", "bus"] = "car"
+
+
+@dataclass(frozen=True)
+class Street:
+    """One road of the SD map: a centre line as OpenStreetMap would know it."""
+
+    line: np.ndarray
+    num_lanes: int
+    is_one_way: bool
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How the town looks. Everything random about the drawing derives from `seed`."""
+
+    seed: int
+    sun_azimuth: float
+    sun_elevation: float
+    sun_strength: float
+    """0 (overcast, no cast shadows) .. 1 (clear)."""
+    exposure: float
+    """Overall brightness factor, about 0.5 (dusk) .. 1.2."""
+    haze_per_m: float
+    """Extinction; 0.0 clear, 0.02 thick."""
+    sky: RGB
+    asphalt: RGB
+    walkway: RGB
+    terrain: RGB
+    kerb: RGB
+    paint_wear: float
+    """0 fresh .. 0.6 nearly gone in places."""
+
+
+@dataclass(frozen=True)
+class Town:
+    seed: int
+    size: tuple[float, float]
+    drives_left: bool
+    drivable: MultiPolygon
+    """All asphalt; its outline (outer rings and the holes of islands) is where kerbs stand."""
+    road_segments: tuple[RoadSegment, ...]
+    """A coverage of `drivable`: neighbours share vertices exactly, so that their union has no slits."""
+    lanes: tuple[Lane, ...]
+    markings: tuple[Marking, ...]
+    crossings: tuple[Crossing, ...]
+    stop_lines: tuple[np.ndarray, ...]
+    """(4, 2) corners each, painted white; not part of the map classes."""
+    walkways: tuple[Polygon, ...]
+    boxes: tuple[Box, ...]
+    movers: tuple[Mover, ...]
+    routes: tuple[np.ndarray, ...]
+    """Smooth drivable paths of the ego vehicle along lanes and connectors, vertices every 1 m or less."""
+    streets: tuple[Street, ...]
+    appearance: Appearance
+    islands: tuple[Polygon, ...] = field(default=())
+    """Raised islands and medians: holes of `drivable` with a kerb around them."""

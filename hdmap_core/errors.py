@@ -1,0 +1,45 @@
+"""The errors a user can cause and mend. Anything else that escapes is a bug.
+
+Every message says what is wrong, where (file, field, token), and what to do about it. The command line turns these
+into one line on stderr and exit code 2; the node turns them into a log line and a diagnostic.
+"""
+
+
+class HdmapError(Exception):
+    """Base of all errors that come from input, not from a defect of the program."""
+
+
+class ConfigError(HdmapError):
+    """A recipe, override or parameter that cannot be used."""
+
+
+class CheckpointError(HdmapError):
+    """A checkpoint that is missing, damaged, of another format or of another model."""
+
+
+class DatasetError(HdmapError):
+    """A data set folder with missing, truncated or inconsistent content."""
+
+
+class CalibrationError(HdmapError):
+    """Intrinsics or extrinsics that no camera can have."""
+
+
+class ImageError(HdmapError):
+    """An image that cannot be decoded or converted."""
+
+
+class ElementError(HdmapError):
+    """A map element, or a file of map elements, that is malformed."""
+
+
+class BagError(HdmapError):
+    """A bag that is missing, truncated or lacks a needed topic."""
+
+
+class OutputError(HdmapError):
+    """A place that cannot be written."""
+
+
+class MissingDependencyError(HdmapError):
+    """An optional package that is not installed; the message names the extra that brings it."""
