@@ -1,0 +1,136 @@
+"""MapElement: what a map is made of. Ground truth, predictions, messages, bags, metrics and pictures all speak it."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdmap_core.errors import ElementError, OutputError
+
+
+class MapClass(StrEnum):
+    """The classes of a vectorised map. Which of them a model knows, and their order, is part of its checkpoint."""
+
+    DIVIDER = "divider"
+    PED_CROSSING = "ped_crossing"
+    BOUNDARY = "boundary"
+    CENTERLINE = "centerline"
+
+
+@dataclass(frozen=True)
+class MapElement:
+    """One polyline of the map.
+
+    Attributes:
+        label: its class.
+        points: (P, 2) float32, metres, ego frame (x forward, y left); P >= 2, or >= 3 when closed; all finite.
+        closed: the last point joins the first; the first is not repeated.
+        score: confidence in 0..1; 1 for ground truth.
+    """
+
+    label: MapClass
+    points: np.ndarray
+    closed: bool = False
+    score: float = 1.0
+
+    def __post_init__(self) -> None:
+        points = np.asarray(self.points, dtype=np.float32)
+        if points.ndim != 2 or points.shape[1] != 2 or len(points) < (3 if self.closed else 2):
+            need = "at least 3 points when closed" if self.closed else "at least 2 points"
+            raise ElementError(f"a {self.label} needs {need} of (x, y), got an array of shape {points.shape}")
+        if not np.isfinite(points).all():
+            raise ElementError(f"a {self.label} has a point that is not finite")
+        if not 0.0 <= self.score <= 1.0:
+            raise ElementError(f"a {self.label} has score {self.score}; scores lie in 0..1")
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "label", MapClass(self.label))
+
+    def to_json(self) -> dict[str, Any]:
+        """The element as plain JSON values, points rounded to a millimetre."""
+        return {
+            "label": self.label.value,
+            "points": [[round(float(x), 3), round(float(y), 3)] for x, y in self.points],
+            "closed": self.closed,
+            "score": round(float(self.score), 6),
+        }
+
+    @classmethod
+    def from_json(cls, record: Any) -> "MapElement":
+        """The element of a JSON object `{"label", "points", "closed", "score"}`; the last two may be absent.
+
+        Raises:
+            ElementError: naming the field that is missing, of the wrong type or out of range.
+        """
+        if not isinstance(record, Mapping):
+            raise ElementError(f"an element must be an object, got {type(record).__name__}")
+        for key in ("label", "points"):
+            if key not in record:
+                raise ElementError(f"an element lacks the field {key!r}")
+        if record["label"] not in set(MapClass):
+            raise ElementError(f"unknown label {record['label']!r}; known are {', '.join(MapClass)}")
+        closed, score = record.get("closed", False), record.get("score", 1.0)
+        if not isinstance(closed, bool):
+            raise ElementError(f"field 'closed' must be true or false, got {closed!r}")
+        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
+            raise ElementError(f"field 'score' must be a finite number, got {score!r}")
+        try:
+            points = np.array(record["points"], dtype=np.float32)
+        except (TypeError, ValueError):
+            raise ElementError("field 'points' must be a list of [x, y] numbers") from None
+        return cls(MapClass(record["label"]), points, closed, float(score))
+
+
+def write_elements(path: Path, frames: Mapping[str, Sequence[MapElement]]) -> None:
+    """Writes one JSON line per frame: `{"token": ..., "elements": [...]}`, atomically.
+
+    Raises:
+        OutputError: if the file cannot be written; what stood there before is left as it was.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as stream:
+            for token, elements in frames.items():
+                line = {"token": token, "elements": [element.to_json() for element in elements]}
+                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def read_elements(path: Path) -> dict[str, list[MapElement]]:
+    """Reads what `write_elements` writes; frames keep their order.
+
+    Raises:
+        ElementError: naming file, line and field of the first malformed record, or a token that occurs twice.
+    """
+    frames: dict[str, list[MapElement]] = {}
+    for number, record in _json_lines(path):
+        token = record.get("token") if isinstance(record, Mapping) else None
+        if not isinstance(token, str) or not isinstance(record.get("elements"), list):
+            raise ElementError(f'{path}, line {number}: expected {{"token": string, "elements": list}}')
+        if token in frames:
+            raise ElementError(f"{path}, line {number}: frame {token!r} occurs twice; give each frame one line")
+        try:
+            frames[token] = [MapElement.from_json(element) for element in record["elements"]]
+        except ElementError as error:
+            raise ElementError(f"{path}, line {number}, frame {token!r}: {error}") from None
+    return frames
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield number, json.loads(line)
+    except OSError as error:
+        raise ElementError(f"cannot read {path}: {error.strerror or error}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ElementError(f"{path}: not JSON lines ({error}); expected one frame per line") from None

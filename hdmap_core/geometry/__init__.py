@@ -1,0 +1,6 @@
+"""Frames, cameras, the bird's-eye-view grid and polylines. Imports torch, numpy and OpenCV's drawing, nothing of ours."""
+
+from hdmap_core.geometry.bev_grid import BEVGrid
+from hdmap_core.geometry.camera_rig import CameraRig
+
+__all__ = ["BEVGrid", "CameraRig"]

@@ -1,0 +1,80 @@
+"""The bird's-eye-view grid: the one owner of metres <-> cells <-> normalised coordinates."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdmap_core.errors import ConfigError
+
+Points = TypeVar("Points", np.ndarray, Tensor)
+
+
+@dataclass(frozen=True)
+class BEVGrid:
+    """A rectangle of the ego frame (x forward, y left) cut into square cells.
+
+    BEV tensors are (..., Y, X); cell (0, 0) touches (x_min, y_min): behind and to the right of the car.
+    """
+
+    x_range: tuple[float, float] = (-30.0, 30.0)
+    y_range: tuple[float, float] = (-15.0, 15.0)
+    resolution: float = 0.3
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("x_range", self.x_range), ("y_range", self.y_range)):
+            cells = (high - low) / self.resolution if self.resolution > 0 else 0
+            if cells < 1 or abs(cells - round(cells)) > 1e-6:
+                raise ConfigError(
+                    f"BEV grid: {name} [{low}, {high}] m is not a whole number of cells of {self.resolution} m; "
+                    "change the range or the resolution"
+                )
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(Y, X) in cells."""
+        return (
+            round((self.y_range[1] - self.y_range[0]) / self.resolution),
+            round((self.x_range[1] - self.x_range[0]) / self.resolution),
+        )
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """(x, y) extent in metres."""
+        return self.x_range[1] - self.x_range[0], self.y_range[1] - self.y_range[0]
+
+    def to_cells(self, points: Points) -> Points:
+        """(..., 2) metres -> continuous (column, row); the centre of cell (row 0, column 0) is (0, 0)."""
+        return (points - self._like(points, self._minimum)) / self.resolution - 0.5
+
+    def to_metres(self, cells: Points) -> Points:
+        """(..., 2) continuous (column, row) -> (x, y) metres."""
+        return (cells + 0.5) * self.resolution + self._like(cells, self._minimum)
+
+    def normalise(self, points: Points) -> Points:
+        """(..., 2) metres -> [0, 1] over the ranges."""
+        return (points - self._like(points, self._minimum)) / self._like(points, self.size)
+
+    def denormalise(self, points: Points) -> Points:
+        """(..., 2) in [0, 1] -> metres."""
+        return points * self._like(points, self.size) + self._like(points, self._minimum)
+
+    def cell_centres(self) -> Tensor:
+        """(Y, X, 2) float32: x, y of every cell's centre in metres."""
+        rows, columns = self.shape
+        x = (torch.arange(columns) + 0.5) * self.resolution + self.x_range[0]
+        y = (torch.arange(rows) + 0.5) * self.resolution + self.y_range[0]
+        return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+    @property
+    def _minimum(self) -> tuple[float, float]:
+        return self.x_range[0], self.y_range[0]
+
+    @staticmethod
+    def _like(points: Points, values: tuple[float, float]) -> Points:
+        if isinstance(points, Tensor):
+            return torch.tensor(values, dtype=points.dtype, device=points.device)
+        return np.asarray(values, dtype=points.dtype)

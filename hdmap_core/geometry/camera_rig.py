@@ -1,0 +1,127 @@
+"""Named pinhole cameras around a vehicle.
+
+Pixel convention: the centre of the top-left pixel is (0, 0), u = fx x / z + cx, as OpenCV and nuScenes have it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdmap_core.errors import CalibrationError
+
+
+@dataclass(frozen=True)
+class CameraRig:
+    """N cameras; leading dimensions (...) are batch dimensions.
+
+    Attributes:
+        names: N camera names; cameras are found by name, never by position.
+        intrinsics: (..., N, 3, 3), pixels of images of `image_size`.
+        ego_from_camera: (..., N, 4, 4); camera frame optical (x right, y down, z forward), ego frame REP-103 at the
+            observation's stamp, so that it contains the ego motion between the two exposures.
+        image_size: (H, W) in pixels, the same for all cameras.
+    """
+
+    names: tuple[str, ...]
+    intrinsics: Tensor
+    ego_from_camera: Tensor
+    image_size: tuple[int, int]
+
+    @classmethod
+    def from_arrays(
+        cls,
+        names: Sequence[str],
+        intrinsics: Sequence[np.ndarray] | np.ndarray,
+        ego_from_camera: Sequence[np.ndarray] | np.ndarray,
+        image_size: tuple[int, int],
+    ) -> "CameraRig":
+        """A checked float64 rig from N (3, 3) intrinsics and N (4, 4) extrinsics.
+
+        Raises:
+            CalibrationError: naming the camera whose numbers no pinhole camera can have.
+        """
+        for name, matrix, pose in zip(names, intrinsics, ego_from_camera, strict=True):
+            check_calibration(name, np.asarray(matrix), np.asarray(pose))
+        return cls(
+            tuple(names),
+            torch.from_numpy(np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3)),
+            torch.from_numpy(np.array(ego_from_camera, dtype=np.float64).reshape(-1, 4, 4)),
+            (int(image_size[0]), int(image_size[1])),
+        )
+
+    @property
+    def num_cameras(self) -> int:
+        return len(self.names)
+
+    def to(self, *args: object, **kwargs: object) -> "CameraRig":
+        """The rig with its tensors moved or cast as `Tensor.to` would."""
+        return replace(
+            self,
+            intrinsics=self.intrinsics.to(*args, **kwargs),  # type: ignore[call-overload]
+            ego_from_camera=self.ego_from_camera.to(*args, **kwargs),  # type: ignore[call-overload]
+        )
+
+    def select(self, names: Sequence[str]) -> "CameraRig":
+        """The rig with these cameras, in this order."""
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise CalibrationError(f"camera {missing[0]!r} is not in this rig; it has {', '.join(self.names)}")
+        index = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=tuple(names),
+            intrinsics=self.intrinsics[..., index, :, :],
+            ego_from_camera=self.ego_from_camera[..., index, :, :],
+        )
+
+    def resized(self, image_size: tuple[int, int]) -> "CameraRig":
+        """The rig after its images were resized to (H, W): pixel edges, not centres, keep their place."""
+        sy, sx = image_size[0] / self.image_size[0], image_size[1] / self.image_size[1]
+        scale = torch.tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]).to(self.intrinsics)
+        return replace(self, intrinsics=scale @ self.intrinsics, image_size=image_size)
+
+    def cropped(self, top: int, left: int, image_size: tuple[int, int]) -> "CameraRig":
+        """The rig after its images were cropped to (H, W) from row `top` and column `left`."""
+        shift = torch.tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]]).to(self.intrinsics)
+        return replace(self, intrinsics=shift @ self.intrinsics, image_size=image_size)
+
+    def projection(self) -> Tensor:
+        """(..., N, 3, 4): homogeneous ego points -> (u z, v z, z)."""
+        rotation_t = self.ego_from_camera[..., :3, :3].transpose(-1, -2)
+        translation = -rotation_t @ self.ego_from_camera[..., :3, 3:]
+        return self.intrinsics @ torch.cat([rotation_t, translation], dim=-1)
+
+    def project(self, points: Tensor, min_depth: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+        """Projects ego points into every camera.
+
+        Args:
+            points: (..., P, 3) metres, ego frame.
+            min_depth: points nearer than this to the image plane, in metres, count as not visible.
+
+        Returns:
+            pixels (..., N, P, 2), depth (..., N, P) in metres, visible (..., N, P) bool: in front of the camera and
+            inside the image.
+        """
+        matrix = self.projection()
+        homogeneous = points[..., None, :, :] @ matrix[..., :3].transpose(-1, -2) + matrix[..., None, :, 3]
+        depth = homogeneous[..., 2]
+        pixels = homogeneous[..., :2] / depth.clamp(min=min_depth)[..., None]
+        height, width = self.image_size
+        inside = (pixels >= -0.5) & (pixels <= pixels.new_tensor([width - 0.5, height - 0.5]))
+        return pixels, depth, inside.all(dim=-1) & (depth > min_depth)
+
+
+def check_calibration(name: str, intrinsics: np.ndarray, ego_from_camera: np.ndarray) -> None:
+    """Raises CalibrationError unless (3, 3) intrinsics and (4, 4) extrinsics are those of a possible camera."""
+    if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
+        raise CalibrationError(f"camera {name}: intrinsics must be a finite 3x3 matrix, got {intrinsics.tolist()}")
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0 or not np.allclose(intrinsics[2], [0, 0, 1]):
+        raise CalibrationError(f"camera {name}: focal lengths must be positive, got K = {intrinsics.tolist()}")
+    if ego_from_camera.shape != (4, 4) or not np.isfinite(ego_from_camera).all():
+        raise CalibrationError(f"camera {name}: extrinsics must be a finite 4x4 matrix, got {ego_from_camera.tolist()}")
+    rotation = ego_from_camera[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
+        raise CalibrationError(f"camera {name}: the extrinsics' rotation is not a rotation: {rotation.tolist()}")

@@ -1,0 +1,25 @@
+"""Polylines as (P, 2) arrays in metres. A closed one does not repeat its first point."""
+
+import numpy as np
+
+
+def closed_ring(points: np.ndarray) -> np.ndarray:
+    """(P + 1, 2): the ring with its first point repeated at the end."""
+    return np.concatenate([points, points[:1]])
+
+
+def length(points: np.ndarray, closed: bool = False) -> float:
+    """Length in metres; with `closed`, of the whole ring."""
+    path = closed_ring(points) if closed else points
+    return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+
+
+def resample(points: np.ndarray, num: int, closed: bool = False) -> np.ndarray:
+    """`num` points evenly spaced by arc length, same dtype.
+
+    Open: the two ends are kept. Closed: starts at the first point and does not repeat it.
+    """
+    path = closed_ring(points) if closed else points
+    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    stations = np.linspace(0.0, arc[-1], num, endpoint=not closed)
+    return np.stack([np.interp(stations, arc, path[:, axis]) for axis in range(2)], axis=1).astype(points.dtype)

@@ -1,0 +1,38 @@
+"""Observation: what the car sees at one instant."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hdmap_core.geometry import CameraRig
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Sensor data of one instant in the ego frame of `stamp_ns`.
+
+    Attributes:
+        images: one (H, W, 3) uint8 RGB array per camera of `rig`, native size; None where the camera is missing.
+        rig: calibration in the same order; its `ego_from_camera` already holds the ego motion from each camera's own
+            stamp to `stamp_ns`.
+        stamp_ns: time the geometry refers to, nanoseconds since 1970.
+        token: name of the frame, unique in its data set or bag.
+        points: (P, 5) float32 x, y, z in metres (ego frame of `stamp_ns`), intensity 0..255, ring; or None.
+        sd_lines: SD-map roads, each (P, 2) float32 metres in the ego frame; or None when there is no SD map.
+        map_from_ego: (4, 4) float64 pose of the ego frame; or None when unknown.
+        camera_stamps_ns: exposure time of each camera, in the order of `rig`.
+    """
+
+    images: tuple[np.ndarray | None, ...]
+    rig: CameraRig
+    stamp_ns: int
+    token: str
+    points: np.ndarray | None = None
+    sd_lines: tuple[np.ndarray, ...] | None = None
+    map_from_ego: np.ndarray | None = None
+    camera_stamps_ns: tuple[int, ...] = field(default=())
+
+    @property
+    def camera_mask(self) -> tuple[bool, ...]:
+        """Which cameras contributed an image."""
+        return tuple(image is not None for image in self.images)
