@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,16 @@ import numpy as np
 from hdmap_core.errors import ElementError, OutputError
 
 
-class MapClass(StrEnum):
+class MapClass(str, Enum):  # noqa: UP042 - StrEnum needs Python 3.11
     """The classes of a vectorised map. Which of them a model knows, and their order, is part of its checkpoint."""
 
     DIVIDER = "divider"
     PED_CROSSING = "ped_crossing"
     BOUNDARY = "boundary"
     CENTERLINE = "centerline"
+
+    def __str__(self) -> str:
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ class MapElement:
         for key in ("label", "points"):
             if key not in record:
                 raise ElementError(f"an element lacks the field {key!r}")
-        if record["label"] not in set(MapClass):
-            raise ElementError(f"unknown label {record['label']!r}; known are {', '.join(MapClass)}")
+        if record["label"] not in [label.value for label in MapClass]:
+            raise ElementError(f"unknown label {record['label']!r}; known are {', '.join(label.value for label in MapClass)}")
         closed, score = record.get("closed", False), record.get("score", 1.0)
         if not isinstance(closed, bool):
             raise ElementError(f"field 'closed' must be true or false, got {closed!r}")
