@@ -1,0 +1,51 @@
+# `make` lists the targets. Everything is written to .venv/, build/ and out/ of this checkout.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup test lint format demo clean distclean
+
+VENV := $(CURDIR)/.venv
+CACHE := $(CURDIR)/build/cache
+PYTEST_ARGS ?= -n 2
+
+# What libraries would otherwise write into the home folder.
+export MPLCONFIGDIR ?= $(CACHE)/matplotlib
+export ROS_LOG_DIR ?= $(CACHE)/ros_log
+export ROS_HOME ?= $(CACHE)/ros
+export TORCH_HOME ?= $(CACHE)/torch
+export HF_HOME ?= $(CACHE)/huggingface
+export XDG_CACHE_HOME ?= $(CACHE)/xdg
+export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
+export TRITON_CACHE_DIR ?= $(CACHE)/triton
+
+# Beside a sourced ROS 2, the loader has to be told where our messages' type supports are.
+ifdef ROS_DISTRO
+export LD_LIBRARY_PATH := $(VENV)/lib:$(LD_LIBRARY_PATH)
+endif
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## virtual environment with all packages, ROS 2 and the messages (quick when nothing changed)
+	@bash scripts/setup.sh
+
+test: setup ## every test (PYTEST_ARGS="-n 0 -k camera" for some)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: setup ## ruff and mypy
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: setup ## ruff format, and the fixes that ruff is sure of
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+demo: setup ## drive a synthetic town through the real node; the picture is out/demo/map.png
+	$(VENV)/bin/python examples/demo.py --out out/demo
+
+clean: ## remove what was built and written, keep the environment and the download cache
+	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@if [ -d build ]; then find build -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} +; fi
+
+distclean: clean ## remove the environment and the download cache as well
+	rm -rf .venv build *.egg-info

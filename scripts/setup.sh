@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Everything that `make demo` and `make test` need, in .venv/ and build/ of this checkout and nowhere else:
+# the pinned packages, ROS 2 (the one that is sourced, else wheels), and the generated messages hdmap_ros.msg.
+# A stamp keyed by the inputs makes a second run immediate. PYTHON=... chooses the interpreter.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ROOT=$PWD
+VENV=$ROOT/.venv
+CACHE=$ROOT/build/cache
+STAMP=$VENV/.hdmap_setup
+PYTHON=${PYTHON:-python3}
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 2; }
+
+# A ROS 2 is sourced when its own rclpy answers; wheels in a virtual environment also set AMENT_PREFIX_PATH.
+uses_sourced_ros() {
+    [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} && $AMENT_PREFIX_PATH != "$VENV"* ]] || return 1
+    "$PYTHON" -c 'import rclpy' 2>/dev/null
+}
+
+inputs() {
+    printf '%s\n' "$ROOT" "${ROS_DISTRO:-}" "${AMENT_PREFIX_PATH:-}" "${UV_TORCH_BACKEND:-}"
+    cat pyproject.toml setup.py constraints.txt package.xml CMakeLists.txt msg/*.msg hdmap_ros/__init__.py \
+        scripts/setup.sh scripts/mend_ros_wheels.py scripts/tf2_msgs/*.* scripts/tf2_msgs/msg/*.msg
+}
+KEY=$(inputs | sha256sum)
+is_current() { [[ -x $VENV/bin/python && -f $STAMP && $(<"$STAMP") == "$KEY" ]]; }
+is_current && exit 0
+
+mkdir -p "$CACHE"
+exec 9>"$ROOT/build/setup.lock"
+flock 9 # another make may be at it
+is_current && exit 0
+
+check_machine() {
+    [[ $(uname -s)-$(uname -m) == Linux-x86_64 ]] || die "needs Linux on x86-64, this is $(uname -s) on $(uname -m)"
+    command -v "$PYTHON" >/dev/null || die "no '$PYTHON' found: install Python 3.10 or newer, or set PYTHON=/path/to/python3"
+    "$PYTHON" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' ||
+        die "$("$PYTHON" --version 2>&1) is not supported: install Python 3.10 to 3.14, or set PYTHON=/path/to/python3"
+    command -v gcc >/dev/null && command -v g++ >/dev/null ||
+        die "gcc and g++ are needed to compile the ROS messages: install them (Debian, Ubuntu: build-essential)"
+    local header
+    header=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h
+    [[ -f $header ]] || die "$header is missing: install Python's headers (Debian, Ubuntu: python3-dev)"
+    "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
+        die "$PYTHON cannot make virtual environments: install its venv module (Debian, Ubuntu: python3-venv)"
+}
+
+make_venv() {
+    local options=() wanted=false
+    uses_sourced_ros && options=(--system-site-packages) && wanted=true
+    # A copied or moved checkout, or one whose ROS came or went, needs a new environment; one made by hand is kept.
+    if [[ -f $STAMP.root && $(<"$STAMP.root") != "$ROOT $wanted" ]] ||
+        [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        say "setup: .venv does not fit any more; making it anew"
+        rm -rf "$VENV"
+    fi
+    [[ -x $VENV/bin/python ]] || "$PYTHON" -m venv "${options[@]}" "$VENV" || die "could not make $VENV"
+    printf '%s\n' "$ROOT $wanted" >"$STAMP.root"
+}
+
+install_packages() {
+    local uv_pin extras=train,bags,export,dev
+    export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
+    uv_pin=$(grep '^uv==' constraints.txt)
+    [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||
+        "$VENV/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check "$uv_pin" || offline
+    uses_sourced_ros || extras+=,ros
+    local install=("$VENV/bin/uv" pip install --python "$VENV/bin/python")
+    "${install[@]}" --constraints constraints.txt --build-constraints constraints.txt -e ".[$extras]" || offline
+    # Without its dependencies, because it pins numpy below 2; the extra `dev` holds what it really imports.
+    "${install[@]}" --no-deps "$(grep '^nuscenes-devkit==' constraints.txt)" || offline
+}
+offline() {
+    die "packages could not be installed, see above. Is the package index reachable? Run 'make setup' again: what was" \
+        "downloaded is kept in build/cache"
+}
+
+# build_interfaces SOURCE NAME [CMAKE OPTION...]
+build_interfaces() {
+    local source=$1 build=$ROOT/build/$2 log=$ROOT/build/$2.log cmake ninja
+    shift 2
+    cmake=$(command -v "$VENV/bin/cmake" cmake | head -n 1) || die "cmake is missing (Debian, Ubuntu: cmake)"
+    ninja=$(command -v "$VENV/bin/ninja" ninja | head -n 1 || true)
+    rm -rf "$build"
+    {
+        "$cmake" -S "$source" -B "$build" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} \
+            "-DCMAKE_INSTALL_PREFIX=$VENV" "-DPython3_EXECUTABLE=$VENV/bin/python" -DPython3_FIND_VIRTUALENV=ONLY \
+            -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF "-DCMAKE_INSTALL_RPATH=\$ORIGIN;\$ORIGIN/../../.." "$@" &&
+            "$cmake" --build "$build" --parallel && "$cmake" --install "$build"
+    } >"$log" 2>&1 || { tail -n 40 "$log" >&2; die "the messages of $source could not be built; the whole log is $log"; }
+}
+
+build_messages() {
+    if ! uses_sourced_ros; then
+        "$VENV/bin/python" scripts/mend_ros_wheels.py
+        export AMENT_PREFIX_PATH=$VENV CMAKE_PREFIX_PATH=$VENV
+        build_interfaces scripts/tf2_msgs tf2_msgs
+    fi
+    export PATH=$VENV/bin:$PATH
+    build_interfaces . hdmap_ros -DHDMAP_MESSAGES_ONLY=ON
+    env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH="$VENV/lib:${LD_LIBRARY_PATH:-}" "$VENV/bin/python" -c \
+        'from hdmap_ros.msg import MapElementArray; MapElementArray.__class__.__import_type_support__()' ||
+        die "the generated messages do not load; please report this with build/hdmap_ros.log"
+}
+
+check_machine
+rm -f "$STAMP"
+say "setup: virtual environment"
+make_venv
+if uses_sourced_ros; then say "setup: packages, beside the sourced ROS 2 $ROS_DISTRO"
+else say "setup: packages and ROS 2 wheels (the first time downloads about 3 GB, most of it PyTorch)"; fi
+install_packages
+say "setup: messages"
+build_messages
+printf '%s' "$KEY" >"$STAMP"
+say "setup: done"
