@@ -1,0 +1,100 @@
+"""Strict configuration: frozen pydantic models read from YAML, with `a.b=c` overrides and errors that teach."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from hdmap_core.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of every configuration: immutable, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+C = TypeVar("C", bound=Config)
+
+
+def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+    """Reads a YAML recipe and applies overrides such as `optim.lr=1e-3` (values are YAML).
+
+    Raises:
+        ConfigError: naming the file, the key, what was meant and what is allowed.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read recipe {path}: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of keys to values, got {type(content).__name__}")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(kind, content, str(path))
+
+
+def parse_config(kind: type[C], content: Any, source: str) -> C:
+    """Validates plain values; `source` names them in errors.
+
+    Raises:
+        ConfigError: listing every key that is wrong.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(kind, item) for item in error.errors(include_url=False)]
+        raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+
+
+def _apply_override(content: dict[str, Any], override: str) -> None:
+    path, separator, value = override.partition("=")
+    if not separator or not path:
+        raise ConfigError(f"override {override!r} must look like key.subkey=value")
+    *parents, last = path.strip().split(".")
+    for key in parents:
+        content = content.setdefault(key, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"override {override!r}: {key!r} is a value, not a section")
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
+
+
+def _explain(kind: type[BaseModel], item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden":
+        return f"{where or 'recipe'}: {item['msg']} (got {item['input']!r})"
+    allowed = _fields_at(kind, item["loc"][:-1])
+    close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    choices = f" Allowed here: {', '.join(allowed)}." if allowed else ""
+    return f"unknown key {where!r}{hint}{choices}"
+
+
+def _fields_at(kind: type[BaseModel], loc: Sequence[Any]) -> list[str]:
+    """Field names of the model that a pydantic error location leads to; union tags in it are followed by name."""
+    candidates: list[type[BaseModel]] = [kind]
+    for part in loc:
+        following: list[type[BaseModel]] = []
+        for candidate in candidates:
+            field = candidate.model_fields.get(str(part))
+            tag = candidate.model_fields.get("kind")
+            if field is not None:
+                following += _models_in(field.annotation)
+            elif tag is not None and tag.default == part:
+                following.append(candidate)
+        candidates = following or candidates
+    return sorted({name for candidate in candidates for name in candidate.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -1,0 +1,88 @@
+"""The cameras' pixels resampled on the ground plane z = 0 of the ego frame (inverse perspective mapping).
+
+The plane maps to each image by a homography, so one `warpPerspective` per camera does the work and a rig that changes
+with every frame (ego motion between the exposures) costs nothing extra. Where cameras overlap, each counts with a
+weight that falls to zero at its image border; a missing camera leaves its part to the others or unseen.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from hdmap_core.geometry.bev_grid import BEVGrid
+from hdmap_core.geometry.camera_rig import CameraRig
+
+_COARSE = 8  # weights are computed on cells this much larger than the output's, then interpolated
+_FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
+_MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
+
+
+def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGrid) -> np.ndarray:
+    """Resamples the images of one observation.
+
+    Args:
+        images: per camera of the rig (H, W, 3) uint8 RGB of `rig.image_size`, or None.
+        rig: unbatched calibration.
+        grid: the region; the result has its cells.
+
+    Returns:
+        (Y, X, 4) uint8: R, G, B, and 255 times the share of the cell that some camera sees.
+    """
+    total = np.zeros((*grid.shape, 3), np.float32)
+    weight_sum = np.zeros(grid.shape, np.float32)
+    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
+    for image, pixels_from_plane in zip(images, plane, strict=True):
+        if image is None:
+            continue
+        weight, rows, columns = _camera_weight(pixels_from_plane, rig.image_size, grid)
+        if weight is None:
+            continue
+        fine = _warp(image, pixels_from_plane, grid, rows, columns)
+        total[rows, columns] += fine * weight[..., None]
+        weight_sum[rows, columns] += weight
+    seen = weight_sum > 1e-3
+    rgb = total / np.maximum(weight_sum, 1e-3)[..., None]
+    return np.concatenate([rgb + 0.5, seen[..., None] * 255.0], axis=-1).astype(np.uint8)
+
+
+def _warp(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, rows: slice, columns: slice) -> np.ndarray:
+    """The window of the grid seen by one camera, averaged over 2x2 places per cell against aliasing."""
+    step = grid.resolution / 2
+    plane_from_fine = np.array(
+        [
+            [step, 0, grid.x_range[0] + columns.start * grid.resolution + step / 2],
+            [0, step, grid.y_range[0] + rows.start * grid.resolution + step / 2],
+            [0, 0, 1],
+        ]
+    )
+    size = columns.stop - columns.start, rows.stop - rows.start
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    fine = cv2.warpPerspective(image, pixels_from_plane @ plane_from_fine, (size[0] * 2, size[1] * 2), flags=flags)
+    return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
+
+
+def _camera_weight(
+    pixels_from_plane: np.ndarray, image_size: tuple[int, int], grid: BEVGrid
+) -> tuple[np.ndarray | None, slice, slice]:
+    """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
+    height, width = image_size
+    shape = -(-grid.shape[0] // _COARSE), -(-grid.shape[1] // _COARSE)
+    step = grid.resolution * _COARSE
+    x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
+    y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
+    place = np.stack([*np.meshgrid(x, y), np.ones(shape)], axis=-1) @ pixels_from_plane.T
+    depth = np.maximum(place[..., 2], 1e-6)
+    u, v = place[..., 0] / depth, place[..., 1] / depth
+    margin = np.minimum.reduce([u, width - 1 - u, v, height - 1 - v])
+    weight = np.clip(margin / (_FEATHER * width), 0.0, 1.0) * (place[..., 2] > _MIN_DEPTH)
+    occupied = np.argwhere(weight > 0)
+    if not len(occupied):
+        return None, slice(0), slice(0)
+    low = np.maximum(occupied.min(axis=0) - 1, 0)
+    high = np.minimum(occupied.max(axis=0) + 2, shape)
+    window = weight[low[0] : high[0], low[1] : high[1]].astype(np.float32)
+    rows = slice(int(low[0]) * _COARSE, min(int(high[0]) * _COARSE, grid.shape[0]))
+    columns = slice(int(low[1]) * _COARSE, min(int(high[1]) * _COARSE, grid.shape[1]))
+    fine = cv2.resize(window, (window.shape[1] * _COARSE, window.shape[0] * _COARSE), interpolation=cv2.INTER_LINEAR)
+    return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
