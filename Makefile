@@ -17,6 +17,9 @@ export XDG_CACHE_HOME ?= $(CACHE)/xdg
 export TORCHINDUCTOR_CACHE_DIR ?= $(CACHE)/inductor
 export TRITON_CACHE_DIR ?= $(CACHE)/triton
 
+# The start-up hook of the ROS wheels sets this; inherited from another environment, it would keep ours from running.
+unexport _ROS_WHEELS_BOOTSTRAP_COMPLETE
+
 # Beside a sourced ROS 2, the loader has to be told where our messages' type supports are.
 ifdef ROS_DISTRO
 export LD_LIBRARY_PATH := $(VENV)/lib:$(LD_LIBRARY_PATH)

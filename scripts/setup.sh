@@ -13,14 +13,11 @@ PYTHON=${PYTHON:-python3}
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 2; }
 
-# A ROS 2 is sourced when its own rclpy answers; wheels in a virtual environment also set AMENT_PREFIX_PATH.
-uses_sourced_ros() {
-    [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} && $AMENT_PREFIX_PATH != "$VENV"* ]] || return 1
-    "$PYTHON" -c 'import rclpy' 2>/dev/null
-}
+# The start-up hook of the wheels marks with this that it has set LD_LIBRARY_PATH, perhaps for another environment.
+unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
 
 inputs() {
-    printf '%s\n' "$ROOT" "${ROS_DISTRO:-}" "${AMENT_PREFIX_PATH:-}" "${UV_TORCH_BACKEND:-}"
+    printf '%s\n' "$ROOT" "${ROS_DISTRO:-}" "${ROS_DISTRO:+${AMENT_PREFIX_PATH:-}}" "${UV_TORCH_BACKEND:-}"
     cat pyproject.toml setup.py constraints.txt package.xml CMakeLists.txt msg/*.msg hdmap_ros/__init__.py \
         scripts/setup.sh scripts/mend_ros_wheels.py scripts/tf2_msgs/*.* scripts/tf2_msgs/msg/*.msg
 }
@@ -32,6 +29,11 @@ mkdir -p "$CACHE"
 exec 9>"$ROOT/build/setup.lock"
 flock 9 # another make may be at it
 is_current && exit 0
+
+HAS_ROS=false # a sourced ROS 2 counts when its rclpy answers
+if [[ -n ${ROS_DISTRO:-} && -n ${AMENT_PREFIX_PATH:-} ]] && "$PYTHON" -c 'import rclpy' 2>/dev/null; then
+    HAS_ROS=true
+fi
 
 check_machine() {
     [[ $(uname -s)-$(uname -m) == Linux-x86_64 ]] || die "needs Linux on x86-64, this is $(uname -s) on $(uname -m)"
@@ -48,16 +50,16 @@ check_machine() {
 }
 
 make_venv() {
-    local options=() wanted=false
-    uses_sourced_ros && options=(--system-site-packages) && wanted=true
+    local options=()
+    if $HAS_ROS; then options=(--system-site-packages); fi
     # A copied or moved checkout, or one whose ROS came or went, needs a new environment; one made by hand is kept.
-    if [[ -f $STAMP.root && $(<"$STAMP.root") != "$ROOT $wanted" ]] ||
+    if [[ -f $STAMP.root && $(<"$STAMP.root") != "$ROOT $HAS_ROS" ]] ||
         [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         say "setup: .venv does not fit any more; making it anew"
         rm -rf "$VENV"
     fi
     [[ -x $VENV/bin/python ]] || "$PYTHON" -m venv "${options[@]}" "$VENV" || die "could not make $VENV"
-    printf '%s\n' "$ROOT $wanted" >"$STAMP.root"
+    printf '%s\n' "$ROOT $HAS_ROS" >"$STAMP.root"
 }
 
 install_packages() {
@@ -66,7 +68,7 @@ install_packages() {
     uv_pin=$(grep '^uv==' constraints.txt)
     [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||
         "$VENV/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check "$uv_pin" || offline
-    uses_sourced_ros || extras+=,ros
+    $HAS_ROS || extras+=,ros
     local install=("$VENV/bin/uv" pip install --python "$VENV/bin/python")
     "${install[@]}" --constraints constraints.txt --build-constraints constraints.txt -e ".[$extras]" || offline
     # Without its dependencies, because it pins numpy below 2; the extra `dev` holds what it really imports.
@@ -93,7 +95,7 @@ build_interfaces() {
 }
 
 build_messages() {
-    if ! uses_sourced_ros; then
+    if ! $HAS_ROS; then
         "$VENV/bin/python" scripts/mend_ros_wheels.py
         export AMENT_PREFIX_PATH=$VENV CMAKE_PREFIX_PATH=$VENV
         build_interfaces scripts/tf2_msgs tf2_msgs
@@ -109,7 +111,7 @@ check_machine
 rm -f "$STAMP"
 say "setup: virtual environment"
 make_venv
-if uses_sourced_ros; then say "setup: packages, beside the sourced ROS 2 $ROS_DISTRO"
+if $HAS_ROS; then say "setup: packages, beside the sourced ROS 2 $ROS_DISTRO"
 else say "setup: packages and ROS 2 wheels (the first time downloads about 3 GB, most of it PyTorch)"; fi
 install_packages
 say "setup: messages"
