@@ -1,0 +1,208 @@
+"""nuScenes keyframes as `Observation`s in the ego frame, with their vector-map ground truth.
+
+The instant of a keyframe is the stamp of its LIDAR_TOP sweep. Every camera fired up to 47 ms before it; its pose is
+carried over by the car's own motion:
+
+    ego_from_camera = inverse(map_from_ego[lidar stamp]) @ map_from_ego[camera stamp] @ ego_from_camera[calibrated]
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, SensorFrame
+from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Range, VectorMap
+from hdmap_core.datasets.sd_map import SdMap
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.errors import DatasetError
+from hdmap_core.geometry import CameraRig, se3
+from hdmap_core.image_decoding import decode_image
+from hdmap_core.observation import Observation
+
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+LIDAR = "LIDAR_TOP"
+_POINT_FIELDS = 5  # x, y, z, intensity, ring
+
+
+class NuScenesDataset:
+    """The keyframes of a nuScenes folder, real or synthetic.
+
+    Args:
+        root: the folder that holds `v1.0-*`, `samples/` and `maps/`.
+        version: which `v1.0-*` folder; may be left out when there is only one.
+        cameras: which cameras to read, in this order; all of a keyframe by default.
+        sd_range: how far around the car SD-map roads are taken, metres.
+
+    Raises:
+        DatasetError: if the folder is not a usable nuScenes folder.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        version: str | None = None,
+        cameras: Sequence[str] | None = None,
+        sd_range: float = 100.0,
+    ) -> None:
+        self.tables = NuScenesTables(root, version)
+        self.root = self.tables.root
+        self.cameras = None if cameras is None else tuple(cameras)
+        self.sd_range = sd_range
+        self._maps: dict[str, VectorMap] = {}
+        self._sd_maps: dict[str, SdMap | None] = {}
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All scenes, in file order."""
+        return self.tables.scenes
+
+    @cached_property
+    def tokens(self) -> tuple[str, ...]:
+        """Sample tokens of all keyframes, scene by scene in time order."""
+        return tuple(self._scene_of)
+
+    @cached_property
+    def _scene_of(self) -> dict[str, Scene]:
+        return {token: scene for scene in self.scenes for token in scene.sample_tokens}
+
+    def scene_of(self, token: str) -> Scene:
+        """The scene that a keyframe belongs to."""
+        if token not in self._scene_of:
+            raise DatasetError(f"{self.tables.folder} has no sample {token!r}")
+        return self._scene_of[token]
+
+    def map_from_ego(self, token: str) -> np.ndarray:
+        """(4, 4) float64: the car's pose at the keyframe's instant."""
+        return self._lidar(token, self.tables.keyframe(token)).map_from_ego
+
+    def observation(self, token: str, images: bool = True, points: bool = True) -> Observation:
+        """One keyframe.
+
+        Args:
+            token: sample token.
+            images: decode the JPEGs; without, every image is None and the rig still complete.
+            points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
+                from the car itself.
+
+        Raises:
+            DatasetError: if a file is missing or does not fit the tables.
+            ImageError: if an image is truncated or damaged; the message names the file.
+        """
+        frames = self.tables.keyframe(token)
+        lidar = self._lidar(token, frames)
+        names = self._camera_names(token, frames)
+        cameras = [frames[name] for name in names]
+        ego_from_map = se3.inverse(lidar.map_from_ego)
+        pictures = tuple(_read_image(camera) if images else None for camera in cameras)
+        rig = CameraRig.from_arrays(
+            names,
+            np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
+            [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
+            _common_size(cameras),
+        )
+        return Observation(
+            images=pictures,
+            rig=rig,
+            stamp_ns=lidar.stamp_ns,
+            token=token,
+            points=_read_points(lidar) if points else None,
+            sd_lines=self.sd_lines(token),
+            map_from_ego=lidar.map_from_ego,
+            camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
+        )
+
+    def elements(
+        self,
+        token: str,
+        x_range: Range = (-30.0, 30.0),
+        y_range: Range = (-15.0, 15.0),
+        classes: Sequence[MapClass] = CLASSES,
+    ) -> list[MapElement]:
+        """The keyframe's ground truth: see `VectorMap.elements`."""
+        return self.vector_map(self.scene_of(token).location).elements(
+            self.map_from_ego(token), x_range, y_range, classes
+        )
+
+    def vector_map(self, city: str) -> VectorMap:
+        """The vector map of a city, read once."""
+        if city not in self._maps:
+            self._maps[city] = VectorMap.of_city(self.root, city)
+        return self._maps[city]
+
+    def sd_lines(self, token: str) -> tuple[np.ndarray, ...] | None:
+        """Roads of the SD map around the car, each (P, 2) float32 metres in the ego frame; None without an SD map."""
+        city = self.scene_of(token).location
+        if city not in self._sd_maps:
+            path = self.root / "maps" / "sd" / f"{city}.geojson"
+            self._sd_maps[city] = SdMap.read(path) if path.is_file() else None
+        sd_map = self._sd_maps[city]
+        reach = (-self.sd_range, self.sd_range)
+        return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
+
+    def _lidar(self, token: str, frames: dict[str, SensorFrame]) -> SensorFrame:
+        if LIDAR not in frames:
+            raise DatasetError(
+                f"{self.tables.folder}: sample {token!r} has no {LIDAR} keyframe, whose pose and stamp are the "
+                "reference of the frame"
+            )
+        return frames[LIDAR]
+
+    def _camera_names(self, token: str, frames: dict[str, SensorFrame]) -> list[str]:
+        present = [name for name, frame in frames.items() if frame.modality == "camera"]
+        missing = [name for name in self.cameras or () if name not in present]
+        if missing:
+            raise DatasetError(
+                f"{self.tables.folder}: sample {token!r} has no camera {missing[0]!r}; it has {', '.join(present)}"
+            )
+        if not present:
+            raise DatasetError(f"{self.tables.folder}: sample {token!r} has no camera keyframe")
+        known = [name for name in CAMERAS if name in present]
+        return list(self.cameras or known + sorted(set(present) - set(known)))
+
+
+def _read_image(frame: SensorFrame) -> np.ndarray:
+    image = decode_image(_read_bytes(frame.path), str(frame.path))
+    if image.shape[:2] != frame.image_size:
+        raise DatasetError(
+            f"{frame.path} has {image.shape[1]} x {image.shape[0]} pixels, sample_data.json says "
+            f"{frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"
+        )
+    return image
+
+
+def _common_size(cameras: Sequence[SensorFrame]) -> tuple[int, int]:
+    first = cameras[0]
+    for camera in cameras:
+        if camera.image_size != first.image_size:
+            raise DatasetError(
+                f"{camera.path} has {camera.image_size[1]} x {camera.image_size[0]} pixels, {first.path.name} "
+                f"{first.image_size[1]} x {first.image_size[0]}; the images of one frame must have one size"
+            )
+    return first.image_size
+
+
+def _read_points(frame: SensorFrame) -> np.ndarray:
+    """(P, 5) float32: x, y, z in metres (ego frame), intensity 0..255, ring."""
+    data = _read_bytes(frame.path)
+    if len(data) % (4 * _POINT_FIELDS):
+        raise DatasetError(
+            f"{frame.path} has {len(data)} bytes, which is no whole number of points of {_POINT_FIELDS} float32; the "
+            "file is truncated, copy it again"
+        )
+    points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FIELDS).copy()
+    points[:, :3] = se3.transform_points(frame.ego_from_sensor, points[:, :3].astype(np.float64))
+    return points
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read {path}, which sample_data.json names: {error.strerror or error}; unpack the sensor files"
+        ) from None

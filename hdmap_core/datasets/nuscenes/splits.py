@@ -1,0 +1,96 @@
+"""Which scenes are for training and which for testing.
+
+The official lists are those of nuscenes-devkit (`utils/splits.py`). Most streets of the official val set also occur in
+train; StreamMapNet (Yuan et al., WACV 2024) drew geographically disjoint lists, here `train_disjoint` and
+`val_disjoint`. Say with every score which split it is for.
+
+A folder's own splits stand in `<version>/splits.json`, an object name -> list of scene names, as nuscenes-devkit reads
+it. They go before the official ones of the same name.
+"""
+
+import json
+from functools import cache
+
+from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
+from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene
+from hdmap_core.errors import DatasetError
+
+# Scene numbers; both ends of a range belong to it.
+_RANGES = {
+    "train": (
+        "1-2 4-11 19-34 41-76 120-135 138-139 149-152 154-155 157-168 170-185 187-188 190-196 199-200 202-204 206-214 "
+        "218-220 222 224-264 283-306 315-318 321 323-324 328 347-386 388-403 405-408 410-459 461-465 467-469 471-472 "
+        "474-480 499-502 504-515 517-518 525-539 541-546 566 568 570-578 580 582-600 639-679 681 683-689 695-698 "
+        "700-701 703-719 726-728 730-731 733-741 744 746-747 749-752 757-765 767-769 786-787 789-792 803-806 808-813 "
+        "815-817 819-822 847-856 858 860-866 868-873 875-878 880 882-903 945 947 949 952-953 955-961 975-984 988-992 "
+        "994-1025 1044-1058 1074-1102 1104-1110"
+    ),
+    "val": (
+        "3 12-18 35-36 38-39 92-110 221 268-278 329-332 344-346 519-524 552-565 625-627 629-630 632-638 770-771 775 "
+        "777-778 780-784 794-800 802 904-917 919-931 962-963 966-969 971-972 1059-1073"
+    ),
+    "test": (
+        "77-91 111-119 140 142-148 265-266 279-282 307-314 333-343 481-498 547-551 601-604 606-624 827-831 833-842 "
+        "844-846 932-933 935-943 1026-1043"
+    ),
+    "mini_train": "61 553 655 757 796 1077 1094 1100",
+    "mini_val": "103 916",
+    "val_disjoint": (
+        "1 10-11 20 38 41 53-54 121-122 139 152 160 184 269 347-348 366 368-369 378 389-398 411-419 525-539 541-546 "
+        "556-558 566 568 570-578 580 582-583 642-651 739-741 744 746-747 749-752 757-765 767-771 775 777-778 794-800 "
+        "803-804 911-915 919-920 924 962-963 1002-1003 1016-1018 1055-1063"
+    ),
+}
+# In neither of StreamMapNet's lists.
+_LEFT_OUT = "410 641 805 910"
+
+
+@cache
+def official_splits() -> dict[str, tuple[str, ...]]:
+    """Split name -> scene names in ascending order, for the published lists."""
+    numbers = {name: _numbers(ranges) for name, ranges in _RANGES.items()}
+    # A range spans numbers that no scene of train or val has.
+    numbers["val_disjoint"] &= numbers["train"] | numbers["val"]
+    rest = (numbers["train"] | numbers["val"]) - numbers["val_disjoint"] - _numbers(_LEFT_OUT)
+    numbers["train_disjoint"] = rest
+    return {name: tuple(f"scene-{number:04d}" for number in sorted(found)) for name, found in numbers.items()}
+
+
+def scenes_of_split(dataset: NuScenesDataset | NuScenesTables, name: str) -> list[Scene]:
+    """The scenes of a split that this folder has, in the folder's order.
+
+    Raises:
+        DatasetError: listing the splits that have scenes here, if `name` is not one of them.
+    """
+    tables = dataset.tables if isinstance(dataset, NuScenesDataset) else dataset
+    splits = {**official_splits(), **_own_splits(tables)}
+    wanted = set(splits.get(name, ()))
+    found = [scene for scene in tables.scenes if scene.name in wanted]
+    if not found:
+        present = {scene.name for scene in tables.scenes}
+        usable = sorted(split for split, scenes in splits.items() if present & set(scenes))
+        raise DatasetError(
+            f"{tables.folder} has no scene of a split {name!r}; it has scenes of {', '.join(usable) or 'no split'}"
+        )
+    return found
+
+
+def _own_splits(tables: NuScenesTables) -> dict[str, list[str]]:
+    path = tables.folder / "splits.json"
+    if not path.is_file():
+        return {}
+    try:
+        splits = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from None
+    if not isinstance(splits, dict) or not all(isinstance(scenes, list) for scenes in splits.values()):
+        raise DatasetError(f"{path}: expected an object: split name -> list of scene names")
+    return splits
+
+
+def _numbers(ranges: str) -> set[int]:
+    numbers: set[int] = set()
+    for part in ranges.split():
+        first, _, last = part.partition("-")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers

@@ -1,0 +1,321 @@
+"""The 13 JSON tables of a nuScenes folder: found, checked, indexed, followed. No devkit needed.
+
+Tables are read when they are first asked for. `sample_data` and `ego_pose` of v1.0-trainval hold 2.6 million rows each,
+so records are decoded one by one and only those that are wanted (keyframes, or one scene) are kept.
+"""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdmap_core.errors import CalibrationError, DatasetError
+from hdmap_core.geometry import se3
+
+VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
+TABLES = (
+    "attribute",
+    "calibrated_sensor",
+    "category",
+    "ego_pose",
+    "instance",
+    "log",
+    "map",
+    "sample",
+    "sample_annotation",
+    "sample_data",
+    "scene",
+    "sensor",
+    "visibility",
+)
+# The fields that this package reads; a record without one of them is reported by file and token.
+_FIELDS = {
+    "calibrated_sensor": ("sensor_token", "translation", "rotation", "camera_intrinsic"),
+    "ego_pose": ("timestamp", "translation", "rotation"),
+    "log": ("logfile", "location"),
+    "sample": ("timestamp", "scene_token"),
+    "sample_data": (
+        "sample_token",
+        "ego_pose_token",
+        "calibrated_sensor_token",
+        "timestamp",
+        "is_key_frame",
+        "filename",
+    ),
+    "scene": ("name", "log_token", "nbr_samples"),
+    "sensor": ("channel", "modality"),
+}
+_SEPARATOR = re.compile(r"[\s,]*")
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """About 20 s of one drive.
+
+    Attributes:
+        name: for example `scene-0061`.
+        location: the city; names its map files.
+        sample_tokens: the keyframes in time order.
+    """
+
+    token: str
+    name: str
+    location: str
+    logfile: str
+    description: str
+    sample_tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SensorFrame:
+    """One file of one sensor (a row of `sample_data`) with its calibration and the car's pose at its own stamp.
+
+    Attributes:
+        path: the file, which may be missing until somebody reads it.
+        stamp_ns: exposure time, or end of the LiDAR turn, nanoseconds since 1970.
+        ego_from_sensor: (4, 4) float64.
+        map_from_ego: (4, 4) float64, the pose at `stamp_ns`.
+        intrinsics: (3, 3) float64, pixels; None unless a camera.
+        image_size: (H, W) as the table says; (0, 0) where it says nothing.
+    """
+
+    token: str
+    sample_token: str
+    channel: str
+    modality: str
+    path: Path
+    stamp_ns: int
+    is_key_frame: bool
+    ego_from_sensor: np.ndarray
+    map_from_ego: np.ndarray
+    intrinsics: np.ndarray | None
+    image_size: tuple[int, int]
+
+
+class NuScenesTables:
+    """Reads the tables of one version of a nuScenes folder.
+
+    Args:
+        root: the folder that holds `v1.0-*`, `samples/`, `sweeps/` and `maps/`.
+        version: which `v1.0-*` folder; may be left out when there is only one.
+
+    Raises:
+        DatasetError: if `root` is not such a folder, has several versions and none is named, or lacks a table.
+    """
+
+    def __init__(self, root: Path | str, version: str | None = None) -> None:
+        self.root = Path(root)
+        self.version = find_version(self.root, version)
+        self.folder = self.root / self.version
+        missing = [name for name in TABLES if not (self.folder / f"{name}.json").is_file()]
+        if missing:
+            raise DatasetError(
+                f"{self.folder} lacks {', '.join(f'{name}.json' for name in missing)}; unpack the meta data of "
+                f"{self.version} again, or run the generator again if this is a synthetic folder"
+            )
+        self._tables: dict[str, dict[str, Record]] = {}
+
+    def table(self, name: str) -> dict[str, Record]:
+        """All records of a small table by token, in file order. Big ones: `keyframes`, `sensor_frames`."""
+        if name not in self._tables:
+            self._tables[name] = {record["token"]: record for record in self.records(name)}
+        return self._tables[name]
+
+    def records(self, name: str, keep: Callable[[Record], bool] = lambda _: True) -> Iterator[Record]:
+        """The records of a table that `keep` accepts, decoded one after the other.
+
+        Raises:
+            DatasetError: naming file and position of broken JSON, or the record and field that is missing.
+        """
+        path = self.folder / f"{name}.json"
+        fields = ("token", *_FIELDS.get(name, ()))
+        for record in read_records(path):
+            lacking = [key for key in fields if key not in record]
+            if lacking:
+                raise DatasetError(f"{path}: record {record.get('token', '?')!r} lacks the field {lacking[0]!r}")
+            if keep(record):
+                yield record
+
+    def follow(self, table: str, token: str, origin: str) -> Record:
+        """The record that a foreign key names.
+
+        Raises:
+            DatasetError: naming `origin` (who points there) if the table has no such token.
+        """
+        try:
+            return self.table(table)[token]
+        except KeyError:
+            raise self._dangling(table, token, origin) from None
+
+    @cached_property
+    def scenes(self) -> tuple[Scene, ...]:
+        """All scenes in file order, keyframes in time order.
+
+        Raises:
+            DatasetError: if keys lead nowhere or a scene has other than `nbr_samples` samples.
+        """
+        samples: dict[str, list[Record]] = {token: [] for token in self.table("scene")}
+        for sample in self.table("sample").values():
+            if sample["scene_token"] not in samples:
+                raise self._dangling("scene", sample["scene_token"], f"sample {sample['token']}")
+            samples[sample["scene_token"]].append(sample)
+        scenes = []
+        for token, record in self.table("scene").items():
+            log = self.follow("log", record["log_token"], f"scene {record['name']}")
+            ordered = sorted(samples[token], key=lambda sample: sample["timestamp"])
+            if len(ordered) != record["nbr_samples"]:
+                raise DatasetError(
+                    f"{self.folder}: scene {record['name']} announces {record['nbr_samples']} samples, sample.json has "
+                    f"{len(ordered)}; the folder is incomplete, unpack or generate it again"
+                )
+            scenes.append(
+                Scene(
+                    token,
+                    record["name"],
+                    log["location"],
+                    log["logfile"],
+                    record.get("description", ""),
+                    tuple(sample["token"] for sample in ordered),
+                )
+            )
+        return tuple(scenes)
+
+    def scene(self, name: str) -> Scene:
+        """The scene of this name.
+
+        Raises:
+            DatasetError: listing the scenes that exist.
+        """
+        for scene in self.scenes:
+            if scene.name == name:
+                return scene
+        names = sorted(scene.name for scene in self.scenes)
+        shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+        raise DatasetError(f"{self.folder} has no scene {name!r}; it has {shown or 'none'}")
+
+    @cached_property
+    def keyframes(self) -> dict[str, dict[str, Record]]:
+        """Sample token -> channel -> keyframe row of `sample_data`."""
+        keyframes: dict[str, dict[str, Record]] = {token: {} for token in self.table("sample")}
+        for record in self.records("sample_data", lambda record: bool(record["is_key_frame"])):
+            if record["sample_token"] not in keyframes:
+                raise self._dangling("sample", record["sample_token"], f"sample_data {record['token']}")
+            keyframes[record["sample_token"]][self._sensor(record)[1]["channel"]] = record
+        return keyframes
+
+    def keyframe(self, sample_token: str) -> dict[str, SensorFrame]:
+        """Channel -> keyframe file of one sample."""
+        if sample_token not in self.keyframes:
+            raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
+        poses = self._keyframe_poses
+        return {name: self._frame(record, poses) for name, record in self.keyframes[sample_token].items()}
+
+    def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
+        """Keyframes and sweeps of a scene (of these channels) in time order."""
+        samples = set(scene.sample_tokens)
+        rows = list(self.records("sample_data", lambda record: record["sample_token"] in samples))
+        rows = [row for row in rows if channels is None or self._sensor(row)[1]["channel"] in channels]
+        wanted = {row["ego_pose_token"] for row in rows}
+        poses = {pose["token"]: pose for pose in self.records("ego_pose", lambda pose: pose["token"] in wanted)}
+        return sorted((self._frame(row, poses) for row in rows), key=lambda frame: (frame.stamp_ns, frame.channel))
+
+    @cached_property
+    def _keyframe_poses(self) -> dict[str, Record]:
+        wanted = {row["ego_pose_token"] for rows in self.keyframes.values() for row in rows.values()}
+        return {pose["token"]: pose for pose in self.records("ego_pose", lambda pose: pose["token"] in wanted)}
+
+    def _sensor(self, row: Record) -> tuple[Record, Record]:
+        calibration = self.follow("calibrated_sensor", row["calibrated_sensor_token"], f"sample_data {row['token']}")
+        origin = f"calibrated_sensor {calibration['token']}"
+        return calibration, self.follow("sensor", calibration["sensor_token"], origin)
+
+    def _frame(self, row: Record, poses: dict[str, Record]) -> SensorFrame:
+        calibration, sensor = self._sensor(row)
+        if row["ego_pose_token"] not in poses:
+            raise self._dangling("ego_pose", row["ego_pose_token"], f"sample_data {row['token']}")
+        intrinsics = np.asarray(calibration["camera_intrinsic"], dtype=np.float64)
+        return SensorFrame(
+            token=row["token"],
+            sample_token=row["sample_token"],
+            channel=sensor["channel"],
+            modality=sensor["modality"],
+            path=self.root / row["filename"],
+            stamp_ns=round(row["timestamp"]) * 1000,
+            is_key_frame=bool(row["is_key_frame"]),
+            ego_from_sensor=self._pose("calibrated_sensor", calibration),
+            map_from_ego=self._pose("ego_pose", poses[row["ego_pose_token"]]),
+            intrinsics=intrinsics if sensor["modality"] == "camera" else None,
+            image_size=(int(row.get("height") or 0), int(row.get("width") or 0)),
+        )
+
+    def _pose(self, table: str, record: Record) -> np.ndarray:
+        try:
+            return se3.se3(se3.rotation_from_quaternion(record["rotation"]), record["translation"])
+        except (CalibrationError, TypeError, ValueError) as error:
+            path = self.folder / f"{table}.json"
+            raise DatasetError(f"{path}: record {record['token']!r} is not a pose: {error}") from None
+
+    def _dangling(self, table: str, token: str, origin: str) -> DatasetError:
+        return DatasetError(
+            f"{self.folder / table}.json has no record {token!r}, which {origin} points to; the tables do not belong "
+            "together or are incomplete, unpack or generate them again"
+        )
+
+
+def find_version(root: Path, version: str | None = None) -> str:
+    """The name of the table folder in `root`.
+
+    Raises:
+        DatasetError: if `root` does not exist, has no table folder, not this one, or several and `version` is None.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give the folder that holds v1.0-mini, v1.0-trainval or v1.0-test")
+    found = [name for name in VERSIONS if (root / name).is_dir()]
+    if not found:
+        raise DatasetError(
+            f"{root} is not a nuScenes folder: it holds none of {', '.join(VERSIONS)}; give the folder above them, or "
+            "make one with `hdmap synth`"
+        )
+    if version is None and len(found) > 1:
+        raise DatasetError(f"{root} holds {', '.join(found)}; say which version is meant")
+    if version is not None and version not in found:
+        raise DatasetError(f"{root} has no version {version!r}; it holds {', '.join(found)}")
+    return version or found[0]
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The objects of a JSON list, decoded one by one, so that millions of rows need not be held at once.
+
+    Raises:
+        DatasetError: naming file, line and column of what is not JSON, or not a list of objects.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from None
+    decode = json.JSONDecoder().raw_decode
+    position = len(text) - len(text.lstrip())
+    if text[position : position + 1] != "[":
+        raise DatasetError(f"{path}: expected a JSON list of records")
+    position += 1
+    while True:
+        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
+        if text[position : position + 1] == "]":
+            return
+        try:
+            record, position = decode(text, position)
+        except json.JSONDecodeError as error:
+            raise DatasetError(
+                f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; copy or unpack the "
+                "file again"
+            ) from None
+        if not isinstance(record, dict):
+            raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
+        yield record

@@ -1,0 +1,86 @@
+"""SD maps: roads as bare centre lines, beside a nuScenes folder in `maps/sd/<city>.geojson`.
+
+A GeoJSON FeatureCollection of LineString or MultiLineString features whose coordinates are metres in the city's map
+frame (x east, y north), not longitude and latitude.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import shapely
+from shapely import LineString, MultiLineString, STRtree
+
+from hdmap_core.errors import DatasetError
+from hdmap_core.geometry import se3
+
+
+class SdMap:
+    """The roads of one city, indexed.
+
+    Args:
+        lines: polylines (P, 2) float64, metres, map frame.
+    """
+
+    def __init__(self, lines: list[np.ndarray]) -> None:
+        self.lines = [LineString(line) for line in lines if len(line) >= 2]
+        self._tree = STRtree(self.lines)
+
+    @classmethod
+    def read(cls, path: Path) -> "SdMap":
+        """Reads a GeoJSON file.
+
+        Raises:
+            DatasetError: if the file is missing, is not GeoJSON, or holds longitudes and latitudes.
+        """
+        try:
+            features = json.loads(path.read_text(encoding="utf-8"))["features"]
+            lines = [line for feature in features for line in _lines_of(feature["geometry"])]
+        except OSError as error:
+            raise DatasetError(f"cannot read the SD map {path}: {error.strerror or error}") from None
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise DatasetError(f"{path}: not a GeoJSON FeatureCollection of lines ({error!r})") from None
+        if not all(np.isfinite(line).all() for line in lines):
+            raise DatasetError(f"{path}: a road has a coordinate that is not finite")
+        # A city measures kilometres, and less than one degree.
+        if lines and np.ptp(np.concatenate(lines), axis=0).max() < 1.0:
+            raise DatasetError(f"{path}: holds longitudes and latitudes; expected metres in the city's map frame")
+        return cls(lines)
+
+    def near(
+        self, map_from_ego: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]
+    ) -> tuple[np.ndarray, ...]:
+        """Roads inside a rectangle of the ego frame, each (P, 2) float32 metres in that frame (yaw only)."""
+        yaw, centre = se3.yaw_of(map_from_ego), map_from_ego[:2, 3]
+        ego_from_map = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+        patch = shapely.box(x_range[0], y_range[0], x_range[1], y_range[1])
+        around = shapely.transform(patch, lambda xy: xy @ ego_from_map + centre)
+        roads = [self.lines[index] for index in np.sort(self._tree.query(around, predicate="intersects"))]
+        local = [shapely.transform(road, lambda xy: (xy - centre) @ ego_from_map.T) for road in roads]
+        parts = [part for road in local for part in shapely.get_parts(shapely.intersection(road, patch))]
+        return tuple(
+            shapely.get_coordinates(part).astype(np.float32)
+            for part in parts
+            if isinstance(part, LineString) and part.length > 0
+        )
+
+
+def write_sd_map(path: Path, lines: list[np.ndarray], properties: list[dict[str, object]] | None = None) -> None:
+    """Writes what `SdMap.read` reads; `properties` holds one object per line."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": properties[index] if properties else {},
+            "geometry": {"type": "LineString", "coordinates": np.round(line, 3).tolist()},
+        }
+        for index, line in enumerate(lines)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+
+
+def _lines_of(geometry: dict[str, object]) -> list[np.ndarray]:
+    if geometry["type"] not in ("LineString", "MultiLineString"):
+        return []
+    shape = (LineString if geometry["type"] == "LineString" else MultiLineString)(geometry["coordinates"])
+    return [shapely.get_coordinates(part) for part in shapely.get_parts(shape)]
