@@ -9,6 +9,9 @@ from hdmap_core.datasets.synthetic.town import Lane
 
 STRAIGHT_RAD = 0.65
 ROUTE_STEP_M = 0.5
+LANE_GAP_M = 0.5
+"""Lanes end this far inside their road segment: edges that lie on one another only to within rounding would leave
+slits in the union of both, and a slit is a false boundary."""
 
 
 def _strip(line: np.ndarray, right: float, left: float) -> Polygon:
@@ -23,7 +26,9 @@ def build_lanes(network: Network, trim: dict[tuple[int, bool], float]) -> tuple[
     groups: dict[tuple[int, bool], list[int]] = {}
     for k, road in enumerate(network.roads):
         profile = road.profile
-        piece = resample(cut(road.line, trim[k, True], total_length(road.line) - trim[k, False]), 2.0)
+        piece = resample(
+            cut(road.line, trim[k, True] + LANE_GAP_M, total_length(road.line) - trim[k, False] - LANE_GAP_M), 2.0
+        )
         for edges, is_forward in ((profile.forward_edges(), True), (profile.backward_edges(), False)):
             group = []
             for right, left in zip(edges[:-1], edges[1:], strict=True):

@@ -96,15 +96,15 @@ def draw_profile(rng: np.random.Generator, rank: str) -> Profile:
     lane_style = "dashed" if rng.random() < 0.8 else "solid"
     median, kind = 0.0, "none"
     if rank == "arterial":
-        forward, backward = [(2, 2), (3, 2), (3, 3), (2, 3)][rng.choice(4, p=[0.55, 0.15, 0.15, 0.15])]
-        kind = ["none", "island", "painted"][rng.choice(3, p=[0.4, 0.5, 0.1])]
+        forward, backward = [(2, 2), (3, 2), (3, 3), (2, 3)][rng.choice(4, p=[0.46, 0.18, 0.18, 0.18])]
+        kind = ["none", "island", "painted"][rng.choice(3, p=[0.5, 0.38, 0.12])]
         median = {"none": 0.0, "island": float(rng.uniform(1.6, 4.0)), "painted": float(rng.uniform(1.0, 2.0))}[kind]
     elif rank == "collector":
-        forward, backward = [(1, 1), (2, 1), (1, 2), (2, 2)][rng.choice(4, p=[0.2, 0.25, 0.25, 0.3])]
+        forward, backward = [(1, 1), (2, 1), (1, 2), (2, 2)][rng.choice(4, p=[0.08, 0.26, 0.26, 0.4])]
         if rng.random() < 0.12:
             median, kind = float(rng.uniform(1.2, 2.0)), "island"
     elif rank == "one_way":
-        forward, backward = int(rng.choice([1, 2, 3], p=[0.25, 0.5, 0.25])), 0
+        forward, backward = int(rng.choice([1, 2, 3], p=[0.12, 0.48, 0.4])), 0
         if rng.random() < 0.5:
             forward, backward = backward, forward
     else:
@@ -116,7 +116,7 @@ def draw_profile(rng: np.random.Generator, rank: str) -> Profile:
 
 
 def draw_rank(rng: np.random.Generator) -> str:
-    return ["arterial", "collector", "local", "one_way", "lane"][rng.choice(5, p=[0.26, 0.26, 0.23, 0.19, 0.06])]
+    return ["arterial", "collector", "local", "one_way", "lane"][rng.choice(5, p=[0.4, 0.28, 0.12, 0.17, 0.03])]
 
 
 class Warp:

@@ -57,7 +57,8 @@ def trims(network: Network, radii: np.ndarray) -> dict[tuple[int, bool], float]:
     out: dict[tuple[int, bool], float] = {}
     for node, arms in enumerate(network.arms):
         for i, arm in enumerate(arms):
-            reach = 4.0 if len(arms) > 1 else 0.0
+            # At a dead end lanes stop short of the wall, so that rounding cannot push them through it.
+            reach = 4.0 if len(arms) > 1 else 0.8
             for neighbour in (arms[i - 1], arms[(i + 1) % len(arms)]):
                 angle = abs((neighbour.heading - arm.heading + np.pi) % (2 * np.pi) - np.pi)
                 if len(arms) < 2 or neighbour is arm or angle > np.pi - 0.3:
@@ -70,7 +71,24 @@ def trims(network: Network, radii: np.ndarray) -> dict[tuple[int, bool], float]:
     for k, road in enumerate(network.roads):
         if total_length(road.line) - out[k, True] - out[k, False] < 9.0:
             raise LayoutError("two junctions lie too close together")
+    _check_apart(network, out)
     return out
+
+
+def _check_apart(network: Network, trim: dict[tuple[int, bool], float]) -> None:
+    """Refuse roads that meet anywhere but at a junction."""
+    bands = [
+        shapely.buffer(LineString(_open_line(network, k, trim)), road.profile.width / 2 + 2.0, cap_style="flat")
+        for k, road in enumerate(network.roads)
+    ]
+    first, second = shapely.STRtree(bands).query(bands, predicate="intersects")
+    if np.any(first != second):
+        raise LayoutError("two roads touch away from a junction")
+    for k, road in enumerate(network.roads):
+        for node, arms in enumerate(network.arms):
+            if node not in (road.start, road.end) and len(arms) > 2:
+                if bands[k].distance(shapely.Point(network.nodes[node])) < 4.0:
+                    raise LayoutError("a road runs into a junction that is not its own")
 
 
 def arm_zones(
@@ -179,9 +197,13 @@ def _arm_area(network: Network, arm: Arm, reach: float) -> Polygon:
 
 
 def _open_road(network: Network, k: int, trim: dict[tuple[int, bool], float]) -> Polygon:
-    road = network.roads[k]
-    line = cut(road.line, trim[k, True], total_length(road.line) - trim[k, False])
-    return shapely.buffer(LineString(line), road.profile.width / 2 + 0.3, cap_style="flat")
+    line = LineString(_open_line(network, k, trim))
+    return shapely.buffer(line, network.roads[k].profile.width / 2 + 0.3, cap_style="flat")
+
+
+def _open_line(network: Network, k: int, trim: dict[tuple[int, bool], float]) -> np.ndarray:
+    line = network.roads[k].line
+    return cut(line, trim[k, True], total_length(line) - trim[k, False])
 
 
 def median_islands(
