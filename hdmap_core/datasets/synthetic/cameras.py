@@ -1,0 +1,196 @@
+"""What a camera sees of a synthetic town: ground, sky, then every face from the back to the front.
+
+Pinhole without distortion, optical frame x right, y down, z forward. Pixel (u, v) = (column, row) has its centre at
+integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
+"""
+
+import cv2
+import numpy as np
+
+from hdmap_core.datasets.synthetic.faces import Placed
+from hdmap_core.datasets.synthetic.ground import bake_ground
+from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
+from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
+from hdmap_core.datasets.synthetic.shading import Lighting, encode
+from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
+from hdmap_core.datasets.synthetic.town import Mover, Town
+from hdmap_core.errors import CalibrationError
+
+NEAR_M = 0.15
+FARTHEST_OBJECT_M = 220.0
+DETAIL_PIXELS_PER_M = 14.0
+"""Details (lamps, frames, seams) are left out where a metre spans fewer pixels."""
+_SHIFT = 4
+_NOISE = 64
+
+
+class TownRenderer:
+    """Draws one town. Holds what is the same in every frame: ground texture, sky, faces of what stands still."""
+
+    def __init__(self, town: Town, texel_m: float | None = None) -> None:
+        self.town = town
+        self.ground = bake_ground(town, texel_m)
+        self.light = Lighting.of(town.appearance)
+        self.sky = bake_sky(town.appearance)
+        self.haze = haze_colour(town.appearance)
+        self.still = Placed.of([p for i, box in enumerate(town.boxes) for p in placements_of(box, i)])
+        self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
+        rng = np.random.default_rng([town.appearance.seed, 3])
+        noise = rng.normal(0.0, 2.0, (1024, 2048, 1)) + rng.normal(0.0, 0.9, (1024, 2048, 3))
+        self.noise = np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8)
+
+    def render(
+        self, intrinsics: np.ndarray, town_from_camera: np.ndarray, image_size: tuple[int, int], time_s: float
+    ) -> np.ndarray:
+        """One frame.
+
+        Args:
+            intrinsics: (3, 3) pinhole matrix.
+            town_from_camera: (4, 4) pose of the optical frame.
+            image_size: (H, W) pixels.
+            time_s: when; moves the movers and picks the sensor noise.
+
+        Returns:
+            (H, W, 3) uint8 RGB. Equal inputs give equal bytes.
+
+        Raises:
+            CalibrationError: if the matrices are not a pinhole camera.
+        """
+        intrinsics = np.asarray(intrinsics, dtype=np.float64)
+        pose = np.asarray(town_from_camera, dtype=np.float64)
+        if intrinsics.shape != (3, 3) or min(intrinsics[0, 0], intrinsics[1, 1]) <= 0.0 or pose.shape != (4, 4):
+            raise CalibrationError(
+                f"render: intrinsics {intrinsics.shape} and pose {pose.shape} must be (3, 3) with positive focal "
+                "lengths and (4, 4)"
+            )
+        height, width = image_size
+        plane = GroundPlane.seen_by(intrinsics, pose)
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = self.haze
+        rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
+        draw_sky(image, self.sky, rays, plane.drop, max(plane.height, 0.0) / FAR_M)
+        draw_ground(image, self.ground, plane)
+        add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
+        self._draw_objects(image, intrinsics, pose, time_s)
+        return self._develop(image, time_s)
+
+    def _draw_objects(self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float) -> None:
+        parts = [self._project(self.still, self.still.centres, self.still.yaws, intrinsics, pose, image.shape)]
+        if self.town.movers:
+            centres, yaws = mover_poses(self.town.movers, time_s)
+            parts.append(self._project(self.moving, centres, yaws, intrinsics, pose, image.shape))
+        pixels = [p for part in parts for p in part[0]]
+        colours = np.concatenate([part[1] for part in parts]).tolist()
+        distance = np.concatenate([part[2] for part in parts])
+        ranks = np.concatenate([part[3] for part in parts])
+        for i in np.lexsort((ranks, -distance)):
+            cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
+
+    def _project(
+        self,
+        placed: Placed,
+        centres: np.ndarray,
+        yaws: np.ndarray,
+        intrinsics: np.ndarray,
+        pose: np.ndarray,
+        shape: tuple[int, ...],
+    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+        """Visible faces as pixel polygons (P, 2) int32 in 1/16 pixels, colours (K, 3), distances and ranks (K,)."""
+        height, width = shape[:2]
+        eye, axes = pose[:3, 3], pose[:3, :3]
+        away = centres - eye[:2]
+        distance = np.hypot(away[:, 0], away[:, 1])
+        forward, right = away @ axes[:2, 2], away @ axes[:2, 0]
+        tan_left = intrinsics[0, 2] / intrinsics[0, 0]
+        tan_right = (width - intrinsics[0, 2]) / intrinsics[0, 0]
+        slack = 1.8 * placed.radii + 1.5
+        # Generous by the slack, so that a few degrees of pitch and roll do not matter; exact culling is per face.
+        seen = (forward > -slack) & (right > -tan_left * forward - slack) & (right < tan_right * forward + slack)
+        if abs(axes[2, 2]) > 0.35 or abs(axes[2, 0]) > 0.35:
+            seen = np.ones(len(centres), dtype=bool)
+        seen &= distance < FARTHEST_OBJECT_M
+        # Nothing is drawn of a thing that the camera is in, or whose skin it touches.
+        cos, sin = np.cos(yaws), np.sin(yaws)
+        local = np.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin], axis=1)
+        seen &= (np.abs(local) > placed.half_sizes + 0.2).any(axis=1) | (eye[2] > placed.heights)
+        faces = np.flatnonzero(seen[placed.owner])
+        is_fine = intrinsics[1, 1] / np.maximum(distance, 0.1) > DETAIL_PIXELS_PER_M
+        faces = faces[~placed.is_detail[faces] | is_fine[placed.owner[faces]]]
+
+        facing = np.where(placed.is_card, np.arctan2(-away[:, 1], -away[:, 0]) + np.pi, yaws)
+        corners, normals = placed.in_world(faces, centres, facing)
+        front = ((eye - corners[:, 0]) * normals).sum(axis=1) > 0.0
+        front |= placed.is_card[placed.owner[faces]]
+        faces, corners, normals = faces[front], corners[front], normals[front]
+        camera = (corners - eye) @ axes
+        ahead = camera[..., 2] > NEAR_M
+        some = ahead.any(axis=1)
+        faces, normals, camera, ahead = faces[some], normals[some], camera[some], ahead[some]
+        whole = ahead.all(axis=1)
+        depth = np.maximum(camera[..., 2], NEAR_M)
+        u = intrinsics[0, 0] * camera[..., 0] / depth + intrinsics[0, 1] * camera[..., 1] / depth + intrinsics[0, 2]
+        v = intrinsics[1, 1] * camera[..., 1] / depth + intrinsics[1, 2]
+        inside = (u.max(1) > -1) & (u.min(1) < width) & (v.max(1) > -1) & (v.min(1) < height)
+        keep = inside | ~whole
+        faces, normals, camera, whole = faces[keep], normals[keep], camera[keep], whole[keep]
+        scaled = np.rint(np.stack([u[keep], v[keep]], axis=-1) * (1 << _SHIFT)).astype(np.int32)
+        counts = placed.num_corners[faces].tolist()
+        pixels = [polygon[:n] for polygon, n in zip(scaled, counts, strict=True)]
+        for i in np.flatnonzero(~whole):
+            pixels[i] = _clipped(camera[i, : counts[i]], intrinsics)
+
+        owner = placed.owner[faces]
+        lit = self.light.irradiance(normals)[:, None]
+        glow = placed.glow[faces][:, None]
+        colours = encode(placed.colours[faces] * (lit * (1.0 - glow) + glow)).astype(np.float64)
+        left_over = np.exp(-self.town.appearance.haze_per_m * distance[owner])[:, None]
+        return pixels, colours * left_over + self.haze * (1.0 - left_over), distance[owner], placed.ranks[faces]
+
+    def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
+        """Sensor noise: one of many windows of a fixed tile, picked by time."""
+        height, width = image.shape[:2]
+        rng = np.random.default_rng(int(round(time_s * 1e6)) & 0xFFFFFFFF)
+        noise = self.noise
+        if height > noise.shape[0] - _NOISE or width > noise.shape[1] - _NOISE:
+            repeats = (height + _NOISE) // noise.shape[0] + 1, (width + _NOISE) // noise.shape[1] + 1, 1
+            noise = np.tile(noise, repeats)
+        top, left = rng.integers(0, _NOISE, 2)
+        window = noise[top : top + height, left : left + width]
+        cv2.add(image, window, dst=image)
+        return cv2.subtract(image, (8, 8, 8, 0), dst=image)
+
+
+def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where movers are: centres (N, 2) and yaws (N,). A mover past either end of its route waits there."""
+    centres, yaws = np.empty((len(movers), 2)), np.empty(len(movers))
+    for i, mover in enumerate(movers):
+        steps = np.diff(mover.route, axis=0)
+        along = np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+        at = np.clip(mover.start + mover.speed * time_s, 0.0, along[-1])
+        centres[i] = [np.interp(at, along, mover.route[:, k]) for k in (0, 1)]
+        behind, ahead = np.clip([at - 1.3, at + 1.3], 0.0, along[-1])
+        chord = [
+            np.interp(ahead, along, mover.route[:, k]) - np.interp(behind, along, mover.route[:, k]) for k in (0, 1)
+        ]
+        yaws[i] = np.arctan2(chord[1], chord[0])
+    return centres, yaws
+
+
+def _mover_mesh(mover: Mover):
+    if mover.kind == "car":
+        return car_mesh(mover.size, mover.colour)
+    return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
+
+
+def _clipped(corners: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """A polygon (P, 3) in the camera frame, cut at the near plane, as pixels in 1/16: (Q, 2) int32."""
+    kept = []
+    for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        if a[2] >= NEAR_M:
+            kept.append(a)
+        if (a[2] >= NEAR_M) != (b[2] >= NEAR_M):
+            kept.append(a + (b - a) * (NEAR_M - a[2]) / (b[2] - a[2]))
+    points = np.asarray(kept) @ intrinsics.T
+    # Limits keep the rasteriser's fixed-point numbers small; they lie far outside any image.
+    pixels = np.clip(points[:, :2] / points[:, 2:], -60000.0, 60000.0)
+    return np.rint(pixels * (1 << _SHIFT)).astype(np.int32)
