@@ -1,0 +1,114 @@
+"""The ego vehicle's motion along a route: speed, stops, and the body's roll and pitch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+
+TIME_STEP_S = 0.02
+DISTANCE_STEP_M = 0.25
+MAX_ACCELERATION = 1.6
+MAX_DECELERATION = 2.2
+MAX_LATERAL_ACCELERATION = 2.2
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A drive along a route. `distance`, `roll`, `pitch` (T,) are sampled every `TIME_STEP_S` from time `start_s`."""
+
+    route: np.ndarray
+    start_s: float
+    distance: np.ndarray
+    roll: np.ndarray
+    pitch: np.ndarray
+    heading: np.ndarray
+    """(T,) unwrapped yaw in radians."""
+
+    @property
+    def times(self) -> np.ndarray:
+        return self.start_s + TIME_STEP_S * np.arange(len(self.distance))
+
+    def town_from_ego(self, time_s: float) -> np.ndarray:
+        """(4, 4) float64 pose of the ego frame (x forward, y left, z up, on the ground at the rear axle) at a time.
+
+        Times outside the drive are clamped to its ends.
+        """
+        at = self.times
+        position = points_at(self.route, np.array([np.interp(time_s, at, self.distance)]))[0]
+        yaw, roll, pitch = (float(np.interp(time_s, at, v)) for v in (self.heading, self.roll, self.pitch))
+        pose = np.eye(4)
+        pose[:3, :3] = rotation(yaw, pitch, roll)
+        pose[:2, 3] = position
+        return pose
+
+    def positions(self, times: np.ndarray) -> np.ndarray:
+        """(N, 2) ground positions at `times` (N,) seconds."""
+        return points_at(self.route, np.interp(times, self.times, self.distance))
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """(3, 3) rotation Rz(yaw) Ry(pitch) Rx(roll); positive pitch lowers the nose (z is up, y left)."""
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    about_z = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+    about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
+    return about_z @ about_y @ about_x
+
+
+def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, margin_s: float = 0.5) -> Drive:
+    """Draw a drive that covers times -margin_s .. duration_s + margin_s and stays on the route.
+
+    Speed follows a cruising speed of 5 to 11 m/s, bends (lateral acceleration) and now and then a stop.
+    """
+    length = total_length(route)
+    span = duration_s + 2 * margin_s
+    cruise = float(rng.uniform(6.0, 11.0))
+    start = float(rng.uniform(8.0, max(9.0, length - cruise * span - 4.0)))
+    along = np.arange(0.0, length, DISTANCE_STEP_M)
+    speed = _speed_by_distance(rng, route, along, cruise, start)
+    # Time at which each distance is reached; a stop adds waiting time at its place.
+    slow = np.maximum((speed[1:] + speed[:-1]) / 2, 0.25)
+    clock = np.concatenate([[0.0], np.cumsum(DISTANCE_STEP_M / slow)])
+    clock -= np.interp(start, along, clock)
+    times = -margin_s + TIME_STEP_S * np.arange(int(np.ceil(span / TIME_STEP_S)) + 1)
+    distance = np.interp(times + margin_s, clock, along)
+    distance = _smooth(distance, 0.35)
+    acceleration = _smooth(np.gradient(np.gradient(distance, TIME_STEP_S), TIME_STEP_S), 0.3)
+    pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.25) * acceleration
+    roll = _sway(rng, times, np.deg2rad(0.2))
+    heading = np.unwrap(headings_at(route, distance, 1.2))
+    return Drive(route, -margin_s, distance, roll, pitch, _smooth(heading, 0.15))
+
+
+def _speed_by_distance(
+    rng: np.random.Generator, route: np.ndarray, along: np.ndarray, cruise: float, start: float
+) -> np.ndarray:
+    """(N,) allowed speed at each distance, with braking before bends and stops and acceleration after them."""
+    heading = np.unwrap(headings_at(route, along, 2.0))
+    curvature = np.abs(np.gradient(heading, DISTANCE_STEP_M))
+    speed = np.minimum(cruise, np.sqrt(MAX_LATERAL_ACCELERATION / np.maximum(curvature, 1e-3)))
+    speed *= 1 + 0.08 * np.sin(along / float(rng.uniform(8, 25)) + float(rng.uniform(0, 6)))
+    if rng.random() < 0.3:
+        place = start + float(rng.uniform(25, 110))
+        speed[np.abs(along - place) < 0.4] = 0.25
+    speed = np.maximum(speed, 0.25)
+    for i in range(len(speed) - 2, -1, -1):
+        speed[i] = min(speed[i], np.sqrt(speed[i + 1] ** 2 + 2 * MAX_DECELERATION * DISTANCE_STEP_M))
+    for i in range(1, len(speed)):
+        speed[i] = min(speed[i], np.sqrt(speed[i - 1] ** 2 + 2 * MAX_ACCELERATION * DISTANCE_STEP_M))
+    return speed
+
+
+def _smooth(values: np.ndarray, sigma_s: float) -> np.ndarray:
+    radius = int(3 * sigma_s / TIME_STEP_S)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) * TIME_STEP_S / sigma_s) ** 2)
+    # Odd extension keeps the trend at both ends.
+    head, tail = 2 * values[0] - values[radius:0:-1], 2 * values[-1] - values[-2 : -radius - 2 : -1]
+    return np.convolve(np.concatenate([head, values, tail]), weights / weights.sum(), mode="valid")
+
+
+def _sway(rng: np.random.Generator, times: np.ndarray, sigma: float) -> np.ndarray:
+    """A smooth random angle with standard deviation `sigma`: four slow waves."""
+    rates, phases = rng.uniform(0.15, 1.6, 4) * 2 * np.pi, rng.uniform(0, 2 * np.pi, 4)
+    return sigma / np.sqrt(2) * np.sin(times[:, None] * rates + phases).sum(axis=1) + float(rng.normal(0, sigma / 2))

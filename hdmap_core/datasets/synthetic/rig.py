@@ -1,0 +1,178 @@
+"""The sensor rig of nuScenes: where the six cameras and the LiDAR sit, what they see and when they fire.
+
+The numbers are the calibration and timing of the real vehicle n015 (nuScenes v1.0-mini, scene-0061, and the stamps of
+all 404 keyframes of v1.0-mini).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hdmap_core.datasets.synthetic.drive import rotation
+
+NATIVE_SIZE = (900, 1600)
+"""Height and width that the intrinsics below belong to."""
+CLOCK_US = 50_000
+"""Period of the LiDAR and of the cameras' trigger clock."""
+TICKS_PER_KEYFRAME = 10
+CAMERA_TICKS = (2, 4, 5, 7, 9)
+"""Between two keyframes the cameras fire on these ticks too: 12 Hz as gaps of 50 and 100 ms."""
+EGO_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Axes of a camera that looks straight ahead (x right, y down, z forward) in the ego frame (x forward, y left)."""
+
+# channel: fx, cx, cy, position (m), quaternion w x y z
+_CAMERAS = {
+    "CAM_FRONT": (1266.417, 816.267, 491.507, (1.70079, 0.01595, 1.51096), (0.499802, -0.503032, 0.499780, -0.497371)),
+    "CAM_FRONT_RIGHT": (1260.847, 807.968, 495.334, (1.55085, -0.49340, 1.49575), (0.206035, -0.202694, 0.682451, -0.671361)),
+    "CAM_FRONT_LEFT": (1272.598, 826.615, 479.752, (1.52388, 0.49463, 1.50933), (0.675727, -0.673627, 0.212140, -0.211228)),
+    "CAM_BACK": (809.221, 829.220, 481.778, (0.02833, 0.00345, 1.57910), (0.503787, -0.497402, -0.494185, 0.504550)),
+    "CAM_BACK_LEFT": (1256.741, 792.113, 492.776, (1.03569, 0.48480, 1.59097), (0.692419, -0.703162, -0.116483, 0.112033)),
+    "CAM_BACK_RIGHT": (1259.514, 807.253, 501.196, (1.01488, -0.48057, 1.56240), (0.122810, -0.132401, -0.700431, 0.690496)),
+}  # fmt: skip
+_LIDAR = ((0.943713, 0.0, 1.84023), (0.70780, -0.00649, 0.01065, -0.70631))
+CHANNELS = (*_CAMERAS, "LIDAR_TOP")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera. `intrinsics` (3, 3) belong to `image_size` (H, W); `ego_from_camera` (4, 4), optical axes."""
+
+    intrinsics: np.ndarray
+    ego_from_camera: np.ndarray
+    image_size: tuple[int, int]
+
+    @property
+    def yaw(self) -> float:
+        """Direction of the optical axis in radians, to the left positive."""
+        return float(np.arctan2(self.ego_from_camera[1, 2], self.ego_from_camera[0, 2]))
+
+    def resized(self, image_size: tuple[int, int]) -> "Camera":
+        """The same camera with another image size; pixel centres lie at whole numbers, borders half a pixel out."""
+        scale_y, scale_x = (new / old for new, old in zip(image_size, self.image_size, strict=True))
+        intrinsics = self.intrinsics.copy()
+        intrinsics[0, 0] *= scale_x
+        intrinsics[1, 1] *= scale_y
+        intrinsics[0, 2] = (intrinsics[0, 2] + 0.5) * scale_x - 0.5
+        intrinsics[1, 2] = (intrinsics[1, 2] + 0.5) * scale_y - 0.5
+        return Camera(intrinsics, self.ego_from_camera, image_size)
+
+
+@dataclass(frozen=True)
+class Rig:
+    cameras: dict[str, Camera]
+    ego_from_lidar: np.ndarray
+
+    def resized(self, image_size: tuple[int, int]) -> "Rig":
+        return Rig({name: camera.resized(image_size) for name, camera in self.cameras.items()}, self.ego_from_lidar)
+
+
+def rotation_of(quaternion: tuple[float, float, float, float] | np.ndarray) -> np.ndarray:
+    """(3, 3) rotation of a quaternion w, x, y, z of any length."""
+    w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def quaternion_of(matrix: np.ndarray) -> list[float]:
+    """Unit quaternion [w, x, y, z] of a rotation (3, 3), by the largest eigenvector (stable for any angle)."""
+    m = matrix
+    k = np.array(
+        [
+            [m[0, 0] - m[1, 1] - m[2, 2], 0, 0, 0],
+            [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0, 0],
+            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
+        ]
+    )
+    x, y, z, w = np.linalg.eigh(k / 3)[1][:, -1]
+    q = np.array([w, x, y, z])
+    return [float(v) for v in (q if w >= 0 else -q)]
+
+
+def _pose(position: tuple[float, float, float], quaternion: tuple[float, float, float, float]) -> np.ndarray:
+    pose = np.eye(4)
+    pose[:3, :3] = rotation_of(quaternion)
+    pose[:3, 3] = position
+    return pose
+
+
+def nuscenes_rig() -> Rig:
+    """The rig as it is, at 1600 x 900."""
+    cameras = {}
+    for name, (focal, cx, cy, position, quaternion) in _CAMERAS.items():
+        intrinsics = np.array([[focal, 0.0, cx], [0.0, focal, cy], [0.0, 0.0, 1.0]])
+        cameras[name] = Camera(intrinsics, _pose(position, quaternion), NATIVE_SIZE)
+    return Rig(cameras, _pose(*_LIDAR))
+
+
+def varied_rig(rng: np.random.Generator) -> Rig:
+    """Another vehicle of the fleet: focal lengths ±4 %, principal points ±15 px, positions ±5 cm, the whole rig up or
+    down by up to 10 cm, angles ±1 degree."""
+    rig, lift = nuscenes_rig(), np.array([0.0, 0.0, rng.uniform(-0.1, 0.1)])
+    cameras = {}
+    for name, camera in rig.cameras.items():
+        intrinsics = camera.intrinsics.copy()
+        intrinsics[[0, 1], [0, 1]] *= rng.uniform(0.96, 1.04)
+        intrinsics[:2, 2] += rng.uniform(-15, 15, 2)
+        pose = camera.ego_from_camera.copy()
+        pose[:3, :3] = rotation(*np.deg2rad(rng.uniform(-1, 1, 3))) @ pose[:3, :3]
+        pose[:3, 3] += lift + rng.uniform(-0.05, 0.05, 3)
+        cameras[name] = Camera(intrinsics, pose, camera.image_size)
+    lidar = rig.ego_from_lidar.copy()
+    lidar[:3, :3] = rotation(*np.deg2rad(rng.uniform(-0.5, 0.5, 3))) @ lidar[:3, :3]
+    lidar[:3, 3] += lift + rng.uniform(-0.03, 0.03, 3)
+    return Rig(cameras, lidar)
+
+
+def camera_delay_us(yaw: float) -> float:
+    """Exposure of a camera minus the LiDAR's stamp (end of its turn), from the direction of the optical axis.
+
+    The beam starts at the left, turns clockwise in 50 ms, and the camera fires 2.05 ms after it passed the axis.
+    """
+    share = ((np.pi / 2 - yaw) % (2 * np.pi)) / (2 * np.pi)
+    return CLOCK_US * (share - 1.0) + 2050.0
+
+
+@dataclass(frozen=True)
+class Firing:
+    channel: str
+    stamp_us: int
+    """Since the start of the drive."""
+    is_keyframe: bool
+    keyframe: int
+    """The keyframe this belongs to: its own, or the next one."""
+
+
+def firings(rng: np.random.Generator, rig: Rig, keyframes: int, sweeps: bool, lidar: str) -> list[Firing]:
+    """Every exposure and turn of a scene, by time.
+
+    Args:
+        keyframes: number of keyframes, half a second apart.
+        sweeps: also the camera frames between keyframes (12 Hz in all).
+        lidar: `none`, `keyframes` or `all` (20 Hz).
+    """
+    found = []
+    ticks = (keyframes - 1) * TICKS_PER_KEYFRAME + 1
+    # The LiDAR's stamps wander slowly against the cameras' fixed clock.
+    wander = np.clip(
+        400 + 800 * np.sin(np.arange(ticks) * 0.21 + rng.uniform(0, 6)) + rng.normal(0, 250, ticks), -1500, 3900
+    )
+    delays = {
+        name: camera_delay_us(camera.yaw) for name, camera in nuscenes_rig().cameras.items() if name in rig.cameras
+    }
+    for tick in range(ticks):
+        is_key = tick % TICKS_PER_KEYFRAME == 0
+        keyframe = -(-tick // TICKS_PER_KEYFRAME)
+        if is_key or (sweeps and tick % TICKS_PER_KEYFRAME in CAMERA_TICKS):
+            found += [
+                Firing(name, round(tick * CLOCK_US + delay + rng.normal(0, 40)), is_key, keyframe)
+                for name, delay in delays.items()
+            ]
+        if is_key or lidar == "all":
+            found.append(Firing("LIDAR_TOP", round(tick * CLOCK_US + wander[tick]), is_key, keyframe))
+    return sorted(found, key=lambda firing: (firing.stamp_us, firing.channel))
