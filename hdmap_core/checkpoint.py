@@ -1,0 +1,134 @@
+"""A checkpoint: one safetensors file that carries its weights, its whole config and where it came from.
+
+The header's metadata holds one key, `hdmap`, a JSON object {format, config, provenance}. Loading is strict: every
+tensor must be there with its shape, and nothing else.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from hdmap_core.config import Config, parse_config
+from hdmap_core.errors import CheckpointError, ConfigError, OutputError
+from hdmap_core.models import MapModel, ModelConfig, build_model
+from hdmap_core.postprocess import DecodeConfig
+
+FORMAT = 1
+SUFFIX = ".safetensors"
+
+
+class CheckpointConfig(Config):
+    """What it takes to run a model: its architecture and how its outputs become elements."""
+
+    model: ModelConfig
+    decode: DecodeConfig = DecodeConfig()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint; `model` is in evaluation mode on the CPU."""
+
+    model: MapModel
+    config: CheckpointConfig
+    provenance: dict[str, Any]
+    sha256: str
+
+
+def save_checkpoint(path: Path, model: nn.Module, config: CheckpointConfig, provenance: dict[str, Any]) -> None:
+    """Writes a checkpoint atomically: a full disk leaves the old file as it was.
+
+    Args:
+        provenance: JSON values that say where the weights come from (data, seed, step, metrics, commit ...).
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    header = {"format": FORMAT, "config": config.model_dump(mode="json"), "provenance": provenance}
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, save(tensors, metadata={"hdmap": json.dumps(header)}))
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint and builds its model.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, not ours, of a newer format, or does not fit its config.
+    """
+    header, tensors = _read(path)
+    if header.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has checkpoint format {header.get('format')!r}, this version reads {FORMAT}; "
+            "use the version of hdmap_ros that wrote it, or export it again"
+        )
+    try:
+        config = parse_config(CheckpointConfig, header.get("config"), f"{path}, config in its header")
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    model = build_model(config.model)
+    expected = model.state_dict()
+    for problem, names in {
+        "lacks": expected.keys() - tensors.keys(),
+        "has unknown": tensors.keys() - expected.keys(),
+        "has misshapen": {n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape},
+    }.items():
+        if names:
+            raise CheckpointError(f"{path} {problem} {len(names)} tensors of its own model, e.g. {min(names)!r}")
+    model.load_state_dict(tensors)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(model.eval(), config, header.get("provenance", {}), digest)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a user means: a file, or the best (else the last) one of a run folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    if path.is_file():
+        return path
+    for name in ("best", "last"):
+        candidate = path / "checkpoints" / (name + SUFFIX)
+        if candidate.is_file():
+            return candidate
+    raise CheckpointError(f"no checkpoint at {path}: give a {SUFFIX} file or a run folder of `hdmap train`")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and moves it there when it is complete and on disk.
+
+    Raises:
+        OutputError: if it cannot be written; what stood at `path` is left as it was.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: the file does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        header = json.loads(metadata.get("hdmap", "null"))
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} holds weights, but not of hdmap_ros (no 'hdmap' entry in its header)")
+    return header, tensors

@@ -1,0 +1,1 @@
+"""From BEV features to map outputs."""

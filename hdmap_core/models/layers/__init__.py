@@ -1,0 +1,1 @@
+"""Leaf layers shared by the slots."""

@@ -1,0 +1,1 @@
+"""Camera to bird's-eye view."""

@@ -1,0 +1,209 @@
+"""Segmentation masks -> elements: lines are thinned to their middle and traced, crossings become polygons.
+
+A traced line is cut where lines fork and joined again where two ends face each other, so that a divider that runs past
+a gap or a junction stays one element. Its score is the mean probability along it.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import cv2
+import numpy as np
+from skimage.morphology import skeletonize
+
+from hdmap_core.config import Config
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.geometry import BEVGrid, polyline
+
+_STEP = np.array([(0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1)])
+
+
+class MaskDecodeConfig(Config):
+    """All lengths in metres.
+
+    Attributes:
+        threshold: probability above which a cell belongs to a class.
+        min_length: shorter lines are dropped.
+        min_area: smaller crossings are dropped, square metres.
+        max_gap: two line ends that face each other within this distance are joined.
+        max_turn: by how much the joined lines may turn there, degrees.
+        tolerance: of the simplification.
+    """
+
+    threshold: float = 0.4
+    min_length: float = 2.0
+    min_area: float = 4.0
+    max_gap: float = 2.0
+    max_turn: float = 40.0
+    tolerance: float = 0.1
+
+
+def decode_masks(
+    probability: np.ndarray, config: MaskDecodeConfig, *, classes: Sequence[MapClass], grid: BEVGrid
+) -> list[MapElement]:
+    """Elements of one frame.
+
+    Args:
+        probability: (K, Y, X) float32 in 0..1; the cells may be finer than the grid's.
+        grid: the region that the masks cover.
+    """
+    cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
+    elements: list[MapElement] = []
+    for label, layer in zip(classes, probability, strict=True):
+        mask = (layer > config.threshold).astype(np.uint8)
+        if label is MapClass.PED_CROSSING:
+            elements += _polygons(label, layer, mask, config, cells)
+        else:
+            elements += _lines(label, layer, mask, config, cells)
+    return elements
+
+
+def _polygons(
+    label: MapClass, layer: np.ndarray, mask: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid
+) -> list[MapElement]:
+    elements = []
+    for contour in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
+        if cv2.contourArea(contour) * cells.resolution**2 < config.min_area:
+            continue
+        inside = cv2.drawContours(np.zeros_like(mask), [contour], -1, 1, -1)
+        corners = _as_quadrilateral(contour, 3 * config.tolerance / cells.resolution)
+        points = cells.to_metres(corners.astype(np.float64))
+        elements.append(MapElement(label, points, closed=True, score=float(cv2.mean(layer, inside)[0])))
+    return elements
+
+
+def _as_quadrilateral(contour: np.ndarray, tolerance_cells: float) -> np.ndarray:
+    """The enclosing rectangle where it fits well, which crossings nearly are; else the simplified contour."""
+    rectangle = cv2.boxPoints(cv2.minAreaRect(contour))
+    if cv2.contourArea(contour) > 0.8 * cv2.contourArea(rectangle):
+        return rectangle
+    simplified = cv2.approxPolyDP(contour, tolerance_cells, closed=True)[:, 0]
+    return simplified if len(simplified) >= 3 else rectangle
+
+
+def _lines(
+    label: MapClass, layer: np.ndarray, mask: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid
+) -> list[MapElement]:
+    paths = [path for path in trace_skeleton(skeletonize(mask > 0)) if len(path) * cells.resolution > 0.5]
+    joined = join_paths(paths, config.max_gap / cells.resolution, np.cos(np.radians(config.max_turn)))
+    elements = []
+    for path in joined:
+        closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
+        if polyline.length(path * cells.resolution) < config.min_length:
+            continue
+        columns, rows = np.round(path).astype(int).T
+        score = float(layer[rows, columns].mean())
+        smooth = _smoothed(_refined(path, layer), closed)
+        simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, bool(closed))[:, 0]
+        if len(simple) >= (3 if closed else 2):
+            elements.append(MapElement(label, cells.to_metres(simple), bool(closed), score))
+    return elements
+
+
+def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
+    """Paths (P, 2) of (column, row) along a one-cell-wide skeleton (Y, X), cut at forks; a loop ends where it began."""
+    padded = np.pad(skeleton, 1).astype(np.uint8)
+    neighbours = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
+    forks = (padded > 0) & (neighbours > 2)
+    padded[cv2.dilate(forks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
+    degree = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
+    remaining = set(zip(*np.nonzero(padded), strict=True))
+    ends = [cell for cell in sorted(remaining) if degree[cell] <= 1]
+    paths = []
+    for start in ends + sorted(remaining):
+        if start in remaining:
+            path = _walk(start, remaining)
+            if start not in ends and len(path) > 8:
+                path.append(path[0])
+            paths.append(np.array(path, dtype=np.float64)[:, ::-1] - 1)
+    return paths
+
+
+def _walk(cell: tuple[int, int], remaining: set[tuple[int, int]]) -> list[tuple[int, int]]:
+    path = [cell]
+    remaining.discard(cell)
+    while True:
+        row, column = path[-1]
+        following = next(((row + r, column + c) for r, c in _STEP if (row + r, column + c) in remaining), None)
+        if following is None:
+            return path
+        remaining.discard(following)
+        path.append(following)
+
+
+def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> list[np.ndarray]:
+    """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first."""
+    paths = [path for path in paths if len(path) >= 2]
+    ends = [(index, at_end) for index in range(len(paths)) for at_end in (False, True)]
+    tip = {end: paths[end[0]][-1 if end[1] else 0] for end in ends}
+    outward = {end: _outward(paths[end[0]], end[1]) for end in ends}
+    candidates = []
+    for a, b in combinations(ends, 2):
+        gap = tip[b] - tip[a]
+        distance = float(np.linalg.norm(gap))
+        if a[0] == b[0] or distance > max_gap:
+            continue
+        straight = -float(outward[a] @ outward[b])
+        along = float(outward[a] @ gap) / distance if distance > 3 else 1.0
+        if straight > min_cosine and along > min_cosine:
+            candidates.append((distance + 10 * (1 - straight), a, b))
+    group = {index: [(index, False)] for index in range(len(paths))}  # chains of (path, reversed)
+    member = {index: index for index in group}
+    for _, a, b in sorted(candidates):
+        first, second = group[member[a[0]]], group[member[b[0]]]
+        if first is second or not (_is_free(first, a) and _is_free(second, b)):
+            continue
+        if not (first[-1][0] == a[0] and first[-1][1] != a[1]):
+            first = _reversed(first)
+        if not (second[0][0] == b[0] and second[0][1] == b[1]):
+            second = _reversed(second)
+        merged = first + second
+        key = member[a[0]]
+        group.pop(member[b[0]])
+        group[key] = merged
+        member.update({index: key for index, _ in merged})
+    return [
+        np.concatenate([paths[index][::-1] if backward else paths[index] for index, backward in chain])
+        for chain in group.values()
+    ]
+
+
+def _is_free(chain: list[tuple[int, bool]], end: tuple[int, bool]) -> bool:
+    """Whether this end of a path is an outer end of its chain."""
+    at_front = chain[0][0] == end[0] and chain[0][1] == end[1]
+    at_back = chain[-1][0] == end[0] and chain[-1][1] != end[1]
+    return at_front or at_back
+
+
+def _reversed(chain: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
+    return [(index, not backward) for index, backward in reversed(chain)]
+
+
+def _outward(path: np.ndarray, at_end: bool, reach: int = 10) -> np.ndarray:
+    """Unit direction in which a path leaves its end."""
+    ordered = path if at_end else path[::-1]
+    direction = ordered[-1] - ordered[max(0, len(ordered) - 1 - reach)]
+    return direction / max(float(np.linalg.norm(direction)), 1e-9)
+
+
+def _refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
+    """Moves each point to the probability-weighted middle of the cells across the line."""
+    tangent = np.gradient(_smoothed(path, False), axis=0)
+    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    offsets = np.arange(-reach, reach + 1)
+    places = path[:, None] + offsets[None, :, None] * normal[:, None]
+    columns = np.clip(np.round(places[..., 0]).astype(int), 0, layer.shape[1] - 1)
+    rows = np.clip(np.round(places[..., 1]).astype(int), 0, layer.shape[0] - 1)
+    weight = layer[rows, columns] ** 2 + 1e-6
+    return path + ((weight * offsets).sum(axis=1) / weight.sum(axis=1))[:, None] * normal
+
+
+def _smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
+    """Moving average over 2 reach + 1 points; the ends of an open path stay."""
+    if len(path) < 2 * reach + 1:
+        return path
+    width = ((reach, reach), (0, 0))
+    padded = np.pad(path, width, mode="wrap") if closed else np.pad(path, width, mode="reflect", reflect_type="odd")
+    kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
+    return np.stack([np.convolve(padded[:, axis], kernel, mode="valid") for axis in range(2)], axis=1)

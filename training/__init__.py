@@ -1,0 +1,1 @@
+"""Training, distillation and evaluation of hdmap_core's models."""

@@ -1,0 +1,1 @@
+"""Losses: outputs and targets to named scalars."""

@@ -1,0 +1,24 @@
+"""Losses of BEV masks."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def mask_losses(logits: Tensor, masks: Tensor, positive_weight: float) -> dict[str, Tensor]:
+    """Binary cross-entropy and dice of class masks.
+
+    Args:
+        logits: (B, K, Y, X).
+        masks: (B, K, Y, X), 0 or 1, any dtype.
+        positive_weight: factor on cells of the class, which are few.
+
+    Returns:
+        `mask_bce`, the mean over cells; `mask_dice`, the mean over classes of one minus the dice score, pooled over
+        the batch so that frames without a class do not push it.
+    """
+    masks = masks.to(logits.dtype)
+    bce = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=logits.new_tensor(positive_weight))
+    probability = logits.sigmoid()
+    overlap = (probability * masks).sum(dim=(0, 2, 3))
+    total = probability.sum(dim=(0, 2, 3)) + masks.sum(dim=(0, 2, 3))
+    return {"mask_bce": bce, "mask_dice": (1 - (2 * overlap + 1) / (total + 1)).mean()}
