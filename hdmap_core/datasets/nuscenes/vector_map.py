@@ -13,7 +13,8 @@ Deliberate differences:
   across by default, as in StreamMapNet. MapTR centres it at LIDAR_TOP, 0.94 m further ahead, with x to the right; to
   get its patch pass the LiDAR's pose turned to x forward.
 - Shapes are built once per city and found by an R-tree, and the union behind the boundaries is formed before cutting
-  instead of after; as sets of points both are the same.
+  instead of after. As sets of points both are the same; but MapTR turns shapes first, and rounding can then open a
+  slit, and with it a false boundary, at a node that lies on a neighbour's edge without being a node of it.
 - Results that are points (a line that only touches the border) and pieces under a millimetre are dropped, where MapTR
   stops with an error.
 
