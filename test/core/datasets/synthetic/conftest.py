@@ -1,6 +1,9 @@
 """A small town made by hand: one crossroads in the middle of 160 x 160 m, for tests of what draws and measures it."""
 
+from itertools import pairwise
+
 import numpy as np
+import pytest
 from shapely import MultiPolygon, box, union_all
 
 from hdmap_core.datasets.synthetic.town import (
@@ -37,13 +40,13 @@ APPEARANCE = Appearance(
 def line(*points: tuple[float, float]) -> np.ndarray:
     """Polyline through `points` with a vertex every metre or so: (P, 2)."""
     parts = []
-    for a, b in zip(points[:-1], points[1:], strict=True):
+    for a, b in pairwise(points):
         steps = max(int(np.hypot(b[0] - a[0], b[1] - a[1])), 1)
         parts.append(np.linspace(a, b, steps, endpoint=False))
     return np.concatenate([*parts, [points[-1]]]).astype(np.float64)
 
 
-def crossroads_town(
+def make_crossroads(
     appearance: Appearance = APPEARANCE, boxes: tuple[Box, ...] = (), movers: tuple[Mover, ...] = ()
 ) -> Town:
     """Two four-lane roads that meet at (80, 80), a zebra on the east arm, dashed and double solid lines, walkways."""
@@ -85,7 +88,7 @@ def crossroads_town(
     )
 
 
-def furnished_town(appearance: Appearance = APPEARANCE) -> Town:
+def make_furnished(appearance: Appearance = APPEARANCE) -> Town:
     """The crossroads with houses, parked and moving cars, trees, poles, people and a barrier."""
     rng = np.random.default_rng(7)
     boxes: list[Box] = []
@@ -114,4 +117,15 @@ def furnished_town(appearance: Appearance = APPEARANCE) -> Town:
         Mover(line((158, m + 1.75), (2, m + 1.75)), 60.0, 9.0, (11.0, 2.5, 3.2), (0.6, 0.35, 0.05), "bus"),
         Mover(line((158, m + 5.25), (2, m + 5.25)), 90.0, 7.0, (4.3, 1.8, 1.5), (0.7, 0.7, 0.72)),
     )
-    return crossroads_town(appearance, tuple(boxes), movers)
+    return make_crossroads(appearance, tuple(boxes), movers)
+
+
+@pytest.fixture(scope="session")
+def crossroads_town():
+    """Function (appearance, boxes, movers) -> Town."""
+    return make_crossroads
+
+
+@pytest.fixture(scope="session")
+def furnished_town() -> Town:
+    return make_furnished()
