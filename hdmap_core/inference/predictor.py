@@ -1,0 +1,150 @@
+"""Predictor: one observation in, the elements of its map out, with the time of each stage."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.observation import Observation
+from hdmap_core.postprocess.decode import decode
+from hdmap_core.preprocess import preprocess
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a consumer may want to know about a running model.
+
+    Attributes:
+        model_id: the name and the first 8 digits of the weights' SHA-256.
+        camera_names: cameras that the model must have; empty when it takes whatever rig there is.
+        image_size: (H, W) that images must have; None when any size will do.
+        points_per_element: points of every published element; 0 when it varies.
+        score_threshold: below it nothing is published.
+    """
+
+    model_name: str
+    model_id: str
+    weights_sha256: str
+    dataset: str
+    classes: tuple[MapClass, ...]
+    camera_names: tuple[str, ...]
+    image_size: tuple[int, int] | None
+    points_per_element: int
+    grid: BEVGrid
+    precision: str
+    device: str
+    score_threshold: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Elements in the ego frame of the observation's stamp, sorted by class, then by falling score."""
+
+    elements: list[MapElement]
+    timings_ms: dict[str, float]
+
+
+class Predictor:
+    """Preprocess, network, postprocess.
+
+    Args:
+        checkpoint: a loaded checkpoint.
+        device: where the network runs.
+        precision: `fp32`, or `fp16` for autocast on CUDA.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
+        self.config = checkpoint.config
+        self.device = device
+        self.model = checkpoint.model.to(device)
+        model, decoding = self.config.model, self.config.decode
+        from_vectors = decoding.head == "vectors" and model.vectors is not None
+        self.info = ModelInfo(
+            model_name=model.name,
+            model_id=f"{model.name}-{checkpoint.sha256[:8]}",
+            weights_sha256=checkpoint.sha256,
+            dataset=str(checkpoint.provenance.get("dataset", "")),
+            classes=model.classes,
+            camera_names=(),
+            image_size=None,
+            points_per_element=model.vectors.num_points if from_vectors and model.vectors else 0,
+            grid=model.grid,
+            precision=precision,
+            device=str(device),
+            score_threshold=decoding.score_threshold,
+        )
+
+    def predict(self, observation: Observation) -> Prediction:
+        """The map around the car; cameras whose image is None count as unseen."""
+        started = time.perf_counter()
+        batch = preprocess(observation, self.info.grid)
+        prepared = time.perf_counter()
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.float16, enabled=self.info.precision == "fp16"),
+        ):
+            output = self.model(batch.to(self.device))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+        inferred = time.perf_counter()
+        elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
+        ended = time.perf_counter()
+        stages = {"preprocess": prepared - started, "network": inferred - prepared, "postprocess": ended - inferred}
+        return Prediction(elements, {name: 1e3 * seconds for name, seconds in stages.items()})
+
+
+def load_predictor(
+    path: Path, device: str = "auto", precision: str | None = None, head: str | None = None
+) -> Predictor:
+    """A predictor from a checkpoint file.
+
+    Args:
+        device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
+        precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
+        head: publish this head instead of the one that the checkpoint names.
+
+    Raises:
+        CheckpointError: if the checkpoint cannot be used.
+        ConfigError: if device or precision cannot be had.
+    """
+    place = _device(device)
+    precision = precision or ("fp16" if place.type == "cuda" else "fp32")
+    if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
+        raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
+    checkpoint = load_checkpoint(path)
+    if head is not None:
+        if head not in ("vectors", "masks"):
+            raise ConfigError(f"head {head!r}: use vectors or masks")
+        decoding = checkpoint.config.decode.model_copy(update={"head": head})
+        config = checkpoint.config.model_copy(update={"decode": decoding})
+        checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
+    return Predictor(checkpoint, place, precision)
+
+
+def default_weights() -> Path:
+    """The student that ships with the package.
+
+    Raises:
+        CheckpointError: if the package was installed without it.
+    """
+    path = Path(__file__).parents[1] / "weights" / f"student{SUFFIX}"
+    if not path.is_file():
+        raise CheckpointError(f"the shipped student is missing at {path}; install the package again, or name a checkpoint")
+    return path
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device {name!r}: use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA devices are there")
+    return device

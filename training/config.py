@@ -1,0 +1,82 @@
+"""A recipe: everything that a training run is made of. Defaults live here; a recipe lists deviations."""
+
+from pathlib import Path
+
+from hdmap_core.checkpoint import CheckpointConfig
+from hdmap_core.config import Config
+
+
+class DataConfig(Config):
+    """Where keyframes come from.
+
+    Attributes:
+        root: a nuScenes folder, real or synthetic.
+        train, val: names of splits.
+        cache: where preprocessed keyframes are kept; `<root>/cache` when empty.
+        workers: processes that prepare keyframes; 0 = one per core.
+    """
+
+    root: Path
+    train: str = "train"
+    val: str = "val"
+    cache: Path | None = None
+    workers: int = 0
+
+
+class AugmentConfig(Config):
+    """Probabilities and strengths; every change is exact for pixels and ground truth alike.
+
+    Attributes:
+        mirror: flip left and right.
+        turn: turn by 180 degrees.
+        blind: hide a sector, as a camera that is missing would.
+        colour: strength of random gain, contrast and colour cast.
+    """
+
+    mirror: float = 0.5
+    turn: float = 0.5
+    blind: float = 0.1
+    colour: float = 0.25
+
+
+class LossConfig(Config):
+    """Weights of the terms (MapTR's for the vectors, section 4.1) and how masks are drawn (metres)."""
+
+    classes: float = 2.0
+    points: float = 5.0
+    direction: float = 0.005
+    mask_bce: float = 10.0
+    mask_dice: float = 2.0
+    mask_positive_weight: float = 3.0
+    line_width: float = 0.45
+
+
+class OptimConfig(Config):
+    """AdamW with linear warm-up and cosine decay, over a fixed number of steps.
+
+    Attributes:
+        ema: decay of the exponential moving average of the weights, which is what is saved and evaluated.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 8
+    lr: float = 1.5e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 200
+    clip_norm: float = 10.0
+    ema: float = 0.999
+    precision: str = "32-true"
+
+
+class TrainConfig(CheckpointConfig):
+    """A whole recipe."""
+
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    seed: int = 0
+    log_every: int = 25
+    save_every: int = 500
+    evaluate_every: int = 2000
+    evaluate_frames: int = 120

@@ -1,0 +1,96 @@
+"""Builds everything that a recipe names and calls the loop."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import seed_everything
+from rich.console import Console
+from torch import nn
+
+from hdmap_core.metrics.chamfer_ap import chamfer_ap
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import build_model
+from hdmap_core.postprocess.decode import decode
+from training.config import TrainConfig
+from training.data.batches import Batch, TrainBatches
+from training.data.cache import Keyframes, load_keyframes
+from training.loop import Terms, fit
+from training.objectives import supervised
+from training.run_folder import RunFolder
+
+
+def train(config: TrainConfig, folder: Path, console: Console) -> None:
+    """Trains a recipe into a run folder, going on where an earlier call stopped."""
+    seed_everything(config.seed, verbose=False)
+    model = build_model(config.model)
+    console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
+    training, validation = (_keyframes(config, split) for split in (config.data.train, config.data.val))
+    console.print(f"{len(training)} training and {len(validation)} validation keyframes")
+    run = RunFolder(folder, config, _provenance(config, training))
+
+    def objective(model: nn.Module, batch: Batch) -> Terms:
+        return supervised(model, batch, config.loss)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        metrics = quick_score(model, validation, config)
+        console.print("validation: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
+        return metrics
+
+    fit(
+        model,
+        objective,
+        TrainBatches(training, config),
+        config.optim,
+        run,
+        log_every=config.log_every,
+        save_every=config.save_every,
+        evaluate_every=config.evaluate_every,
+        evaluate=evaluate,
+    )
+
+
+@torch.inference_mode()
+def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> dict[str, float]:
+    """Chamfer mAP (MapTR) of each head on evenly spread validation keyframes; `mAP` is that of the published head."""
+    count = min(config.evaluate_frames, len(keyframes))
+    indices = [index * len(keyframes) // count for index in range(count)]
+    truth = {keyframes.tokens[index]: list(keyframes.elements[index]) for index in indices}
+    heads = [name for name, head in (("vectors", config.model.vectors), ("masks", config.model.segmentation)) if head]
+    predictions: dict[str, dict[str, list]] = {head: {} for head in heads}
+    device = next(model.parameters()).device
+    for index in indices:
+        ground = torch.from_numpy(keyframes.ground[index].copy())[None]
+        output = model(ModelInput(ground=ground).to(device))
+        for head in heads:
+            predictions[head][keyframes.tokens[index]] = decode(
+                output,
+                config.decode.model_copy(update={"head": head}),
+                classes=config.model.classes,
+                grid=config.model.grid,
+            )
+    scores = {head: chamfer_ap(predictions[head], truth, "maptr").mean_ap for head in heads}
+    return {"mAP": scores[config.decode.head], **{f"mAP_{head}": score for head, score in scores.items()}}
+
+
+def _keyframes(config: TrainConfig, split: str) -> Keyframes:
+    data, model = config.data, config.model
+    return load_keyframes(
+        data.root, split, grid=model.grid, classes=model.classes, cache=data.cache, workers=data.workers
+    )
+
+
+def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "dataset": config.data.root.name,
+        "train_split": config.data.train,
+        "train_keyframes": len(training),
+        "seed": config.seed,
+        "commit": git.stdout.strip() or "unknown",
+    }
+
+
+def _count(model: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M"
