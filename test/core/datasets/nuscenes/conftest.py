@@ -9,9 +9,9 @@ import pytest
 
 Points = Sequence[tuple[float, float]]
 LAYERS = (
-    "polygon line node drivable_area road_segment road_block ped_crossing walkway stop_line carpark_area lane "
-    "road_divider lane_divider traffic_light lane_connector"
-).split()
+    *("polygon", "line", "node", "drivable_area", "road_segment", "road_block", "ped_crossing", "walkway", "stop_line"),
+    *("carpark_area", "lane", "road_divider", "lane_divider", "traffic_light", "lane_connector"),
+)
 CITIES = ("singapore-onenorth", "singapore-hollandvillage", "singapore-queenstown", "boston-seaport")
 
 
@@ -91,11 +91,8 @@ def hard_town() -> Expansion:
     town.polygon("lane", [(360.0, 995.0), (400.0, 995.0), (400.0, 1000.0), (360.0, 1000.0)])
     town.polygon("lane", [(402.0, 990.0), (430.0, 990.0), (430.0, 997.0), (402.0, 997.0)])
     # A U of asphalt, open to the north, and a fork.
-    town.polygon(
-        "road_segment",
-        [(370.0, 1005.0), (374.0, 1005.0), (374.0, 1011.0), (380.0, 1011.0), (380.0, 1005.0), (384.0, 1005.0)]
-        + [(384.0, 1016.0), (370.0, 1016.0)],
-    )
+    inside = [(374.0, 1005.0), (374.0, 1011.0), (380.0, 1011.0), (380.0, 1005.0)]
+    town.polygon("road_segment", [(370.0, 1005.0), *inside, (384.0, 1005.0), (384.0, 1016.0), (370.0, 1016.0)])
     town.polygon("road_segment", [(450.0, 1000.0), (480.0, 1012.0), (480.0, 1016.0), (450.0, 1005.0)])
     town.polygon("road_segment", [(450.0, 1000.0), (450.0, 995.0), (480.0, 984.0), (480.0, 989.0)])
     # A bow tie is invalid and left out.

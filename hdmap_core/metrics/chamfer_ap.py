@@ -1,0 +1,216 @@
+"""Average precision of map elements by Chamfer distance, as MapTR, MapQR and StreamMapNet compute it.
+
+Procedure (MapTR's and StreamMapNet's evaluation code; quirks kept on purpose, as published numbers contain them):
+
+1. Predictions and ground truth are resampled to `num_points` by arc length, ends included. A closed ring is sampled
+   as a line that returns to its start, so its first point counts twice. MapTR leaves a predicted line that already has
+   `num_points` vertices as it is.
+2. Chamfer distance: the mean of the two directed mean distances to the nearest sample; metres, not squared.
+3. MapTR only: pairs whose 2 m wide bands (flat ends, mitred corners) do not touch cannot match.
+4. In order of falling score, each prediction goes to its nearest ground truth. It is a true positive if that is within
+   the threshold and still free, otherwise a false positive; it gets no second choice.
+5. Frames are pooled, precision and recall accumulated by falling score; AP is the area under the envelope (VOC 2010).
+6. A class's AP is the mean over the thresholds; mAP the mean over the classes, 0 for one without ground truth.
+
+Ours: equal scores keep the order of frames and predictions (theirs is undefined), and frames are matched by token. A
+ground-truth frame without prediction counts as one without elements; a predicted frame without ground truth is an
+error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import shapely
+
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.errors import ElementError
+from hdmap_core.geometry.polyline import closed_ring
+from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled, within_bands
+
+CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
+
+
+@dataclass(frozen=True)
+class ChamferProtocol:
+    """What distinguishes one paper's score from another's.
+
+    Attributes:
+        thresholds: metres.
+        num_points: samples per line.
+        band_width: metres to each side; pairs whose bands do not touch cannot match. None: no such filter.
+        simplify_truth: tolerance in metres by which ground truth is simplified first; 0: not at all.
+        keeps_sampled: a prediction that has `num_points` vertices is not resampled.
+    """
+
+    thresholds: tuple[float, ...] = (0.5, 1.0, 1.5)
+    num_points: int = 100
+    band_width: float | None = 2.0
+    simplify_truth: float = 0.0
+    keeps_sampled: bool = True
+
+
+_STREAMMAPNET = ChamferProtocol(num_points=200, band_width=None, simplify_truth=0.2, keeps_sampled=False)
+PROTOCOLS = {
+    "maptr": ChamferProtocol(),
+    "mapqr": ChamferProtocol(thresholds=(0.2, 0.5, 1.0)),
+    "streammapnet": _STREAMMAPNET,
+    # 100 m x 50 m instead of 60 m x 30 m.
+    "streammapnet-100x50": ChamferProtocol((1.0, 1.5, 2.0), 200, None, 0.2, keeps_sampled=False),
+}
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class over all frames.
+
+    Attributes:
+        ap: threshold in metres -> average precision.
+        recall: threshold -> share of the ground truth that was found at all.
+        curves: threshold -> (recall, precision), each (num_predictions,), by falling score.
+    """
+
+    num_truth: int
+    num_predictions: int
+    ap: Mapping[float, float]
+    recall: Mapping[float, float]
+    curves: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+
+    @property
+    def mean_ap(self) -> float:
+        """Mean over the thresholds."""
+        return float(np.mean(list(self.ap.values())))
+
+
+@dataclass(frozen=True)
+class ChamferScore:
+    """The score of a set of frames.
+
+    Attributes:
+        protocol: its name.
+        frames_without_prediction: ground-truth frames for which there was no line at all; scored as empty.
+    """
+
+    protocol: str
+    classes: Mapping[MapClass, ClassScore]
+    num_frames: int
+    frames_without_prediction: int
+
+    @property
+    def mean_ap(self) -> float:
+        """mAP: mean over the classes."""
+        return float(np.mean([score.mean_ap for score in self.classes.values()]))
+
+
+def chamfer_ap(
+    predictions: Mapping[str, Sequence[MapElement]],
+    truth: Mapping[str, Sequence[MapElement]],
+    protocol: str = "maptr",
+    classes: Sequence[MapClass] = CLASSES,
+) -> ChamferScore:
+    """Scores predicted frames against ground truth.
+
+    Args:
+        predictions: frame token -> elements.
+        truth: frame token -> elements, in the same frame of reference.
+        protocol: one of `PROTOCOLS`.
+        classes: which classes count; elements of others are ignored.
+
+    Raises:
+        ElementError: if the protocol is unknown, there is no frame, or a predicted frame has no ground truth.
+    """
+    if protocol not in PROTOCOLS:
+        raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    if not truth:
+        raise ElementError("there is no ground-truth frame to score against")
+    extra = [token for token in predictions if token not in truth]
+    if extra:
+        shown = ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else "")
+        raise ElementError(
+            f"{len(extra)} predicted frames have no ground truth ({shown}); give the ground truth of the same split"
+        )
+    rules = PROTOCOLS[protocol]
+    return ChamferScore(
+        protocol=protocol,
+        classes={label: _score_class(label, predictions, truth, rules) for label in classes},
+        num_frames=len(truth),
+        frames_without_prediction=sum(token not in predictions for token in truth),
+    )
+
+
+def _score_class(
+    label: MapClass,
+    predictions: Mapping[str, Sequence[MapElement]],
+    truth: Mapping[str, Sequence[MapElement]],
+    rules: ChamferProtocol,
+) -> ClassScore:
+    scores: list[np.ndarray] = []
+    hits: list[np.ndarray] = []
+    num_truth = 0
+    for token, elements in truth.items():
+        wanted = [element for element in elements if element.label == label]
+        found = [element for element in predictions.get(token, ()) if element.label == label]
+        num_truth += len(wanted)
+        if found:
+            confidence = np.array([element.score for element in found])
+            scores.append(confidence)
+            hits.append(match_frame(found, wanted, confidence, rules))
+    num_predictions = sum(map(len, scores))
+    order = np.argsort(-np.concatenate(scores), kind="stable") if scores else np.zeros(0, np.int64)
+    pooled = np.concatenate(hits, axis=1)[:, order] if hits else np.zeros((len(rules.thresholds), 0), bool)
+    curves = {}
+    for threshold, is_hit in zip(rules.thresholds, pooled, strict=True):
+        true_positives = np.cumsum(is_hit)
+        curves[threshold] = (true_positives / max(num_truth, 1), true_positives / np.arange(1, num_predictions + 1))
+    return ClassScore(
+        num_truth=num_truth,
+        num_predictions=num_predictions,
+        ap={threshold: average_precision(*curve) for threshold, curve in curves.items()},
+        recall={threshold: float(recall[-1]) if len(recall) else 0.0 for threshold, (recall, _) in curves.items()},
+        curves=curves,
+    )
+
+
+def match_frame(
+    found: Sequence[MapElement], wanted: Sequence[MapElement], confidence: np.ndarray, rules: ChamferProtocol
+) -> np.ndarray:
+    """(thresholds, predictions) bool: which predictions of one frame and class are true positives."""
+    hits = np.zeros((len(rules.thresholds), len(found)), bool)
+    if not wanted:
+        return hits
+    keep = rules.num_points if rules.keeps_sampled else None
+    lines = np.stack([resampled(path_of(element), rules.num_points, keep) for element in found])
+    targets = np.stack([resampled(_truth_path(element, rules), rules.num_points) for element in wanted])
+    distance = chamfer_distances(lines, targets, max(rules.thresholds))
+    if rules.band_width is not None:
+        candidates = np.isfinite(distance)
+        distance[candidates & ~within_bands(lines, targets, candidates, rules.band_width)] = np.inf
+    nearest = distance.argmin(axis=1)
+    shortest = distance[np.arange(len(found)), nearest]
+    order = np.argsort(-confidence, kind="stable")
+    for row, threshold in enumerate(rules.thresholds):
+        close = order[shortest[order] <= threshold]
+        # The first of those that chose the same ground truth takes it.
+        first = np.unique(nearest[close], return_index=True)[1]
+        hits[row, close[first]] = True
+    return hits
+
+
+def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Area under the precision envelope over recall (VOC 2010, all points)."""
+    recall = np.concatenate([[0.0], recall])
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * envelope))
+
+
+def path_of(element: MapElement) -> np.ndarray:
+    """(P, 2) float64 vertices of the element; a closed one returns to its start."""
+    points = element.points.astype(np.float64)
+    return closed_ring(points) if element.closed else points
+
+
+def _truth_path(element: MapElement, rules: ChamferProtocol) -> np.ndarray:
+    path = path_of(element)
+    if rules.simplify_truth:
+        path = shapely.get_coordinates(shapely.simplify(shapely.LineString(path), rules.simplify_truth))
+    return path

@@ -1,0 +1,44 @@
+"""A score as a table for people and as JSON for programs."""
+
+from typing import Any
+
+from rich.table import Table
+
+from hdmap_core.metrics.chamfer_ap import ChamferScore
+
+
+def score_table(score: ChamferScore, title: str | None = None) -> Table:
+    """A rich table: a row per class, a column per threshold."""
+    thresholds = list(next(iter(score.classes.values())).ap)
+    caption = f"{score.num_frames} frames, {score.frames_without_prediction} of them without a prediction"
+    table = Table(title=title or f"Chamfer AP, protocol {score.protocol}", caption=caption)
+    table.add_column("class")
+    for header in ("truth", "predicted", *(f"AP@{threshold:g} m" for threshold in thresholds), "AP"):
+        table.add_column(header, justify="right")
+    for label, result in score.classes.items():
+        cells = [f"{result.ap[threshold]:.3f}" for threshold in thresholds]
+        counts = f"{result.num_truth:,}", f"{result.num_predictions:,}"
+        table.add_row(label.value, *counts, *cells, f"{result.mean_ap:.3f}")
+    table.add_section()
+    table.add_row("mAP", *[""] * (len(thresholds) + 2), f"{score.mean_ap:.3f}", style="bold")
+    return table
+
+
+def score_json(score: ChamferScore) -> dict[str, Any]:
+    """The same as plain JSON values; thresholds are keys such as "0.5"."""
+    return {
+        "protocol": score.protocol,
+        "mAP": score.mean_ap,
+        "num_frames": score.num_frames,
+        "frames_without_prediction": score.frames_without_prediction,
+        "classes": {
+            label.value: {
+                "AP": result.mean_ap,
+                "num_truth": result.num_truth,
+                "num_predictions": result.num_predictions,
+                "AP_by_threshold": {f"{threshold:g}": ap for threshold, ap in result.ap.items()},
+                "recall_by_threshold": {f"{threshold:g}": recall for threshold, recall in result.recall.items()},
+            }
+            for label, result in score.classes.items()
+        },
+    }

@@ -1,0 +1,72 @@
+"""`hdmap score` on files, good and bad."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hdmap_core.elements import MapClass, MapElement, write_elements
+from hdmap_core.errors import ElementError, HdmapError
+from hdmap_core.metrics.cli import register
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    register(app)
+    app.callback()(lambda: None)
+    return app
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    path = tmp_path / "gt.jsonl"
+    element = MapElement(MapClass.DIVIDER, np.array([[0, 0], [10, 0]]))
+    write_elements(path, {"a": [element], "b": []})
+    return path
+
+
+def test_json(app: typer.Typer, truth: Path) -> None:
+    result = CliRunner().invoke(app, ["score", str(truth), str(truth), "--json"])
+    assert result.exit_code == 0, result.output
+    score = json.loads(result.output)
+    assert score["mAP"] == pytest.approx(1 / 3)
+    assert score["classes"]["divider"]["AP_by_threshold"] == {"0.5": 1.0, "1": 1.0, "1.5": 1.0}
+    assert (score["num_frames"], score["frames_without_prediction"]) == (2, 0)
+
+
+@pytest.mark.parametrize("protocol", ["maptr", "mapqr", "streammapnet"])
+def test_table(app: typer.Typer, truth: Path, protocol: str) -> None:
+    result = CliRunner().invoke(app, ["score", str(truth), str(truth), "--protocol", protocol])
+    assert result.exit_code == 0, result.output
+    assert "divider" in result.output
+    assert "mAP" in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"token": "a", "elements": [{"label": "kerb", "points": [[0, 0], [1, 1]]}]}', "line 1.*unknown label 'kerb'"),
+        ('{"token": "a", "elements": [{"label": "divider", "points": [[0, NaN], [1, 1]]}]}', "line 1.*not finite"),
+        ('{"token": "a", "elements": [{"label": "divider", "points": [[0, 0]]}]}', "line 1.*at least 2 points"),
+        ('{"token": "a", "elements": []}\n{"token": "a", "elements": []}', "line 2: frame 'a' occurs twice"),
+        ('{"token": "z", "elements": []}', "no ground truth"),
+        ('{"token": "a"', "not JSON lines"),
+    ],
+)
+def test_bad_predictions_are_named(app: typer.Typer, truth: Path, tmp_path: Path, line: str, message: str) -> None:
+    bad = tmp_path / "pred.jsonl"
+    bad.write_text(line)
+    result = CliRunner().invoke(app, ["score", str(bad), str(truth)])
+    assert isinstance(result.exception, HdmapError)
+    with pytest.raises(ElementError, match=message):
+        raise result.exception
+
+
+def test_missing_file(app: typer.Typer, truth: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["score", str(tmp_path / "none.jsonl"), str(truth)])
+    assert isinstance(result.exception, ElementError)
+    assert "none.jsonl" in str(result.exception)
