@@ -1,9 +1,23 @@
 """Fixtures for all tests."""
 
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+
+# --- every test process: its own ROS graph, one thread per library, nothing written to the home folder ---
+# Read when rclpy, torch and matplotlib are first imported, which happens after this file.
+BUILD = Path(__file__).resolve().parents[1] / "build"
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+for _name, _value in {
+    "MPLBACKEND": "Agg",
+    "MPLCONFIGDIR": str(BUILD / "cache" / "matplotlib"),
+    "OMP_NUM_THREADS": "1",
+    "ROS_LOG_DIR": str(BUILD / "cache" / "ros_log"),
+}.items():
+    os.environ.setdefault(_name, _value)
 
 # --- the real nuScenes keyframe beside the repository ---
 _spec = importlib.util.spec_from_file_location("nuscenes_frame", Path(__file__).with_name("nuscenes_frame.py"))

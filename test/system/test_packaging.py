@@ -1,0 +1,177 @@
+"""What a newcomer's machine depends on: versions that agree, pins that are complete, set-up that tells and mends."""
+
+import importlib.util
+import os
+import re
+import stat
+import subprocess
+import sys
+import types
+import xml.etree.ElementTree as ElementTree
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_mender() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("mend_ros_wheels", ROOT / "scripts" / "mend_ros_wheels.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def package() -> ElementTree.Element:
+    return ElementTree.parse(ROOT / "package.xml").getroot()
+
+
+def test_one_version_everywhere(project: dict, package: ElementTree.Element) -> None:
+    assert package.findtext("version") == project["project"]["version"]
+    assert package.findtext("name") == project["project"]["name"]
+    assert f"## {project['project']['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_package_xml_is_what_colcon_and_rosidl_need(package: ElementTree.Element) -> None:
+    assert package.get("format") == "3"
+    assert package.findtext("export/build_type") == "ament_cmake"
+    assert package.findtext("member_of_group") == "rosidl_interface_packages"
+    maintainer = package.find("maintainer")
+    assert maintainer is not None and re.fullmatch(r"[^@\s]+@[^@\s]+\.[a-z]+", maintainer.get("email", ""))
+    assert not (ROOT / "setup.cfg").exists(), "ament_python_install_package would take it for its own"
+
+
+def test_catkin_pkg_accepts_package_xml() -> None:
+    catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg comes with ROS or its wheels")
+    warnings: list[str] = []
+    parsed = catkin_pkg.parse_package(str(ROOT / "package.xml"), warnings=warnings)
+    parsed.validate(warnings=warnings)
+    assert warnings == []
+
+
+def test_cmake_builds_every_message() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    files = sorted(f"msg/{f.name}" for f in (ROOT / "msg").glob("*.msg"))
+    assert sorted(re.findall(r"msg/\w+\.msg", cmake)) == files
+    assert cmake.index("rosidl_generate_interfaces(") < cmake.index("ament_python_install_package(")
+
+
+def test_every_dependency_is_pinned(project: dict) -> None:
+    pins = set()
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            assert re.match(r"[a-z0-9.-]+==\S+( ; python.*)?$", line), line
+            pins.add(line.split("==")[0])
+    extras = project["project"]["optional-dependencies"]
+    assert {"train", "bags", "export", "dev", "ros"} == set(extras)
+    wanted = project["project"]["dependencies"] + [d for extra in extras.values() for d in extra]
+    names = {re.split(r"[\[<>=!~ ]", d)[0].lower() for d in wanted}
+    assert names <= pins, f"run scripts/pin.sh: {sorted(names - pins)} have no pin"
+
+
+def test_installed_versions_are_the_pinned_ones() -> None:
+    for name in ("numpy", "torch", "shapely", "nuscenes-devkit"):
+        pins = re.findall(rf"^{name}==([^\s;]+)", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+        assert version(name).split("+")[0] in pins
+
+
+def test_command_and_verbs_are_registered() -> None:
+    assert [e.value for e in entry_points(group="console_scripts", name="hdmap")] == ["hdmap_core.cli:main"]
+    assert {e.name for e in entry_points(group="hdmap.commands")} >= {"core", "training", "bag"}
+
+
+def test_checkout_and_generated_messages_are_one_package() -> None:
+    import hdmap_ros
+
+    assert str(ROOT / "hdmap_ros") in [str(Path(p).resolve()) for p in hdmap_ros.__path__]
+
+
+@pytest.mark.parametrize("stub", ["scripts/online_map_node", "scripts/hdmap", "scripts/setup.sh", ".ci/run"])
+def test_scripts_are_executable(stub: str) -> None:
+    assert (ROOT / stub).stat().st_mode & stat.S_IXUSR
+
+
+def test_ci_runs_the_test_command_and_nothing_else() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line and not line.startswith(("#", "set ", "cd "))]
+    assert commands == ["make test"]
+
+
+def test_mending_replaces_and_repeats_without_effect(tmp_path: Path) -> None:
+    mender = load_mender()
+    cmake = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
+    cmake.parent.mkdir(parents=True)
+    cmake.write_text(
+        'set(a "/opt/python/cp311-cp311/include/python3.11;/usr/include")\n'
+        'set(b "/opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/core")\n',
+        encoding="utf-8",
+    )
+    linked = tmp_path / "cache.cmake"
+    os.link(cmake, linked)
+    before = linked.read_text(encoding="utf-8")
+    assert mender.mend_prefix(tmp_path, "/here/include", "/here/site-packages") == 1
+    assert cmake.read_text(encoding="utf-8") == (
+        'set(a "/here/include;/usr/include")\nset(b "/here/site-packages/numpy/core")\n'
+    )
+    assert linked.read_text(encoding="utf-8") == before, "the installer's cache shares the file's inode"
+    assert mender.mend_prefix(tmp_path, "/here/include", "/here/site-packages") == 0
+
+
+def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs setup.sh in a folder that holds nothing but its inputs, so that it stops at its first check."""
+    for name in ("scripts", "msg", "hdmap_ros"):
+        (folder / name).mkdir(exist_ok=True)
+    for name in ("pyproject.toml", "setup.py", "constraints.txt", "package.xml", "CMakeLists.txt"):
+        (folder / name).touch()
+    for name in ("scripts/setup.sh", "scripts/mend_ros_wheels.py", "hdmap_ros/__init__.py", "msg/MapElement.msg"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / "scripts" / "tf2_msgs" / "msg").mkdir(parents=True)
+    for name in ("package.xml", "CMakeLists.txt", "msg/TFMessage.msg"):
+        (folder / "scripts" / "tf2_msgs" / name).touch()
+    command = ["bash", str(folder / "scripts" / "setup.sh")]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+
+
+def fake_python(folder: Path, script: str) -> str:
+    path = folder / "fake-python"
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_setup_tells_that_python_is_missing(tmp_path: Path) -> None:
+    done = run_setup(tmp_path, PYTHON="python-that-is-not-there")
+    assert done.returncode == 2
+    assert "no 'python-that-is-not-there' found: install Python 3.10 or newer" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_setup_tells_that_python_is_too_old(tmp_path: Path) -> None:
+    old = fake_python(tmp_path, 'case "$1" in --version) echo "Python 3.8.18";; *) exit 1;; esac')
+    done = run_setup(tmp_path, PYTHON=old)
+    assert done.returncode == 2
+    assert "Python 3.8.18 is not supported: install Python 3.10 to 3.14" in done.stderr
+
+
+def test_setup_tells_that_the_compiler_is_missing(tmp_path: Path) -> None:
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    for name in ("bash", "cat", "sha256sum", "mkdir", "flock", "uname", "dirname"):
+        source = next(Path(p) / name for p in os.environ["PATH"].split(":") if (Path(p) / name).exists())
+        (binaries / name).symlink_to(source)
+    done = run_setup(tmp_path, PYTHON=sys.executable, PATH=str(binaries))
+    assert done.returncode == 2
+    assert "gcc and g++ are needed" in done.stderr and "build-essential" in done.stderr
