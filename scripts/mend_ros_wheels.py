@@ -9,7 +9,6 @@ depends on them configures elsewhere. Running this twice changes nothing; an upg
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import sysconfig
@@ -39,7 +38,7 @@ def mend_prefix(prefix: Path, include_dir: str, site_packages: str) -> int:
         new_path = path.with_name(path.name + ".mended")
         new_path.write_text(new_text, encoding="utf-8")
         new_path.chmod(path.stat().st_mode & 0o777)
-        os.replace(new_path, path)
+        new_path.replace(path)
         mended += 1
     return mended
 

@@ -41,6 +41,9 @@ CORE_NEVER = {"hdmap_ros", "training"} | ROS | TRAINING_FRAMEWORKS
 RULES = {
     "hdmap_core": rule(never=CORE_NEVER),
     "hdmap_core.geometry": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy"}),
+    # Drawing polygons and resampling images is OpenCV's work; the rest of geometry stays without it.
+    "hdmap_core.geometry.raster": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
+    "hdmap_core.geometry.ground_view": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.elements": rule(CORE_TYPES, CORE_NEVER),
     "hdmap_core.observation": rule(CORE_TYPES, CORE_NEVER),
     "hdmap_core.model_io": rule(CORE_TYPES, CORE_NEVER),

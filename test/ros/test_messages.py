@@ -42,9 +42,9 @@ def test_round_trip_of_an_array(node: Any) -> None:
 
     from hdmap_ros.msg import MapElement, MapElementArray
 
-    sent = MapElementArray(
-        has_elevation=True, camera_mask=0b101111, sync_spread=0.043, sequence=7, model_id="m-0123abcd"
-    )
+    # float32 holds 0.0625 exactly, so the arrays can be compared as they are.
+    sent = MapElementArray(has_elevation=True, camera_mask=0b101111, sync_spread=0.0625, sequence=7)
+    sent.model_id = "student-0123abcd"
     sent.header.frame_id = "base_link"
     sent.header.stamp.sec, sent.header.stamp.nanosec = 1_533_151_603, 547_590_000
     sent.roi_min, sent.roi_max = Point32(x=-30.0, y=-15.0), Point32(x=30.0, y=15.0)
