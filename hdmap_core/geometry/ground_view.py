@@ -13,7 +13,7 @@ import numpy as np
 from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
 
-_COARSE = 8  # weights are computed on cells this much larger than the output's, then interpolated
+_COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 _FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
 _MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
@@ -58,7 +58,10 @@ def _warp(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, rows:
     )
     size = columns.stop - columns.start, rows.stop - rows.start
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    fine = cv2.warpPerspective(image, pixels_from_plane @ plane_from_fine, (size[0] * 2, size[1] * 2), flags=flags)
+    double = (size[0] * 2, size[1] * 2)
+    fine = cv2.warpPerspective(
+        image, pixels_from_plane @ plane_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    )
     return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
 
 
