@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from hdmap_ros.node_config import CAMERA_PARAMETERS, PARAMETERS
+
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch"
 CAMERAS = {"CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"}
@@ -175,6 +177,17 @@ def test_layouts_name_every_camera(online_map: types.ModuleType, tmp_path: Path,
     assert parameters["cameras.CAM_FRONT.image_topic"].startswith("/car/cam_front/")
     assert parameters["cameras.CAM_FRONT.frame_id"] == "cam_front"
     assert parameters["image_transport"] in ("raw", "compressed")
+
+
+def test_overrides_are_parameters_of_the_node(online_map: types.ModuleType, tmp_path: Path) -> None:
+    given = {"layout": "hdmap", "weights": str(tmp_path), "calibration_file": str(tmp_path), "device": "cpu"}
+    more = {"autostart": "true", "image_transport": "raw", "bag": str(tmp_path)}
+    [node] = start(online_map, tmp_path, **given, **more)["LifecycleNode"]
+    declared = {spec.name for spec in PARAMETERS} | {"use_sim_time"}
+    declared |= {f"cameras.{camera}.{key}" for camera in CAMERAS for key in CAMERA_PARAMETERS}
+    overrides = node.kwargs["parameters"][1]
+    assert len(overrides) == 10 + 3 * len(CAMERAS)
+    assert set(overrides) <= declared
 
 
 def test_layout_files_and_choices_agree(online_map: types.ModuleType) -> None:
