@@ -1,0 +1,103 @@
+"""How a converter or a car calls its topics and frames: small YAML files in config/topics."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hdmap_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class CameraTopics:
+    """Topics of one camera; `info` is empty where there is no CameraInfo."""
+
+    image: str
+    info: str
+    frame: str
+
+
+@dataclass(frozen=True)
+class TopicLayout:
+    """Names in one kind of bag.
+
+    Attributes:
+        name: of the file.
+        transport: `compressed` (sensor_msgs/CompressedImage) or `raw` (sensor_msgs/Image).
+        cameras: camera name -> topics, in the rig's order.
+        lidar: topic and frame; empty strings where there is none.
+        odometry: topic, or an empty string.
+        tf_topics: transforms; those called tf_static are static.
+        fixed_frame: does not move between exposures.
+        base_frame: the car's frame.
+    """
+
+    name: str
+    transport: str
+    cameras: dict[str, CameraTopics]
+    lidar: tuple[str, str]
+    odometry: str
+    tf_topics: tuple[str, ...]
+    fixed_frame: str
+    base_frame: str
+
+
+def load_layout(name: str) -> TopicLayout:
+    """A layout of config/topics by name, or from a YAML file by path.
+
+    Raises:
+        ConfigError: for an unknown name (listing those that exist), a missing or ill-typed field.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = layout_folder()
+        path = folder / f"{name}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(entry.stem for entry in folder.glob("*.yaml")))
+            raise ConfigError(
+                f"no topic layout {name!r} in {folder}; there are {known}; or give the path of a .yaml file"
+            )
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the topic layout {path}: {error}") from None
+    try:
+        layout = TopicLayout(
+            path.stem,
+            content["transport"],
+            {
+                str(camera): CameraTopics(entry["image"], entry["info"], entry["frame"])
+                for camera, entry in content["cameras"].items()
+            },
+            (content["lidar"]["points"], content["lidar"]["frame"]),
+            content["odometry"],
+            tuple(content["tf"]["topics"]),
+            content["tf"]["fixed_frame"],
+            content["tf"]["base_frame"],
+        )
+    except KeyError as error:
+        raise ConfigError(f"{path}: the field {error} is missing; see config/topics/hdmap.yaml") from None
+    except (TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a topic layout ({error}); see config/topics/hdmap.yaml") from None
+    if layout.transport not in ("compressed", "raw"):
+        raise ConfigError(f"{path}: field 'transport' must be compressed or raw, got {layout.transport!r}")
+    if not layout.cameras:
+        raise ConfigError(f"{path}: field 'cameras' names no camera")
+    return layout
+
+
+def layout_folder() -> Path:
+    """config/topics of the checkout or of the installed ROS package.
+
+    Raises:
+        ConfigError: if it is nowhere.
+    """
+    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
+    shares = [prefix / "share" / "hdmap_ros" / "config" / "topics" for prefix in (*prefixes, Path(sys.prefix))]
+    for folder in (Path(__file__).resolve().parents[2] / "config" / "topics", *shares):
+        if folder.is_dir():
+            return folder
+    raise ConfigError("config/topics is not found; run from a checkout, source its install, or give a .yaml file")

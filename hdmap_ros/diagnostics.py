@@ -1,0 +1,121 @@
+"""What the node says about itself on /diagnostics: pure Python, so that it is tested without a graph.
+
+Own code instead of diagnostic_updater, whose Python version runs on the node's clock and so falls silent with a
+paused bag.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from hdmap_ros.message_types import MessageTypes
+
+OK, WARN, ERROR = 0, 1, 2
+STAGES = ("wait", "decode", "preprocess", "network", "postprocess", "publish", "total")
+_WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class Status:
+    """One task of the node: its level, a sentence, and key-value pairs."""
+
+    name: str
+    level: int
+    message: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LatencyLog:
+    """Milliseconds per stage of the latest sets; thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._stages: dict[str, deque[float]] = {}
+
+    def add(self, timings_ms: Mapping[str, float]) -> None:
+        """Stores the stages of one set."""
+        with self._lock:
+            for stage, value in timings_ms.items():
+                self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Stage -> p50, p95, p99, max in milliseconds, in the order in which they happen."""
+        with self._lock:
+            stages = {stage: np.array(values) for stage, values in self._stages.items()}
+        names = [*(name for name in STAGES if name in stages), *(name for name in stages if name not in STAGES)]
+        result = {}
+        for name in names:
+            p50, p95, p99 = np.percentile(stages[name], [50, 95, 99])
+            numbers = {"p50": p50, "p95": p95, "p99": p99, "max": stages[name].max()}
+            result[name] = {key: round(float(value), 3) for key, value in numbers.items()}
+        return result
+
+
+def latency_status(summary: Mapping[str, Mapping[str, float]], max_latency_ms: float) -> Status:
+    """WARN when the 95th percentile of the whole way is over budget."""
+    values: dict[str, Any] = {
+        f"{stage}_{key}_ms": value for stage, numbers in summary.items() for key, value in numbers.items()
+    }
+    total = summary.get("total")
+    in_budget = total is None or total["p95"] <= max_latency_ms
+    values["processing_time_ms"] = total["p50"] if total else 0.0
+    values["is_processing_time_ms_in_expected_range"] = in_budget
+    message = "within budget" if in_budget else f"p95 is over the budget of {max_latency_ms:.0f} ms"
+    return Status("latency", OK if in_budget else WARN, message if total else "no output yet", values)
+
+
+def cameras_status(states: Mapping[str, str], details: Mapping[str, str], ages_s: Mapping[str, float]) -> Status:
+    """The cameras' states (`ok`, or the most specific reason why not) with the first reason as the sentence.
+
+    Args:
+        states: camera -> no_publisher, incompatible_qos, no_data, stale, waiting_camera_info, bad_calibration,
+            rejected_image, no_transform or ok.
+        details: camera -> a sentence, where there is one.
+        ages_s: camera -> seconds since its last image, where one has come.
+    """
+    bad = {camera: state for camera, state in states.items() if state != "ok"}
+    values: dict[str, Any] = {}
+    for camera, state in states.items():
+        values[camera] = state + (f": {details[camera]}" if state != "ok" and camera in details else "")
+        if camera in ages_s:
+            values[f"{camera}_age_s"] = round(ages_s[camera], 3)
+    if not bad:
+        return Status("cameras", OK, "all cameras are delivering", values)
+    camera, state = next(iter(bad.items()))
+    waiting = state in ("no_publisher", "no_data", "waiting_camera_info")
+    level = WARN if waiting or len(bad) < len(states) else ERROR
+    if state in ("rejected_image", "bad_calibration"):
+        level = ERROR
+    return Status(
+        "cameras", level, f"{camera}: {state}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else ""), values
+    )
+
+
+def synchronisation_status(counts: Mapping[str, Any]) -> Status:
+    """WARN when sets are being dropped for missing images."""
+    sets = counts["complete"] + counts["partial"] + counts["incomplete"]
+    level = WARN if counts["incomplete"] else OK
+    message = f"{counts['complete']} of {sets} sets complete" if sets else "no set yet"
+    return Status("synchronisation", level, message, counts)
+
+
+def to_message(types: MessageTypes, statuses: list[Status], stamp_ns: int, node: str, hardware_id: str) -> Any:
+    """A DiagnosticArray with one status per task, named `node: task`."""
+    status, pair = types.get("diagnostic_msgs/msg/DiagnosticStatus"), types.get("diagnostic_msgs/msg/KeyValue")
+    return types.get("diagnostic_msgs/msg/DiagnosticArray")(
+        header=types.header(stamp_ns, ""),
+        status=[
+            status(
+                level=bytes([entry.level]),
+                name=f"{node}: {entry.name}",
+                message=entry.message,
+                hardware_id=hardware_id or "none",
+                values=[pair(key=key, value=str(value)) for key, value in entry.values.items()],
+            )
+            for entry in statuses
+        ],
+    )

@@ -1,0 +1,116 @@
+"""Image messages to RGB pixels.
+
+Takes sensor_msgs Image and CompressedImage of rclpy or of a bag. OpenCV's Bayer codes name the second row's pattern,
+ROS's encodings the first: bayer_rggb8 is COLOR_BayerBG. 16-bit images are cut to their upper 8 bits, never stretched
+by their own minimum and maximum, which would change from frame to frame.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hdmap_core.errors import ImageError
+from hdmap_core.image_decoding import decode_image as decode_compressed
+
+# encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None)
+_PACKED: dict[str, tuple[int, int, int | None]] = {
+    "rgb8": (3, 1, None),
+    "bgr8": (3, 1, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, 1, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, 1, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, 1, cv2.COLOR_GRAY2RGB),
+    "8UC3": (3, 1, cv2.COLOR_BGR2RGB),
+    "8UC4": (4, 1, cv2.COLOR_BGRA2RGB),
+    "mono16": (1, 2, cv2.COLOR_GRAY2RGB),
+    "16UC1": (1, 2, cv2.COLOR_GRAY2RGB),
+    "rgb16": (3, 2, None),
+    "bgr16": (3, 2, cv2.COLOR_BGR2RGB),
+    "16UC3": (3, 2, cv2.COLOR_BGR2RGB),
+    "bayer_rggb8": (1, 1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, 1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, 1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, 1, cv2.COLOR_BayerGB2RGB),
+    "bayer_rggb16": (1, 2, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr16": (1, 2, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg16": (1, 2, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg16": (1, 2, cv2.COLOR_BayerGB2RGB),
+    "yuv422": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+}
+# A full-size luma plane above a half-height chroma plane.
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv420": cv2.COLOR_YUV2RGB_I420}
+
+SUPPORTED_ENCODINGS = (*_PACKED, *_PLANAR)
+
+
+def decode_image(message: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of an Image or CompressedImage.
+
+    Raises:
+        ImageError: if the data are truncated, corrupt or in an encoding that is not supported.
+    """
+    return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message)
+
+
+def _decode_compressed(message: Any) -> np.ndarray:
+    if "compresseddepth" in message.format.lower():
+        raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
+    return decode_compressed(memoryview(message.data), f"compressed image of format {message.format!r}")
+
+
+def _decode_raw(message: Any) -> np.ndarray:
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    encoding = message.encoding
+    if height == 0 or width == 0:
+        raise ImageError(f"the image is empty: {width} x {height} pixels")
+    if encoding in _PLANAR:
+        return _planar(message, height, width, step)
+    if encoding not in _PACKED:
+        return _by_cv_bridge(message)
+    channels, depth, conversion = _PACKED[encoding]
+    rows = _rows(message.data, height, step, width * channels * depth, encoding)
+    if depth == 2:
+        values = np.ascontiguousarray(rows).view(">u2" if message.is_bigendian else "<u2")
+        rows = (values >> 8).astype(np.uint8)
+    image = rows.reshape(height, width, channels)
+    if conversion is None:
+        return np.ascontiguousarray(image)
+    if "bayer" in encoding and (height < 3 or width < 3):
+        raise ImageError(f"a Bayer image needs at least 3 x 3 pixels, got {width} x {height}")
+    return cv2.cvtColor(np.ascontiguousarray(image), conversion)
+
+
+def _planar(message: Any, height: int, width: int, step: int) -> np.ndarray:
+    if height % 2 or width % 2:
+        raise ImageError(f"an image of encoding {message.encoding} needs even sides, got {width} x {height}")
+    rows = _rows(message.data, height * 3 // 2, step, width, message.encoding)
+    return cv2.cvtColor(np.ascontiguousarray(rows), _PLANAR[message.encoding])
+
+
+def _rows(data: Any, height: int, step: int, row_bytes: int, encoding: str) -> np.ndarray:
+    """(height, row_bytes) uint8 view without the padding of each row."""
+    array = np.frombuffer(data, np.uint8)
+    if step < row_bytes:
+        raise ImageError(f"the image's step of {step} bytes is shorter than a row of {encoding} ({row_bytes} bytes)")
+    if array.size < step * (height - 1) + row_bytes:
+        raise ImageError(f"the image is truncated: {array.size} bytes, {step} x {height} are needed")
+    if array.size < step * height:  # the last row may come without its padding
+        array = np.concatenate([array, np.zeros(step * height - array.size, np.uint8)])
+    return array[: step * height].reshape(height, step)[:, :row_bytes]
+
+
+def _by_cv_bridge(message: Any) -> np.ndarray:
+    """Unusual encodings, where cv_bridge is installed and loads."""
+    unsupported = f"encoding {message.encoding!r} is not supported; supported are {', '.join(SUPPORTED_ENCODINGS)}"
+    if message.encoding.startswith(("32FC", "64FC", "32SC")):
+        raise ImageError(unsupported)
+    try:
+        from cv_bridge import CvBridge  # type: ignore[import-not-found]
+
+        return CvBridge().imgmsg_to_cv2(message, "rgb8")
+    except Exception:  # cv_bridge against another NumPy fails in many ways
+        raise ImageError(unsupported) from None

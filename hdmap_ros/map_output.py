@@ -1,0 +1,97 @@
+"""The outputs of one inference: elements always, markers when somebody listens."""
+
+from typing import Any
+
+import numpy as np
+
+from hdmap_core.elements import MapElement
+from hdmap_ros.conversions import elements_to_message
+from hdmap_ros.markers import MarkerBuilder
+from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.pipeline import MapResult
+from hdmap_ros.transforms import TransformBuffer, TransformError
+
+
+class MapOutput:
+    """Publishes maps and counts them.
+
+    Args:
+        types: message classes.
+        elements: publisher of MapElementArray.
+        markers: publisher of MarkerArray.
+        transforms: for output frames other than the base frame.
+    """
+
+    def __init__(self, types: MessageTypes, elements: Any, markers: Any, transforms: TransformBuffer) -> None:
+        self.elements = elements
+        self.markers = markers
+        self.published = 0
+        self.published_elements = 0
+        self._types = types
+        self._transforms = transforms
+        self._builder = MarkerBuilder(types)
+
+    def wanted(self, config: OnlineMapConfig) -> bool:
+        """Whether anybody listens."""
+        return self.elements.get_subscription_count() > 0 or self._markers_wanted(config)
+
+    def _markers_wanted(self, config: OnlineMapConfig) -> bool:
+        return config.markers_enabled and self.markers.get_subscription_count() > 0
+
+    def publish(self, result: MapResult, config: OnlineMapConfig, info: Any) -> None:
+        """Sends a map.
+
+        Raises:
+            NotReadyError: if the output frame cannot be reached.
+        """
+        images = result.images
+        pose = self._frame_from_base(images.stamp_ns, config)
+        kept = best_elements(result.elements, config.score_threshold, config.max_elements)
+        message = elements_to_message(
+            self._types,
+            kept,
+            stamp_ns=images.stamp_ns,
+            frame_id=config.output_frame,
+            grid=info.grid,
+            camera_mask=result.camera_mask,
+            spread_ns=images.spread_ns,
+            sequence=self.published,
+            model_id=info.model_id,
+            frame_from_ego=pose,
+        )
+        self.elements.publish(message)
+        self.published += 1
+        self.published_elements += len(kept)
+        if self._markers_wanted(config):
+            drawn = [element for element in kept if element.score >= config.markers_min_score]
+            self.markers.publish(
+                self._builder.build(
+                    drawn,
+                    stamp_ns=images.stamp_ns,
+                    frame_id=config.output_frame,
+                    line_width=config.markers_line_width,
+                    lifetime=config.markers_lifetime,
+                    alpha=config.markers_alpha,
+                    frame_from_ego=pose,
+                )
+            )
+
+    def clear(self, stamp_ns: int, frame_id: str) -> None:
+        """Removes what is drawn."""
+        if self.markers.get_subscription_count():
+            self.markers.publish(self._builder.delete_all(stamp_ns, frame_id))
+
+    def _frame_from_base(self, stamp_ns: int, config: OnlineMapConfig) -> np.ndarray | None:
+        if config.output_frame == config.base_frame:
+            return None
+        try:
+            return self._transforms.lookup(config.output_frame, config.base_frame, stamp_ns, config.tf_timeout)
+        except TransformError as error:
+            raise NotReadyError("", "no_transform", f"output_frame: {error}") from None
+
+
+def best_elements(elements: list[MapElement], threshold: float, number: int) -> list[MapElement]:
+    """Those of at least this score, at most so many, best first."""
+    return sorted((e for e in elements if e.score >= threshold), key=lambda e: -e.score)[:number]

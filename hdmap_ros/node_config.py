@@ -1,0 +1,263 @@
+"""The node's parameters: one frozen dataclass that declares, validates and documents itself."""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from hdmap_core.errors import ConfigError
+
+
+def _parameter(
+    name: str,
+    default: Any,
+    description: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    metadata = {"name": name, "description": description, "limits": limits, "choices": choices, "live": live}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class OnlineMapConfig:
+    """Every parameter of the node but those per camera; see `ParameterSpec` for what the metadata mean."""
+
+    autostart: bool = _parameter(
+        "autostart", True, "configure and activate at start; false: a lifecycle manager does it"
+    )
+    weights: str = _parameter("model.weights", "", "checkpoint (.safetensors); empty: the student that is shipped")
+    device: str = _parameter("model.device", "auto", "auto, cpu, cuda or cuda:N")
+    precision: str = _parameter(
+        "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16", "bf16")
+    )
+    warmup_iterations: int = _parameter("model.warmup_iterations", 2, "runs before the first image", limits=(0, 50))
+    threads: int = _parameter("model.threads", 0, "CPU threads of the network; 0: PyTorch's choice", limits=(0, 256))
+    camera_names: tuple[str, ...] = _parameter("camera_names", (), "the rig's cameras; empty: those of the checkpoint")
+    image_transport: str = _parameter(
+        "image_transport", "compressed", "CompressedImage or Image", choices=("compressed", "raw")
+    )
+    qos_reliability: str = _parameter(
+        "input_qos.reliability",
+        "auto",
+        "auto: reliable where every publisher of the topic is",
+        choices=("auto", "best_effort", "reliable"),
+    )
+    qos_depth: int = _parameter("input_qos.depth", 2, "images kept per camera until they are taken", limits=(1, 10))
+    sync_policy: str = _parameter(
+        "sync.policy",
+        "cycle",
+        "cycle: by the cameras' phases; the others are message_filters' and need that package",
+        choices=("cycle", "approximate", "exact"),
+    )
+    sync_anchor: str = _parameter(
+        "sync.anchor", "", "camera whose stamp the map carries; empty: CAM_FRONT, else the first"
+    )
+    sync_min_cameras: int = _parameter(
+        "sync.min_cameras", 0, "drop sets with fewer images; 0: all cameras", limits=(0, 64)
+    )
+    sync_max_spread: float = _parameter(
+        "sync.max_spread",
+        0.06,
+        "seconds from the anchor within which a camera's phase is looked for",
+        limits=(0.001, 1.0),
+    )
+    sync_timeout: float = _parameter(
+        "sync.timeout", 0.075, "seconds from a set's first image until it is closed without the rest", limits=(0.0, 1.0)
+    )
+    max_set_age: float = _parameter(
+        "sync.max_age",
+        0.5,
+        "drop a set that waited longer for the worker, seconds; 0: never",
+        limits=(0.0, 10.0),
+        live=True,
+    )
+    calibration_source: str = _parameter(
+        "calibration.source",
+        "topic",
+        "topic: CameraInfo; file: calibration.file; topic_then_file: the file until a CameraInfo comes",
+        choices=("topic", "file", "topic_then_file"),
+    )
+    calibration_file: str = _parameter("calibration.file", "", "YAML with intrinsics and, if wanted, poses per camera")
+    projection: str = _parameter(
+        "calibration.projection",
+        "auto",
+        "CameraInfo's K or P; auto: P if it differs and D is empty",
+        choices=("auto", "k", "p"),
+    )
+    base_frame: str = _parameter("tf.base_frame", "base_link", "the car's frame (REP-103), in which the model works")
+    fixed_frame: str = _parameter("tf.fixed_frame", "odom", "does not move between two exposures")
+    motion_compensation: str = _parameter(
+        "tf.motion_compensation", "auto", "auto: when the fixed frame is known", choices=("auto", "on", "off")
+    )
+    tf_timeout: float = _parameter("tf.timeout", 0.05, "seconds the worker waits for a transform", limits=(0.0, 1.0))
+    output_frame: str = _parameter("output_frame", "base_link", "frame of the published map", live=True)
+    score_threshold: float = _parameter(
+        "score_threshold",
+        0.0,
+        "elements below are not published; the model's own threshold comes first",
+        limits=(0.0, 1.0),
+        live=True,
+    )
+    max_elements: int = _parameter("max_elements", 100, "the best ones are kept", limits=(1, 500), live=True)
+    max_rate: float = _parameter(
+        "max_rate", 0.0, "maps per second at most; 0: as fast as it goes", limits=(0.0, 1000.0), live=True
+    )
+    lazy: bool = _parameter("lazy", True, "do not compute while nobody listens", live=True)
+    markers_enabled: bool = _parameter(
+        "markers.enabled", True, "publish lines for RViz when somebody listens", live=True
+    )
+    markers_min_score: float = _parameter(
+        "markers.min_score", 0.3, "elements below are not drawn", limits=(0.0, 1.0), live=True
+    )
+    markers_line_width: float = _parameter("markers.line_width", 0.15, "metres", limits=(0.01, 5.0), live=True)
+    markers_lifetime: float = _parameter(
+        "markers.lifetime",
+        2.0,
+        "seconds after which lines vanish by themselves; 0: never",
+        limits=(0.0, 60.0),
+        live=True,
+    )
+    markers_alpha: float = _parameter(
+        "markers.alpha", 0.9, "opacity of a line of score 1", limits=(0.05, 1.0), live=True
+    )
+    diagnostics_period: float = _parameter("diagnostics.period", 1.0, "seconds", limits=(0.1, 60.0))
+    max_latency_ms: float = _parameter(
+        "diagnostics.max_latency_ms", 150.0, "WARN above", limits=(1.0, 60000.0), live=True
+    )
+    stale_after: float = _parameter(
+        "diagnostics.stale_after", 1.0, "a camera silent for longer is stale, seconds", limits=(0.1, 60.0), live=True
+    )
+    time_jump_reset: float = _parameter(
+        "time_jump_reset", 0.5, "stamps going back by more reset the node, seconds", limits=(0.01, 3600.0)
+    )
+    max_failures: int = _parameter(
+        "max_failures", 3, "failed sets in a row after which the node deactivates", limits=(1, 1000)
+    )
+    report_file: str = _parameter(
+        "report_file", "", "JSON with counts and latencies, written when the node deactivates"
+    )
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One parameter as a node declares it.
+
+    Attributes:
+        attribute: field of OnlineMapConfig.
+        name: of the ROS parameter.
+        default: its type is the parameter's.
+        limits: smallest and largest value, inclusive.
+        choices: allowed strings; empty: any.
+        live: may be set while the node runs.
+    """
+
+    attribute: str
+    name: str
+    default: Any
+    description: str
+    limits: tuple[float, float] | None
+    choices: tuple[str, ...]
+    live: bool
+
+    @property
+    def kind(self) -> str:
+        """bool, integer, double, string or string[]."""
+        names = {bool: "bool", int: "integer", float: "double", str: "string", tuple: "string[]"}
+        return names[type(self.default)]
+
+    def check(self, value: Any) -> Any:
+        """The value in the field's type.
+
+        Raises:
+            ConfigError: naming parameter, limits or choices.
+        """
+        if isinstance(self.default, tuple):
+            value = tuple(value)
+            if not all(isinstance(item, str) and item for item in value):
+                raise ConfigError(f"parameter {self.name}: expected a list of names, got {list(value)}")
+        elif isinstance(self.default, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not type(self.default):
+            raise ConfigError(f"parameter {self.name}: expected a {self.kind}, got {value!r}")
+        if self.limits and not self.limits[0] <= value <= self.limits[1]:
+            raise ConfigError(f"parameter {self.name}: {value} lies outside {self.limits[0]}..{self.limits[1]}")
+        if self.choices and value not in self.choices:
+            raise ConfigError(f"parameter {self.name}: {value!r} is none of {', '.join(self.choices)}")
+        return value
+
+
+def _spec(entry: "Field[Any]") -> ParameterSpec:
+    return ParameterSpec(attribute=entry.name, default=entry.default, **entry.metadata)
+
+
+PARAMETERS: tuple[ParameterSpec, ...] = tuple(map(_spec, fields(OnlineMapConfig)))
+
+CAMERA_PARAMETERS = {
+    "image_topic": "image topic; empty: `<name>/image_raw`, in lower case, with `/compressed` for that transport",
+    "info_topic": "CameraInfo topic; empty: `camera_info` beside the image topic",
+    "frame_id": "its optical frame, where the messages name a wrong one",
+}
+"""Per camera, as `cameras.<name>.<key>`, all strings, default empty."""
+
+
+def default_image_topic(camera: str, transport: str) -> str:
+    """The image topic of a camera for which none is set."""
+    return f"{camera.lower()}/image_raw" + ("/compressed" if transport == "compressed" else "")
+
+
+def sibling_info_topic(image_topic: str) -> str:
+    """The CameraInfo topic beside an image topic: image_transport's rule, `/compressed` put aside."""
+    stem = image_topic.removesuffix("/compressed")
+    return f"{stem.rpartition('/')[0]}/camera_info" if "/" in stem else "camera_info"
+
+
+def config_from_values(values: Mapping[str, Any]) -> OnlineMapConfig:
+    """The config with these parameters (ROS names); the others at their defaults.
+
+    Raises:
+        ConfigError: for an unknown name or a value out of range.
+    """
+    specs = {spec.name: spec for spec in PARAMETERS}
+    unknown = [name for name in values if name not in specs]
+    if unknown:
+        raise ConfigError(f"unknown parameter {unknown[0]!r}; known are {', '.join(specs)}")
+    return OnlineMapConfig(**{specs[name].attribute: specs[name].check(value) for name, value in values.items()})
+
+
+def parameter_table() -> str:
+    """The parameters as a Markdown table; docs/ros.md holds it and a test compares the two."""
+    lines = ["| parameter | type | default | allowed | live | meaning |", "|---|---|---|---|---|---|"]
+    for spec in PARAMETERS:
+        allowed = ", ".join(spec.choices) if spec.choices else ""
+        if spec.limits:
+            allowed = f"{spec.limits[0]:g}..{spec.limits[1]:g}"
+        default = str(list(spec.default) if isinstance(spec.default, tuple) else spec.default)
+        default = default.lower() if isinstance(spec.default, bool) else default or '""'
+        live = "yes" if spec.live else "no"
+        lines.append(f"| `{spec.name}` | {spec.kind} | {default} | {allowed} | {live} | {spec.description} |")
+    for key, description in CAMERA_PARAMETERS.items():
+        lines.append(f'| `cameras.<name>.{key}` | string | "" |  | no | {description} |')
+    return "\n".join(lines)
+
+
+def parameter_file() -> str:
+    """config/online_map.yaml: every parameter at its default, with its meaning as a comment."""
+    lines = [
+        "# Parameters of the online map node at their defaults. Written from hdmap_ros/node_config.py, which see.",
+        "/**:",
+    ]
+    lines.append("  ros__parameters:")
+    for spec in PARAMETERS:
+        if isinstance(spec.default, tuple):
+            value = '["CAM_FRONT", ...]'
+        elif isinstance(spec.default, bool):
+            value = str(spec.default).lower()
+        else:
+            value = f'"{spec.default}"' if isinstance(spec.default, str) else str(spec.default)
+        comment = f"# {spec.description}" + (f" ({', '.join(spec.choices)})" if spec.choices else "")
+        # An empty list has no type in ROS, so this one stays a comment.
+        prefix = "# " if isinstance(spec.default, tuple) else ""
+        lines += [f"    {comment}", f"    {prefix}{spec.name}: {value}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,101 @@
+"""The node's counters as one JSON object and as diagnostics."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdmap_core.errors import OutputError
+from hdmap_ros.diagnostics import ERROR, OK, WARN, Status, cameras_status, latency_status, synchronisation_status
+from hdmap_ros.map_output import MapOutput
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.synchronizer import SyncStatistics
+from hdmap_ros.worker import WorkerStatistics
+
+
+def synchroniser_counts(statistics: SyncStatistics) -> dict[str, Any]:
+    """The synchroniser's counters and the spread of the latest sets."""
+    spreads_ms = np.array(statistics.spreads_ns, dtype=np.float64) * 1e-6
+    return {
+        "complete": statistics.complete,
+        "partial": statistics.partial,
+        "incomplete": statistics.incomplete,
+        "superseded": statistics.superseded,
+        "late_images": statistics.late,
+        "duplicate_images": statistics.duplicate,
+        "unplaced_images": statistics.unplaced,
+        "resets": statistics.resets,
+        "missing": dict(statistics.missing),
+        "spread_p50_ms": round(float(np.median(spreads_ms)), 3) if spreads_ms.size else 0.0,
+        "spread_max_ms": round(float(spreads_ms.max()), 3) if spreads_ms.size else 0.0,
+    }
+
+
+def node_report(
+    info: Any,
+    synchroniser: SyncStatistics,
+    worker: WorkerStatistics,
+    counts: Mapping[str, int],
+    output: MapOutput,
+    latency_ms: Mapping[str, Mapping[str, float]],
+    images: Mapping[str, int],
+    seconds: float,
+) -> dict[str, Any]:
+    """Everything that was counted since the node became active: plain JSON values.
+
+    `dropped` holds sets that were complete enough but did not become a map, by reason: `superseded` waited while the
+    worker was busy and a newer one came; `stale` waited too long; the others name what was missing.
+    """
+    return {
+        "model_id": info.model_id,
+        "precision": info.precision,
+        "seconds": round(seconds, 3),
+        "images": dict(images),
+        "synchroniser": synchroniser_counts(synchroniser),
+        "sets": synchroniser.complete + synchroniser.partial,
+        "published": output.published,
+        "published_elements": output.published_elements,
+        "rate_hz": round(output.published / seconds, 3) if seconds > 0 else 0.0,
+        "dropped": {"superseded": worker.superseded, **counts},
+        "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
+    }
+
+
+def node_statuses(
+    report: Mapping[str, Any],
+    camera_states: Mapping[str, str],
+    camera_details: Mapping[str, str],
+    motion_compensated: bool,
+    broken: bool,
+    config: OnlineMapConfig,
+) -> list[Status]:
+    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output."""
+    model = {"model_id": report["model_id"], "precision": report["precision"], "device": config.device}
+    output = {key: report[key] for key in ("published", "published_elements", "rate_hz")}
+    sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
+    sync["motion_compensation"] = str(motion_compensated).lower()
+    published = report["published"] > 0
+    return [
+        Status("model", ERROR if broken else OK, "failing" if broken else "running", model),
+        cameras_status(camera_states, camera_details, {}),
+        synchronisation_status(sync),
+        latency_status(report["latency_ms"], config.max_latency_ms),
+        Status("output", OK if published else WARN, "publishing" if published else "nothing published yet", output),
+    ]
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes a report as JSON, atomically.
+
+    Raises:
+        OutputError: if the file cannot be written.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None

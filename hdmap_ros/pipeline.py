@@ -1,0 +1,92 @@
+"""From an image set to the elements of a map: what node and replay share. Knows no ROS graph."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from hdmap_core.elements import MapElement
+from hdmap_core.geometry import CameraRig
+from hdmap_core.geometry.se3 import rotation_from_euler, se3
+from hdmap_core.observation import Observation
+from hdmap_ros.observation_builder import ObservationBuilder
+from hdmap_ros.synchronizer import ImageSet
+
+PREFERRED_ANCHOR = "CAM_FRONT"
+
+
+class Predictor(Protocol):
+    """What `hdmap_core.inference.predictor.load_predictor` returns."""
+
+    info: Any
+
+    def predict(self, observation: Observation) -> Any:
+        """A prediction with `.elements` and `.timings_ms`."""
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """The map of one set.
+
+    Attributes:
+        elements: metres, ego frame of `images.stamp_ns`.
+        images: the set.
+        camera_mask: which cameras were used; one that came but could not be decoded was not.
+        timings_ms: stage -> milliseconds.
+        map_from_ego: pose at the set's stamp, where TF knows it.
+    """
+
+    elements: list[MapElement]
+    images: ImageSet
+    camera_mask: tuple[bool, ...]
+    timings_ms: dict[str, float]
+    map_from_ego: np.ndarray | None
+
+
+class MapPipeline:
+    """Builder and predictor, one after the other."""
+
+    def __init__(self, builder: ObservationBuilder, predictor: Predictor) -> None:
+        self.builder = builder
+        self.predictor = predictor
+
+    def process(self, images: ImageSet) -> MapResult:
+        """The map of a set.
+
+        Raises:
+            NotReadyError: if calibration or a transform is missing.
+            ImageError: if no image can be decoded.
+        """
+        begin = time.perf_counter()
+        observation = self.builder.build(images)
+        decoded = time.perf_counter()
+        prediction = self.predictor.predict(observation)
+        timings = {"wait": images.waited_ns * 1e-6, "decode": (decoded - begin) * 1e3, **prediction.timings_ms}
+        return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation.map_from_ego)
+
+
+def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:
+    """The camera whose stamp a map carries: the wanted one, else CAM_FRONT, else the first."""
+    return wanted or (PREFERRED_ANCHOR if PREFERRED_ANCHOR in cameras else cameras[0])
+
+
+def warm_up(predictor: Predictor, cameras: tuple[str, ...], iterations: int) -> float:
+    """Runs the predictor on grey images of a ring of cameras, so that the first real set is not slow.
+
+    Returns:
+        Milliseconds of the last run; 0 without one.
+    """
+    height, width = 900, 1600
+    intrinsics = [np.array([[1260.0, 0, 800], [0, 1260.0, 450], [0, 0, 1]])] * len(cameras)
+    optical = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)  # camera axes of a camera that looks along x
+    yaws = 2 * np.pi * np.arange(len(cameras)) / len(cameras)
+    poses = [se3(rotation_from_euler(0, 0, yaw) @ optical, [0.0, 0.0, 1.5]) for yaw in yaws]
+    rig = CameraRig.from_arrays(cameras, intrinsics, poses, (height, width))
+    grey = np.full((height, width, 3), 127, np.uint8)
+    elapsed_ms = 0.0
+    for _ in range(iterations):
+        begin = time.perf_counter()
+        predictor.predict(Observation((grey,) * len(cameras), rig, 0, "warm-up"))
+        elapsed_ms = (time.perf_counter() - begin) * 1e3
+    return elapsed_ms
