@@ -1,11 +1,16 @@
-"""A builder of small map expansions, and one with every hard case in it."""
+"""A builder of small map expansions, one with every hard case in it, and a small folder of two scenes."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+
+from hdmap_core.datasets.nuscenes.tables import TABLES as TABLE_NAMES
 
 Points = Sequence[tuple[float, float]]
 LAYERS = (
@@ -126,4 +131,84 @@ def hard_map_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("expansion")
     for city in CITIES:
         (hard_town() if city == CITIES[0] else Expansion()).write(root, city)
+    return root
+
+
+SMALL_IMAGE = (24, 32)
+MOUNTS = {  # sensor -> position in the ego frame, quaternion (w, x, y, z), exposure before the LiDAR stamp in µs
+    "LIDAR_TOP": ([0.9, 0.0, 1.8], [0.70710678, 0.0, 0.0, -0.70710678], 0),
+    "CAM_FRONT": ([1.7, 0.0, 1.5], [0.5, -0.5, 0.5, -0.5], 40_000),
+    "CAM_BACK": ([0.0, 0.0, 1.5], [0.5, -0.5, -0.5, 0.5], 10_000),
+}
+SPEED = 8.0  # m/s, along x of the map
+
+
+def _write_small(root: Path) -> None:
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLE_NAMES}
+    for channel, (translation, rotation, _) in MOUNTS.items():
+        is_camera = channel.startswith("CAM")
+        tables["sensor"].append({"token": channel, "channel": channel, "modality": "camera" if is_camera else "lidar"})
+        tables["calibrated_sensor"].append(
+            {
+                "token": f"{channel}-calibrated",
+                "sensor_token": channel,
+                "translation": translation,
+                "rotation": rotation,
+                "camera_intrinsic": [[20.0, 0.0, 15.5], [0.0, 20.0, 11.5], [0.0, 0.0, 1.0]] if is_camera else [],
+            }
+        )
+    for number, (name, city) in enumerate([("scene-0061", CITIES[0]), ("scene-0103", CITIES[3])]):
+        log = f"log-{number}"
+        tables["log"].append({"token": log, "logfile": log, "location": city})
+        tables["scene"].append({"token": f"scene-{number}", "log_token": log, "nbr_samples": 2, "name": name})
+        for index in range(2):
+            stamp = 1_600_000_021_000_000 + number * 60_000_000 + index * 500_000
+            sample = f"sample-{number}-{index}"
+            tables["sample"].append({"token": sample, "timestamp": stamp, "scene_token": f"scene-{number}"})
+            for channel, (_, _, before) in MOUNTS.items():
+                _add_sensor_file(root, tables, sample, f"{channel}-{number}-{index}", channel, stamp - before)
+        _add_sensor_file(root, tables, f"sample-{number}-1", f"sweep-{number}", "LIDAR_TOP", stamp - 50_000, False)
+        _add_sensor_file(root, tables, f"sample-{number}-1", f"image-{number}", "CAM_FRONT", stamp - 90_000, False)
+    (root / "v1.0-mini").mkdir()
+    for name, records in tables.items():
+        (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(records))
+
+
+def _add_sensor_file(
+    root: Path, tables: dict[str, Any], sample: str, token: str, channel: str, stamp: int, is_key: bool = True
+) -> None:
+    is_camera = channel.startswith("CAM")
+    path = root / ("samples" if is_key else "sweeps") / channel / f"{token}.{'jpg' if is_camera else 'pcd.bin'}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_camera:
+        picture = np.zeros((*SMALL_IMAGE, 3), np.uint8)
+        picture[..., 0] = 200  # blue for OpenCV, so red would mean swapped channels
+        cv2.imwrite(str(path), picture)
+    else:
+        np.array([[0, 10, 0, 50, 3], [5, 0, 1, 20, 4]], "<f4").tofile(path)
+    x = 400.0 + SPEED * (stamp % 60_000_000) / 1e6
+    tables["ego_pose"].append(
+        {"token": token, "timestamp": stamp, "translation": [x, 1000.0, 0.0], "rotation": [1.0, 0.0, 0.0, 0.0]}
+    )
+    tables["sample_data"].append(
+        {
+            "token": token,
+            "sample_token": sample,
+            "ego_pose_token": token,
+            "calibrated_sensor_token": f"{channel}-calibrated",
+            "timestamp": stamp,
+            "is_key_frame": is_key,
+            "height": SMALL_IMAGE[0] if is_camera else 0,
+            "width": SMALL_IMAGE[1] if is_camera else 0,
+            "filename": str(path.relative_to(root)),
+        }
+    )
+
+
+@pytest.fixture
+def small_root(tmp_path: Path, hard_map_root: Path) -> Path:
+    """A nuScenes folder that a test may spoil: two scenes of two keyframes, two cameras, one LiDAR, the hard map."""
+    root = tmp_path / "nuscenes"
+    shutil.copytree(hard_map_root, root)
+    _write_small(root)
     return root

@@ -1,0 +1,132 @@
+"""Observations of a small folder whose numbers can be worked out by hand: 8 m/s along x, cameras 40 and 10 ms early."""
+
+import json
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.sd_map import write_sd_map
+from hdmap_core.elements import MapClass
+from hdmap_core.errors import DatasetError, ImageError
+
+TOKEN = "sample-0-1"
+
+
+def test_frames_and_rig(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    assert len(dataset) == 4
+    assert dataset.tokens == ("sample-0-0", "sample-0-1", "sample-1-0", "sample-1-1")
+    assert dataset.scene_of(TOKEN).name == "scene-0061"
+    observation = dataset.observation(TOKEN)
+    assert observation.rig.names == ("CAM_FRONT", "CAM_BACK")
+    assert observation.rig.image_size == (24, 32)
+    assert observation.rig.intrinsics.dtype == torch.float64
+    # The car moved on by 0.32 and 0.08 m after the exposures.
+    positions = observation.rig.ego_from_camera[:, :3, 3].numpy()
+    np.testing.assert_allclose(positions, [[1.7 - 0.32, 0, 1.5], [-0.08, 0, 1.5]], atol=1e-9)
+    assert [observation.stamp_ns - stamp for stamp in observation.camera_stamps_ns] == [40_000_000, 10_000_000]
+
+
+def test_points_move_to_the_ego_frame(small_root: Path) -> None:
+    points = NuScenesDataset(small_root).observation(TOKEN, images=False).points
+    assert points is not None
+    assert points.dtype == np.float32
+    np.testing.assert_allclose(points, [[10.9, 0, 1.8, 50, 3], [0.9, -5, 2.8, 20, 4]], atol=1e-6)
+
+
+def test_images_are_rgb(small_root: Path) -> None:
+    front = NuScenesDataset(small_root).observation(TOKEN).images[0]
+    assert front is not None
+    red, _, blue = front.reshape(-1, 3).mean(axis=0)
+    assert (red < 20, blue > 180) == (True, True)
+
+
+def test_leaving_things_out(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root, cameras=["CAM_BACK"])
+    observation = dataset.observation(TOKEN, images=False, points=False)
+    assert observation.rig.names == ("CAM_BACK",)
+    assert observation.images == (None,)
+    assert observation.points is None
+    with pytest.raises(DatasetError, match="'sample-0-1' has no camera 'CAM_TOP'; it has CAM_FRONT, CAM_BACK"):
+        NuScenesDataset(small_root, cameras=["CAM_TOP"]).observation(TOKEN)
+
+
+def test_elements_come_from_the_scene_s_city(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    assert {element.label for element in dataset.elements(TOKEN)} == {
+        MapClass.DIVIDER,
+        MapClass.PED_CROSSING,
+        MapClass.BOUNDARY,
+    }
+    assert dataset.elements("sample-1-0") == []  # Boston's map is empty
+    again = pickle.loads(pickle.dumps(dataset))
+    assert len(again.elements(TOKEN)) == len(dataset.elements(TOKEN))
+
+
+def test_sd_lines(small_root: Path) -> None:
+    assert NuScenesDataset(small_root).observation(TOKEN, images=False).sd_lines is None
+    roads = [np.array([[300.0, 1010.0], [700.0, 1010.0]]), np.array([[900.0, 0.0], [900.0, 10.0]])]
+    path = small_root / "maps" / "sd" / "singapore-onenorth.geojson"
+    write_sd_map(path, roads)
+    dataset = NuScenesDataset(small_root, sd_range=50.0)
+    (line,) = dataset.observation(TOKEN, images=False).sd_lines or ()
+    np.testing.assert_allclose(sorted(line.tolist()), [[-50, 10], [50, 10]], atol=1e-4)
+    assert dataset.sd_lines("sample-1-0") is None
+    path.write_text(json.dumps({"type": "Feature"}))
+    with pytest.raises(DatasetError, match=r"onenorth\.geojson: not a GeoJSON FeatureCollection"):
+        NuScenesDataset(small_root).sd_lines(TOKEN)
+    write_sd_map(path, [np.array([[103.78, 1.29], [103.79, 1.3]])])
+    with pytest.raises(DatasetError, match="longitudes and latitudes"):
+        NuScenesDataset(small_root).sd_lines(TOKEN)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.995])
+def test_truncated_images_are_named(small_root: Path, share: float) -> None:
+    path = small_root / "samples" / "CAM_BACK" / "CAM_BACK-0-1.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(ImageError, match=r"CAM_BACK-0-1\.jpg: the image is (truncated|empty)"):
+        NuScenesDataset(small_root).observation(TOKEN)
+
+
+def test_other_damage_is_named(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    image = small_root / "samples" / "CAM_BACK" / "CAM_BACK-0-1.jpg"
+    image.write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"CAM_BACK-0-1\.jpg: neither JPEG nor PNG"):
+        dataset.observation(TOKEN)
+    cv2.imwrite(str(image), np.zeros((12, 16, 3), np.uint8))
+    with pytest.raises(DatasetError, match=r"CAM_BACK-0-1\.jpg has 16 x 12 pixels, sample_data.json says 32 x 24"):
+        dataset.observation(TOKEN)
+    image.unlink()
+    with pytest.raises(DatasetError, match=r"cannot read .*CAM_BACK-0-1\.jpg"):
+        dataset.observation(TOKEN)
+    lidar = small_root / "samples" / "LIDAR_TOP" / "LIDAR_TOP-0-1.pcd.bin"
+    lidar.write_bytes(lidar.read_bytes()[:-3])
+    with pytest.raises(DatasetError, match=r"LIDAR_TOP-0-1\.pcd\.bin has 37 bytes"):
+        dataset.observation(TOKEN, images=False)
+
+
+def test_a_frame_without_lidar_has_no_reference(small_root: Path) -> None:
+    path = small_root / "v1.0-mini" / "sample_data.json"
+    path.write_text(json.dumps([row for row in json.loads(path.read_text()) if "LIDAR" not in row["token"]]))
+    with pytest.raises(DatasetError, match="'sample-0-1' has no LIDAR_TOP keyframe"):
+        NuScenesDataset(small_root).observation(TOKEN)
+
+
+def test_images_of_different_size_in_one_frame(small_root: Path) -> None:
+    path = small_root / "v1.0-mini" / "sample_data.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        if row["token"] == "CAM_BACK-0-1":
+            row.update(width=16, height=12)
+    path.write_text(json.dumps(rows))
+    with pytest.raises(DatasetError, match="must have one size"):
+        NuScenesDataset(small_root).observation(TOKEN, images=False)
