@@ -36,8 +36,9 @@ class TownRenderer:
         self.still = Placed.of([p for i, box in enumerate(town.boxes) for p in placements_of(box, i)])
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         rng = np.random.default_rng([town.appearance.seed, 3])
-        noise = rng.normal(0.0, 2.0, (1024, 2048, 1)) + rng.normal(0.0, 0.9, (1024, 2048, 3))
-        self.noise = np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8)
+        noise = 2.0 * rng.standard_normal((512, 1024, 1), np.float32)
+        noise = noise + 0.9 * rng.standard_normal((512, 1024, 3), np.float32)
+        self.noise = np.tile(np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8), (2, 2, 1))
 
     def render(
         self, intrinsics: np.ndarray, town_from_camera: np.ndarray, image_size: tuple[int, int], time_s: float
@@ -66,7 +67,7 @@ class TownRenderer:
         height, width = image_size
         plane = GroundPlane.seen_by(intrinsics, pose)
         image = np.empty((height, width, 3), np.uint8)
-        image[:] = self.haze
+        cv2.rectangle(image, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
         rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
         draw_sky(image, self.sky, rays, plane.drop, max(plane.height, 0.0) / FAR_M)
         draw_ground(image, self.ground, plane)
@@ -149,7 +150,7 @@ class TownRenderer:
     def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
         """Sensor noise: one of many windows of a fixed tile, picked by time."""
         height, width = image.shape[:2]
-        rng = np.random.default_rng(int(round(time_s * 1e6)) & 0xFFFFFFFF)
+        rng = np.random.default_rng(round(time_s * 1e6) & 0xFFFFFFFF)
         noise = self.noise
         if height > noise.shape[0] - _NOISE or width > noise.shape[1] - _NOISE:
             repeats = (height + _NOISE) // noise.shape[0] + 1, (width + _NOISE) // noise.shape[1] + 1, 1

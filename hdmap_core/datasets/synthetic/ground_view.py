@@ -93,11 +93,13 @@ def _draw_band(target: np.ndarray, left: int, top: int, ground: GroundTexture, p
         ground.levels[level],
         texel_from_pixel,
         (columns, rows * subrows),
+        dst=target if subrows == 1 else None,
         flags=_WARP,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=ground.border,
     )
-    target[:] = patch if subrows == 1 else cv2.resize(patch, (columns, rows), interpolation=cv2.INTER_AREA)
+    if subrows > 1:
+        cv2.resize(patch, (columns, rows), dst=target, interpolation=cv2.INTER_AREA)
 
 
 def _draw_tilted(image: np.ndarray, ground: GroundTexture, plane: GroundPlane) -> None:

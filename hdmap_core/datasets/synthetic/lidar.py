@@ -99,7 +99,9 @@ class TownLidar:
         still = np.zeros((NUM_COLUMNS, 2))
         for shapes in (self.still, self.crowns):
             for i in shapes.near(eye, shapes.centres, FARTHEST_M):
-                _cast_at(shapes, i, shapes.centres[i] + still, shapes.yaws[i], origins, rays, bearings, ranges, intensities)
+                _cast_at(
+                    shapes, i, shapes.centres[i] + still, shapes.yaws[i], origins, rays, bearings, ranges, intensities
+                )
         if not self.town.movers:
             return
         middles, yaws = mover_poses(self.town.movers, time_s)

@@ -86,10 +86,11 @@ def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np
         row = (TOP_TANGENT - directions[:, 2] / reach) * rows_per_tangent
         panorama_from_image = np.linalg.solve(at, np.stack([column, row], axis=1)).T
         panorama_from_tile = panorama_from_image @ np.array([[1.0, 0.0, left], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-        image[:bottom, left:right] = cv2.warpAffine(
+        cv2.warpAffine(
             panorama,
             panorama_from_tile,
             (right - left, bottom),
+            dst=image[:bottom, left:right],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
