@@ -75,7 +75,7 @@ def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, m
     distance = np.interp(times + margin_s, clock, along)
     distance = _smooth(distance, 0.35)
     acceleration = _smooth(np.gradient(np.gradient(distance, TIME_STEP_S), TIME_STEP_S), 0.3)
-    pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.25) * acceleration
+    pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.12) * acceleration
     roll = _sway(rng, times, np.deg2rad(0.2))
     heading = np.unwrap(headings_at(route, distance, 1.2))
     return Drive(route, -margin_s, distance, roll, pitch, _smooth(heading, 0.15))

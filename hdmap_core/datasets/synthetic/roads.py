@@ -11,7 +11,7 @@ import numpy as np
 
 from hdmap_core.datasets.synthetic.curve import cut, headings_at, lengths_along, resample, round_bend, total_length
 
-STEP = 1.5
+STEP = 2.0
 """Spacing of centre line points in metres."""
 
 

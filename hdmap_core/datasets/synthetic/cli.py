@@ -1,0 +1,100 @@
+"""`hdmap synth`: write a synthetic world as a nuScenes folder."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hdmap_core.errors import ConfigError
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or one to finish with the same options.")],
+    preset: Annotated[
+        str, typer.Option(help="tiny (test data), demo (one drive, all sensors) or v1 (the benchmark).")
+    ] = "tiny",
+    towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the preset's splits.")] = None,
+    scenes: Annotated[int | None, typer.Option(help="Scenes (drives) per town.")] = None,
+    keyframes: Annotated[int | None, typer.Option(help="Keyframes per scene, half a second apart.")] = None,
+    image_size: Annotated[str | None, typer.Option(help="HxW in pixels; nuScenes has 900x1600.")] = None,
+    lidar: Annotated[str | None, typer.Option(help="none, keyframes or all (20 Hz).")] = None,
+    sweeps: Annotated[bool | None, typer.Option(help="Camera frames between keyframes too (12 Hz).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed, another world.")] = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; 0 takes one per core. The result does not depend on it.")
+    ] = 0,
+) -> None:
+    """Write a synthetic world as a nuScenes folder: tables, JPEGs, LiDAR, map expansion, SD map.
+
+    Example: hdmap synth data/synth --preset v1 --image-size 450x800 --lidar none
+
+    An interrupted run is finished by the same command.
+    """
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from hdmap_core.datasets.synthetic.writer import write_dataset
+
+    config = resolve(
+        preset, towns=towns, scenes=scenes, keyframes=keyframes, image_size=image_size, lidar=lidar, sweeps=sweeps,
+        seed=seed,
+    )  # fmt: skip
+    if workers < 0:
+        raise ConfigError(f"--workers {workers}: give a number of processes, or 0 for one per core")
+    columns = (TextColumn("synth"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("files", total=None)
+        scene_names = write_dataset(
+            out, config, workers or os.cpu_count() or 1,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    counts = ", ".join(f"{split}: {len(names)} scenes" for split, names in scene_names.items())
+    typer.echo(f"{out}: {config.version}, {counts}, {config.keyframes} keyframes each")
+
+
+def resolve(preset: str, **options: object):  # noqa: ANN201 - SynthConfig, whose module is heavy to import
+    """The preset with the options that were given.
+
+    Raises:
+        ConfigError: an unknown preset or a value out of range.
+    """
+    from hdmap_core.config import parse_config
+    from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, with_towns
+
+    if preset not in PRESETS:
+        raise ConfigError(f"--preset {preset}: there is no such preset; choose one of {', '.join(PRESETS)}")
+    base = PRESETS[preset]
+    content = base.model_dump()
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name == "towns":
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"--towns {value}: at least one town is needed")
+            content["towns"] = with_towns(base, value)
+        elif name == "image_size":
+            content["image_size"] = _parse_size(str(value))
+        else:
+            content[name] = value
+    return parse_config(SynthConfig, content, f"hdmap synth --preset {preset}")
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit()):
+        raise ConfigError(f"--image-size {text}: write height x width in pixels, for example 450x800")
+    return int(height), int(width)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command `hdmap`."""
+    app.command()(synth)

@@ -1,0 +1,139 @@
+"""What `hdmap synth` is asked to write: the configuration, its presets, and where each town stands."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from hdmap_core.config import Config
+from hdmap_core.datasets.nuscenes.splits import official_splits
+
+TOWN_SIZE_M = 320.0
+TILE_M = 400.0
+FIRST_TILE_M = 60.0
+CITY_SIZES = {
+    "singapore-onenorth": (1585.6, 2025.0),
+    "singapore-hollandvillage": (2808.3, 2922.9),
+    "singapore-queenstown": (3228.6, 3687.1),
+    "boston-seaport": (2979.5, 2118.1),
+}
+"""Width and height of each city's canvas in metres, as nuscenes-devkit knows them."""
+FIRST_SLOT = {"val": 0, "test": 12, "train": 24, "demo": 0}
+"""A town keeps its place however many towns are asked for, so that a smaller set is a part of the bigger one."""
+SEED_STRIDE = 100_000
+_SEED_OFFSET = {"train": 0, "val": 1, "test": 2, "demo": 3}
+
+Split = Literal["train", "val", "test", "demo"]
+
+
+class SynthConfig(Config):
+    """Everything that decides the bytes of a synthetic data set."""
+
+    format: Literal[1] = 1
+    version: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-trainval"
+    towns: dict[Split, int] = Field(description="towns per split")
+    scenes: int = Field(1, ge=1, le=8, description="scenes per town")
+    keyframes: int = Field(40, ge=1, le=41, description="keyframes per scene, half a second apart")
+    image_size: tuple[int, int] = Field((900, 1600), description="height, width")
+    lidar: Literal["none", "keyframes", "all"] = "keyframes"
+    sweeps: bool = Field(False, description="also the camera frames between keyframes (12 Hz)")
+    jpeg_quality: int = Field(90, ge=50, le=100)
+    seed: int = Field(0, ge=0, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SynthConfig":
+        if min(self.image_size) < 32 or max(self.image_size) > 8192:
+            raise ValueError(f"image_size: height and width must lie within 32 and 8192, got {self.image_size}")
+        if not any(self.towns.values()):
+            raise ValueError("towns: at least one town is needed")
+        room = len(tile_places())
+        limits = {"val": 12, "test": 12, "train": room - FIRST_SLOT["train"], "demo": 12}
+        for split, count in self.towns.items():
+            names = len(scene_names(split, self.version))
+            limit = min(limits[split], names // self.scenes)
+            if not 0 <= count <= limit:
+                raise ValueError(f"towns.{split}: must lie within 0 and {limit} (with {self.scenes} scenes each)")
+        return self
+
+
+@dataclass(frozen=True)
+class TownPlan:
+    """Which town to draw and where it stands."""
+
+    split: Split
+    index: int
+    seed: int
+    city: str
+    origin: tuple[float, float]
+    """South-west corner in the city's map frame, metres."""
+    slot: int
+    scene_names: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.split}-{self.index:04d}"
+
+    @property
+    def drives_left(self) -> bool:
+        return self.city.startswith("singapore")
+
+
+def tile_places() -> list[tuple[str, tuple[float, float]]]:
+    """(city, south-west corner) of every slot, the cities taking turns in proportion to their room."""
+    free = {}
+    for city, (width, height) in CITY_SIZES.items():
+        columns, rows = (int((extent - FIRST_TILE_M - TOWN_SIZE_M) // TILE_M) + 1 for extent in (width, height))
+        free[city] = [
+            (FIRST_TILE_M + TILE_M * i, FIRST_TILE_M + TILE_M * j) for j in range(rows) for i in range(columns)
+        ]
+    places: list[tuple[str, tuple[float, float]]] = []
+    taken = dict.fromkeys(free, 0)
+    for _ in range(sum(map(len, free.values()))):
+        city = min(free, key=lambda name: ((taken[name] + 0.5) / len(free[name]), name))
+        places.append((city, free[city][taken[city]]))
+        taken[city] += 1
+    return places
+
+
+def scene_names(split: Split, version: str) -> tuple[str, ...]:
+    """Scene names for a split, such that the official split of that name holds them; mini's own names come first."""
+    official = official_splits()
+    kind = "val" if split == "demo" else split
+    names = official[kind]
+    first = official.get(f"mini_{kind}", ()) if version == "v1.0-mini" else ()
+    return (*first, *(name for name in names if name not in first))
+
+
+def plan_towns(config: SynthConfig) -> list[TownPlan]:
+    """Every town of a data set: seeds and places disjoint between splits."""
+    places = tile_places()
+    plans = []
+    for split, count in config.towns.items():
+        names = scene_names(split, config.version)
+        for index in range(count):
+            slot = FIRST_SLOT[split] + index
+            seed = (config.seed * len(_SEED_OFFSET) + _SEED_OFFSET[split]) * SEED_STRIDE + index
+            scenes = names[index * config.scenes : (index + 1) * config.scenes]
+            plans.append(TownPlan(split, index, seed, *places[slot], slot, scenes))
+    return plans
+
+
+def with_towns(config: SynthConfig, total: int) -> dict[Split, int]:
+    """Spread `total` towns over the splits of a config in its proportions, at least one each where that is possible."""
+    whole = sum(config.towns.values())
+    counts: dict[Split, int] = {split: min(1, count) for split, count in config.towns.items()}
+    splits = [split for split in config.towns if config.towns[split]]
+    if total < len(splits):
+        return {split: int(i < total) for i, split in enumerate(splits)}
+    for _ in range(total - sum(counts.values())):
+        counts[max(splits, key=lambda split: config.towns[split] / whole * total - counts[split])] += 1
+    return counts
+
+
+PRESETS: dict[str, SynthConfig] = {
+    "v1": SynthConfig(towns={"train": 100, "val": 12, "test": 12}),
+    "tiny": SynthConfig(
+        version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400), lidar="keyframes"
+    ),
+    "demo": SynthConfig(version="v1.0-mini", towns={"demo": 1}, keyframes=25, lidar="all", sweeps=True),
+}

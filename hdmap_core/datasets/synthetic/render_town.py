@@ -1,0 +1,172 @@
+"""One town's share of a data set: sensor files, table rows, map layers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
+from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
+from hdmap_core.datasets.synthetic.rig import Firing, Rig, firings, varied_rig
+from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
+from hdmap_core.datasets.synthetic.town import Town
+from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
+from hdmap_core.errors import OutputError
+
+FIRST_TOWN_S = 1.0
+"""Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
+
+
+@dataclass(frozen=True)
+class SceneWork:
+    """A drive through a town, ready to be recorded."""
+
+    town: Town
+    drive: Drive
+    shots: SceneShots
+
+    def town_from_ego(self, town_s: float) -> np.ndarray:
+        return self.drive.town_from_ego(town_s - FIRST_TOWN_S)
+
+    def town_s(self, firing: Firing) -> float:
+        return FIRST_TOWN_S + firing.stamp_us * 1e-6
+
+
+class TownWork:
+    """Everything about a town that follows from the configuration alone."""
+
+    def __init__(self, config: SynthConfig, plan: TownPlan) -> None:
+        self.config, self.plan = config, plan
+
+    @cached_property
+    def town(self) -> Town:
+        return generate_town(self.plan.seed, drives_left=self.plan.drives_left)
+
+    def scene(self, number: int) -> SceneWork:
+        """The `number`-th drive: its route, rig, stamps, and the town without movers that would hit the ego."""
+        config, plan = self.config, self.plan
+        rng = np.random.default_rng([plan.seed, 7, number])
+        rig: Rig = varied_rig(rng).resized(config.image_size)
+        route = self.town.routes[number % len(self.town.routes)]
+        duration = (config.keyframes - 1) * 0.5
+        drive = plan_drive(rng, route, duration)
+        events = firings(rng, rig, config.keyframes, config.sweeps, config.lidar)
+        shots = SceneShots(plan.scene_names[number], rig, tuple(events), scene_start_us(plan, number), logfile_of(plan))
+        times = np.arange(-0.2, duration + 0.2, 0.1)
+        town = movers_clear_of(self.town, drive.positions(times), times + FIRST_TOWN_S)
+        return SceneWork(town, drive, shots)
+
+
+def record(
+    config: SynthConfig, plan: TownPlan, root: Path, chunk: int, chunks: int, tick: Callable[[], None]
+) -> dict[str, dict[str, list[int]]]:
+    """Write the sensor files of every `chunks`-th stretch of a town's scenes.
+
+    Returns:
+        LiDAR points per object, for the annotations: scene number → keyframe → counts (string keys, for JSON).
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from hdmap_core.datasets.synthetic.cameras import TownRenderer
+
+    cv2.setNumThreads(1)
+    work = TownWork(config, plan)
+    counts: dict[str, dict[str, list[int]]] = {}
+    for number in range(config.scenes):
+        scene = work.scene(number)
+        renderer = TownRenderer(scene.town)
+        events = scene.shots.firings
+        for firing in events[len(events) * chunk // chunks : len(events) * (chunk + 1) // chunks]:
+            path = root / scene.shots.filename(firing)
+            if firing.channel == "LIDAR_TOP":
+                content, hits = _sweep(config, scene, firing, plan.seed)
+                if firing.is_keyframe and hits is not None:
+                    counts.setdefault(str(number), {})[str(firing.keyframe)] = hits
+            else:
+                camera = scene.shots.rig.cameras[firing.channel]
+                pose = scene.town_from_ego(scene.town_s(firing)) @ camera.ego_from_camera
+                image = renderer.render(camera.intrinsics, pose, camera.image_size, scene.town_s(firing))
+                quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
+                content = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)[1].tobytes()
+            write_file(path, content)
+            tick()
+    return counts
+
+
+def _sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> tuple[bytes, list[int] | None]:
+    """A turn of the LiDAR as file content, and how many points lie in each object.
+
+    Without LiDAR the keyframes still need their rows (the frame's instant and pose stand there), so the file is there,
+    with no point in it.
+    """
+    from hdmap_core.datasets.synthetic.annotations import objects_at, points_in_boxes
+    from hdmap_core.datasets.synthetic.lidar import cast_sweep
+
+    if config.lidar == "none":
+        return b"", None
+    ego_from_lidar, at = scene.shots.rig.ego_from_lidar, scene.town_s(firing)
+    points = cast_sweep(scene.town, scene.town_from_ego, ego_from_lidar, at, seed * 1000 + firing.stamp_us // 50_000)
+    hits = None
+    if firing.is_keyframe:
+        town_from_lidar = scene.town_from_ego(at) @ ego_from_lidar
+        in_town = points[:, :3].astype(np.float64) @ town_from_lidar[:3, :3].T + town_from_lidar[:3, 3]
+        hits = points_in_boxes(objects_at(scene.town, at), in_town).tolist()
+    return points.astype("<f4").tobytes(), hits
+
+
+def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
+    """A town's rows, map layers and SD map: what goes into its part file."""
+    from hdmap_core.datasets.synthetic.annotations import annotate
+    from hdmap_core.datasets.synthetic.map_expansion import town_layers
+
+    work, origin = TownWork(config, plan), np.array(plan.origin)
+    rows = TownRows(plan)
+    for number in range(config.scenes):
+        scene = work.scene(number)
+        shots = scene.shots
+        poses = []
+        for firing in shots.firings:
+            pose = scene.town_from_ego(scene.town_s(firing))
+            pose[:2, 3] += origin
+            poses.append(pose)
+        samples = rows.add_scene(shots, poses)
+        times = [(stamp - shots.start_us) * 1e-6 for stamp in shots.keyframe_us()]
+        annotate(
+            rows.rows, scene.town, origin, token_of(plan.key, shots.name), samples,
+            [FIRST_TOWN_S + t for t in times], scene.drive.positions(np.array(times)),
+            {int(k): hits for k, hits in counts.get(str(number), {}).items()},
+        )  # fmt: skip
+    roads = [
+        {
+            "type": "Feature",
+            "properties": {"lanes": street.num_lanes, "one_way": street.is_one_way},
+            "geometry": {"type": "LineString", "coordinates": np.round(street.line + origin, 3).tolist()},
+        }
+        for street in work.town.streets
+    ]
+    layers = town_layers(work.town, f"{config.seed}/{plan.key}", plan.origin)
+    return {"city": plan.city, "tables": rows.rows, "map": layers, "sd": roads}
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: disk full, no permission, and the like.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; make room or choose another folder, then run the same "
+            "command again: what is complete is kept"
+        ) from None

@@ -1,0 +1,230 @@
+"""Writing a synthetic world as a nuScenes folder: in parallel, resumable, the same bytes whatever the workers.
+
+`synth.json` says what is written here and whether it is complete. A town's rows and map go to `parts/<town>.json` once
+all of its sensor files are there; the tables and maps are made from all parts at the end.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into
+from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
+from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
+from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, TICKS_PER_KEYFRAME
+from hdmap_core.datasets.synthetic.tables import MASKS, TABLES, shared_rows
+from hdmap_core.errors import DatasetError, OutputError
+
+MANIFEST = "synth.json"
+
+Progress = Callable[[int, int], None]
+"""Called with (files written, files in all)."""
+
+
+def files_per_scene(config: SynthConfig) -> int:
+    """Number of sensor files of one scene."""
+    gaps = config.keyframes - 1
+    cameras = config.keyframes + gaps * len(CAMERA_TICKS) * config.sweeps
+    turns = config.keyframes + gaps * (TICKS_PER_KEYFRAME - 1) * (config.lidar == "all")
+    return 6 * cameras + turns
+
+
+def write_dataset(
+    root: Path, config: SynthConfig, workers: int = 1, progress: Progress | None = None
+) -> dict[str, list[str]]:
+    """Write, or finish writing, a synthetic nuScenes folder.
+
+    Args:
+        root: an empty or new folder, or one that the same configuration was being written to.
+        workers: processes; the result does not depend on it.
+
+    Returns:
+        Scene names by split.
+
+    Raises:
+        DatasetError: the folder holds something else; nothing is touched then.
+        OutputError: a file cannot be written.
+    """
+    plans = plan_towns(config)
+    scenes: dict[str, list[str]] = {}
+    for plan in plans:
+        scenes.setdefault(plan.split, []).extend(plan.scene_names)
+    is_complete = claim(root, config)
+    report = progress or (lambda done, total: None)
+    per_town = files_per_scene(config) * config.scenes
+    total = per_town * len(plans)
+    if is_complete:
+        report(total, total)
+        _remove_parts(root)
+        return scenes
+    pending = [plan for plan in plans if not _part_path(root, plan).is_file()]
+    done = per_town * (len(plans) - len(pending))
+    report(done, total)
+    for written in _record_all(root, config, pending, max(1, workers)):
+        done += written
+        report(min(done, total), total)
+    _assemble(root, config, plans, scenes)
+    write_file(root / MANIFEST, _manifest(config, complete=True))
+    _remove_parts(root)
+    return scenes
+
+
+def claim(root: Path, config: SynthConfig) -> bool:
+    """Make `root` ours, or check that it is.
+
+    Returns:
+        Whether the folder is complete already.
+
+    Raises:
+        DatasetError: the folder belongs to something else or to another configuration.
+        OutputError: the folder cannot be made or read.
+    """
+    path = root / MANIFEST
+    try:
+        if root.exists() and not root.is_dir():
+            raise DatasetError(f"{root} is a file; give a folder to write to")
+        strangers = sorted(p.name for p in root.iterdir() if p.name != f"{MANIFEST}.partial") if root.exists() else []
+        if not strangers:
+            write_file(path, _manifest(config, complete=False))
+            return False
+        if MANIFEST not in strangers:
+            raise DatasetError(
+                f"{root} is not empty and has no {MANIFEST} (it holds {strangers[0]}): not written by hdmap synth; "
+                "choose an empty folder"
+            )
+        content = json.loads(path.read_text(encoding="utf-8"))
+        theirs, is_complete = content["config"], bool(content["complete"])
+    except OSError as error:
+        raise OutputError(f"cannot use {root}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DatasetError(f"{path} is damaged; remove the folder {root} and write it again") from None
+    ours = config.model_dump(mode="json")
+    different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+    if different:
+        key = different[0]
+        raise DatasetError(
+            f"{root} was written with {key} = {theirs.get(key)}, now it is {ours.get(key)}; give the same options to "
+            "finish it, or another folder"
+        )
+    return is_complete
+
+
+def _manifest(config: SynthConfig, complete: bool) -> bytes:
+    content = {"config": config.model_dump(mode="json"), "complete": complete}
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _part_path(root: Path, plan: TownPlan) -> Path:
+    return root / "parts" / f"{plan.key}.json"
+
+
+def _remove_parts(root: Path) -> None:
+    folder = root / "parts"
+    if folder.is_dir():
+        for path in folder.glob("*.json*"):
+            path.unlink()
+        folder.rmdir()
+
+
+def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> None:
+    write_file(_part_path(root, plan), json.dumps(describe(config, plan, counts)).encode())
+
+
+def _record_chunk(
+    root: Path, config: SynthConfig, plan: TownPlan, chunk: int, chunks: int
+) -> tuple[int, dict[str, dict[str, list[int]]]]:
+    """In a worker: record a chunk; a town of one chunk is finished there too. Returns the number of files."""
+    written = 0
+
+    def tick() -> None:
+        nonlocal written
+        written += 1
+
+    counts = record(config, plan, root, chunk, chunks, tick)
+    if chunks == 1:
+        _write_part(root, config, plan, counts)
+    return written, counts
+
+
+def _record_all(root: Path, config: SynthConfig, pending: list[TownPlan], workers: int) -> Iterator[int]:
+    """Record all towns; yields the number of files after each piece of work."""
+    if not pending:
+        return
+    # Few towns and many workers: split towns, so that nobody idles.
+    per_scene = files_per_scene(config)
+    chunks = min(-(-4 * workers // len(pending)), max(1, per_scene // 20)) if workers > 1 else 1
+    if workers == 1:
+        for plan in pending:
+            yield _record_chunk(root, config, plan, 0, 1)[0]
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        jobs: dict[Future, TownPlan] = {
+            pool.submit(_record_chunk, root, config, plan, chunk, chunks): plan
+            for plan in pending
+            for chunk in range(chunks)
+        }
+        counts: dict[str, dict[str, dict[str, list[int]]]] = {}
+        left = {plan.key: chunks for plan in pending}
+        waiting = set(jobs)
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for job in finished:
+                    plan = jobs[job]
+                    written, found = job.result()
+                    mine = counts.setdefault(plan.key, {})
+                    for scene, hits in found.items():
+                        mine.setdefault(scene, {}).update(hits)
+                    left[plan.key] -= 1
+                    if chunks > 1 and left[plan.key] == 0:
+                        _write_part(root, config, plan, counts.pop(plan.key))
+                    yield written
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: dict[str, list[str]]) -> None:
+    """Tables, maps, masks, SD maps and splits from the parts."""
+    rows: dict[str, list[Any]] = {name: [] for name in TABLES}
+    maps = {city: empty_map(city) for city in CITY_SIZES}
+    roads: dict[str, list[Any]] = {city: [] for city in CITY_SIZES}
+    logs: dict[str, list[str]] = {}
+    for plan in plans:
+        path = _part_path(root, plan)
+        try:
+            part = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DatasetError(f"cannot read {path} ({error}); remove it and run the same command again") from None
+        for name in TABLES:
+            rows[name].extend(part["tables"][name])
+        merge_into(maps[plan.city], part["map"])
+        roads[plan.city].extend(part["sd"])
+        logs.setdefault(plan.city, []).extend(row["token"] for row in part["tables"]["log"])
+    for name, shared in shared_rows(logs).items():
+        rows[name] = shared + rows[name]
+    for city, city_map in maps.items():
+        write_file(root / "maps" / "expansion" / f"{city}.json", _compact(city_map))
+        write_file(root / "maps" / f"{MASKS[city]}.png", _tiny_mask())
+        collection = {"type": "FeatureCollection", "features": roads[city]}
+        write_file(root / "maps" / "sd" / f"{city}.geojson", _compact(collection))
+    for name in TABLES:
+        lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows[name])
+        write_file(root / config.version / f"{name}.json", f"[\n{lines}\n]\n".encode())
+    write_file(root / config.version / "splits.json", json.dumps(scenes, indent=1).encode())
+
+
+def _compact(content: object) -> bytes:
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _tiny_mask() -> bytes:
+    """nuscenes-devkit wants a picture for every city; outside of it everything counts as off the road."""
+    return cv2.imencode(".png", np.zeros((16, 16), dtype=np.uint8))[1].tobytes()
