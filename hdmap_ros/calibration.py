@@ -61,7 +61,7 @@ def calibration_from_info(camera: str, info: Any, projection: str = "auto") -> C
             K and no distortion is left.
 
     Raises:
-        CalibrationError: for an uncalibrated camera (k[0] = 0), numbers that are not finite, a centre outside the image.
+        CalibrationError: for an uncalibrated camera (k[0] = 0), numbers that are not finite, a centre off the image.
     """
     matrix = np.array(_field(info, "k", "K"), dtype=np.float64).reshape(-1)
     projected = np.array(_field(info, "p", "P"), dtype=np.float64).reshape(-1)

@@ -7,6 +7,7 @@ smaller one wins: the images then lie closest together.
 """
 
 from collections.abc import Collection, Mapping
+from itertools import pairwise
 from statistics import median_low
 
 FREE = 1 << 62
@@ -38,11 +39,7 @@ def learn_phases(
 
 def matching_window(stamps_ns: Mapping[str, Collection[int]], window_ns: int) -> int:
     """`window_ns`, or less for rigs whose cycles follow each other so fast that it would span two."""
-    gaps = sorted(
-        later - earlier
-        for stamps in map(sorted, stamps_ns.values())
-        for earlier, later in zip(stamps, stamps[1:], strict=False)
-    )
+    gaps = sorted(later - earlier for stamps in map(sorted, stamps_ns.values()) for earlier, later in pairwise(stamps))
     if not gaps:
         return window_ns
     short_gap = gaps[len(gaps) // 4]  # not the minimum, which one stray image would make tiny

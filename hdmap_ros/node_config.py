@@ -1,10 +1,20 @@
 """The node's parameters: one frozen dataclass that declares, validates and documents itself."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from hdmap_core.errors import ConfigError
+
+NUSCENES_CAMERAS = (
+    "CAM_FRONT",
+    "CAM_FRONT_RIGHT",
+    "CAM_BACK_RIGHT",
+    "CAM_BACK",
+    "CAM_BACK_LEFT",
+    "CAM_FRONT_LEFT",
+)
 
 
 def _parameter(
@@ -30,11 +40,13 @@ class OnlineMapConfig:
     weights: str = _parameter("model.weights", "", "checkpoint (.safetensors); empty: the student that is shipped")
     device: str = _parameter("model.device", "auto", "auto, cpu, cuda or cuda:N")
     precision: str = _parameter(
-        "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16", "bf16")
+        "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16")
     )
     warmup_iterations: int = _parameter("model.warmup_iterations", 2, "runs before the first image", limits=(0, 50))
     threads: int = _parameter("model.threads", 0, "CPU threads of the network; 0: PyTorch's choice", limits=(0, 256))
-    camera_names: tuple[str, ...] = _parameter("camera_names", (), "the rig's cameras; empty: those of the checkpoint")
+    camera_names: tuple[str, ...] = _parameter(
+        "camera_names", NUSCENES_CAMERAS, "the rig's cameras, in the mask's order"
+    )
     image_transport: str = _parameter(
         "image_transport", "compressed", "CompressedImage or Image", choices=("compressed", "raw")
     )
@@ -175,7 +187,7 @@ class ParameterSpec:
         """
         if isinstance(self.default, tuple):
             value = tuple(value)
-            if not all(isinstance(item, str) and item for item in value):
+            if not value or not all(isinstance(item, str) and item for item in value):
                 raise ConfigError(f"parameter {self.name}: expected a list of names, got {list(value)}")
         elif isinstance(self.default, float) and type(value) is int:
             value = float(value)
@@ -233,8 +245,7 @@ def parameter_table() -> str:
         allowed = ", ".join(spec.choices) if spec.choices else ""
         if spec.limits:
             allowed = f"{spec.limits[0]:g}..{spec.limits[1]:g}"
-        default = str(list(spec.default) if isinstance(spec.default, tuple) else spec.default)
-        default = default.lower() if isinstance(spec.default, bool) else default or '""'
+        default = ", ".join(spec.default) if isinstance(spec.default, tuple) else json.dumps(spec.default)
         live = "yes" if spec.live else "no"
         lines.append(f"| `{spec.name}` | {spec.kind} | {default} | {allowed} | {live} | {spec.description} |")
     for key, description in CAMERA_PARAMETERS.items():
@@ -250,14 +261,7 @@ def parameter_file() -> str:
     ]
     lines.append("  ros__parameters:")
     for spec in PARAMETERS:
-        if isinstance(spec.default, tuple):
-            value = '["CAM_FRONT", ...]'
-        elif isinstance(spec.default, bool):
-            value = str(spec.default).lower()
-        else:
-            value = f'"{spec.default}"' if isinstance(spec.default, str) else str(spec.default)
+        value = json.dumps(list(spec.default) if isinstance(spec.default, tuple) else spec.default)
         comment = f"# {spec.description}" + (f" ({', '.join(spec.choices)})" if spec.choices else "")
-        # An empty list has no type in ROS, so this one stays a comment.
-        prefix = "# " if isinstance(spec.default, tuple) else ""
-        lines += [f"    {comment}", f"    {prefix}{spec.name}: {value}"]
+        lines += [f"    {comment}", f"    {spec.name}: {value}"]
     return "\n".join(lines) + "\n"

@@ -18,6 +18,5 @@ def declaration(spec: ParameterSpec) -> tuple[Any, ParameterDescriptor]:
         low, high = (int(limit) for limit in spec.limits)
         descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
     if isinstance(spec.default, tuple):
-        descriptor.dynamic_typing = True  # an empty list has no type of its own
         return list(spec.default), descriptor
     return spec.default, descriptor

@@ -111,8 +111,9 @@ class OnlineMapNode(LifecycleNode):
     # Parameters
 
     def _read_config(self) -> OnlineMapConfig:
-        values = {spec.name: self.get_parameter(spec.name).value for spec in node_config.PARAMETERS}
-        return node_config.config_from_values({name: () if value is None else value for name, value in values.items()})
+        return node_config.config_from_values(
+            {spec.name: self.get_parameter(spec.name).value for spec in node_config.PARAMETERS}
+        )
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         specs = {spec.name: spec for spec in node_config.PARAMETERS}
@@ -140,7 +141,10 @@ class OnlineMapNode(LifecycleNode):
         config = self.config
         self.get_logger().info("loading the model; this takes some seconds")
         predictor = self._load(config)
-        cameras = config.camera_names or tuple(predictor.info.camera_names)
+        cameras = config.camera_names
+        lacking = set(predictor.info.camera_names) - set(cameras)
+        if lacking:
+            raise ConfigError(f"the model needs {', '.join(sorted(lacking))}; parameter camera_names does not name it")
         topics = {camera: self._camera_topics(camera) for camera in cameras}
         sync_config = SyncConfig(
             cameras,
@@ -237,7 +241,7 @@ class OnlineMapNode(LifecycleNode):
                 info,
                 stamp_ns=self._now_ns(),
                 frame_id=self.config.output_frame,
-                score_threshold=self.config.score_threshold,
+                score_threshold=max(info.score_threshold, self.config.score_threshold),
             )
         )
         super().on_activate(state)

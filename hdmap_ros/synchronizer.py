@@ -39,6 +39,7 @@ class ImageSet:
 
     @property
     def complete(self) -> bool:
+        """Whether every camera has an image."""
         return not self.missing
 
     @property

@@ -1,0 +1,293 @@
+"""A rig of six small cameras on a moving car, for tests of the ROS side: messages with true stamps, poses and pixels."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler, se3
+from hdmap_core.observation import Observation
+from hdmap_ros.message_types import MessageTypes, bag_types, graph_types
+
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
+# Firing order is clockwise from front left, offsets of nuScenes in nanoseconds.
+PHASES_NS = {
+    "CAM_FRONT_LEFT": 0,
+    "CAM_FRONT": 7_600_000,
+    "CAM_FRONT_RIGHT": 15_500_000,
+    "CAM_BACK_RIGHT": 23_100_000,
+    "CAM_BACK": 32_700_000,
+    "CAM_BACK_LEFT": 42_600_000,
+}
+YAWS = dict(zip(CAMERAS, np.deg2rad([0, -55, -110, 180, 110, 55]), strict=True))
+SPEED = 10.0
+START_NS = 1_700_000_000_000_000_000
+HEIGHT, WIDTH = 90, 160
+OPTICAL = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)
+
+
+def ticks(number: int) -> list[int]:
+    """Times of nuScenes-like cycles: 12 of 20 ticks of a 50 ms clock, so gaps of 50 and 100 ms."""
+    return [START_NS + (index * 5 // 3) * 50_000_000 for index in range(number)]
+
+
+def base_from_camera(camera: str) -> np.ndarray:
+    yaw = YAWS[camera]
+    return se3(rotation_from_euler(0, 0, yaw) @ OPTICAL, [1.5 * np.cos(yaw), 0.5 * np.sin(yaw), 1.5])
+
+
+def odom_from_base(stamp_ns: int) -> np.ndarray:
+    """A car that drives straight along x at 10 m/s."""
+    return se3(np.eye(3), [SPEED * (stamp_ns - START_NS) * 1e-9, 0.0, 0.0])
+
+
+@functools.cache
+def jpeg(value: int) -> bytes:
+    ok, data = cv2.imencode(".jpg", np.full((HEIGHT, WIDTH, 3), value, np.uint8))
+    assert ok
+    return data.tobytes()
+
+
+@dataclass(frozen=True)
+class RigMessages:
+    """Messages of the rig in one kind of classes."""
+
+    types: MessageTypes
+
+    def image(self, camera: str, stamp_ns: int, data: bytes | None = None) -> Any:
+        payload = jpeg(40 * CAMERAS.index(camera) + 20) if data is None else data
+        return self.types.get("sensor_msgs/msg/CompressedImage")(
+            header=self.types.header(stamp_ns, camera.lower()), format="jpeg", data=self.types.octets(payload)
+        )
+
+    def info(self, camera: str, stamp_ns: int, focal: float = 120.0) -> Any:
+        k = [focal, 0.0, 79.5, 0.0, focal, 44.5, 0.0, 0.0, 1.0]
+        p = [focal, 0.0, 79.5, 0.0, 0.0, focal, 44.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+        roi = self.types.get("sensor_msgs/msg/RegionOfInterest")(
+            x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
+        )
+        message = dict(
+            header=self.types.header(stamp_ns, camera.lower()),
+            height=HEIGHT,
+            width=WIDTH,
+            distortion_model="plumb_bob",
+            binning_x=0,
+            binning_y=0,
+            roi=roi,
+        )
+        as_array = functools.partial(np.array, dtype=np.float64)
+        numbers = dict(d=as_array([0.0] * 5), k=as_array(k), r=as_array(np.eye(3).ravel()), p=as_array(p))
+        return self.types.get("sensor_msgs/msg/CameraInfo")(**message, **numbers)
+
+    def transform(self, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> Any:
+        w, x, y, z = (float(value) for value in quaternion_from_rotation(pose[:3, :3]))
+        translation = dict(zip("xyz", map(float, pose[:3, 3]), strict=True))
+        return self.types.get("geometry_msgs/msg/TransformStamped")(
+            header=self.types.header(stamp_ns, parent),
+            child_frame_id=child,
+            transform=self.types.get("geometry_msgs/msg/Transform")(
+                translation=self.types.get("geometry_msgs/msg/Vector3")(**translation),
+                rotation=self.types.get("geometry_msgs/msg/Quaternion")(w=w, x=x, y=y, z=z),
+            ),
+        )
+
+    def tf_static(self) -> Any:
+        poses = [self.transform("base_link", name.lower(), 0, base_from_camera(name)) for name in CAMERAS]
+        return self.types.get("tf2_msgs/msg/TFMessage")(transforms=poses)
+
+    def tf(self, stamp_ns: int) -> Any:
+        pose = self.transform("odom", "base_link", stamp_ns, odom_from_base(stamp_ns))
+        return self.types.get("tf2_msgs/msg/TFMessage")(transforms=[pose])
+
+
+@dataclass(frozen=True)
+class RigInfo:
+    model_name: str = "rig_lines"
+    model_id: str = "rig_lines-00000000"
+    weights_sha256: str = "0" * 64
+    dataset: str = "none"
+    classes: tuple[MapClass, ...] = (MapClass.DIVIDER, MapClass.PED_CROSSING)
+    camera_names: tuple[str, ...] = ()
+    image_size: tuple[int, int] | None = None
+    points_per_element: int = 2
+    grid: BEVGrid = BEVGrid()
+    precision: str = "fp32"
+    device: str = "cpu"
+    score_threshold: float = 0.0
+
+
+class RigLines:
+    """A predictor that reads its answer off the observation: one line along each camera's axis, 10 m long, whose score
+    is the image's brightness, and one square crossing."""
+
+    info = RigInfo()
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+        self.delay_s = 0.0
+        self.fail = False
+
+    def predict(self, observation: Observation) -> Any:
+        if observation.token != "warm-up":
+            self.seen.append(observation)
+            time.sleep(self.delay_s)
+            if self.fail:
+                raise RuntimeError("no prediction today")
+        elements = []
+        for image, pose in zip(observation.images, observation.rig.ego_from_camera.numpy(), strict=True):
+            if image is not None:
+                ends = np.stack([pose[:2, 3], pose[:2, 3] + 10 * pose[:2, 2]])
+                elements.append(MapElement(MapClass.DIVIDER, ends, score=float(image.mean()) / 255))
+        square = np.array([[5, -2], [8, -2], [8, 2], [5, 2]], np.float32)
+        elements.append(MapElement(MapClass.PED_CROSSING, square, closed=True, score=0.9))
+        return RigPrediction(elements, {"preprocess": 0.1, "network": 0.2, "postprocess": 0.1})
+
+
+@dataclass(frozen=True)
+class RigPrediction:
+    elements: list[MapElement]
+    timings_ms: dict[str, float]
+
+
+@pytest.fixture
+def predictor() -> RigLines:
+    return RigLines()
+
+
+@pytest.fixture(scope="session")
+def bag_rig() -> RigMessages:
+    return RigMessages(bag_types()[0])
+
+
+@pytest.fixture(scope="session")
+def rig_module() -> Any:
+    """The names of this file, for tests."""
+    import sys
+
+    return sys.modules[__name__]
+
+
+class Graph:
+    """Nodes of one test on one executor."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from rclpy.executors import SingleThreadedExecutor
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.rig = RigMessages(graph_types())
+        self.nodes: list[Any] = []
+        self.node = rclpy.create_node("test_rig", context=self.context)
+        self.add(self.node)
+        self.received: dict[str, list[Any]] = {}
+        self._images: dict[str, Any] = {}
+
+    def add(self, node: Any) -> Any:
+        self.nodes.append(node)
+        self.executor.add_node(node)
+        return node
+
+    def until(self, condition: Callable[[], Any], timeout_s: float = 10.0) -> bool:
+        """Spins until the condition holds; false when it takes too long."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if condition():
+                return True
+            self.executor.spin_once(timeout_sec=0.02)
+        return bool(condition())
+
+    def spin(self, seconds: float) -> None:
+        self.until(lambda: False, seconds)
+
+    def listen(self, kind: str, topic: str, qos: Any = 10) -> list[Any]:
+        messages: list[Any] = self.received.setdefault(topic, [])
+        self.node.create_subscription(self.rig.types.get(kind), topic, messages.append, qos)
+        return messages
+
+    def open_cameras(self, cameras: tuple[str, ...] = CAMERAS, qos: Any = 10) -> None:
+        from rclpy.qos import DurabilityPolicy, QoSProfile
+
+        types, create = self.rig.types, self.node.create_publisher
+        for name in cameras:
+            topic = name.lower()
+            self._images[name] = (
+                create(types.get("sensor_msgs/msg/CompressedImage"), f"{topic}/image_raw/compressed", qos),
+                create(types.get("sensor_msgs/msg/CameraInfo"), f"{topic}/camera_info", qos),
+            )
+        tf = types.get("tf2_msgs/msg/TFMessage")
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._tf, self._tf_static = create(tf, "/tf", 100), create(tf, "/tf_static", latched)
+        self._tf_static.publish(self.rig.tf_static())
+
+    def matched(self) -> bool:
+        """Whether the node listens to every camera, reliably, and to TF."""
+        return all(p.get_subscription_count() for pair in self._images.values() for p in pair) and bool(
+            self._tf.get_subscription_count()
+        )
+
+    def drive(
+        self,
+        stamps_ns: list[int],
+        cameras: tuple[str, ...] = CAMERAS,
+        lost: Callable[[str, int], bool] = lambda camera, index: False,
+        focal: float = 120.0,
+        data: bytes | None = None,
+        pause_s: float = 0.03,
+    ) -> None:
+        """Publishes cycles, spinning in between."""
+        for index, tick in enumerate(stamps_ns):
+            for name in sorted(cameras, key=PHASES_NS.__getitem__):
+                stamp_ns = tick + PHASES_NS[name]
+                self._tf.publish(self.rig.tf(stamp_ns))
+                if lost(name, index):
+                    continue
+                image, info = self._images[name]
+                info.publish(self.rig.info(name, stamp_ns, focal))
+                image.publish(self.rig.image(name, stamp_ns, data))
+            self.spin(pause_s)
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        for node in self.nodes:
+            node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def graph() -> Iterator[Graph]:
+    pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
+    made = Graph()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
+    """Makes an online map node with these parameters, active unless `activate` is false."""
+
+    def start(activate: bool = True, **parameters: Any) -> Any:
+        from rclpy.parameter import Parameter
+
+        from hdmap_ros.online_map_node import SUCCESS, OnlineMapNode
+
+        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
+        node = OnlineMapNode(lambda config: predictor, context=graph.context, parameter_overrides=overrides)
+        graph.add(node)
+        if activate:
+            assert node.trigger_configure() == SUCCESS
+            assert node.trigger_activate() == SUCCESS
+            if graph._images:
+                assert graph.until(graph.matched)
+                graph.spin(0.4)  # the inputs may subscribe once more, reliably
+        return node
+
+    return start
