@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -103,8 +104,10 @@ def write_elements(path: Path, frames: Mapping[str, Sequence[MapElement]]) -> No
                 stream.write(json.dumps(line, separators=(",", ":")) + "\n")
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def read_elements(path: Path) -> dict[str, list[MapElement]]:
