@@ -71,9 +71,7 @@ def build_real_frame(target: Path) -> Path:
             "location": calibration["location"],
         }
     ]
-    tables["map"] = [
-        {"token": MASK, "category": "semantic_prior", "filename": f"maps/{MASK}.png", "log_tokens": [log]}
-    ]
+    tables["map"] = [{"token": MASK, "category": "semantic_prior", "filename": f"maps/{MASK}.png", "log_tokens": [log]}]
     folder = target / "v1.0-mini"
     folder.mkdir()
     for name, records in tables.items():
