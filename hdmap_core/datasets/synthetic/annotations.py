@@ -6,8 +6,8 @@ import numpy as np
 import shapely
 
 from hdmap_core.datasets.synthetic.cameras import mover_poses
-from hdmap_core.datasets.synthetic.rig import quaternion_of
 from hdmap_core.datasets.synthetic.drive import rotation
+from hdmap_core.datasets.synthetic.rig import quaternion_of
 from hdmap_core.datasets.synthetic.tables import Row, Rows, token_of
 from hdmap_core.datasets.synthetic.town import Town
 
@@ -54,24 +54,31 @@ def points_in_boxes(objects: Objects, points: np.ndarray) -> np.ndarray:
     counts = np.zeros(len(objects.kinds), dtype=np.int64)
     if tree is None:
         return counts
-    for k, outline in enumerate(_outlines(objects)):
+    for k, outline in enumerate(rectangles(objects.centres, objects.yaws, objects.sizes)):
         found = tree.query(outline, predicate="intersects")
         counts[k] = int(np.sum(near[found, 2] <= objects.sizes[k, 2] + 0.1))
     return counts
 
 
-def _outlines(objects: Objects) -> np.ndarray:
+def rectangles(centres: np.ndarray, yaws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(N,) shapely ground outlines of boxes: `centres` (N, 2), `yaws` (N,), `sizes` (N, 3)."""
     corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
-    local = corners[None] * objects.sizes[:, None, :2]
-    cos, sin = np.cos(objects.yaws)[:, None], np.sin(objects.yaws)[:, None]
+    local = corners[None] * sizes[:, None, :2]
+    cos, sin = np.cos(yaws)[:, None], np.sin(yaws)[:, None]
     turned = np.stack([local[..., 0] * cos - local[..., 1] * sin, local[..., 0] * sin + local[..., 1] * cos], axis=-1)
-    return shapely.polygons(turned + objects.centres[:, None])
+    return shapely.polygons(turned + centres[:, None])
 
 
 def visible_share(town: Town, objects: Objects, eye: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """(len(chosen),) share of nine points of each object that no building hides from `eye` (2,), in plan."""
-    walls = shapely.union_all([_outlines(_one(box))[0] for box in town.boxes if box.kind == "building"
-                               and np.hypot(box.centre[0] - eye[0], box.centre[1] - eye[1]) < REACH_M + 25])  # fmt: skip
+    buildings = [box for box in town.boxes if box.kind == "building"]
+    buildings = [box for box in buildings if np.hypot(*(np.array(box.centre) - eye)) < REACH_M + 25]
+    outlines = rectangles(
+        np.array([box.centre for box in buildings]).reshape(-1, 2),
+        np.array([box.yaw for box in buildings]),
+        np.array([box.size for box in buildings]).reshape(-1, 3),
+    )
+    walls = shapely.union_all(outlines)
     shapely.prepare(walls)
     grid = np.stack(np.meshgrid([-0.45, 0, 0.45], [-0.45, 0, 0.45]), axis=-1).reshape(-1, 2)
     shares = []
@@ -81,10 +88,6 @@ def visible_share(town: Town, objects: Objects, eye: np.ndarray, chosen: np.ndar
         sights = shapely.linestrings(np.stack([np.broadcast_to(eye, spots.shape), spots], axis=1))
         shares.append(float(np.mean(~shapely.intersects(walls, sights))))
     return np.array(shares)
-
-
-def _one(box) -> Objects:  # noqa: ANN001 - a Box
-    return Objects((box.kind,), ("",), np.array([box.centre]), np.array([box.yaw]), np.array([box.size]))
 
 
 def annotate(
@@ -100,9 +103,12 @@ def annotate(
     """Append the boxes of one scene.
 
     Args:
+        rows: the tables to append to.
+        town: with the movers of this scene.
         origin: (2,) of the town in the map frame.
         scene: token that instance tokens derive from.
-        samples, times_s: token and town time of each keyframe.
+        samples: token of each keyframe.
+        times_s: town time of each keyframe.
         eyes: (K, 2) ego positions, town frame.
         counts: keyframe → LiDAR points in each object; absent keyframes count none.
     """

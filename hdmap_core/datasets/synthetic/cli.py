@@ -61,7 +61,7 @@ def synth(
     typer.echo(f"{out}: {config.version}, {counts}, {config.keyframes} keyframes each")
 
 
-def resolve(preset: str, **options: object):  # noqa: ANN201 - SynthConfig, whose module is heavy to import
+def resolve(preset: str, **options: object):
     """The preset with the options that were given.
 
     Raises:

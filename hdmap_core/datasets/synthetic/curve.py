@@ -13,6 +13,7 @@ def lengths_along(curve: np.ndarray) -> np.ndarray:
 
 
 def total_length(curve: np.ndarray) -> float:
+    """Length in metres."""
     return float(lengths_along(curve)[-1])
 
 

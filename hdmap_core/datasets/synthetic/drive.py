@@ -27,6 +27,7 @@ class Drive:
 
     @property
     def times(self) -> np.ndarray:
+        """(T,) seconds of the samples."""
         return self.start_s + TIME_STEP_S * np.arange(len(self.distance))
 
     def town_from_ego(self, time_s: float) -> np.ndarray:

@@ -1,7 +1,10 @@
 """Lanes, the connectors through junctions, and routes along them."""
 
+from itertools import pairwise
+
 import numpy as np
-from shapely import Polygon
+import shapely
+from shapely import MultiPolygon, Polygon
 
 from hdmap_core.datasets.synthetic.curve import bezier, cut, headings_at, offset, resample, smooth, total_length
 from hdmap_core.datasets.synthetic.roads import Network
@@ -31,7 +34,7 @@ def build_lanes(network: Network, trim: dict[tuple[int, bool], float]) -> tuple[
         )
         for edges, is_forward in ((profile.forward_edges(), True), (profile.backward_edges(), False)):
             group = []
-            for right, left in zip(edges[:-1], edges[1:], strict=True):
+            for right, left in pairwise(edges):
                 centre = offset(piece, (right + left) / 2)
                 group.append(len(lanes))
                 lanes.append(Lane(_strip(piece, right, left), centre if is_forward else centre[::-1], False))
@@ -96,9 +99,13 @@ def _connector(source: Lane, target: Lane, target_index: int) -> Lane:
 
 
 def draw_routes(
-    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], count: int, length: float
+    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], area: MultiPolygon, count: int, length: float
 ) -> list[np.ndarray]:
-    """Up to `count` smooth paths of at least `length` metres; each next one covers as much new road as it can."""
+    """Up to `count` smooth paths of at least `length` metres; each next one covers as much new road as it can.
+
+    `area` is where the middle of a car may be; paths that leave it are not taken.
+    """
+    shapely.prepare(area)
     candidates: list[tuple[list[int], np.ndarray]] = []
     starts = [k for k, lane in enumerate(lanes) if not lane.is_connector]
     for _ in range(count * 14):
@@ -117,13 +124,16 @@ def draw_routes(
             covered -= total_length(lanes[path[-1]].centerline)
             path = path[:-2]
         if path and covered >= length:
-            candidates.append((path, np.concatenate([lanes[k].centerline for k in path])))
+            points = np.concatenate([lanes[k].centerline for k in path])
+            keep = np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 0.05])
+            route = smooth(resample(points[keep], ROUTE_STEP_M), ROUTE_STEP_M, 2.0)
+            if shapely.contains_xy(area, route).all():
+                candidates.append((path, route))
     chosen: list[np.ndarray] = []
     seen: set[int] = set()
     while candidates and len(chosen) < count:
         gains = [len({roads_of[k] for k in path} - {-1} - seen) - 0.01 * len(path) for path, _ in candidates]
-        path, points = candidates.pop(int(np.argmax(gains)))
+        path, route = candidates.pop(int(np.argmax(gains)))
         seen |= {roads_of[k] for k in path}
-        keep = np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 0.05])
-        chosen.append(smooth(resample(points[keep], ROUTE_STEP_M), ROUTE_STEP_M, 2.0))
+        chosen.append(route)
     return chosen

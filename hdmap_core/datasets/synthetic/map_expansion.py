@@ -86,6 +86,7 @@ def town_layers(town: Town, key: str, origin: tuple[float, float]) -> Layers:
     """All map layers of a town.
 
     Args:
+        town: driven on the right or the left.
         key: name of the town, unique in its data set; tokens derive from it.
         origin: the town's south-west corner in the city's map frame, metres.
     """

@@ -17,7 +17,7 @@ def draw_mid_crossings(
     found = {}
     for k, road in enumerate(network.roads):
         start, end = zones[k, True].free, total_length(road.line) - zones[k, False].free
-        if end - start > 42 and rng.random() < 0.35:
+        if end - start > 42 and rng.random() < 0.45:
             depth = float(rng.uniform(2.6, 5.0))
             begin = float(rng.uniform(start + 14, end - 14 - depth))
             found[k] = (begin, begin + depth)
@@ -30,7 +30,7 @@ def crossings(
 ) -> list[Crossing]:  # fmt: skip
     """Quadrilaterals across the whole road; most crossings of a town look alike."""
     favourite = CROSSING_STYLES[rng.choice(3, p=[0.6, 0.2, 0.2])]
-    spans = [(road, span) for road, span in mid_crossings.items()]
+    spans = list(mid_crossings.items())
     for (road, at_start), zone in zones.items():
         if zone.crossing is not None:
             spans.append((road, _from_start(network.roads[road], at_start, zone.crossing)))

@@ -71,10 +71,12 @@ class TownPlan:
 
     @property
     def key(self) -> str:
+        """Name of the town, unique in its data set."""
         return f"{self.split}-{self.index:04d}"
 
     @property
     def drives_left(self) -> bool:
+        """Singapore does, Boston does not."""
         return self.city.startswith("singapore")
 
 

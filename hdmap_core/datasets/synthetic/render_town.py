@@ -30,9 +30,11 @@ class SceneWork:
     shots: SceneShots
 
     def town_from_ego(self, town_s: float) -> np.ndarray:
+        """(4, 4) ego pose at a town time in seconds."""
         return self.drive.town_from_ego(town_s - FIRST_TOWN_S)
 
     def town_s(self, firing: Firing) -> float:
+        """Town time of an exposure, in seconds."""
         return FIRST_TOWN_S + firing.stamp_us * 1e-6
 
 
@@ -44,6 +46,7 @@ class TownWork:
 
     @cached_property
     def town(self) -> Town:
+        """The town with all of its movers."""
         return generate_town(self.plan.seed, drives_left=self.plan.drives_left)
 
     def scene(self, number: int) -> SceneWork:

@@ -17,17 +17,27 @@ CLOCK_US = 50_000
 TICKS_PER_KEYFRAME = 10
 CAMERA_TICKS = (2, 4, 5, 7, 9)
 """Between two keyframes the cameras fire on these ticks too: 12 Hz as gaps of 50 and 100 ms."""
-EGO_FROM_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Axes of a camera that looks straight ahead (x right, y down, z forward) in the ego frame (x forward, y left)."""
 
 # channel: fx, cx, cy, position (m), quaternion w x y z
 _CAMERAS = {
-    "CAM_FRONT": (1266.417, 816.267, 491.507, (1.70079, 0.01595, 1.51096), (0.499802, -0.503032, 0.499780, -0.497371)),
-    "CAM_FRONT_RIGHT": (1260.847, 807.968, 495.334, (1.55085, -0.49340, 1.49575), (0.206035, -0.202694, 0.682451, -0.671361)),
-    "CAM_FRONT_LEFT": (1272.598, 826.615, 479.752, (1.52388, 0.49463, 1.50933), (0.675727, -0.673627, 0.212140, -0.211228)),
-    "CAM_BACK": (809.221, 829.220, 481.778, (0.02833, 0.00345, 1.57910), (0.503787, -0.497402, -0.494185, 0.504550)),
-    "CAM_BACK_LEFT": (1256.741, 792.113, 492.776, (1.03569, 0.48480, 1.59097), (0.692419, -0.703162, -0.116483, 0.112033)),
-    "CAM_BACK_RIGHT": (1259.514, 807.253, 501.196, (1.01488, -0.48057, 1.56240), (0.122810, -0.132401, -0.700431, 0.690496)),
+    "CAM_FRONT": (
+        1266.417, 816.267, 491.507, (1.70079, 0.01595, 1.51096), (0.499802, -0.503032, 0.499780, -0.497371),
+    ),
+    "CAM_FRONT_RIGHT": (
+        1260.847, 807.968, 495.334, (1.55085, -0.49340, 1.49575), (0.206035, -0.202694, 0.682451, -0.671361),
+    ),
+    "CAM_FRONT_LEFT": (
+        1272.598, 826.615, 479.752, (1.52388, 0.49463, 1.50933), (0.675727, -0.673627, 0.212140, -0.211228),
+    ),
+    "CAM_BACK": (
+        809.221, 829.220, 481.778, (0.02833, 0.00345, 1.57910), (0.503787, -0.497402, -0.494185, 0.504550),
+    ),
+    "CAM_BACK_LEFT": (
+        1256.741, 792.113, 492.776, (1.03569, 0.48480, 1.59097), (0.692419, -0.703162, -0.116483, 0.112033),
+    ),
+    "CAM_BACK_RIGHT": (
+        1259.514, 807.253, 501.196, (1.01488, -0.48057, 1.56240), (0.122810, -0.132401, -0.700431, 0.690496),
+    ),
 }  # fmt: skip
 _LIDAR = ((0.943713, 0.0, 1.84023), (0.70780, -0.00649, 0.01065, -0.70631))
 CHANNELS = (*_CAMERAS, "LIDAR_TOP")
@@ -59,10 +69,13 @@ class Camera:
 
 @dataclass(frozen=True)
 class Rig:
+    """Six cameras by channel name, and `ego_from_lidar` (4, 4)."""
+
     cameras: dict[str, Camera]
     ego_from_lidar: np.ndarray
 
     def resized(self, image_size: tuple[int, int]) -> "Rig":
+        """The rig with all images of another size (H, W)."""
         return Rig({name: camera.resized(image_size) for name, camera in self.cameras.items()}, self.ego_from_lidar)
 
 
@@ -112,7 +125,8 @@ def nuscenes_rig() -> Rig:
 
 def varied_rig(rng: np.random.Generator) -> Rig:
     """Another vehicle of the fleet: focal lengths ±4 %, principal points ±15 px, positions ±5 cm, the whole rig up or
-    down by up to 10 cm, angles ±1 degree."""
+    down by up to 10 cm, angles ±1 degree.
+    """
     rig, lift = nuscenes_rig(), np.array([0.0, 0.0, rng.uniform(-0.1, 0.1)])
     cameras = {}
     for name, camera in rig.cameras.items():
@@ -140,6 +154,8 @@ def camera_delay_us(yaw: float) -> float:
 
 @dataclass(frozen=True)
 class Firing:
+    """One exposure of a camera, or the end of one turn of the LiDAR."""
+
     channel: str
     stamp_us: int
     """Since the start of the drive."""
@@ -152,6 +168,8 @@ def firings(rng: np.random.Generator, rig: Rig, keyframes: int, sweeps: bool, li
     """Every exposure and turn of a scene, by time.
 
     Args:
+        rng: for the jitter of a scene.
+        rig: whose cameras fire.
         keyframes: number of keyframes, half a second apart.
         sweeps: also the camera frames between keyframes (12 Hz in all).
         lidar: `none`, `keyframes` or `all` (20 Hz).

@@ -37,6 +37,7 @@ class Profile:
 
     @property
     def width(self) -> float:
+        """Kerb to kerb in metres."""
         lanes = (self.forward + self.backward) * self.lane_width
         return lanes + self.median + self.parking_left + self.parking_right + 2 * self.margin
 
@@ -79,6 +80,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Network:
+    """Junctions (`nodes` (N, 2), metres) and the roads between them."""
+
     nodes: np.ndarray
     roads: tuple[Road, ...]
     arms: tuple[tuple[Arm, ...], ...] = field(default=())
@@ -97,7 +100,7 @@ def draw_profile(rng: np.random.Generator, rank: str) -> Profile:
     median, kind = 0.0, "none"
     if rank == "arterial":
         forward, backward = [(2, 2), (3, 2), (3, 3), (2, 3)][rng.choice(4, p=[0.46, 0.18, 0.18, 0.18])]
-        kind = ["none", "island", "painted"][rng.choice(3, p=[0.5, 0.38, 0.12])]
+        kind = ["none", "island", "painted"][rng.choice(3, p=[0.42, 0.38, 0.2])]
         median = {"none": 0.0, "island": float(rng.uniform(1.6, 4.0)), "painted": float(rng.uniform(1.0, 2.0))}[kind]
     elif rank == "collector":
         forward, backward = [(1, 1), (2, 1), (1, 2), (2, 2)][rng.choice(4, p=[0.08, 0.26, 0.26, 0.4])]
@@ -116,6 +119,7 @@ def draw_profile(rng: np.random.Generator, rank: str) -> Profile:
 
 
 def draw_rank(rng: np.random.Generator) -> str:
+    """How important a through street is; most have several lanes."""
     return ["arterial", "collector", "local", "one_way", "lane"][rng.choice(5, p=[0.4, 0.28, 0.12, 0.17, 0.03])]
 
 

@@ -1,4 +1,4 @@
-"""The asphalt of a town: where junctions end, where kerbs run, where islands stand, and the coverage by road segments."""
+"""The asphalt of a town: where junctions end, kerbs run and islands stand, and the coverage by road segments."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely import LineString, MultiPolygon, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, points_at, headings_at, total_length
+from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.roads import Arm, Network, Road
 from hdmap_core.datasets.synthetic.town import RoadSegment
 
@@ -32,6 +32,8 @@ class ArmZone:
 
 @dataclass(frozen=True)
 class Surface:
+    """What is asphalt and what stands on it."""
+
     drivable: MultiPolygon
     outline: MultiPolygon
     """`drivable` with its islands filled."""
@@ -86,9 +88,10 @@ def _check_apart(network: Network, trim: dict[tuple[int, bool], float]) -> None:
         raise LayoutError("two roads touch away from a junction")
     for k, road in enumerate(network.roads):
         for node, arms in enumerate(network.arms):
-            if node not in (road.start, road.end) and len(arms) > 2:
-                if bands[k].distance(shapely.Point(network.nodes[node])) < 4.0:
-                    raise LayoutError("a road runs into a junction that is not its own")
+            if node in (road.start, road.end) or len(arms) < 3:
+                continue
+            if bands[k].distance(shapely.Point(network.nodes[node])) < 4.0:
+                raise LayoutError("a road runs into a junction that is not its own")
 
 
 def arm_zones(

@@ -45,15 +45,18 @@ class SceneShots:
     logfile: str
 
     def stamp_us(self, firing: Firing) -> int:
+        """Microseconds since 1970."""
         return self.start_us + firing.stamp_us
 
     def filename(self, firing: Firing) -> str:
+        """Path relative to the root of the data set."""
         folder = "samples" if firing.is_keyframe else "sweeps"
         ending = "pcd.bin" if firing.channel == "LIDAR_TOP" else "jpg"
         return f"{folder}/{firing.channel}/{self.logfile}__{firing.channel}__{self.stamp_us(firing)}.{ending}"
 
     @property
     def num_keyframes(self) -> int:
+        """Number of samples of the scene."""
         return max(firing.keyframe for firing in self.firings) + 1
 
     def keyframe_us(self) -> list[int]:
@@ -63,10 +66,12 @@ class SceneShots:
 
 
 def scene_start_us(plan: TownPlan, scene: int) -> int:
+    """Microseconds since 1970 at a scene's first clock tick; no two scenes overlap."""
     return FIRST_STAMP_US + (plan.slot * 10 + scene) * 100_000_000
 
 
 def empty_rows() -> Rows:
+    """All 13 tables without rows."""
     return {name: [] for name in TABLES}
 
 
@@ -106,6 +111,7 @@ class TownRows:
 
     @property
     def log_token(self) -> str:
+        """Token of the town's one log."""
         return token_of(self.plan.key, "log")
 
     def add_scene(self, shots: SceneShots, poses: list[np.ndarray]) -> list[str]:
@@ -170,4 +176,5 @@ class TownRows:
 
 
 def logfile_of(plan: TownPlan) -> str:
+    """Name of the town's log, the first part of all its file names."""
     return f"synth-{plan.key}-s{plan.seed}"

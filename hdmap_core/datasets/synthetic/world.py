@@ -57,7 +57,7 @@ def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float]) -> Tow
     islands = median_islands(rng, network, zones, mid_crossings)
     surface = build_surface(network, radii, trim, islands)
     all_lanes, roads_of = lanes.build_lanes(network, trim)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, 8, ROUTE_LENGTH_M)
+    routes = lanes.draw_routes(rng, all_lanes, roads_of, surface.drivable.buffer(-0.8), 8, ROUTE_LENGTH_M)
     if len(routes) < 3:
         raise LayoutError("too few ways through the town")
     walkways = _walkways(network, surface, size)
@@ -91,7 +91,7 @@ def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float]) -> Tow
                 not (road.profile.forward and road.profile.backward),
             )
             for road in network.roads
-        ),  # fmt: skip
+        ),
         appearance=scenery.draw_appearance(rng, seed),
         islands=surface.islands,
     )
@@ -146,7 +146,9 @@ def movers_clear_of(town: Town, ego_track: np.ndarray, times: np.ndarray, cleara
     """The town without the movers and loose boxes that the ego vehicle would run into.
 
     Args:
-        ego_track: (N, 2) positions of the ego vehicle at `times` (N,) seconds.
+        town: as drawn.
+        ego_track: (N, 2) positions of the ego vehicle.
+        times: (N,) town times in seconds that they belong to.
         clearance: smallest allowed distance between a mover's middle and the ego in metres.
     """
     movers: list[Mover] = []

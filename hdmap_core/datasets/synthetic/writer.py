@@ -42,7 +42,9 @@ def write_dataset(
 
     Args:
         root: an empty or new folder, or one that the same configuration was being written to.
+        config: what to write.
         workers: processes; the result does not depend on it.
+        progress: called after each piece of work.
 
     Returns:
         Scene names by split.
