@@ -56,9 +56,9 @@ def fill(canvas: np.ndarray, rings: Iterable[np.ndarray], colour: tuple[int, ...
 
 
 def stamp(mask: np.ndarray, ring: np.ndarray, texel_m: float) -> None:
-    """Raise a mask in place to the coverage of one small ring, exact to a tenth of a texel.
+    """Raise a mask in place to the coverage of one small ring, without bias and at most 0.2 texels too fat a side.
 
-    `fill` makes everything about half a texel fatter on every side, which matters for paint 3 texels wide.
+    `fill` is biased and makes everything 0.6 texels fatter a side, which matters for paint 3 texels wide.
     """
     pixels = ring / texel_m - 0.5
     low = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - 1, 0)
@@ -67,7 +67,7 @@ def stamp(mask: np.ndarray, ring: np.ndarray, texel_m: float) -> None:
         return
     fine = np.zeros(((high - low) * _SUBTEXELS)[::-1], np.uint8)
     shifted = (pixels - low + 0.5) * _SUBTEXELS - 0.5
-    cv2.fillPoly(fine, [np.rint(shifted * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_8, _SHIFT)
+    cv2.fillPoly(fine, [np.rint(shifted * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
     part = mask[low[1] : high[1], low[0] : high[0]]
     np.maximum(part, cv2.resize(fine, tuple(high - low), interpolation=cv2.INTER_AREA), out=part)
 

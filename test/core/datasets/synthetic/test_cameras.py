@@ -61,11 +61,10 @@ def test_ground_spot_appears_where_the_pinhole_says(spotted, attitude):
         if low.min() < 0 or high[0] > SIZE[1] or high[1] > SIZE[0]:
             continue
         window = image[low[1] : high[1], low[0] : high[0]].min(axis=2)
-        weight = np.clip(window - np.median(image[low[1], low[0] : high[0]]) - 40, 0, None).astype(float)
-        found = np.array(
-            [(weight.sum(0) * np.arange(weight.shape[1])).sum(), (weight.sum(1) * np.arange(len(weight))).sum()]
-        )
-        found = found / weight.sum() + low
+        border = np.concatenate([window[0], window[-1], window[:, 0], window[:, -1]])
+        weight = np.where(window > border.mean() + 15, window - border.mean(), 0.0)
+        rows, columns = np.indices(weight.shape)
+        found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum() + low
         polygon = cv2.moments(corners.astype(np.float32))
         expected = np.array([polygon["m10"], polygon["m01"]]) / polygon["m00"]
         assert np.abs(found - expected).max() < 1.0, (found, expected)
