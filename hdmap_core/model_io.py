@@ -1,4 +1,7 @@
-"""What goes into a MapModel and what comes out of it."""
+"""What goes into a MapModel and what comes out of it.
+
+Not frozen: Lightning Fabric walks through a model's inputs and outputs and refuses frozen dataclasses.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelInput:
     """A batch of preprocessed observations; a slot that needs a field that is None says so.
 
@@ -36,7 +39,7 @@ def stack(inputs: Sequence[ModelInput]) -> ModelInput:
     return ModelInput(**columns)
 
 
-@dataclass(frozen=True)
+@dataclass
 class VectorOutput:
     """Polylines of every decoder layer.
 
@@ -49,7 +52,7 @@ class VectorOutput:
     points: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class ModelOutput:
     """None: this model does not make it.
 
