@@ -14,7 +14,7 @@ import numpy as np
 from hdmap_core.errors import ElementError, OutputError
 
 
-class MapClass(str, Enum):  # noqa: UP042 - StrEnum needs Python 3.11
+class MapClass(str, Enum):  # StrEnum needs Python 3.11
     """The classes of a vectorised map. Which of them a model knows, and their order, is part of its checkpoint."""
 
     DIVIDER = "divider"
@@ -75,8 +75,9 @@ class MapElement:
         for key in ("label", "points"):
             if key not in record:
                 raise ElementError(f"an element lacks the field {key!r}")
-        if record["label"] not in [label.value for label in MapClass]:
-            raise ElementError(f"unknown label {record['label']!r}; known are {', '.join(label.value for label in MapClass)}")
+        known = [label.value for label in MapClass]
+        if record["label"] not in known:
+            raise ElementError(f"unknown label {record['label']!r}; known are {', '.join(known)}")
         closed, score = record.get("closed", False), record.get("score", 1.0)
         if not isinstance(closed, bool):
             raise ElementError(f"field 'closed' must be true or false, got {closed!r}")

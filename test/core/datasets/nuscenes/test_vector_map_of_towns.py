@@ -1,0 +1,92 @@
+"""The closed loop: what a synthetic town is made of, written as a map expansion and read back as elements."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from shapely import LineString
+
+from hdmap_core.datasets.nuscenes import VectorMap
+from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into, town_layers
+from hdmap_core.datasets.synthetic.town import Town
+from hdmap_core.datasets.synthetic.world import generate_town
+from hdmap_core.elements import MapClass
+from hdmap_core.geometry import se3
+from hdmap_core.metrics import chamfer_ap
+
+ORIGIN = (460.0, 860.0)
+CITY = "boston-seaport"
+
+
+@pytest.fixture(scope="module")
+def town() -> Town:
+    return generate_town(5, drives_left=False)
+
+
+@pytest.fixture(scope="module")
+def vector_map(town: Town, tmp_path_factory: pytest.TempPathFactory) -> VectorMap:
+    content = empty_map(CITY)
+    merge_into(content, town_layers(town, "town-5", ORIGIN))
+    path: Path = tmp_path_factory.mktemp("town") / "maps" / "expansion" / f"{CITY}.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(content))
+    return VectorMap.of_city(path.parents[2], CITY)
+
+
+def poses(town: Town) -> list[np.ndarray]:
+    found = []
+    for route in town.routes[:3]:
+        for index in range(20, len(route) - 2, max(len(route) // 4, 1)):
+            yaw = np.arctan2(*(route[index + 1] - route[index])[::-1])
+            found.append(se3.se3(se3.rotation_from_euler(0.01, -0.01, yaw), [*(route[index] + ORIGIN), 0.0]))
+    return found
+
+
+def lines_of(vector_map: VectorMap, pose: np.ndarray, label: MapClass) -> shapely.Geometry:
+    elements = vector_map.elements(pose, classes=(label,))
+    rings = [np.vstack([e.points, e.points[:1]]) if e.closed else e.points for e in elements]
+    return shapely.MultiLineString([LineString(ring) for ring in rings])
+
+
+def in_patch(shape: shapely.Geometry, pose: np.ndarray, margin: float = 0.0) -> shapely.Geometry:
+    """The town's own shape in the ego frame, cut at the patch."""
+    yaw = se3.yaw_of(pose)
+    rotation = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    local = shapely.transform(shape, lambda xy: (xy + ORIGIN - pose[:2, 3]) @ rotation)
+    return local.intersection(shapely.box(-30 + margin, -15 + margin, 30 - margin, 15 - margin))
+
+
+def assert_same(ours: shapely.Geometry, theirs: shapely.Geometry) -> None:
+    assert ours.is_empty == theirs.is_empty
+    if not theirs.is_empty:
+        assert ours.hausdorff_distance(theirs) < 0.01
+        assert ours.length == pytest.approx(theirs.length, abs=0.05)
+
+
+def test_elements_are_the_town_s_own_shapes(town: Town, vector_map: VectorMap) -> None:
+    markings = shapely.MultiLineString([marking.line for marking in town.markings])
+    crossings = shapely.union_all([shapely.Polygon(crossing.corners) for crossing in town.crossings])
+    chosen = poses(town)
+    assert len(chosen) >= 6
+    for pose in chosen:
+        assert_same(lines_of(vector_map, pose, MapClass.DIVIDER), in_patch(markings, pose))
+        assert_same(lines_of(vector_map, pose, MapClass.PED_CROSSING), in_patch(crossings, pose).boundary)
+        kerbs = in_patch(town.drivable.boundary, pose, margin=0.2)
+        assert_same(lines_of(vector_map, pose, MapClass.BOUNDARY), kerbs)
+
+
+def test_areas_are_the_town_s_own(town: Town, vector_map: VectorMap) -> None:
+    for pose in poses(town)[:3]:
+        area = vector_map.areas(pose)["drivable_area"]
+        assert area.symmetric_difference(in_patch(town.drivable, pose)).area < 0.1
+
+
+@pytest.mark.parametrize("protocol", ["maptr", "mapqr", "streammapnet"])
+def test_truth_against_itself_is_perfect(town: Town, vector_map: VectorMap, protocol: str) -> None:
+    truth = {str(index): vector_map.elements(pose) for index, pose in enumerate(poses(town))}
+    present = {element.label for elements in truth.values() for element in elements}
+    assert MapClass.DIVIDER in present
+    assert MapClass.BOUNDARY in present
+    assert chamfer_ap(truth, truth, protocol, sorted(present)).mean_ap == pytest.approx(1.0)
