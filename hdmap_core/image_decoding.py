@@ -24,6 +24,26 @@ def decode_image(data: bytes, source: str) -> np.ndarray:
         ImageError: if the data is empty, neither format, truncated, or cannot be decoded.
     """
     data = bytes(data)
+    check_complete(data, source)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ImageError(f"{source}: the image cannot be decoded ({error.err})") from None
+    if image is None:
+        raise ImageError(f"{source}: the image cannot be decoded; it is damaged")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def check_complete(data: bytes, source: str) -> None:
+    """Looks for the end of a JPEG or PNG file without decoding it.
+
+    Args:
+        data: a whole JPEG or PNG file.
+        source: what the error message calls it.
+
+    Raises:
+        ImageError: if the data is empty, neither format, or truncated.
+    """
     if not data:
         raise ImageError(f"{source}: the image is empty")
     if data.startswith(_JPEG_START):
@@ -37,10 +57,3 @@ def decode_image(data: bytes, source: str) -> np.ndarray:
         raise ImageError(f"{source}: neither JPEG nor PNG (it begins with {data[:4].hex(' ')})")
     if not complete:
         raise ImageError(f"{source}: the image is truncated after {len(data)} bytes; copy or unpack it again")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise ImageError(f"{source}: the image cannot be decoded ({error.err})") from None
-    if image is None:
-        raise ImageError(f"{source}: the image cannot be decoded; it is damaged")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -99,7 +99,13 @@ def elements_from_message(message: Any) -> list[MapElement]:
 
 
 def model_info_to_message(
-    types: MessageTypes, info: Any, *, stamp_ns: int, frame_id: str, score_threshold: float
+    types: MessageTypes,
+    info: Any,
+    *,
+    camera_names: Sequence[str],
+    stamp_ns: int,
+    frame_id: str,
+    score_threshold: float,
 ) -> Any:
     """A MapModelInfo from a predictor's `info`."""
     point = types.get("geometry_msgs/msg/Point32")
@@ -114,7 +120,7 @@ def model_info_to_message(
         labels=types.octets(bytes(LABEL_VALUES[label] for label in info.classes)),
         label_names=[label.value for label in info.classes],
         score_thresholds=types.floats([score_threshold] * len(info.classes)),
-        camera_names=list(info.camera_names),
+        camera_names=list(camera_names),
         image_height=int(height),
         image_width=int(width),
         points_per_element=int(info.points_per_element),

@@ -12,7 +12,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -234,11 +234,12 @@ class OnlineMapNode(LifecycleNode):
             self.create_timer(_RECHECK_S, self._inputs.recheck, clock=steady),
             self.create_timer(self.config.diagnostics_period, self._publish_diagnostics, clock=steady),
         ]
-        info = replace(self._pipeline.predictor.info, camera_names=self._cameras)
+        info = self._pipeline.predictor.info
         self._info_pub.publish(
             model_info_to_message(
                 self._types,
                 info,
+                camera_names=self._cameras,
                 stamp_ns=self._now_ns(),
                 frame_id=self.config.output_frame,
                 score_threshold=max(info.score_threshold, self.config.score_threshold),
@@ -490,6 +491,7 @@ def load_model(config: OnlineMapConfig) -> Predictor:
     Raises:
         CheckpointError: if there is no such checkpoint or it is not ours.
     """
+    from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights
     from hdmap_core.inference.predictor import load_predictor
 
@@ -497,7 +499,7 @@ def load_model(config: OnlineMapConfig) -> Predictor:
         import torch
 
         torch.set_num_threads(config.threads)
-    path = Path(config.weights).expanduser() if config.weights else default_weights()
+    path = find_checkpoint(Path(config.weights).expanduser()) if config.weights else default_weights()
     return load_predictor(path, config.device, None if config.precision == "auto" else config.precision)
 
 

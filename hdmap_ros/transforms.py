@@ -32,13 +32,13 @@ class _Edge:
         self.samples: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # stamp -> quaternion (w, x, y, z), translation
         self.static: np.ndarray | None = None
 
-    def insert(self, stamp_ns: int, quaternion: np.ndarray, translation: np.ndarray) -> None:
+    def insert(self, stamp_ns: int, quaternion: np.ndarray, translation: np.ndarray, cache_ns: int | None) -> None:
         if self.stamps_ns and stamp_ns < self.stamps_ns[-1] - JUMP_NS:  # a bag began anew: what was then is not now
             self.stamps_ns, self.samples = [], {}
         if stamp_ns not in self.samples:
             insort(self.stamps_ns, stamp_ns)
         self.samples[stamp_ns] = (quaternion, translation)
-        while self.stamps_ns[-1] - self.stamps_ns[0] > CACHE_NS:
+        while cache_ns is not None and self.stamps_ns[-1] - self.stamps_ns[0] > cache_ns:
             del self.samples[self.stamps_ns.pop(0)]
 
     def at(self, stamp_ns: int | None) -> np.ndarray | None:
@@ -65,9 +65,14 @@ class _Edge:
 
 
 class TransformBuffer:
-    """Thread-safe; one thread stores while another one waits in a lookup."""
+    """Thread-safe; one thread stores while another one waits in a lookup.
 
-    def __init__(self) -> None:
+    Args:
+        cache_ns: how much of the past is kept; None: all of it.
+    """
+
+    def __init__(self, cache_ns: int | None = CACHE_NS) -> None:
+        self._cache_ns = cache_ns
         self._edges: dict[str, _Edge] = {}
         self._changed = Condition()
 
@@ -92,7 +97,7 @@ class TransformBuffer:
                     edge.static = se3(rotation_from_quaternion(quaternion), translation)
                 else:
                     edge.static = None
-                    edge.insert(stamp_to_ns(message.header.stamp), quaternion / norm, translation)
+                    edge.insert(stamp_to_ns(message.header.stamp), quaternion / norm, translation, self._cache_ns)
             self._changed.notify_all()
 
     def clear(self) -> None:

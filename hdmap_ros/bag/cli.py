@@ -1,0 +1,94 @@
+"""`hdmap bag write` and `hdmap bag replay`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="nuScenes to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    """Adds `bag` to the command line."""
+    root.add_typer(app, name="bag", rich_help_panel="Data")
+
+
+@app.command()
+def write(
+    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0061")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The bag: one file that ends in .mcap")],
+    version: Annotated[
+        str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
+    ] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Decoded images (24 times as large) instead of JPEG")] = False,
+    lidar: Annotated[bool, typer.Option(help="LIDAR_TOP as PointCloud2")] = True,
+    keyframes_only: Annotated[bool, typer.Option("--keyframes-only", help="Without the frames in between")] = False,
+) -> None:
+    """Write a scene as a rosbag2 that `ros2 bag play` and Foxglove open.
+
+    Example: hdmap bag write data/synth --scene scene-0001 -o drive.mcap
+    """
+    from hdmap_ros.bag.write import write_bag
+
+    with _progress("writing") as progress:
+        counts = write_bag(
+            dataroot,
+            scene,
+            out,
+            version=version,
+            raw=raw,
+            lidar=lidar,
+            keyframes_only=keyframes_only,
+            progress=progress,
+        )
+    size_mb = out.stat().st_size / 1e6
+    typer.echo(f"{out}: {sum(counts.values())} messages on {len(counts)} topics, {size_mb:.1f} MB")
+
+
+@app.command()
+def replay(
+    bag: Annotated[Path, typer.Argument(help="An .mcap file or a rosbag2 folder")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for predictions.jsonl, map.mcap and report.json")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Checkpoint or run folder; the shipped student by default")
+    ] = None,
+    topics: Annotated[str, typer.Option(help="Topic layout: a name of config/topics, or a .yaml file")] = "hdmap",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
+    calibration: Annotated[Path | None, typer.Option(help="YAML, for bags without CameraInfo")] = None,
+) -> None:
+    """Run the model over a bag, every set of images, without a ROS graph.
+
+    Example: hdmap bag replay drive.mcap -o out/
+    """
+    from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.inference import default_weights, load_predictor
+    from hdmap_ros.bag.layouts import load_layout
+    from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+    from hdmap_ros.calibration import read_calibration_file
+
+    layout = load_layout(topics)
+    calibrations = read_calibration_file(calibration) if calibration else None
+    predictor = load_predictor(find_checkpoint(weights) if weights else default_weights(), device)
+    with _progress("replaying") as progress:
+        report = replay_bag(bag, predictor, out, ReplayConfig(layout, min_cameras, every, calibrations), progress)
+    network_ms = report["latency_ms"].get("network", {}).get("p50", 0.0)
+    typer.echo(
+        f"{out}: {report['published']} maps from {report['sets']} sets, {report['published_elements']} elements, "
+        f"{report['rate_hz']:.1f} maps/s, network {network_ms:.0f} ms"
+    )
+
+
+@contextmanager
+def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(verb, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

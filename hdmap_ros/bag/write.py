@@ -1,0 +1,236 @@
+"""A scene of a nuScenes folder, real or synthetic, as a rosbag2.
+
+Every message keeps its own stamp, also as log time, so the cameras stay staggered over 43 ms as they fired. The
+car's pose is written at every stamp of every sensor: map -> odom is the identity and static, odom -> base_link moves.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hdmap_core.datasets.nuscenes.tables import NuScenesTables, SensorFrame
+from hdmap_core.errors import DatasetError
+from hdmap_core.geometry.se3 import quaternion_from_rotation
+from hdmap_core.image_decoding import check_complete, decode_image
+from hdmap_ros.bag.mcap import BagWriter, write_mcap
+from hdmap_ros.message_types import MessageTypes
+
+BASE, ODOM, MAP = "base_link", "odom", "map"
+LIDAR = "LIDAR_TOP"
+_POINT_FIELDS = ("x", "y", "z", "intensity", "ring")
+_TWIST_WINDOW_NS = 100_000_000
+
+
+def write_bag(
+    root: Path,
+    scene_name: str,
+    output: Path,
+    *,
+    version: str | None = None,
+    raw: bool = False,
+    lidar: bool = True,
+    keyframes_only: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, int]:
+    """Writes one scene; `output` appears only when everything went well.
+
+    Args:
+        root: nuScenes folder.
+        scene_name: for example `scene-0061`.
+        output: file ending in .mcap.
+        version: table folder, where the root has several.
+        raw: decode the images to sensor_msgs/Image (rgb8) instead of keeping the JPEG bytes.
+        lidar: write LIDAR_TOP as well.
+        keyframes_only: leave out the sweeps between keyframes.
+        progress: called with files done and files in all.
+
+    Returns:
+        Topic -> number of messages.
+
+    Raises:
+        DatasetError: for a folder, scene or file that is missing or damaged.
+        ImageError: for a truncated image.
+        OutputError: if `output` cannot be written.
+    """
+    tables = NuScenesTables(root, version)
+    frames = [
+        frame
+        for frame in tables.sensor_frames(tables.scene(scene_name))
+        if (frame.modality == "camera" or (lidar and frame.channel == LIDAR))
+        and (frame.is_key_frame or not keyframes_only)
+    ]
+    if not any(frame.modality == "camera" for frame in frames):
+        raise DatasetError(f"{tables.folder}: scene {scene_name} has no camera images")
+    poses = {frame.stamp_ns: frame.map_from_ego for frame in frames}
+    stamps = sorted(poses)
+    velocities = _velocities(stamps, [poses[stamp] for stamp in stamps])
+    with write_mcap(output) as bag:
+        cameras = _declare(bag, frames, raw)
+        bag.write("/tf_static", stamps[0], _tf_static(bag.types, frames, stamps[0]))
+        posed: set[int] = set()
+        for number, frame in enumerate(frames, start=1):
+            if frame.stamp_ns not in posed:
+                posed.add(frame.stamp_ns)
+                _write_pose(bag, frame.stamp_ns, poses[frame.stamp_ns], velocities[frame.stamp_ns])
+            if frame.channel in cameras:
+                _write_camera(bag, frame, cameras[frame.channel], raw)
+            else:
+                bag.write("/lidar_top/points", frame.stamp_ns, _point_cloud(bag.types, frame))
+            progress(number, len(frames))
+        return dict(bag.counts)
+
+
+def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool) -> dict[str, str]:
+    """Makes all topics; returns camera -> image topic."""
+    bag.declare("/tf_static", "tf2_msgs/msg/TFMessage", latched=True, depth=1)
+    bag.declare("/tf", "tf2_msgs/msg/TFMessage", depth=100)
+    bag.declare("/odom", "nav_msgs/msg/Odometry")
+    cameras = {}
+    for channel in sorted({frame.channel for frame in frames if frame.modality == "camera"}):
+        name = f"/{channel.lower()}"
+        cameras[channel] = f"{name}/image_raw" if raw else f"{name}/image_raw/compressed"
+        bag.declare(cameras[channel], "sensor_msgs/msg/Image" if raw else "sensor_msgs/msg/CompressedImage")
+        bag.declare(f"{name}/camera_info", "sensor_msgs/msg/CameraInfo")
+    if any(frame.channel == LIDAR for frame in frames):
+        bag.declare("/lidar_top/points", "sensor_msgs/msg/PointCloud2")
+    return cameras
+
+
+def _write_camera(bag: BagWriter, frame: SensorFrame, topic: str, raw: bool) -> None:
+    data = _read(frame)
+    check_complete(data, str(frame.path))
+    types, frame_id = bag.types, frame.channel.lower()
+    header = types.header(frame.stamp_ns, frame_id)
+    image_size = frame.image_size
+    if raw or 0 in image_size:
+        pixels = decode_image(data, str(frame.path))
+        image_size = pixels.shape[:2]
+    bag.write(f"/{frame_id}/camera_info", frame.stamp_ns, _camera_info(types, frame, image_size))
+    if raw:
+        message = types.get("sensor_msgs/msg/Image")(
+            header=header,
+            height=image_size[0],
+            width=image_size[1],
+            encoding="rgb8",
+            is_bigendian=0,
+            step=3 * image_size[1],
+            data=pixels.reshape(-1),
+        )
+    else:
+        kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
+        message = types.get("sensor_msgs/msg/CompressedImage")(header=header, format=kind, data=types.octets(data))
+    bag.write(topic, frame.stamp_ns, message)
+
+
+def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int, int]) -> Any:
+    assert frame.intrinsics is not None
+    region = types.get("sensor_msgs/msg/RegionOfInterest")(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return types.get("sensor_msgs/msg/CameraInfo")(
+        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        height=image_size[0],
+        width=image_size[1],
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=frame.intrinsics.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=np.concatenate([frame.intrinsics, np.zeros((3, 1))], axis=1).reshape(-1),
+        binning_x=0,
+        binning_y=0,
+        roi=region,
+    )
+
+
+def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
+    data = _read(frame)
+    step = 4 * len(_POINT_FIELDS)
+    if len(data) % step:
+        raise DatasetError(f"{frame.path} has {len(data)} bytes, no whole number of {step}-byte points; copy it again")
+    field = types.get("sensor_msgs/msg/PointField")
+    return types.get("sensor_msgs/msg/PointCloud2")(
+        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        height=1,
+        width=len(data) // step,
+        fields=[field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1) for i, n in enumerate(_POINT_FIELDS)],
+        is_bigendian=False,
+        point_step=step,
+        row_step=len(data),
+        data=types.octets(data),
+        is_dense=True,
+    )
+
+
+def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int) -> Any:
+    mounts = {frame.channel: frame.ego_from_sensor for frame in frames}
+    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))]
+    transforms += [_transform(types, BASE, name.lower(), stamp_ns, pose) for name, pose in sorted(mounts.items())]
+    return types.get("tf2_msgs/msg/TFMessage")(transforms=transforms)
+
+
+def _write_pose(bag: BagWriter, stamp_ns: int, pose: np.ndarray, velocity: np.ndarray) -> None:
+    types = bag.types
+    moving = _transform(types, ODOM, BASE, stamp_ns, pose)
+    bag.write("/tf", stamp_ns, types.get("tf2_msgs/msg/TFMessage")(transforms=[moving]))
+    vector, unknown = types.get("geometry_msgs/msg/Vector3"), np.zeros(36)
+    odometry = types.get("nav_msgs/msg/Odometry")(
+        header=types.header(stamp_ns, ODOM),
+        child_frame_id=BASE,
+        pose=types.get("geometry_msgs/msg/PoseWithCovariance")(
+            pose=types.get("geometry_msgs/msg/Pose")(
+                position=types.get("geometry_msgs/msg/Point")(**_xyz(pose[:3, 3])),
+                orientation=moving.transform.rotation,
+            ),
+            covariance=unknown,
+        ),
+        twist=types.get("geometry_msgs/msg/TwistWithCovariance")(
+            twist=types.get("geometry_msgs/msg/Twist")(
+                linear=vector(**_xyz(velocity[:3])), angular=vector(**_xyz(velocity[3:]))
+            ),
+            covariance=unknown,
+        ),
+    )
+    bag.write("/odom", stamp_ns, odometry)
+
+
+def _transform(types: MessageTypes, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> Any:
+    w, x, y, z = map(float, quaternion_from_rotation(pose[:3, :3]))
+    return types.get("geometry_msgs/msg/TransformStamped")(
+        header=types.header(stamp_ns, parent),
+        child_frame_id=child,
+        transform=types.get("geometry_msgs/msg/Transform")(
+            translation=types.get("geometry_msgs/msg/Vector3")(**_xyz(pose[:3, 3])),
+            rotation=types.get("geometry_msgs/msg/Quaternion")(x=x, y=y, z=z, w=w),
+        ),
+    )
+
+
+def _velocities(stamps: list[int], poses: list[np.ndarray]) -> dict[int, np.ndarray]:
+    """(6,) linear and angular velocity in the car's frame per stamp, from poses about 100 ms apart."""
+    times = np.array(stamps)
+    result = {}
+    for index, stamp_ns in enumerate(stamps):
+        first = max(int(np.searchsorted(times, stamp_ns - _TWIST_WINDOW_NS // 2)), 0)
+        last = min(int(np.searchsorted(times, stamp_ns + _TWIST_WINDOW_NS // 2, "right")) - 1, len(stamps) - 1)
+        seconds = (stamps[last] - stamps[first]) * 1e-9
+        velocity = np.zeros(6)
+        if seconds > 0:
+            to_car = poses[index][:3, :3].T
+            velocity[:3] = to_car @ (poses[last][:3, 3] - poses[first][:3, 3]) / seconds
+            turn, _ = cv2.Rodrigues(poses[last][:3, :3] @ poses[first][:3, :3].T)
+            velocity[3:] = to_car @ turn[:, 0] / seconds
+        result[stamp_ns] = velocity
+    return result
+
+
+def _read(frame: SensorFrame) -> bytes:
+    try:
+        return frame.path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise DatasetError(f"cannot read {frame.path}, which sample_data.json names: {reason}; unpack it") from None
+
+
+def _xyz(values: Iterable[float]) -> dict[str, float]:
+    return dict(zip("xyz", map(float, values), strict=True))
