@@ -7,7 +7,7 @@ integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.faces import Placed
+from hdmap_core.datasets.synthetic.faces import Mesh, Placed
 from hdmap_core.datasets.synthetic.ground import bake_ground
 from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
 from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
@@ -158,7 +158,7 @@ class TownRenderer:
         top, left = rng.integers(0, _NOISE, 2)
         window = noise[top : top + height, left : left + width]
         cv2.add(image, window, dst=image)
-        return cv2.subtract(image, (8, 8, 8, 0), dst=image)
+        return np.asarray(cv2.subtract(image, (8, 8, 8, 0), dst=image))  # type: ignore[call-overload]
 
 
 def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, np.ndarray]:
@@ -177,7 +177,7 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
     return centres, yaws
 
 
-def _mover_mesh(mover: Mover):
+def _mover_mesh(mover: Mover) -> Mesh:
     if mover.kind == "car":
         return car_mesh(mover.size, mover.colour)
     return truck_mesh(mover.size, mover.colour, mover.kind == "bus")

@@ -31,6 +31,8 @@ class Face:
 
 @dataclass(frozen=True)
 class Mesh:
+    """The faces of one object."""
+
     faces: tuple[Face, ...]
     is_card: bool = False
 
@@ -94,7 +96,8 @@ class Placed:
 
     def in_world(self, faces: np.ndarray, centres: np.ndarray, yaws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Corners (K, 10, 3) and normals (K, 3) in the town frame of the chosen faces (K,), with the objects at
-        `centres` (N, 2) and `yaws` (N,)."""
+        `centres` (N, 2) and `yaws` (N,).
+        """
         owner = self.owner[faces]
         cos, sin = np.cos(yaws)[owner], np.sin(yaws)[owner]
         local = self.corners[faces]

@@ -5,7 +5,7 @@ y = (row + 0.5) * texel_m * 2**k; row 0 is the southern edge.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +30,10 @@ _FATTENING_TEXELS = 0.6
 
 # Lidar intensities (0..255) of a surface hit head-on; retro-reflecting beads make paint much brighter than asphalt.
 ASPHALT_INTENSITY, WALKWAY_INTENSITY, TERRAIN_INTENSITY, KERB_INTENSITY, PAINT_INTENSITY = 9, 24, 17, 32, 90
+
+
+Lit = Callable[..., tuple[int, int, int]]
+"""(linear colour, gain = 1.0) to what it looks like in full light, 8-bit RGB."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     _paint_lines(canvas, town, lit, texel_m, rng)
     _apply_shade(canvas, soft, shade_map(town, rng), rng)
 
-    levels = [canvas]
+    levels: list[np.ndarray] = [canvas]
     while len(levels) < NUM_LEVELS and min(levels[-1].shape[:2]) >= 4:
         levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     return GroundTexture(tuple(levels), texel_m, lit(look.terrain))
@@ -179,7 +183,7 @@ def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple, texel_m: float) ->
     cv2.polylines(canvas, pixels, False, colour, 1, cv2.LINE_AA, _SHIFT)
 
 
-def _patch_asphalt(canvas: np.ndarray, town: Town, lit, texel_m: float, rng: np.random.Generator) -> None:
+def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
     """Road repairs, cracks and manhole covers, strewn along the lanes."""
     asphalt = town.appearance.asphalt
     for lane in town.lanes:
@@ -201,7 +205,7 @@ def _patch_asphalt(canvas: np.ndarray, town: Town, lit, texel_m: float, rng: np.
             fill(canvas, shapes.rings_of(cover), lit(asphalt, 0.45), texel_m)
 
 
-def _paint_lines(canvas: np.ndarray, town: Town, lit, texel_m: float, rng: np.random.Generator) -> None:
+def _paint_lines(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
     white, yellow = paint_masks(town, canvas.shape[:2], texel_m)
     for lane in town.lanes:
         length = shapes.arc_lengths(lane.centerline)[-1]

@@ -3,6 +3,8 @@
 Shared by the camera texture and by the reflectivity map of the lidar, so that both see the same paint.
 """
 
+from itertools import pairwise
+
 import numpy as np
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
@@ -61,20 +63,16 @@ def marking_pieces(marking: Marking) -> list[Ring]:
     edges = np.linspace(0.0, length, max(int(np.ceil(length / 6.0)), 1) + 1)
     offsets = (-DOUBLE_LINE_OFFSET_M, DOUBLE_LINE_OFFSET_M) if marking.style == "double_solid" else (0.0,)
     width = 0.12 if marking.style == "double_solid" else LINE_WIDTH_M
-    return [
-        strip(marking.line, start, end, width, offset)
-        for offset in offsets
-        for start, end in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [strip(marking.line, start, end, width, offset) for offset in offsets for start, end in pairwise(edges)]
 
 
 def crossing_pieces(crossing: Crossing) -> list[Ring]:
     """Painted bands of one crossing, within its corners."""
     c0, c1, _, c3 = np.asarray(crossing.corners, dtype=np.float64)
     walk = c3 - c0
-    length = np.linalg.norm(walk)
+    length = float(np.linalg.norm(walk))
     depth_vector = c1 - c0
-    depth = np.linalg.norm(depth_vector)
+    depth = float(np.linalg.norm(depth_vector))
     along, across = walk / length, depth_vector / depth
 
     def block(s0: float, s1: float, t0: float, t1: float) -> Ring:

@@ -10,6 +10,7 @@ Pixel convention everywhere: (u, v) = (column, row) with pixel centres at intege
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -37,6 +38,7 @@ class GroundPlane:
 
     @staticmethod
     def seen_by(intrinsics: np.ndarray, town_from_camera: np.ndarray) -> "GroundPlane":
+        """For intrinsics (3, 3) and the pose (4, 4) of the optical frame."""
         rays = town_from_camera[:3, :3] @ np.linalg.inv(intrinsics)
         height = float(town_from_camera[2, 3])
         drop = -rays[2]
@@ -63,7 +65,7 @@ def draw_ground(image: np.ndarray, ground: GroundTexture, plane: GroundPlane) ->
     num_tiles = int(np.clip(math.ceil(abs(slope) * width / 2.0), 1, width // 32 + 1))
     edges = np.linspace(0, width, num_tiles + 1).astype(int)
     nearest_drop = plane.height / FAR_M
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges.tolist()):
         a, b, c = plane.drop
         base = min(a * left, a * (right - 1)) + c
         top = max(math.ceil((nearest_drop - base) / b), 0)

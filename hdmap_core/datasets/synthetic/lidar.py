@@ -171,6 +171,7 @@ def _poses(
     return poses[low] * (1.0 - weight) + poses[low + 1] * weight
 
 
+# One entry, found by identity because towns hold arrays and so cannot be hashed.
 _latest: tuple[weakref.ref, TownLidar] | None = None
 
 
@@ -193,7 +194,7 @@ def cast_sweep(
     Returns:
         (34688, 5) float32: x, y, z [m, lidar frame at `time_s`], intensity 0..255 (whole numbers), ring 0..31.
     """
-    global _latest  # noqa: PLW0603 - a one-entry cache, keyed by identity because towns hold arrays
+    global _latest
     if _latest is None or _latest[0]() is not town:
         lidar = TownLidar(town)
         _latest = (weakref.ref(town), lidar)

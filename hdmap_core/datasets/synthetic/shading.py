@@ -32,6 +32,7 @@ class Lighting:
 
     @staticmethod
     def of(appearance: Appearance) -> "Lighting":
+        """For one appearance; the sun stands at least 8 degrees high."""
         elevation = max(appearance.sun_elevation, math.radians(8.0))
         horizontal = math.cos(elevation)
         to_sun = np.array(
