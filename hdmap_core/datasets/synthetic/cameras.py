@@ -69,11 +69,23 @@ class TownRenderer:
         image = np.empty((height, width, 3), np.uint8)
         cv2.rectangle(image, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
         rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
-        draw_sky(image, self.sky, rays, plane.drop, max(plane.height, 0.0) / FAR_M)
+        self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
         draw_ground(image, self.ground, plane)
         add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
         self._draw_objects(image, intrinsics, pose, time_s)
         return self._develop(image, time_s)
+
+    def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
+        """At half the resolution, since the sky is smooth; rows above the ground only."""
+        height, width = (image.shape[0] + 1) // 2, (image.shape[1] + 1) // 2
+        half = rays @ np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
+        sky = np.empty((height, width, 3), np.uint8)
+        cv2.rectangle(sky, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
+        rows = min(draw_sky(sky, self.sky, half, -half[2], limit) + 1, height)
+        if rows > 1:
+            view = cv2.resize(sky[:rows], (2 * width, 2 * rows), interpolation=cv2.INTER_LINEAR)
+            kept = min(2 * rows - 2, image.shape[0]) if rows < height else image.shape[0]
+            image[:kept] = view[:kept, : image.shape[1]]
 
     def _draw_objects(self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float) -> None:
         parts = [self._project(self.still, self.still.centres, self.still.yaws, intrinsics, pose, image.shape)]

@@ -231,7 +231,7 @@ def _apply_shade(canvas: np.ndarray, soft: np.ndarray, shade: np.ndarray, rng: n
     coarse = cv2.GaussianBlur(fine, (0, 0), 2.0)
     hard_grain = (0.055 * fine + 0.35 * cv2.GaussianBlur(fine, (0, 0), 1.0)).astype(np.float32)
     grains = []
-    for grain in (0.7 * hard_grain, 0.10 * fine + 1.1 * coarse):
+    for grain in (0.7 * hard_grain, 0.10 * fine + 0.75 * coarse):
         factor = np.clip(128.0 * (1.0 + 0.5 * grain), 64, 200).astype(np.uint8)
         grains.append(np.tile(factor, (1, columns // factor.shape[1] + 1))[:, :columns])
     fy, fx = shade.shape[0] / rows, shade.shape[1] / columns

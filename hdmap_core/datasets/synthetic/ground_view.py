@@ -62,7 +62,7 @@ def draw_ground(image: np.ndarray, ground: GroundTexture, plane: GroundPlane) ->
     if abs(slope) > _STEEP:
         _draw_tilted(image, ground, plane)
         return
-    num_tiles = int(np.clip(math.ceil(abs(slope) * width / 2.0), 1, width // 32 + 1))
+    num_tiles = int(np.clip(math.ceil(abs(slope) * width / 4.0), 1, width // 32 + 1))
     edges = np.linspace(0, width, num_tiles + 1).astype(int)
     nearest_drop = plane.height / FAR_M
     for left, right in pairwise(edges.tolist()):
@@ -72,9 +72,9 @@ def draw_ground(image: np.ndarray, ground: GroundTexture, plane: GroundPlane) ->
         middle = a * 0.5 * (left + right) + c
         while top < height:
             drop = middle + b * top
-            # Within a band the depth changes by a factor of at most 1.6 (or as many rows as that takes).
-            bottom = min(max(math.ceil((1.6 * drop - middle) / b), top + 4), height)
-            _draw_band(image[top:bottom, left:right], left, top, ground, plane, 1.25 * drop)
+            # Within a band the depth changes by a factor of at most 1.8 (or as many rows as that takes).
+            bottom = min(max(math.ceil((1.8 * drop - middle) / b), top + 4), height)
+            _draw_band(image[top:bottom, left:right], left, top, ground, plane, 1.3 * drop)
             top = bottom
 
 

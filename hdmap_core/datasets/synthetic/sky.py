@@ -53,7 +53,7 @@ def bake_sky(appearance: Appearance) -> np.ndarray:
     return np.concatenate([panorama, panorama[:, : COLUMNS // 2]], axis=1)
 
 
-def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np.ndarray, limit: float) -> None:
+def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np.ndarray, limit: float) -> int:
     """Draw the sky in place wherever `drop` @ (u, v, 1) ≤ `limit`, and some way below.
 
     Args:
@@ -62,7 +62,11 @@ def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np
         rays: (3, 3), directions in the town frame of pixels (u, v, 1).
         drop: (3,), minus the last row of `rays`.
         limit: where the ground takes over.
+
+    Returns:
+        How many rows from the top hold sky in some column; below it the image is as it was, or sky-coloured.
     """
+    lowest = 0
     height, width = image.shape[:2]
     rows_per_tangent = (ROWS - 1) / (TOP_TANGENT - BOTTOM_TANGENT)
     for left in range(0, width, _TILE):
@@ -73,7 +77,8 @@ def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np
         bottom = height
         if drop[1] > 1e-9:
             edge = min(drop[0] * left, drop[0] * (right - 1)) + drop[2]
-            bottom = int(np.clip(math.ceil((limit - edge) / drop[1]) + 2, 1, height))
+            bottom = int(np.clip(math.ceil((limit - edge) / drop[1]) + 4, 1, height))
+        lowest = max(lowest, bottom)
         # Azimuth and tangent of elevation, linearised from three corners of the tile.
         at = np.array([[left, 0.0, 1.0], [right - 1, 0.0, 1.0], [left, bottom - 1, 1.0]])
         if right - 1 == left or bottom == 1:
@@ -94,3 +99,4 @@ def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+    return lowest
