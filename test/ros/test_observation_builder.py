@@ -1,0 +1,215 @@
+"""Image sets to observations: ego motion per camera, calibration rules, missing parts."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdmap_core.errors import CalibrationError, ImageError
+from hdmap_ros.calibration import calibration_from_info, read_calibration_file
+from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
+from hdmap_ros.synchronizer import ImageSet
+from hdmap_ros.transforms import TransformBuffer
+
+TICK = 1_700_000_001_000_000_000
+
+
+class Setup:
+    """A builder that has heard everything about the test rig."""
+
+    def __init__(self, rig_module: Any, rig: Any, **config: Any) -> None:
+        self.module, self.rig = rig_module, rig
+        self.transforms = TransformBuffer()
+        self.warnings: list[str] = []
+        self.builder = ObservationBuilder(
+            rig_module.CAMERAS,
+            BuilderConfig(**{"tf_timeout_s": 0.0, **config}),
+            self.transforms,
+            warn=self.warnings.append,
+        )
+
+    def hear(self, motion: bool = True, infos: bool = True) -> "Setup":
+        self.transforms.add(self.rig.tf_static().transforms, static=True)
+        for stamp_ns in range(TICK - 200_000_000, TICK + 200_000_000, 10_000_000) if motion else ():
+            self.transforms.add(self.rig.tf(stamp_ns).transforms, static=False)
+        for camera in self.module.CAMERAS if infos else ():
+            assert self.builder.add_camera_info(camera, self.rig.info(camera, TICK)) is None
+        return self
+
+    def images(self, without: tuple[str, ...] = (), **data: bytes) -> ImageSet:
+        present = [camera for camera in self.module.CAMERAS if camera not in without]
+        stamps = {camera: TICK + self.module.PHASES_NS[camera] for camera in present}
+        messages = {camera: self.rig.image(camera, stamps[camera], data.get(camera)) for camera in present}
+        return ImageSet(TICK + self.module.PHASES_NS["CAM_FRONT"], messages, stamps, without, 0)
+
+
+@pytest.fixture
+def make(rig_module: Any, bag_rig: Any) -> Any:
+    return lambda **config: Setup(rig_module, bag_rig, **config)
+
+
+def test_each_camera_is_where_it_was_when_it_fired(make: Any, rig_module: Any) -> None:
+    observation = make().hear().builder.build(make().hear().images())
+    reference = rig_module.odom_from_base(observation.stamp_ns)
+    for camera, pose in zip(rig_module.CAMERAS, observation.rig.ego_from_camera.numpy(), strict=True):
+        then = rig_module.odom_from_base(TICK + rig_module.PHASES_NS[camera])
+        expected = np.linalg.inv(reference) @ then @ rig_module.base_from_camera(camera)
+        np.testing.assert_allclose(pose, expected, atol=1e-9)
+    # 10 m/s: the last camera fired 35 ms after the anchor, 0.35 m further on.
+    moved = observation.rig.ego_from_camera[4, 0, 3] - rig_module.base_from_camera("CAM_BACK_LEFT")[0, 3]
+    assert float(moved) == pytest.approx(0.35, abs=1e-6)
+    assert observation.camera_stamps_ns[0] == observation.stamp_ns
+    np.testing.assert_allclose(observation.map_from_ego, reference, atol=1e-9)
+
+
+def test_images_are_decoded_in_the_rigs_order(make: Any) -> None:
+    setup = make().hear()
+    with ThreadPoolExecutor(3) as pool:
+        setup.builder._pool = pool
+        observation = setup.builder.build(setup.images())
+    means = [int(image.mean()) for image in observation.images if image is not None]
+    assert means == pytest.approx([20, 60, 100, 140, 180, 220], abs=2)
+
+
+def test_a_missing_camera_is_masked(make: Any) -> None:
+    setup = make().hear()
+    observation = setup.builder.build(setup.images(without=("CAM_BACK",)))
+    assert observation.camera_mask == (True, True, True, False, True, True)
+    assert observation.rig.num_cameras == 6
+
+
+def test_an_image_that_cannot_be_decoded_counts_as_missing(make: Any, rig_module: Any) -> None:
+    setup = make().hear()
+    observation = setup.builder.build(setup.images(CAM_BACK=rig_module.jpeg(9)[:-30]))
+    assert observation.camera_mask[3] is False
+    assert "truncated" in setup.builder.image_errors["CAM_BACK"]
+    assert setup.builder.camera_states["CAM_BACK"] == "rejected_image"
+    setup.builder.build(setup.images())
+    assert setup.builder.image_errors == {}
+    strict = make(min_cameras=6).hear()
+    with pytest.raises(ImageError, match="5 images of the set can be decoded, 6 are needed: camera CAM_BACK"):
+        strict.builder.build(strict.images(CAM_BACK=b"\xff\xd8nothing"))
+
+
+def test_without_camera_info_there_is_no_guess(make: Any) -> None:
+    setup = make().hear(infos=False)
+    with pytest.raises(NotReadyError, match="CAM_FRONT: no CameraInfo has come yet") as caught:
+        setup.builder.build(setup.images())
+    assert caught.value.state == "waiting_camera_info"
+
+
+def test_without_transforms_there_is_no_guess(make: Any, bag_rig: Any, rig_module: Any) -> None:
+    setup = make()
+    for camera in rig_module.CAMERAS:
+        setup.builder.add_camera_info(camera, bag_rig.info(camera, TICK))
+    with pytest.raises(NotReadyError, match="no transform base_link <- cam_front") as caught:
+        setup.builder.build(setup.images())
+    assert caught.value.state == "no_transform"
+
+
+def test_without_odometry_static_poses_with_one_warning(make: Any, rig_module: Any) -> None:
+    setup = make().hear(motion=False)
+    observation = setup.builder.build(setup.images())
+    setup.builder.build(setup.images())
+    assert len([warning for warning in setup.warnings if "motion compensation" in warning]) == 1
+    assert setup.builder.motion_compensated is False
+    np.testing.assert_allclose(observation.rig.ego_from_camera[4], rig_module.base_from_camera("CAM_BACK_LEFT"), atol=1e-9)
+    strict = make(motion_required=True).hear(motion=False)
+    with pytest.raises(NotReadyError):
+        strict.builder.build(strict.images())
+
+
+def test_odometry_that_stops_is_not_replaced_by_a_guess(make: Any) -> None:
+    setup = make().hear()
+    images = setup.images()
+    late = replace(images, stamps_ns={camera: stamp + 10**9 for camera, stamp in images.stamps_ns.items()})
+    with pytest.raises(NotReadyError, match="ends .* before"):
+        setup.builder.build(late)
+
+
+def test_a_bad_camera_info_keeps_the_last_good_one(make: Any, bag_rig: Any) -> None:
+    setup = make().hear()
+    problem = setup.builder.add_camera_info("CAM_BACK", bag_rig.info("CAM_BACK", TICK, focal=float("nan")))
+    assert problem is not None and "CAM_BACK" in problem
+    assert setup.builder.build(setup.images()).camera_mask[3]
+    fresh = make().hear(infos=False)
+    fresh.builder.add_camera_info("CAM_FRONT", bag_rig.info("CAM_FRONT", TICK, focal=0.0))
+    with pytest.raises(NotReadyError, match="not calibrated") as caught:
+        fresh.builder.build(fresh.images())
+    assert caught.value.state == "bad_calibration"
+
+
+@pytest.mark.parametrize("focal", [float("nan"), float("inf"), 0.0, -100.0])
+def test_impossible_intrinsics(bag_rig: Any, focal: float) -> None:
+    with pytest.raises(CalibrationError, match="camera CAM_BACK"):
+        calibration_from_info("CAM_BACK", bag_rig.info("CAM_BACK", TICK, focal=focal))
+
+
+def test_principal_point_outside_the_image(bag_rig: Any) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.k[2] = info.p[2] = 900.0
+    with pytest.raises(CalibrationError, match=r"\(900.0, 44.5\) lies outside the 160 x 90 image"):
+        calibration_from_info("CAM_BACK", info)
+
+
+def test_k_or_p(bag_rig: Any) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.p[0] = info.p[5] = 100.0
+    assert calibration_from_info("c", info).intrinsics[0, 0] == 100.0  # rectified: P differs, no distortion left
+    assert calibration_from_info("c", info, "k").intrinsics[0, 0] == 120.0
+    info.d[0] = -0.2
+    distorted = calibration_from_info("c", info)
+    assert distorted.intrinsics[0, 0] == 120.0
+    assert distorted.distorted
+
+
+def test_binning_and_region_of_interest(bag_rig: Any) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.roi.x_offset, info.roi.y_offset, info.roi.width, info.roi.height = 20, 10, 120, 60
+    info.binning_x = info.binning_y = 2
+    found = calibration_from_info("c", info)
+    assert found.image_size == (30, 60)
+    np.testing.assert_allclose(found.intrinsics[:2, 2], [(79.5 - 20 + 0.5) / 2 - 0.5, (44.5 - 10 + 0.5) / 2 - 0.5])
+    assert found.intrinsics[0, 0] == 60.0
+
+
+@given(scale=st.integers(2, 8))
+def test_scaled_images_keep_their_rays(scale: int) -> None:
+    """A pixel's edges, not its centre, keep their place."""
+    from hdmap_ros.calibration import CameraCalibration
+
+    original = CameraCalibration(np.array([[800.0, 0, 400], [0, 800.0, 300], [0, 0, 1]]), (640, 960), "c")
+    scaled = original.intrinsics_for("c", (640 * scale, 960 * scale))
+    ray = np.linalg.inv(original.intrinsics) @ [10.0, 20.0, 1.0]
+    u, v, _ = scaled @ ray
+    assert (u + 0.5) / scale - 0.5 == pytest.approx(10.0)
+    assert (v + 0.5) / scale - 0.5 == pytest.approx(20.0)
+
+
+def test_another_aspect_ratio_is_refused() -> None:
+    from hdmap_ros.calibration import CameraCalibration
+
+    calibration = CameraCalibration(np.array([[800.0, 0, 400], [0, 800.0, 300], [0, 0, 1]]), (600, 800), "c")
+    with pytest.raises(CalibrationError, match="another shape"):
+        calibration.intrinsics_for("c", (600, 600))
+
+
+def test_calibration_file(tmp_path: Any) -> None:
+    path = tmp_path / "rig.yaml"
+    path.write_text(
+        "cameras:\n  CAM_FRONT:\n    intrinsics: [[1260, 0, 800], [0, 1260, 450], [0, 0, 1]]\n"
+        "    image_size: [900, 1600]\n    translation: [1.7, 0, 1.5]\n    rotation: [0.5, -0.5, 0.5, -0.5]\n"
+    )
+    entry = read_calibration_file(path)["CAM_FRONT"]
+    assert entry.image_size == (900, 1600)
+    assert entry.base_from_camera is not None
+    np.testing.assert_allclose(entry.base_from_camera[:3, 2], [1, 0, 0], atol=1e-12)  # looks along x
+    path.write_text("cameras:\n  CAM_FRONT:\n    image_size: [900, 1600]\n")
+    with pytest.raises(CalibrationError, match=r"rig\.yaml, camera CAM_FRONT: the field 'intrinsics' is missing"):
+        read_calibration_file(path)
+    with pytest.raises(CalibrationError, match="cannot read the calibration file"):
+        read_calibration_file(tmp_path / "none.yaml")

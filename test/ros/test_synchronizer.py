@@ -1,0 +1,259 @@
+"""The synchroniser on nuScenes' pattern: 12 of 20 ticks of a 50 ms clock, six cameras staggered over 42.6 ms."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hdmap_core.errors import ConfigError, MissingDependencyError
+from hdmap_ros.camera_phases import FREE, learn_phases
+from hdmap_ros.sync_policies import SynchronizerFilter, make_synchronizer
+from hdmap_ros.synchronizer import MAX_OPEN_CYCLES, CycleSynchronizer, ImageSet, SyncConfig
+
+MS = 1_000_000
+PHASES = {
+    "FRONT_LEFT": 0,
+    "FRONT": 7_600_000,
+    "FRONT_RIGHT": 15_500_000,
+    "BACK_RIGHT": 23_100_000,
+    "BACK": 32_700_000,
+    "BACK_LEFT": 42_600_000,
+}
+CAMERAS = tuple(PHASES)
+START = 1_532_402_927_604_844_000
+
+
+def config(**changes: Any) -> SyncConfig:
+    return SyncConfig(**{"cameras": CAMERAS, "anchor": "FRONT", "min_cameras": 1, **changes})
+
+
+def ticks(number: int) -> list[int]:
+    return [START + (index * 5 // 3) * 50 * MS for index in range(number)]
+
+
+def images(number: int, jitter: int = 0, seed: int = 0) -> list[tuple[str, int, int]]:
+    """Camera, stamp and number of the cycle, in the order of exposure."""
+    wobble = random.Random(seed)
+    events = [
+        (camera, tick + phase + wobble.randint(-jitter, jitter), cycle)
+        for cycle, tick in enumerate(ticks(number))
+        for camera, phase in PHASES.items()
+    ]
+    return sorted(events, key=lambda event: event[1])
+
+
+def run(sync: CycleSynchronizer, events: list[tuple[str, int, int]], delay: int = 5 * MS) -> list[ImageSet]:
+    """Everything through `add` and `poll` on the stamps' own clock; the messages are the cycles' numbers."""
+    ready: list[ImageSet] = []
+    for camera, stamp, cycle in events:
+        ready += sync.poll(stamp + delay)
+        ready += sync.add(camera, stamp, cycle, stamp + delay)
+    return ready + sync.flush()
+
+
+def cycles(image_set: ImageSet) -> set[int]:
+    return set(image_set.messages.values())
+
+
+def test_every_cycle_becomes_one_complete_set() -> None:
+    sync = CycleSynchronizer(config(min_cameras=6))
+    ready = run(sync, images(60))
+    assert [cycles(entry) for entry in ready] == [{cycle} for cycle in range(60)]
+    assert all(entry.complete and entry.spread_ns == 42_600_000 for entry in ready)
+    assert [entry.stamp_ns for entry in ready] == [tick + PHASES["FRONT"] for tick in ticks(60)]
+    assert sync.statistics.complete == 60
+
+
+def test_phases_are_learnt_on_the_uneven_clock() -> None:
+    sync = CycleSynchronizer(config())
+    run(sync, images(10, jitter=300_000))
+    learnt = sync.phases_ns
+    assert learnt is not None
+    for camera, phase in PHASES.items():
+        assert learnt[camera] == pytest.approx(phase - PHASES["FRONT"], abs=MS)
+
+
+def test_one_lost_anchor_image_costs_nothing_but_itself() -> None:
+    """The case in which a plain slop of 0.1 s mixes two cycles for ever."""
+    events = [event for event in images(40) if event[0] != "FRONT" or event[2] != 12]
+    ready = run(CycleSynchronizer(config()), events)
+    assert all(len(cycles(entry)) == 1 for entry in ready)
+    partial = [entry for entry in ready if not entry.complete]
+    assert [entry.missing for entry in partial] == [("FRONT",)]
+    assert partial[0].stamp_ns == pytest.approx(ticks(40)[12] + PHASES["FRONT"], abs=MS)  # when it was due
+    assert len(ready) == 40
+
+
+def test_sets_below_min_cameras_are_counted_not_delivered() -> None:
+    events = [event for event in images(30) if event[0] != "BACK" or event[2] % 3]
+    sync = CycleSynchronizer(config(min_cameras=6))
+    ready = run(sync, events)
+    assert len(ready) == sync.statistics.complete == 20
+    assert sync.statistics.incomplete == 10
+    assert sync.statistics.missing == {"BACK": 10}
+
+
+@pytest.mark.parametrize("dead", CAMERAS)
+def test_a_dead_camera_never_blocks(dead: str) -> None:
+    ready = run(CycleSynchronizer(config(min_cameras=5)), [event for event in images(40) if event[0] != dead])
+    assert len(ready) == 40
+    assert all(entry.missing == (dead,) and len(cycles(entry)) == 1 for entry in ready)
+
+
+def test_a_camera_that_joins_late_is_used() -> None:
+    events = [event for event in images(60) if event[0] != "BACK_LEFT" or event[2] >= 30]
+    ready = run(CycleSynchronizer(config()), events)
+    assert ready[-1].complete
+    assert all(len(cycles(entry)) == 1 for entry in ready)
+
+
+def test_stamps_that_jump_back_start_anew() -> None:
+    sync = CycleSynchronizer(config(min_cameras=6))
+    first = run(sync, images(20))
+    again = run(sync, images(20))
+    assert len(first) == len(again) == 20
+    assert sync.statistics.resets == 1
+
+
+def test_a_set_is_handed_on_when_its_time_is_up() -> None:
+    sync = CycleSynchronizer(config(phases_ns={name: phase - PHASES["FRONT"] for name, phase in PHASES.items()}))
+    for camera, stamp, cycle in images(1)[:4]:
+        assert sync.add(camera, stamp, cycle, arrival_ns=0) == []
+    assert sync.poll(74 * MS) == []
+    (ready,) = sync.poll(75 * MS)
+    assert ready.missing == ("BACK", "BACK_LEFT")
+    assert ready.waited_ns == 75 * MS
+
+
+def test_a_single_frame_is_delivered_after_silence() -> None:
+    sync = CycleSynchronizer(config(min_cameras=6))
+    for camera, stamp, cycle in images(1):
+        assert sync.add(camera, stamp, cycle, stamp) == []
+    (ready,) = sync.poll(START + 400 * MS)
+    assert ready.complete
+
+
+def test_late_and_duplicate_images_are_dropped() -> None:
+    sync = CycleSynchronizer(config(min_cameras=6))
+    run(sync, images(20))
+    camera, stamp, cycle = images(20)[-1]
+    assert sync.add(camera, stamp, cycle, stamp) == []
+    assert sync.statistics.duplicate == 1
+    assert sync.add("FRONT", stamp - 20 * MS, cycle, stamp) == []
+    assert sync.statistics.late == 1
+
+
+def test_hardware_triggered_cameras_with_equal_stamps() -> None:
+    events = [(camera, START + cycle * 100 * MS, cycle) for cycle in range(20) for camera in CAMERAS]
+    ready = run(CycleSynchronizer(config(min_cameras=6)), events)
+    assert len(ready) == 20
+    assert all(entry.spread_ns == 0 for entry in ready)
+
+
+def test_fast_cameras_do_not_merge_cycles() -> None:
+    events = [(camera, START + cycle * 16 * MS + 2 * MS * i, cycle) for cycle in range(60) for i, camera in enumerate("abc")]
+    settings_ = SyncConfig(("a", "b", "c"), "a", 3)
+    ready = run(CycleSynchronizer(settings_), events)
+    assert [cycles(entry) for entry in ready] == [{cycle} for cycle in range(60)]
+
+
+def test_a_camera_on_its_own_clock_joins_by_nearness() -> None:
+    fixed = [(camera, stamp, cycle) for camera, stamp, cycle in images(60) if camera != "BACK"]
+    free = [("BACK", START + index * 31 * MS, index) for index in range(160)]
+    sync = CycleSynchronizer(config())
+    ready = run(sync, sorted(fixed + free, key=lambda event: event[1]))
+    joined = [entry for entry in ready if "BACK" in entry.stamps_ns]
+    assert len(joined) > 40
+    assert all(abs(entry.stamps_ns["BACK"] - entry.stamp_ns) <= sync.config.max_spread_ns for entry in joined)
+
+
+def test_a_camera_without_common_clock_has_no_phase() -> None:
+    stamps = {"a": [START + i * 100 * MS for i in range(12)], "b": [START + i * 137 * MS for i in range(12)]}
+    assert learn_phases(stamps, "a", 60 * MS, 12 * MS) == {"a": 0, "b": FREE}
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_no_losses_whatever_mix_cycles(data: st.DataObject) -> None:
+    """After any losses, delays and repetitions: no set mixes cycles, none uses an image twice, stamps increase."""
+    events = images(40, jitter=data.draw(st.integers(0, 2 * MS)), seed=data.draw(st.integers(0, 9)))
+    lost = data.draw(st.sets(st.integers(0, len(events) - 1), max_size=80))
+    twice = data.draw(st.sets(st.integers(0, len(events) - 1), max_size=20))
+    kept = [event for index, event in enumerate(events) if index not in lost for _ in range(1 + (index in twice))]
+    sync = CycleSynchronizer(config(min_cameras=data.draw(st.integers(1, 6))))
+    ready = run(sync, kept)
+    assert all(len(cycles(entry)) == 1 for entry in ready)
+    used = [(camera, stamp) for entry in ready for camera, stamp in entry.stamps_ns.items()]
+    assert len(used) == len(set(used))
+    stamps = [entry.stamp_ns for entry in ready]
+    assert stamps == sorted(set(stamps))
+    assert all(len(entry.messages) >= sync.config.min_cameras for entry in ready)
+    statistics = sync.statistics
+    assert statistics.complete + statistics.partial == len(ready)
+
+
+@settings(max_examples=30, deadline=None)
+@given(prefix=st.lists(st.booleans(), min_size=60, max_size=60))
+def test_recovers_within_one_cycle(prefix: list[bool]) -> None:
+    """Whatever was lost in cycles 10 to 19: every later one is complete."""
+    keep = iter(prefix)
+    events = [event for event in images(40) if not 10 <= event[2] < 20 or next(keep)]
+    ready = run(CycleSynchronizer(config()), events)
+    assert {min(cycles(entry)) for entry in ready if entry.complete} >= set(range(20, 40))
+
+
+def test_memory_is_bounded() -> None:
+    sync = CycleSynchronizer(config())
+    for camera, stamp, cycle in images(300):
+        sync.add(camera, stamp, cycle, 0)  # the clock stands still: nothing times out
+        assert len(sync._open) <= MAX_OPEN_CYCLES
+        assert len(sync._held) <= 6 * len(CAMERAS)
+
+
+def test_config_names_what_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="anchor camera 'TOP'"):
+        config(anchor="TOP")
+    with pytest.raises(ConfigError, match=r"1\.\.6, got 7"):
+        config(min_cameras=7)
+    with pytest.raises(ConfigError, match="phases must name"):
+        config(phases_ns={"FRONT": 0})
+
+
+def test_the_filter_calls_back_without_holding_the_lock() -> None:
+    inner = CycleSynchronizer(config(min_cameras=6))
+    outer = SynchronizerFilter(inner)
+    seen: list[tuple[int, str]] = []
+
+    def callback(image_set: ImageSet, tag: str) -> None:
+        inner.poll(0)  # would deadlock under the lock
+        seen.append((image_set.stamp_ns, tag))
+
+    outer.registerCallback(callback, "tag")
+    for camera, stamp, cycle in images(12):
+        outer.add(camera, cycle, stamp, stamp)
+    assert len(seen) == 12
+    assert seen[0][1] == "tag"
+
+
+@pytest.mark.parametrize("policy", ["approximate", "exact"])
+def test_message_filters_policies(policy: str) -> None:
+    """Complete sets, in order; where message_filters is not installed, an error that names it."""
+    try:
+        import message_filters  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingDependencyError, match="message_filters"):
+            make_synchronizer(policy, config())
+        return
+    from hdmap_ros.message_types import graph_types
+
+    types = graph_types()
+    sync = make_synchronizer(policy, config(min_cameras=6, max_spread_ns=45 * MS))
+    ready = []
+    for camera, stamp, cycle in images(10):
+        stamp = ticks(10)[cycle] if policy == "exact" else stamp
+        message = types.get("sensor_msgs/msg/CompressedImage")(header=types.header(stamp, camera))
+        ready += sync.add(camera, stamp, message, stamp)
+    assert len(ready) == 10
+    assert all(entry.complete for entry in ready)

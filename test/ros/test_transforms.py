@@ -1,0 +1,133 @@
+"""The transform buffer against motion that is known in closed form."""
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from hdmap_core.geometry.se3 import inverse, quaternion_from_rotation, rotation_from_euler, se3
+from hdmap_ros.transforms import TransformBuffer, TransformError
+
+S = 1_000_000_000
+
+
+def stamped(parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> SimpleNamespace:
+    w, x, y, z = quaternion_from_rotation(pose[:3, :3])
+    stamp = SimpleNamespace(sec=stamp_ns // S, nanosec=stamp_ns % S)
+    translation = SimpleNamespace(**dict(zip("xyz", pose[:3, 3], strict=True)))
+    return SimpleNamespace(
+        header=SimpleNamespace(frame_id=parent, stamp=stamp),
+        child_frame_id=child,
+        transform=SimpleNamespace(translation=translation, rotation=SimpleNamespace(w=w, x=x, y=y, z=z)),
+    )
+
+
+def odom_from_base(stamp_ns: int) -> np.ndarray:
+    """A turn to the left at 0.5 rad/s while driving: linear in both between two samples."""
+    t = stamp_ns / S
+    return se3(rotation_from_euler(0, 0, 0.5 * t), [3.0 * t, -1.0 * t, 0.0])
+
+
+BASE_FROM_CAMERA = se3(rotation_from_euler(-np.pi / 2, 0.1, -np.pi / 2), [1.7, 0.2, 1.5])
+
+
+@pytest.fixture
+def buffer() -> TransformBuffer:
+    made = TransformBuffer()
+    for stamp_ns in range(10 * S, 12 * S + 1, S // 10):
+        made.add([stamped("odom", "base_link", stamp_ns, odom_from_base(stamp_ns))], static=False)
+    made.add([stamped("map", "odom", 0, se3(np.eye(3), [100.0, 0, 0])), stamped("base_link", "cam", 0, BASE_FROM_CAMERA)], True)
+    return made
+
+
+@pytest.mark.parametrize("stamp_ns", [10 * S, 10 * S + 37_000_000, 11 * S + 999, 12 * S])
+def test_interpolates(buffer: TransformBuffer, stamp_ns: int) -> None:
+    expected = odom_from_base(stamp_ns) @ BASE_FROM_CAMERA
+    np.testing.assert_allclose(buffer.lookup("odom", "cam", stamp_ns), expected, atol=1e-9)
+    np.testing.assert_allclose(buffer.lookup("cam", "odom", stamp_ns), inverse(expected), atol=1e-9)
+    np.testing.assert_allclose(buffer.lookup("map", "odom", stamp_ns)[:3, 3], [100, 0, 0])
+    np.testing.assert_allclose(buffer.lookup("cam", "cam", stamp_ns), np.eye(4))
+
+
+def test_time_travel_through_the_fixed_frame(buffer: TransformBuffer) -> None:
+    now, then = 11 * S + 12_000_000, 11 * S - 30_000_000
+    expected = inverse(odom_from_base(now)) @ odom_from_base(then) @ BASE_FROM_CAMERA
+    np.testing.assert_allclose(buffer.lookup_between("base_link", now, "cam", then, "odom"), expected, atol=1e-9)
+
+
+def test_latest(buffer: TransformBuffer) -> None:
+    np.testing.assert_allclose(buffer.lookup("odom", "base_link", None), odom_from_base(12 * S), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "stamp_ns", "reason"),
+    [
+        ("odom", "base_link", 12 * S + 50_000_000, "ends 50 ms before"),
+        ("odom", "base_link", 10 * S - 20_000_000, "begins 20 ms after"),
+        ("odom", "lidar", 11 * S, "no transform names the frame 'lidar'; known are base_link, cam, map, odom"),
+    ],
+)
+def test_refuses_to_guess(buffer: TransformBuffer, target: str, source: str, stamp_ns: int, reason: str) -> None:
+    with pytest.raises(TransformError, match=reason):
+        buffer.lookup(target, source, stamp_ns)
+
+
+def test_separate_trees(buffer: TransformBuffer) -> None:
+    buffer.add([stamped("world", "robot", 11 * S, np.eye(4))], static=False)
+    with pytest.raises(TransformError, match="different trees"):
+        buffer.lookup("odom", "robot", 11 * S)
+
+
+def test_waits_for_a_transform_that_comes(buffer: TransformBuffer) -> None:
+    late = stamped("odom", "base_link", 13 * S, odom_from_base(13 * S))
+    timer = threading.Timer(0.05, buffer.add, args=([late], False))
+    timer.start()
+    found = buffer.lookup("odom", "base_link", 12 * S + S // 2, timeout_s=5.0)
+    np.testing.assert_allclose(found, odom_from_base(12 * S + S // 2), atol=1e-9)
+    timer.join()
+
+
+def test_waiting_ends(buffer: TransformBuffer) -> None:
+    begin = time.monotonic()
+    with pytest.raises(TransformError):
+        buffer.lookup("odom", "base_link", 20 * S, timeout_s=0.05)
+    assert time.monotonic() - begin >= 0.05
+
+
+def test_time_that_jumps_back_drops_the_old_motion(buffer: TransformBuffer) -> None:
+    buffer.add([stamped("odom", "base_link", 5 * S, odom_from_base(5 * S))], static=False)
+    with pytest.raises(TransformError):
+        buffer.lookup("odom", "base_link", 11 * S)
+    np.testing.assert_allclose(buffer.lookup("odom", "base_link", 5 * S), odom_from_base(5 * S), atol=1e-9)
+
+
+def test_clear_keeps_what_is_static(buffer: TransformBuffer) -> None:
+    buffer.clear()
+    np.testing.assert_allclose(buffer.lookup("base_link", "cam", 1), BASE_FROM_CAMERA, atol=1e-12)
+    with pytest.raises(TransformError):
+        buffer.lookup("odom", "base_link", 11 * S)
+
+
+def test_the_past_is_bounded() -> None:
+    buffer = TransformBuffer()
+    for second in range(30):
+        buffer.add([stamped("odom", "base_link", second * S, odom_from_base(second * S))], static=False)
+    assert len(buffer._edges["base_link"].stamps_ns) == 11
+
+
+def test_malformed_transforms_are_skipped() -> None:
+    buffer = TransformBuffer()
+    bad = stamped("odom", "base_link", S, np.eye(4))
+    bad.transform.rotation.w = 0.0
+    nan = stamped("odom", "base_link", S, np.eye(4))
+    nan.transform.translation.x = float("nan")
+    buffer.add([bad, nan, stamped("a", "a", S, np.eye(4)), stamped("", "b", S, np.eye(4))], static=False)
+    assert buffer.frames() == []
+
+
+def test_leading_slashes_are_ignored() -> None:
+    buffer = TransformBuffer()
+    buffer.add([stamped("/odom", "/base_link", S, np.eye(4))], static=False)
+    assert buffer.frames() == ["base_link", "odom"]
