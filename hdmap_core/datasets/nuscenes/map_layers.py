@@ -38,11 +38,14 @@ class MapLayers:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._layers = _read(path)
+        content = _read(path)
+        # The lane graph and the rest can be most of the file; do not hold on to them.
+        self._layers = {name: content.get(name) for name in (*LINE_LAYERS, *POLYGON_LAYERS, "line", "polygon", "node")}
         self._nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in self._records("node")}
         self._shape = {
             kind: {record["token"]: record for record in self._records(kind)} for kind in ("line", "polygon")
         }
+        del self._layers["node"]
 
     def _records(self, layer: str) -> list[Record]:
         records = self._layers.get(layer)
