@@ -1,5 +1,7 @@
 """The node in a real ROS graph."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,22 +10,270 @@ import pytest
 pytestmark = pytest.mark.ros
 
 ELEMENTS = ("hdmap_ros/msg/MapElementArray", "/online_map/output/map_elements")
+MARKERS = ("visualization_msgs/msg/MarkerArray", "/online_map/output/markers")
+DIAGNOSTICS = ("diagnostic_msgs/msg/DiagnosticArray", "/diagnostics")
 
 
-def test_six_cameras_in_map_out(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
+def stamp_of(message: Any) -> int:
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+
+
+def tasks(message: Any) -> dict[str, Any]:
+    return {status.name.split(": ")[1]: status for status in message.status}
+
+
+def test_six_cameras_in_map_out(graph: Any, start_node: Any, predictor: Any, rig_module: Any, tmp_path: Path) -> None:
     graph.open_cameras()
-    maps = graph.listen(*ELEMENTS)
-    start_node()
-    ticks = rig_module.ticks(8)
+    maps, markers = graph.listen(*ELEMENTS), graph.listen(*MARKERS)
+    report_file = tmp_path / "report.json"
+    node = start_node(report_file=str(report_file))
+    ticks = rig_module.ticks(10)
     graph.drive(ticks)
-    assert graph.until(lambda: len(maps) >= 1)
+    anchor_stamps = [tick + rig_module.PHASES_NS["CAM_FRONT"] for tick in ticks]
+    assert graph.until(lambda: maps and stamp_of(maps[-1]) == anchor_stamps[-1])
     message = maps[-1]
-    stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-    assert stamp_ns in [tick + rig_module.PHASES_NS["CAM_FRONT"] for tick in ticks]
+    assert {stamp_of(entry) for entry in maps} <= set(anchor_stamps)
     assert message.header.frame_id == "base_link"
     assert [element.label for element in message.elements] == [1] * 6 + [2]
-    assert message.camera_mask == 0b111111
+    assert (message.camera_mask, message.model_id) == (0b111111, "rig_lines-00000000")
     assert message.sync_spread == pytest.approx(0.0426, abs=1e-6)
-    assert message.model_id == "rig_lines-00000000"
+    assert (message.roi_min.x, message.roi_max.y) == (-30.0, 15.0)
     scores = [element.score for element in message.elements[:6]]
     assert scores == sorted(scores, reverse=True)
+    assert scores[0] == pytest.approx(220 / 255, abs=0.01)
+    # The geometry: the brightest camera is CAM_FRONT_LEFT, which fired 7.6 ms before the anchor at 10 m/s.
+    start = message.elements[0].points[0]
+    mount = rig_module.base_from_camera("CAM_FRONT_LEFT")
+    assert (start.x, start.y) == pytest.approx((mount[0, 3] - 0.076, mount[1, 3]), abs=1e-4)
+    assert message.elements[6].closed and len(message.elements[6].points) == 4
+    assert [entry.sequence for entry in maps] == list(range(maps[0].sequence, maps[0].sequence + len(maps)))
+    assert graph.until(lambda: markers and markers[-1].markers)
+    assert markers[-1].markers[0].header.stamp == message.header.stamp
+    node.trigger_deactivate()
+    report = json.loads(report_file.read_text())
+    assert report["published"] == len(maps)
+    assert report["images"] == dict.fromkeys(rig_module.CAMERAS, 10)
+    assert report["synchroniser"]["complete"] == 10
+    assert report["published"] + sum(report["dropped"].values()) == 10
+    assert set(report["latency_ms"]) == {"wait", "decode", "preprocess", "network", "postprocess", "publish", "total"}
+
+
+def test_model_info_is_latched(graph: Any, start_node: Any, rig_module: Any) -> None:
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    start_node()
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    infos = graph.listen("hdmap_ros/msg/MapModelInfo", "/online_map/output/model_info", latched)
+    assert graph.until(lambda: infos)
+    assert list(infos[0].labels) == [1, 2]
+    assert infos[0].label_names == ["divider", "ped_crossing"]
+    assert infos[0].camera_names == list(rig_module.CAMERAS)
+
+
+@pytest.mark.parametrize("min_cameras", [5, 6])
+def test_a_missing_camera(graph: Any, start_node: Any, rig_module: Any, min_cameras: int) -> None:
+    graph.open_cameras()
+    maps, diagnostics = graph.listen(*ELEMENTS), graph.listen(*DIAGNOSTICS)
+    start_node(sync__min_cameras=min_cameras, diagnostics__period=0.1)
+    graph.drive(rig_module.ticks(14), lost=lambda camera, index: camera == "CAM_BACK", pause_s=0.1)
+    graph.spin(0.3)
+    if min_cameras == 6:
+        assert maps == []
+        assert graph.until(lambda: diagnostics and tasks(diagnostics[-1])["synchronisation"].level == b"\x01")
+        return
+    assert graph.until(lambda: maps)
+    assert {entry.camera_mask for entry in maps} == {0b110111}
+    assert len(maps[-1].elements) == 6
+    cameras = tasks(diagnostics[-1])["cameras"]
+    assert "CAM_BACK: no_data" in cameras.message
+
+
+def test_camera_info_with_nan_is_refused_then_mended(graph: Any, start_node: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps, diagnostics = graph.listen(*ELEMENTS), graph.listen(*DIAGNOSTICS)
+    start_node(diagnostics__period=0.1)
+    ticks = rig_module.ticks(24)
+    graph.drive(ticks[:10], focal=float("nan"))
+    assert graph.until(lambda: diagnostics and "bad_calibration" in tasks(diagnostics[-1])["cameras"].message)
+    assert tasks(diagnostics[-1])["cameras"].level == b"\x02"
+    assert maps == []
+    graph.drive(ticks[10:])
+    assert graph.until(lambda: maps)
+
+
+def test_time_that_jumps_back(graph: Any, start_node: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps, markers = graph.listen(*ELEMENTS), graph.listen(*MARKERS)
+    start_node()
+    ticks = rig_module.ticks(24)
+    graph.drive(ticks[12:])
+    assert graph.until(lambda: maps and stamp_of(maps[-1]) > ticks[-1])
+    count = len(maps)
+    graph.drive(ticks[:12])
+    assert graph.until(lambda: len(maps) > count and stamp_of(maps[-1]) > ticks[11])
+    assert any(marker.action == 3 for array in markers for marker in array.markers)  # DELETEALL
+    times = [stamp_of(entry) for entry in maps[count:]]
+    assert times == sorted(times) and times[-1] < ticks[12]
+
+
+def test_corrupt_images_do_not_stop_it(graph: Any, start_node: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps, diagnostics = graph.listen(*ELEMENTS), graph.listen(*DIAGNOSTICS)
+    node = start_node(diagnostics__period=0.1)
+    ticks = rig_module.ticks(24)
+    graph.drive(ticks[:10], data=rig_module.jpeg(50)[:-20])
+    assert graph.until(lambda: node._counts["rejected_images"] > 0)
+    assert graph.until(lambda: "rejected_image" in tasks(diagnostics[-1])["cameras"].message)
+    assert maps == []
+    graph.drive(ticks[10:])
+    assert graph.until(lambda: maps)
+
+
+def test_a_slow_model_drops_sets_and_stays_at_the_newest(
+    graph: Any, start_node: Any, predictor: Any, rig_module: Any
+) -> None:
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node()
+    predictor.delay_s = 0.3
+    ticks = rig_module.ticks(20)
+    graph.drive(ticks)
+    last = ticks[-1] + rig_module.PHASES_NS["CAM_FRONT"]
+    assert graph.until(lambda: maps and stamp_of(maps[-1]) == last)
+    superseded = node._worker.statistics.superseded
+    assert superseded > 0
+    assert len(maps) + superseded == 20
+
+
+def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    graph.listen(*ELEMENTS)
+    node = start_node(max_failures=2)
+    predictor.fail = True
+    graph.drive(rig_module.ticks(12))
+    assert graph.until(lambda: node._worker is None)
+    predictor.fail = False
+    assert node.trigger_activate().name == "SUCCESS"
+
+
+def test_nobody_listens_nothing_is_computed(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    node = start_node()
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: node._counts["nobody_listens"] == 10)
+    assert predictor.seen == []
+
+
+def test_best_effort_cameras_are_heard(graph: Any, start_node: Any, rig_module: Any) -> None:
+    from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+    graph.open_cameras(qos=QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+    maps = graph.listen(*ELEMENTS)
+    start_node()
+    graph.drive(rig_module.ticks(12))
+    assert graph.until(lambda: maps)
+
+
+def test_output_in_the_odometry_frame(graph: Any, start_node: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    start_node(output_frame="odom")
+    ticks = rig_module.ticks(10)
+    graph.drive(ticks)
+    assert graph.until(lambda: maps)
+    message = maps[-1]
+    assert message.header.frame_id == "odom"
+    travelled = rig_module.odom_from_base(stamp_of(message))[0, 3]
+    assert message.elements[6].points[0].x == pytest.approx(5 + travelled, abs=1e-3)
+    np.testing.assert_allclose([message.roi_min.x, message.roi_max.x], [travelled - 30, travelled + 30], atol=1e-3)
+
+
+def test_services_enable_and_reset(graph: Any, start_node: Any, rig_module: Any) -> None:
+    from std_srvs.srv import SetBool, Trigger
+
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node()
+    enable = graph.node.create_client(SetBool, "/online_map/enable")
+    assert graph.until(enable.service_is_ready)
+    answer = enable.call_async(SetBool.Request(data=False))
+    assert graph.until(answer.done)
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: node._counts["disabled"] == 10)
+    assert maps == []
+    reset = graph.node.create_client(Trigger, "/online_map/reset")
+    assert graph.until(reset.service_is_ready)
+    answer = reset.call_async(Trigger.Request())
+    assert graph.until(answer.done)
+    assert answer.result().success and node._counts["resets"] == 1
+
+
+def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node()
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: maps)
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert not graph._images["CAM_BACK"][0].get_subscription_count()
+    assert node.trigger_cleanup().name == "SUCCESS"
+    assert node.trigger_configure().name == "SUCCESS"
+    assert node.trigger_activate().name == "SUCCESS"
+    assert graph.until(graph.matched)
+    graph.spin(0.4)
+    count = len(maps)
+    graph.drive(rig_module.ticks(24)[12:])
+    assert graph.until(lambda: len(maps) > count)
+    assert node.trigger_shutdown().name == "SUCCESS"
+
+
+def test_a_model_that_cannot_be_loaded_is_a_failure_that_can_be_mended(graph: Any, predictor: Any) -> None:
+    from rclpy.parameter import Parameter
+
+    from hdmap_core.errors import CheckpointError
+    from hdmap_ros.online_map_node import FAILURE, SUCCESS, OnlineMapNode
+
+    def load(config: Any) -> Any:
+        if config.weights != "good":
+            raise CheckpointError(f"no checkpoint at {config.weights}")
+        return predictor
+
+    overrides = [Parameter("model.weights", value="bad")]
+    node = graph.add(OnlineMapNode(load, context=graph.context, parameter_overrides=overrides))
+    assert node.trigger_configure() == FAILURE
+    assert node.set_parameters([Parameter("model.weights", value="good")])[0].successful
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_shutdown() == SUCCESS
+
+
+def test_parameters_are_checked(graph: Any, start_node: Any) -> None:
+    from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+    from rclpy.parameter import Parameter
+
+    node = start_node()
+
+    def refusal(name: str, value: Any) -> str:
+        (result,) = node.set_parameters([Parameter(name, value=value)])
+        assert not result.successful
+        return result.reason
+
+    assert "score_threshold" in refusal("score_threshold", 1.5)
+    assert refusal("score_threshold", "high")
+    assert "cleaned up" in refusal("sync.policy", "exact") or "clean" in refusal("sync.policy", "exact")
+    assert "none of cycle, approximate, exact" in refusal("sync.policy", "magic")
+    assert node.set_parameters([Parameter("score_threshold", value=0.25)])[0].successful
+    assert node.config.score_threshold == 0.25
+    with pytest.raises((InvalidParameterValueException, InvalidParameterTypeException)):
+        start_node(activate=False, sync__timeout=7.0)
+
+
+def test_sync_policy_that_is_not_installed_is_a_failure(graph: Any, start_node: Any) -> None:
+    from hdmap_ros.online_map_node import FAILURE, SUCCESS
+
+    node = start_node(activate=False, sync__policy="approximate")
+    try:
+        import message_filters  # noqa: F401
+    except ImportError:
+        assert node.trigger_configure() == FAILURE
+    else:
+        assert node.trigger_configure() == SUCCESS
