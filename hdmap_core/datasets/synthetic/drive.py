@@ -57,7 +57,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return about_z @ about_y @ about_x
 
 
-def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, margin_s: float = 0.5) -> Drive:
+def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, margin_s: float = 1.0) -> Drive:
     """Draw a drive that covers times -margin_s .. duration_s + margin_s and stays on the route.
 
     Speed follows a cruising speed of 5 to 11 m/s, bends (lateral acceleration) and now and then a stop.

@@ -127,7 +127,7 @@ def draw_routes(
             points = np.concatenate([lanes[k].centerline for k in path])
             keep = np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 0.05])
             route = smooth(resample(points[keep], ROUTE_STEP_M), ROUTE_STEP_M, 2.0)
-            if shapely.contains_xy(area, route).all():
+            if total_length(route) >= length and shapely.contains_xy(area, route).all():
                 candidates.append((path, route))
     chosen: list[np.ndarray] = []
     seen: set[int] = set()

@@ -1,6 +1,10 @@
 """Paint on the road: dividers, crossings and stop lines, each lane's border where it really is."""
 
+from dataclasses import replace
+
 import numpy as np
+import shapely
+from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.roads import Network, Road
@@ -66,9 +70,12 @@ def stop_lines(network: Network, zones: dict[tuple[int, bool], ArmZone]) -> list
 
 
 def markings(
-    network: Network, zones: dict[tuple[int, bool], ArmZone], mid_crossings: dict[int, tuple[float, float]]
+    network: Network,
+    zones: dict[tuple[int, bool], ArmZone],
+    mid_crossings: dict[int, tuple[float, float]],
+    painted: list[Crossing],
 ) -> list[Marking]:
-    """Every divider of the town, interrupted at crossings, none inside junctions."""
+    """Every divider of the town, interrupted at crossings (`painted`), none inside junctions."""
     found: list[Marking] = []
     for k, road in enumerate(network.roads):
         if not road.profile.is_marked:
@@ -80,7 +87,14 @@ def markings(
         for a, b in spans:
             if b - a >= 5.0:
                 found += _markings_of(road, cut(road.line, a, b))
-    return found
+    # In a bend the straight quadrilateral of a crossing reaches further than its span along the road.
+    taken = shapely.union_all([shapely.buffer(Polygon(crossing.corners), 0.3) for crossing in painted])
+    return [
+        replace(marking, line=shapely.get_coordinates(part))
+        for marking in found
+        for part in shapely.get_parts(shapely.difference(LineString(marking.line), taken))
+        if part.length >= 4.0
+    ]
 
 
 def _markings_of(road: Road, piece: np.ndarray) -> list[Marking]:

@@ -77,7 +77,7 @@ def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float]) -> Tow
         drivable=surface.drivable,
         road_segments=surface.road_segments,
         lanes=tuple(all_lanes),
-        markings=tuple(paint.markings(network, zones, mid_crossings)),
+        markings=tuple(paint.markings(network, zones, mid_crossings, crossings)),
         crossings=tuple(crossings),
         stop_lines=tuple(paint.stop_lines(network, zones)),
         walkways=tuple(walkways),
