@@ -7,13 +7,16 @@ tensor must be there with its shape, and nothing else.
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
+from typing_extensions import Self
 
 from hdmap_core.config import Config, parse_config
 from hdmap_core.errors import CheckpointError, ConfigError, OutputError
@@ -30,6 +33,14 @@ class CheckpointConfig(Config):
     model: ModelConfig
     decode: DecodeConfig = DecodeConfig()
 
+    @model_validator(mode="after")
+    def _published_head_exists(self) -> Self:
+        made = {"vectors": self.model.vectors, "masks": self.model.segmentation}
+        if made[self.decode.head] is None:
+            slot = {"vectors": "vectors", "masks": "segmentation"}[self.decode.head]
+            raise ValueError(f"decode.head is {self.decode.head!r}, but model.{slot} is null")
+        return self
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -45,6 +56,9 @@ def save_checkpoint(path: Path, model: nn.Module, config: CheckpointConfig, prov
     """Writes a checkpoint atomically: a full disk leaves the old file as it was.
 
     Args:
+        path: the file; folders above it are made.
+        model: whose weights are written.
+        config: goes into the header.
         provenance: JSON values that say where the weights come from (data, seed, step, metrics, commit ...).
 
     Raises:
@@ -115,7 +129,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink(missing_ok=True)
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 

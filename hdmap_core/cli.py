@@ -63,6 +63,8 @@ def predict(
     observation = dataset.observation(token)
     grid = predictor.info.grid
     prediction = predictor.predict(observation)
-    truth = dataset.elements(token, grid.x_range, grid.y_range, predictor.info.classes) if dataset.has_vector_map(token) else None
+    truth = None
+    if dataset.has_vector_map(token):
+        truth = dataset.elements(token, grid.x_range, grid.y_range, predictor.info.classes)
     write_picture(out, draw_map(observation, prediction.elements, truth, grid))
     typer.echo(f"{len(prediction.elements)} elements → {out}")

@@ -1,5 +1,6 @@
 """Strict configuration: frozen pydantic models read from YAML, with `a.b=c` overrides and errors that teach."""
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ def parse_config(kind: type[C], content: Any, source: str) -> C:
     except ValidationError as error:
         problems = [_explain(kind, item) for item in error.errors(include_url=False)]
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+    except ConfigError as error:  # of a value that checks itself, such as BEVGrid
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _apply_override(content: dict[str, Any], override: str) -> None:
@@ -69,8 +72,10 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 
 def _explain(kind: type[BaseModel], item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden":
-        return f"{where or 'recipe'}: {item['msg']} (got {item['input']!r})"
+    if item["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        message = item["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
+        return f"{where}: {message}{got}" if where else message + got
     allowed = _fields_at(kind, item["loc"][:-1])
     close = difflib.get_close_matches(str(item["loc"][-1]), allowed, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -78,23 +83,35 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
     return f"unknown key {where!r}{hint}{choices}"
 
 
-def _fields_at(kind: type[BaseModel], loc: Sequence[Any]) -> list[str]:
-    """Field names of the model that a pydantic error location leads to; union tags in it are followed by name."""
-    candidates: list[type[BaseModel]] = [kind]
+def _fields_at(kind: type, loc: Sequence[Any]) -> list[str]:
+    """Field names of the section that a pydantic error location leads to; union tags in it are followed by name."""
+    candidates = [kind]
     for part in loc:
-        following: list[type[BaseModel]] = []
+        following: list[type] = []
         for candidate in candidates:
-            field = candidate.model_fields.get(str(part))
-            tag = candidate.model_fields.get("kind")
-            if field is not None:
-                following += _models_in(field.annotation)
-            elif tag is not None and tag.default == part:
+            annotations = _annotations(candidate)
+            if part in annotations:
+                following += _sections_in(annotations[part])
+            elif _tag(candidate) == part:
                 following.append(candidate)
         candidates = following or candidates
-    return sorted({name for candidate in candidates for name in candidate.model_fields})
+    return sorted({name for candidate in candidates for name in _annotations(candidate)})
 
 
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _annotations(section: type) -> dict[str, Any]:
+    """Field names of a pydantic model or a dataclass, with their types."""
+    if issubclass(section, BaseModel):
+        return {name: field.annotation for name, field in section.model_fields.items()}
+    return {field.name: field.type for field in dataclasses.fields(section)}  # type: ignore[arg-type]
+
+
+def _tag(section: type) -> Any:
+    if not issubclass(section, BaseModel) or "kind" not in section.model_fields:
+        return None
+    return section.model_fields["kind"].default
+
+
+def _sections_in(annotation: Any) -> list[type]:
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)):
         return [annotation]
-    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]
+    return [section for argument in getattr(annotation, "__args__", ()) for section in _sections_in(argument)]

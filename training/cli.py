@@ -42,10 +42,14 @@ def train(
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
-    split: Annotated[str, typer.Option(help="Which scenes: val, test, mini_val, ... or a split of the folder's own")] = "val",
+    split: Annotated[
+        str, typer.Option(help="Which scenes: val, test, mini_val, ... or a split of the folder's own")
+    ] = "val",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Where predictions.jsonl and gt.jsonl go")] = None,
     protocol: Annotated[str, typer.Option(help="maptr, mapqr or streammapnet")] = "maptr",
-    head: Annotated[str | None, typer.Option(help="Publish vectors or masks instead of what the checkpoint says")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="Publish vectors or masks instead of what the checkpoint says")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     limit: Annotated[int, typer.Option(help="At most so many keyframes, evenly spread; 0 = all")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,

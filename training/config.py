@@ -1,6 +1,10 @@
 """A recipe: everything that a training run is made of. Defaults live here; a recipe lists deviations."""
 
 from pathlib import Path
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import Config
@@ -20,7 +24,7 @@ class DataConfig(Config):
     train: str = "train"
     val: str = "val"
     cache: Path | None = None
-    workers: int = 0
+    workers: NonNegativeInt = 0
 
 
 class AugmentConfig(Config):
@@ -58,14 +62,14 @@ class OptimConfig(Config):
         ema: decay of the exponential moving average of the weights, which is what is saved and evaluated.
     """
 
-    steps: int = 10_000
-    batch_size: int = 8
+    steps: PositiveInt = 10_000
+    batch_size: PositiveInt = 8
     lr: float = 1.5e-3
     weight_decay: float = 0.01
-    warmup_steps: int = 200
+    warmup_steps: NonNegativeInt = 200
     clip_norm: float = 10.0
     ema: float = 0.999
-    precision: str = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 
 class TrainConfig(CheckpointConfig):
@@ -75,8 +79,19 @@ class TrainConfig(CheckpointConfig):
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
-    seed: int = 0
-    log_every: int = 25
-    save_every: int = 500
-    evaluate_every: int = 2000
-    evaluate_frames: int = 120
+    seed: NonNegativeInt = 0
+    log_every: PositiveInt = 25
+    save_every: PositiveInt = 500
+    evaluate_every: PositiveInt = 2000
+    evaluate_frames: PositiveInt = 120
+
+    @model_validator(mode="after")
+    def _augmentation_fits_grid(self) -> Self:
+        grid, augment = self.model.grid, self.augment
+        for name, probability, ranges in (
+            ("mirror", augment.mirror, [grid.y_range]),
+            ("turn", augment.turn, [grid.x_range, grid.y_range]),
+        ):
+            if probability > 0 and any(abs(low + high) > 1e-6 for low, high in ranges):
+                raise ValueError(f"augment.{name} needs a grid that is symmetric about the car; set augment.{name}=0")
+        return self

@@ -9,10 +9,10 @@ from rich.progress import track
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.elements import MapElement, write_elements
-from hdmap_core.errors import DatasetError
+from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.inference import load_predictor
-from hdmap_core.metrics.chamfer_ap import chamfer_ap
-from hdmap_core.metrics.report import as_dict, as_table
+from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
+from hdmap_core.metrics.report import score_json, score_table
 
 
 def evaluate(
@@ -28,6 +28,8 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """See the command's help. Writes `predictions.jsonl` and `gt.jsonl` to `out`, which `hdmap score` reads."""
+    if protocol not in PROTOCOLS:  # before the long part
+        raise ConfigError(f"protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
     predictor = load_predictor(find_checkpoint(checkpoint), device, head=head)
     dataset = NuScenesDataset(dataroot)
     tokens = [token for scene in scenes_of_split(dataset, split) for token in scene.sample_tokens]
@@ -48,6 +50,6 @@ def evaluate(
     score = chamfer_ap(predictions, truth, protocol)
     if as_json:
         described = {"checkpoint": predictor.info.model_id, "split": split, "head": predictor.config.decode.head}
-        print(json.dumps({**described, **as_dict(score)}, indent=2))
+        print(json.dumps({**described, **score_json(score)}, indent=2))
     else:
-        Console().print(as_table(score))
+        Console().print(score_table(score))

@@ -20,7 +20,7 @@ Terms = dict[str, Tensor]
 
 
 class DivergedError(HdmapError):
-    """The loss is no longer a number."""
+    """The loss, or its gradient, is no longer a number."""
 
 
 def fit(
@@ -41,19 +41,22 @@ def fit(
         model: trained in place.
         terms_of: the objective: model and batch to weighted scalars, whose sum is minimised.
         batches: item i is the batch of step i.
+        optim: optimiser, schedule, precision.
+        run: where metrics, checkpoints and the state to go on from are kept.
+        log_every: steps between lines of metrics.
+        save_every: steps between checkpoints.
+        evaluate_every: steps between validations.
         evaluate: called with the averaged model every `evaluate_every` steps and at the end; its `mAP` picks the best.
 
     Raises:
-        DivergedError: as soon as the loss is not finite, naming the batch's tokens.
+        DivergedError: as soon as the loss or its gradient is not finite, naming the batch's tokens.
         OutputError: if the run folder cannot be written.
     """
     fabric = Fabric(devices=1, precision=optim.precision)
     average = fabric.to_device(deepcopy(model).eval().requires_grad_(False))
     model, optimizer = fabric.setup(model, _optimizer(model, optim))
     first = run.restore(model=model, average=average, optimizer=optimizer)
-    loader = DataLoader(
-        Subset(batches, range(first, optim.steps)), batch_size=None, num_workers=1, prefetch_factor=4
-    )
+    loader = DataLoader(Subset(batches, range(first, optim.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
     started = time.monotonic()
     with _progress() as progress:
         bar = progress.add_task("training", total=optim.steps, completed=first, loss=math.nan)
@@ -64,13 +67,13 @@ def fit(
             terms = terms_of(model, _moved(batch, fabric.device))
             loss = torch.stack(list(terms.values())).sum()
             if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss.item()} at step {step} ({_shown(terms)}) on frames {', '.join(batch.tokens)}; "
-                    f"{run.path} keeps the last good state: lower optim.lr or look at these frames"
-                )
+                raise _diverged(f"loss is {loss.item()}", step, terms, batch, run)
             optimizer.zero_grad()
             fabric.backward(loss)
             norm = fabric.clip_gradients(model, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False)
+            assert norm is not None  # it is only where a strategy shards the model
+            if not torch.isfinite(norm) and optim.precision != "16-mixed":  # there the scaler skips such a step
+                raise _diverged(f"norm of the gradient is {norm.item()}", step, terms, batch, run)
             optimizer.step()
             _follow(average, model, min(optim.ema, step / (step + 10)))
             progress.update(bar, advance=1, loss=loss.item())
@@ -116,8 +119,12 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
     return Batch(batch.inputs.to(device), batch.targets.to(device), batch.tokens)
 
 
-def _shown(terms: Terms) -> str:
-    return ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+def _diverged(what: str, step: int, terms: Terms, batch: Batch, run: RunFolder) -> DivergedError:
+    shown = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+    return DivergedError(
+        f"the {what} at step {step} ({shown}) on frames {', '.join(batch.tokens)}; "
+        f"{run.path} keeps the last good state: lower optim.lr or look at these frames"
+    )
 
 
 def _progress() -> Progress:

@@ -18,9 +18,7 @@ def supervised(forward: Forward, batch: Batch, config: LossConfig) -> dict[str, 
     output = forward(batch.inputs)
     terms: dict[str, Tensor] = {}
     if output.vectors is not None:
-        found = vector_losses(
-            output.vectors, batch.targets, class_weight=config.classes, points_weight=config.points
-        )
+        found = vector_losses(output.vectors, batch.targets, class_weight=config.classes, points_weight=config.points)
         terms["class"] = config.classes * found["class"]
         terms["points"] = config.points * found["points"]
         terms["direction"] = config.direction * found["direction"]

@@ -74,14 +74,14 @@ class RunFolder:
         if not self._state.is_file():
             return 0
         try:
-            state = torch.load(self._state, weights_only=True)
+            state = torch.load(self._state, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
             average.load_state_dict(state["average"])
             optimizer.load_state_dict(state["optimizer"])
+            step, self.best = int(state["step"]), float(state["best"])
         except Exception as error:
             raise CheckpointError(f"cannot continue from {self._state}: {error}; delete it to start anew") from None
-        self.best = state["best"]
-        return int(state["step"])
+        return step
 
     def _write(self, name: str, average: nn.Module, step: int, metrics: dict[str, float]) -> None:
         config = CheckpointConfig(model=self.config.model, decode=self.config.decode)

@@ -82,14 +82,23 @@ def _keyframes(config: TrainConfig, split: str) -> Keyframes:
 
 
 def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return {
-        "dataset": config.data.root.name,
+        "dataset": config.data.root.resolve().name,
         "train_split": config.data.train,
         "train_keyframes": len(training),
         "seed": config.seed,
-        "commit": git.stdout.strip() or "unknown",
+        "commit": _commit(),
     }
+
+
+def _commit() -> str:
+    """Of the checkout that this code runs from; `unknown` when it is installed, or there is no git."""
+    try:
+        here = Path(__file__).parent
+        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    except OSError:
+        return "unknown"
+    return git.stdout.strip() or "unknown"
 
 
 def _count(model: nn.Module) -> str:

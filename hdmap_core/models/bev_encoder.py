@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.models.layers.conv import ResidualBlock, conv_norm_act
@@ -17,6 +19,12 @@ class BEVEncoderConfig(Config):
     channels: tuple[int, ...] = (48, 80, 112)
     blocks: tuple[int, ...] = (2, 2, 2)
     out_channels: int = 32
+
+    @model_validator(mode="after")
+    def _one_block_count_per_level(self) -> Self:
+        if len(self.channels) != len(self.blocks):
+            raise ValueError(f"channels has {len(self.channels)} levels, blocks {len(self.blocks)}; give both the same")
+        return self
 
 
 class BEVUNet(nn.Module):

@@ -1,5 +1,8 @@
 """The whole architecture at a glance: which module fills which slot, and what the slots tell each other."""
 
+from pydantic import model_validator
+from typing_extensions import Self
+
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid
@@ -20,6 +23,17 @@ class ModelConfig(Config):
     bev_encoder: BEVEncoderConfig = BEVEncoderConfig()
     vectors: VectorDecoderConfig | None = VectorDecoderConfig()
     segmentation: SegmentationConfig | None = SegmentationConfig()
+
+    @model_validator(mode="after")
+    def _slots_fit(self) -> Self:
+        if self.vectors is None and self.segmentation is None:
+            raise ValueError("a model needs a head: give vectors or segmentation")
+        levels = len(self.bev_encoder.channels) + 1
+        if self.vectors is not None and self.vectors.levels > levels:
+            raise ValueError(f"vectors.levels is {self.vectors.levels}, but the BEV encoder makes {levels}")
+        if len(set(self.classes)) != len(self.classes) or not self.classes:
+            raise ValueError("classes must name at least one class, and none twice")
+        return self
 
 
 def build_model(config: ModelConfig) -> MapModel:

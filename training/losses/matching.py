@@ -1,4 +1,4 @@
-"""One-to-one assignment of predicted to true elements, whatever order their points are listed in (MapTR, section 3.3)."""
+"""One-to-one assignment of predicted to true elements in any of their point orders (MapTR, section 3.3)."""
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -16,6 +16,8 @@ def match(
         points: (Q, P, 2) in [0, 1].
         labels: (G,) class indices of the true elements.
         orders: (G, O, P, 2) their equivalent point orders.
+        class_weight: weight of the focal cost.
+        points_weight: weight of the L1 distance, summed over an element's coordinates.
 
     Returns:
         query (M,), element (M,) and order (M,) indices, M = min(Q, G): for each matched pair the order that fits best.
@@ -24,7 +26,9 @@ def match(
     distance = torch.cdist(points.flatten(1)[None], orders.flatten(0, 1).flatten(1)[None], p=1)[0]
     distance, order = distance.view(len(points), num_elements, num_orders).min(dim=-1)
     cost = class_weight * focal_cost(logits)[:, labels] + points_weight * distance
-    query, element = (torch.as_tensor(index, device=logits.device) for index in linear_sum_assignment(cost.cpu()))
+    # The solver refuses numbers that are not finite; with them the loss is not either, and the loop says so.
+    cost = cost.nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).cpu()
+    query, element = (torch.as_tensor(index, device=logits.device) for index in linear_sum_assignment(cost))
     return query, element, order[query, element]
 
 

@@ -16,7 +16,9 @@ def vector_losses(
 
     Args:
         output: logits (L, B, Q, K), points (L, B, Q, P, 2).
-        class_weight, points_weight: weights of the matching cost.
+        targets: of the same B frames.
+        class_weight: weight of the focal cost in the matching.
+        points_weight: weight of the L1 distance in the matching.
 
     Returns:
         `class` focal loss over all queries; `points` L1 summed over an element's coordinates; `direction` one minus

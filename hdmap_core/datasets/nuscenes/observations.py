@@ -128,6 +128,10 @@ class NuScenesDataset:
             self.map_from_ego(token), x_range, y_range, classes
         )
 
+    def has_vector_map(self, token: str) -> bool:
+        """Whether the map expansion of the keyframe's city is there; without, it has no ground truth."""
+        return (self.root / "maps" / "expansion" / f"{self.scene_of(token).location}.json").is_file()
+
     def vector_map(self, city: str) -> VectorMap:
         """The vector map of a city, read once."""
         if city not in self._maps:

@@ -24,9 +24,7 @@ class SegmentationHead(nn.Module):
         super().__init__()
         last = nn.Conv2d(in_channels, num_classes * config.upscale**2, 1)
         nn.init.constant_(torch.as_tensor(last.bias), -math.log((1 - 0.05) / 0.05))  # few cells are map
-        self.layers = nn.Sequential(
-            conv_norm_act(in_channels, in_channels), last, nn.PixelShuffle(config.upscale)
-        )
+        self.layers = nn.Sequential(conv_norm_act(in_channels, in_channels), last, nn.PixelShuffle(config.upscale))
 
     def forward(self, bev: Tensor) -> Tensor:
         """Logits (B, K, sY, sX)."""

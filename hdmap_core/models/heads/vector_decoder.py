@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
@@ -29,6 +31,12 @@ class VectorDecoderConfig(Config):
     attention_heads: int = 4
     levels: int = 2
     offsets: int = 4
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        if self.channels % self.attention_heads:
+            raise ValueError(f"channels {self.channels} must be a multiple of attention_heads {self.attention_heads}")
+        return self
 
 
 class VectorDecoder(nn.Module):
