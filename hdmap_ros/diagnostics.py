@@ -68,21 +68,18 @@ def latency_status(summary: Mapping[str, Mapping[str, float]], max_latency_ms: f
     return Status("latency", OK if in_budget else WARN, message if total else "no output yet", values)
 
 
-def cameras_status(states: Mapping[str, str], details: Mapping[str, str], ages_s: Mapping[str, float]) -> Status:
+def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Status:
     """The cameras' states (`ok`, or the most specific reason why not) with the first reason as the sentence.
 
     Args:
         states: camera -> no_publisher, incompatible_qos, no_data, stale, waiting_camera_info, bad_calibration,
             rejected_image, no_transform or ok.
         details: camera -> a sentence, where there is one.
-        ages_s: camera -> seconds since its last image, where one has come.
     """
     bad = {camera: state for camera, state in states.items() if state != "ok"}
     values: dict[str, Any] = {}
     for camera, state in states.items():
         values[camera] = state + (f": {details[camera]}" if state != "ok" and camera in details else "")
-        if camera in ages_s:
-            values[f"{camera}_age_s"] = round(ages_s[camera], 3)
     if not bad:
         return Status("cameras", OK, "all cameras are delivering", values)
     camera, state = next(iter(bad.items()))

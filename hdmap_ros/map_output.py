@@ -1,5 +1,6 @@
 """The outputs of one inference: elements always, markers when somebody listens."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -29,9 +30,16 @@ class MapOutput:
         self.markers = markers
         self.published = 0
         self.published_elements = 0
+        self._first_s = self._last_s = 0.0
         self._types = types
         self._transforms = transforms
         self._builder = MarkerBuilder(types)
+
+    @property
+    def rate_hz(self) -> float:
+        """Maps per second from the first to the last one."""
+        seconds = self._last_s - self._first_s
+        return (self.published - 1) / seconds if seconds > 0 else 0.0
 
     def wanted(self, config: OnlineMapConfig) -> bool:
         """Whether anybody listens."""
@@ -62,6 +70,8 @@ class MapOutput:
             frame_from_ego=pose,
         )
         self.elements.publish(message)
+        self._last_s = time.monotonic()
+        self._first_s = self._first_s or self._last_s
         self.published += 1
         self.published_elements += len(kept)
         if self._markers_wanted(config):

@@ -57,7 +57,7 @@ def node_report(
         "sets": synchroniser.complete + synchroniser.partial,
         "published": output.published,
         "published_elements": output.published_elements,
-        "rate_hz": round(output.published / seconds, 3) if seconds > 0 else 0.0,
+        "rate_hz": round(output.rate_hz, 3),
         "dropped": {"superseded": worker.superseded, **counts},
         "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
     }
@@ -79,7 +79,7 @@ def node_statuses(
     published = report["published"] > 0
     return [
         Status("model", ERROR if broken else OK, "failing" if broken else "running", model),
-        cameras_status(camera_states, camera_details, {}),
+        cameras_status(camera_states, camera_details),
         synchronisation_status(sync),
         latency_status(report["latency_ms"], config.max_latency_ms),
         Status("output", OK if published else WARN, "publishing" if published else "nothing published yet", output),

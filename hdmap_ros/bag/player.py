@@ -25,6 +25,7 @@ from hdmap_ros.message_types import graph_types
 
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 _TF_STATIC = "/tf_static"
+_ACK_S = 2.0
 
 
 def play(
@@ -132,8 +133,9 @@ def _play(
             break
         publishers[topic].publish(data)
         counts[topic] += 1
+    deadline = time.monotonic() + _ACK_S
     for publisher in publishers.values():
-        publisher.wait_for_all_acked(Duration(seconds=1))
+        publisher.wait_for_all_acked(Duration(seconds=max(0.0, deadline - time.monotonic())))
     counts[_TF_STATIC] = bag.counts.get(_TF_STATIC, 0)
     return {
         "played": {topic: count for topic, count in counts.items() if count},

@@ -1,0 +1,135 @@
+"""Elements to messages and back, and to markers, in rosbags' classes (rclpy's are used in test_online_map_node)."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.errors import ElementError
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.geometry.se3 import rotation_from_euler, se3
+from hdmap_ros.conversions import LABEL_VALUES, elements_from_message, elements_to_message
+from hdmap_ros.markers import COLOURS, MarkerBuilder
+from hdmap_ros.message_types import bag_types, message_folder
+
+TYPES, STORE = bag_types()
+STAMP = 1_700_000_000_123_456_789
+
+
+def line(label: MapClass, score: float, closed: bool = False) -> MapElement:
+    return MapElement(label, np.array([[0, 0], [1, 0.5], [2, -3]], np.float32), closed, score)
+
+
+def to_message(elements: list[MapElement], **changes: Any) -> Any:
+    fields: dict[str, Any] = dict(
+        stamp_ns=STAMP, frame_id="base_link", grid=BEVGrid(), camera_mask=[True, False, True], spread_ns=42_600_000
+    )
+    return elements_to_message(TYPES, elements, **{**fields, "sequence": 5, "model_id": "m-1", **changes})
+
+
+@st.composite
+def some_elements(draw: st.DrawFn) -> list[MapElement]:
+    coordinate = st.floats(-60, 60, width=32)
+    made = []
+    for _ in range(draw(st.integers(0, 6))):
+        closed = draw(st.booleans())
+        points = draw(st.lists(st.tuples(coordinate, coordinate), min_size=3 if closed else 2, max_size=20))
+        score = draw(st.floats(0, 1, width=32))
+        made.append(MapElement(draw(st.sampled_from(MapClass)), np.array(points, np.float32), closed, score))
+    return made
+
+
+@given(some_elements())
+def test_there_and_back_through_cdr(elements: list[MapElement]) -> None:
+    kind = "hdmap_ros/msg/MapElementArray"
+    message = STORE.deserialize_cdr(STORE.serialize_cdr(to_message(elements), kind), kind)
+    back = elements_from_message(message)
+    expected = sorted(elements, key=lambda element: (LABEL_VALUES[element.label], -element.score))
+    assert [(e.label, e.closed, e.score) for e in back] == [(e.label, e.closed, e.score) for e in expected]
+    for ours, theirs in zip(back, expected, strict=True):
+        np.testing.assert_array_equal(ours.points, theirs.points)
+
+
+def test_fields_of_the_array() -> None:
+    message = to_message([line(MapClass.BOUNDARY, 0.5), line(MapClass.DIVIDER, 0.2), line(MapClass.DIVIDER, 0.9)])
+    assert [(element.label, round(element.score, 3)) for element in message.elements] == [(1, 0.9), (1, 0.2), (3, 0.5)]
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 123_456_789)
+    assert message.camera_mask == 0b101
+    assert message.sync_spread == pytest.approx(0.0426)
+    assert (message.roi_min.x, message.roi_min.y, message.roi_max.x, message.roi_max.y) == (-30, -15, 30, 15)
+    assert not message.has_elevation
+
+
+def test_labels_are_those_of_the_message_file() -> None:
+    text = (message_folder() / "MapElement.msg").read_text()
+    for label, value in LABEL_VALUES.items():
+        assert f"uint8 {label.name}={value}\n" in text
+
+
+def test_another_output_frame() -> None:
+    pose = se3(rotation_from_euler(0, 0, np.pi / 2), [100.0, 50.0, 2.0])
+    message = to_message([line(MapClass.DIVIDER, 1.0)], frame_id="odom", frame_from_ego=pose)
+    point = message.elements[0].points[2]
+    assert (point.x, point.y, point.z) == pytest.approx((103.0, 52.0, 2.0))
+    assert (message.roi_min.x, message.roi_max.x) == pytest.approx((85, 115))
+    assert (message.roi_min.y, message.roi_max.y) == pytest.approx((20, 80))
+
+
+def test_malformed_messages_are_refused() -> None:
+    message = to_message([line(MapClass.DIVIDER, 1.0)])
+    message.elements[0].label = 9
+    with pytest.raises(ElementError, match="label 9; known are"):
+        elements_from_message(message)
+    message.elements[0].label = 1
+    message.elements[0].points[0].x = float("nan")
+    with pytest.raises(ElementError, match="not finite"):
+        elements_from_message(message)
+
+
+def draw(builder: MarkerBuilder, elements: list[MapElement]) -> list[Any]:
+    fields: dict[str, Any] = dict(stamp_ns=STAMP, frame_id="base_link", line_width=0.15, lifetime=1.5, alpha=0.9)
+    return builder.build(elements, **fields).markers
+
+
+def test_one_line_strip_per_element() -> None:
+    markers = draw(MarkerBuilder(TYPES), [line(MapClass.PED_CROSSING, 0.9, closed=True), line(MapClass.DIVIDER, 0.3)])
+    crossing, divider = markers
+    assert (crossing.type, crossing.action, crossing.ns, crossing.id) == (4, 0, "ped_crossing", 0)
+    assert len(crossing.points) == 4
+    assert (crossing.points[0].x, crossing.points[0].y) == (crossing.points[-1].x, crossing.points[-1].y)
+    assert len(divider.points) == 3
+    assert crossing.pose.orientation.w == 1.0
+    assert (crossing.scale.x, crossing.scale.y, crossing.scale.z) == (0.15, 0.0, 0.0)
+    assert (crossing.lifetime.sec, crossing.lifetime.nanosec) == (1, 500_000_000)
+    assert crossing.color.a > divider.color.a > 0.3
+    assert not crossing.frame_locked
+
+
+@given(st.lists(st.lists(st.sampled_from(list(MapClass)), max_size=6), min_size=2, max_size=5))
+def test_exactly_the_present_elements_stay_on_screen(frames: list[list[MapClass]]) -> None:
+    """Replays ADD and DELETE as RViz would."""
+    builder, screen = MarkerBuilder(TYPES), set()
+    for labels in frames:
+        markers = draw(builder, [line(label, 0.5) for label in labels])
+        keys = [(marker.ns, marker.id) for marker in markers]
+        assert len(keys) == len(set(keys))  # RViz rejects an array with the same one twice
+        for marker in markers:
+            (screen.add if marker.action == 0 else screen.discard)((marker.ns, marker.id))
+        assert Counter(name for name, _ in screen) == Counter(label.value for label in labels)
+
+
+def test_delete_all_forgets() -> None:
+    builder = MarkerBuilder(TYPES)
+    draw(builder, [line(MapClass.DIVIDER, 0.5)])
+    (marker,) = builder.delete_all(STAMP, "base_link").markers
+    assert marker.action == 3
+    assert draw(builder, []) == []
+
+
+def test_every_class_has_its_colour() -> None:
+    assert set(COLOURS) == set(MapClass)
+    assert len(set(COLOURS.values())) == len(COLOURS)

@@ -1,0 +1,113 @@
+"""Levels and sentences of the node's diagnostics."""
+
+import pytest
+
+from hdmap_ros.bag.layouts import CameraTopics
+from hdmap_ros.camera_inputs import CameraInputs
+from hdmap_ros.diagnostics import ERROR, OK, WARN, LatencyLog, cameras_status, latency_status, synchronisation_status
+
+
+def test_percentiles_per_stage_in_order() -> None:
+    log = LatencyLog()
+    for value in range(1, 101):
+        log.add({"total": 2.0 * value, "network": float(value)})
+    summary = log.summary()
+    assert list(summary) == ["network", "total"]
+    assert summary["network"] == {"p50": 50.5, "p95": 95.05, "p99": 99.01, "max": 100.0}
+
+
+def test_latency_over_budget_is_a_warning() -> None:
+    summary = {"total": {"p50": 90.0, "p95": 140.0, "p99": 150.0, "max": 200.0}}
+    assert latency_status(summary, 150).level == OK
+    over = latency_status(summary, 100)
+    assert (over.level, over.message) == (WARN, "p95 is over the budget of 100 ms")
+    assert over.values["is_processing_time_ms_in_expected_range"] is False
+    assert latency_status({}, 100).message == "no output yet"
+
+
+@pytest.mark.parametrize(
+    ("states", "level", "message"),
+    [
+        ({"a": "ok", "b": "ok"}, OK, "all cameras are delivering"),
+        ({"a": "ok", "b": "stale"}, WARN, "b: stale"),
+        ({"a": "stale", "b": "stale"}, ERROR, "a: stale and 1 more"),
+        ({"a": "no_publisher", "b": "no_publisher"}, WARN, "a: no_publisher and 1 more"),
+        ({"a": "ok", "b": "rejected_image"}, ERROR, "b: rejected_image"),
+        ({"a": "ok", "b": "bad_calibration"}, ERROR, "b: bad_calibration"),
+    ],
+)
+def test_cameras(states: dict[str, str], level: int, message: str) -> None:
+    status = cameras_status(states, {"b": "why"})
+    assert (status.level, status.message) == (level, message)
+    if states["b"] == "rejected_image":
+        assert status.values["b"] == "rejected_image: why"
+
+
+def test_incomplete_sets_are_a_warning() -> None:
+    counts = {"complete": 9, "partial": 0, "incomplete": 1}
+    assert synchronisation_status(counts).level == WARN
+    assert synchronisation_status({**counts, "incomplete": 0}).message == "9 of 9 sets complete"
+
+
+class FakeGraph:
+    """Publishers of a graph that the test sets; remembers subscriptions."""
+
+    def __init__(self) -> None:
+        self.offered: dict[str, list[tuple[str, bool]]] = {}
+        self.asked: dict[str, bool] = {}
+        self.changes = 0
+        self.warnings: list[str] = []
+
+    def subscribe(self, kind, topic, callback, reliable):  # noqa: ANN001, ANN201
+        self.asked[topic] = reliable
+        self.changes += 1
+        return topic
+
+    def unsubscribe(self, subscription: str) -> None:
+        del self.asked[subscription]
+
+    def publishers(self, topic: str) -> list[tuple[str, bool]]:
+        return self.offered.get(topic, [])
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def inputs(graph: FakeGraph, reliability: str = "auto") -> CameraInputs:
+    topics = {"A": CameraTopics("/a/image", "/a/info", "a")}
+    return CameraInputs(graph, topics, "raw", reliability, lambda camera, message: None, lambda camera, message: None)
+
+
+def test_reliability_follows_the_publishers() -> None:
+    graph = FakeGraph()
+    made = inputs(graph)
+    made.open()
+    assert graph.asked == {"/a/image": False, "/a/info": False}  # nobody there yet: best effort hears everybody
+    graph.offered = {"/a/image": [("driver", True)], "/a/info": [("driver", False)]}
+    made.recheck()
+    assert graph.asked == {"/a/image": True, "/a/info": False}
+    changes = graph.changes
+    made.recheck()
+    assert graph.changes == changes
+    graph.offered["/a/image"] = [("driver", True), ("other", False)]
+    made.recheck()
+    assert graph.asked["/a/image"] is False
+    assert "2 publishers: driver, other" in graph.warnings[0]
+    made.close()
+    assert graph.asked == {}
+
+
+def test_camera_states_most_specific_first() -> None:
+    graph = FakeGraph()
+    made = inputs(graph, "reliable")
+    made.open()
+    second = 1_000_000_000
+    assert made.states(0, second, {}) == {"A": "no_publisher"}
+    graph.offered = {"/a/image": [("driver", False)]}
+    made.recheck()
+    assert made.states(0, second, {}) == {"A": "incompatible_qos"}
+    graph.offered = {"/a/image": [("driver", True)]}
+    assert made.states(0, second, {}) == {"A": "no_data"}
+    made.arrived("A", 5 * second)
+    assert made.states(5 * second, second, {"A": "no_transform"}) == {"A": "no_transform"}
+    assert made.states(7 * second, second, {}) == {"A": "stale"}
