@@ -35,7 +35,10 @@ def stack(inputs: Sequence[ModelInput]) -> ModelInput:
     columns: dict[str, Any] = {}
     for f in fields(ModelInput):
         values = [getattr(item, f.name) for item in inputs]
-        columns[f.name] = torch.cat(values) if isinstance(values[0], Tensor) else None
+        present = [value for value in values if value is not None]
+        if present and len(present) < len(values):
+            raise ValueError(f"only {len(present)} of {len(values)} inputs have the field {f.name!r}")
+        columns[f.name] = torch.cat(present) if present else None
     return ModelInput(**columns)
 
 

@@ -45,9 +45,13 @@ def draw_map(
     """The camera images with the elements projected into them, above the bird's-eye view.
 
     Args:
+        observation: the frame; a missing image stays dark.
         elements: the prediction; those below `min_score` are not drawn.
         truth: ground truth drawn thin and white under the prediction, or None.
+        grid: the region of the bird's-eye view.
+        title: above the picture; the frame's token by default.
         facts: lines of text beside the bird's-eye view.
+        min_score: see `elements`.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -96,8 +100,13 @@ def draw_bev(
     grid: BEVGrid,
     pixels_per_metre: int,
 ) -> np.ndarray:
-    """The region from above, the car's front to the right, over the dimmed ground pixels of the cameras."""
-    fine = BEVGrid(grid.x_range, grid.y_range, 1 / pixels_per_metre)
+    """The region from above, the car's front to the right, over the dimmed ground pixels of the cameras.
+
+    Returns:
+        (H, W, 3) uint8 RGB, close to `pixels_per_metre`.
+    """
+    per_cell = max(1, round(grid.resolution * pixels_per_metre))  # whole pixels per cell, so that any grid works
+    fine = BEVGrid(grid.x_range, grid.y_range, grid.resolution / per_cell)
     canvas = np.full((*fine.shape, 3), _BACKGROUND, np.uint8)
     if observation is not None:
         canvas = (0.45 * ground_view(observation.images, observation.rig, fine)[..., :3]).astype(np.uint8)

@@ -28,10 +28,13 @@ def train(
     from rich.console import Console
 
     from hdmap_core.config import load_config
-    from hdmap_core.errors import OutputError
+    from hdmap_core.errors import MissingDependencyError, OutputError
     from training.config import TrainConfig
-    from training.train import train as run
 
+    try:
+        from training.train import train as run
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
     folder = out or Path("runs") / recipe.stem
     if (folder / "config.yaml").exists() and not resume:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
@@ -51,7 +54,7 @@ def evaluate(
         str | None, typer.Option(help="Publish vectors or masks instead of what the checkpoint says")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    limit: Annotated[int, typer.Option(help="At most so many keyframes, evenly spread; 0 = all")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many keyframes, evenly spread; 0 = all")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
 ) -> None:
     """Run a model over keyframes and score what it publishes.

@@ -1,4 +1,4 @@
-"""Frames, cameras, the bird's-eye-view grid and polylines. Imports torch, numpy and OpenCV's drawing, nothing of ours."""
+"""Frames, cameras, the bird's-eye-view grid and polylines: torch, numpy, OpenCV's drawing, nothing of ours."""
 
 from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig

@@ -54,6 +54,7 @@ class CameraRig:
 
     @property
     def num_cameras(self) -> int:
+        """N."""
         return len(self.names)
 
     def to(self, *args: object, **kwargs: object) -> "CameraRig":

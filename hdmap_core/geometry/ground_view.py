@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from hdmap_core.errors import ImageError
 from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
 
@@ -27,14 +28,22 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
         grid: the region; the result has its cells.
 
     Returns:
-        (Y, X, 4) uint8: R, G, B, and 255 times the share of the cell that some camera sees.
+        (Y, X, 4) uint8: R, G, B, and 255 where some camera sees the cell, else 0.
+
+    Raises:
+        ImageError: naming a camera whose image has not the size that its calibration is for.
     """
     total = np.zeros((*grid.shape, 3), np.float32)
     weight_sum = np.zeros(grid.shape, np.float32)
     plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
-    for image, pixels_from_plane in zip(images, plane, strict=True):
+    for name, image, pixels_from_plane in zip(rig.names, images, plane, strict=True):
         if image is None:
             continue
+        if image.shape != (*rig.image_size, 3) or image.dtype != np.uint8:
+            raise ImageError(
+                f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
+                f"uint8 of {(*rig.image_size, 3)}"
+            )
         weight, rows, columns = _camera_weight(pixels_from_plane, rig.image_size, grid)
         if weight is None:
             continue

@@ -104,6 +104,7 @@ def load_predictor(
     """A predictor from a checkpoint file.
 
     Args:
+        path: a `.safetensors` file.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
         precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
         head: publish this head instead of the one that the checkpoint names.
@@ -134,17 +135,22 @@ def default_weights() -> Path:
     """
     path = Path(__file__).parents[1] / "weights" / f"student{SUFFIX}"
     if not path.is_file():
-        raise CheckpointError(f"the shipped student is missing at {path}; install the package again, or name a checkpoint")
+        raise CheckpointError(
+            f"the shipped student is missing at {path}; name a checkpoint, or install the package again"
+        )
     return path
 
 
 def _device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device: torch.device | None
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"device {name!r}: use auto, cpu, cuda or cuda:N") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r}: use auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA devices are there")
     return device

@@ -44,12 +44,14 @@ def decode_masks(
     """Elements of one frame.
 
     Args:
-        probability: (K, Y, X) float32 in 0..1; the cells may be finer than the grid's.
+        probability: (K, Y, X) float32 in 0..1; the cells may be finer than the grid's. NaN counts as 0.
+        config: thresholds and tolerances.
+        classes: of the K layers; crossings become polygons, the others lines.
         grid: the region that the masks cover.
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
     elements: list[MapElement] = []
-    for label, layer in zip(classes, probability, strict=True):
+    for label, layer in zip(classes, np.nan_to_num(probability), strict=True):
         mask = (layer > config.threshold).astype(np.uint8)
         if label is MapClass.PED_CROSSING:
             elements += _polygons(label, layer, mask, config, cells)
@@ -113,7 +115,7 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
     for start in ends + sorted(remaining):
         if start in remaining:
             path = _walk(start, remaining)
-            if start not in ends and len(path) > 8:
+            if start not in ends and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
                 path.append(path[0])
             paths.append(np.array(path, dtype=np.float64)[:, ::-1] - 1)
     return paths

@@ -17,11 +17,14 @@ def decode_vectors(
     Args:
         logits: (Q, K) of the last layer.
         points: (Q, P, 2) in [0, 1] over the grid.
+        classes: of the K logits; crossings are closed.
+        grid: the region.
+        max_elements: at most so many.
     """
     scores = logits.float().sigmoid().nan_to_num(0.0)
     best = scores.flatten().topk(min(max_elements, scores.numel())).indices
     metres = grid.denormalise(points.float()).cpu().numpy()
-    finite = torch.isfinite(points).flatten(1).all(dim=1).cpu()
+    finite = (torch.isfinite(points).flatten(1).all(dim=1) & ~logits.isnan().any(dim=1)).cpu()
     scores = scores.cpu()
     elements = []
     for index in best.tolist():

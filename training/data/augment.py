@@ -17,6 +17,8 @@ def augment(
     Args:
         ground: (4, Y, X) uint8 R, G, B, seen.
         elements: ground truth, metres.
+        config: probabilities and strengths.
+        random: where chance comes from.
     """
     sign = np.ones(2, np.float32)
     if random.random() < config.mirror:

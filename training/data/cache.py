@@ -57,7 +57,10 @@ def load_keyframes(
     if not (folder / "elements.jsonl").is_file():  # written last
         _prepare(Path(root), tokens, grid, classes, folder, workers or os.cpu_count() or 1)
     frames = read_elements(folder / "elements.jsonl")
-    ground = np.load(folder / "ground.npy", mmap_mode="r")
+    try:
+        ground = np.load(folder / "ground.npy", mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
     return Keyframes(tuple(frames), ground, tuple(tuple(elements) for elements in frames.values()))
 
 
@@ -77,7 +80,10 @@ def _prepare(
                 progress.advance(bar)
         ground.flush()
     except OSError as error:
-        raise OutputError(f"cannot write the cache {folder}: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise OutputError(
+            f"cannot write the cache {folder}: {reason}; name another folder with data.cache=..."
+        ) from None
     write_elements(folder / "elements.jsonl", frames)
 
 

@@ -43,6 +43,11 @@ def build_targets(
     """Targets of several frames; elements of classes that the model does not know are left out.
 
     Args:
+        frames: ground truth, metres.
+        grid: over whose ranges points are normalised.
+        mask_grid: of the masks.
+        classes: K, in the order of the model's outputs.
+        num_points: P per element.
         line_width: of the drawn polylines, in metres.
     """
     known = [[element for element in elements if element.label in classes] for elements in frames]

@@ -129,7 +129,7 @@ class NuScenesDataset:
         )
 
     def has_vector_map(self, token: str) -> bool:
-        """Whether the map expansion of the keyframe's city is there; without, it has no ground truth."""
+        """Whether the folder holds the map expansion of the keyframe's city."""
         return (self.root / "maps" / "expansion" / f"{self.scene_of(token).location}.json").is_file()
 
     def vector_map(self, city: str) -> VectorMap:
