@@ -11,11 +11,14 @@ _SHIFT = 6  # OpenCV draws with 1/64 cell accuracy
 
 
 def draw_lines(grid: BEVGrid, lines: Iterable[np.ndarray], thickness: float, closed: bool = False) -> np.ndarray:
-    """(Y, X) uint8, 1 on lines (P, 2) in metres that are `thickness` metres wide (at least one cell)."""
+    """(Y, X) uint8, 1 on lines (P, 2) in metres that are `thickness` metres wide (at least one cell).
+
+    Drawn one cell wide and then dilated, because OpenCV's own thick lines are wider than asked.
+    """
     mask = np.zeros(grid.shape, np.uint8)
-    cells = [_fixed_point(grid, line) for line in lines]
-    cv2.polylines(mask, cells, closed, 1, max(1, round(thickness / grid.resolution)), cv2.LINE_8, _SHIFT)
-    return mask
+    cv2.polylines(mask, [_fixed_point(grid, line) for line in lines], closed, 1, 1, cv2.LINE_8, _SHIFT)
+    width = max(1, round(thickness / grid.resolution))
+    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
 
 
 def fill_polygon(grid: BEVGrid, exterior: np.ndarray, holes: Iterable[np.ndarray] = ()) -> np.ndarray:
