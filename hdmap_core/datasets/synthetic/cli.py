@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hdmap_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hdmap_core.datasets.synthetic.presets import SynthConfig
 
 
 def synth(
@@ -61,7 +64,7 @@ def synth(
     typer.echo(f"{out}: {config.version}, {counts}, {config.keyframes} keyframes each")
 
 
-def resolve(preset: str, **options: object):
+def resolve(preset: str, **options: object) -> "SynthConfig":
     """The preset with the options that were given.
 
     Raises:

@@ -63,7 +63,7 @@ class _Shapes:
         return token
 
     def node_tokens(self, points: np.ndarray) -> list[str]:
-        tokens = []
+        tokens: list[str] = []
         for x, y in np.round(points + self.origin, 3).tolist():
             token = self.nodes.get((x, y))
             if token is None:
@@ -184,7 +184,7 @@ def arcline_path(line: np.ndarray) -> list[dict[str, Any]]:
         turn = _wrap(np.arctan2(goal_y - y, goal_x - x) - heading)
         side = 1.0 if turn >= 0 else -1.0
         # The goal must lie outside the turning circle: reach > 2 r sin(turn).
-        radius = float(min(999.999, 0.4 * reach / max(np.sin(min(abs(turn), np.pi / 2)), 1e-9)))
+        radius = float(min(999.999, 0.4 * reach / max(np.sin(np.minimum(abs(turn), np.pi / 2)), 1e-9)))
         to_goal = np.array([goal_x - x, goal_y - y]) - side * radius * np.array([-np.sin(heading), np.cos(heading)])
         straight = float(np.sqrt(max(to_goal @ to_goal - radius**2, 0.0)))
         end_heading = float(np.arctan2(to_goal[1], to_goal[0]) + side * np.arctan2(radius, straight))

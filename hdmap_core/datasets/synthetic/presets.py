@@ -32,13 +32,13 @@ class SynthConfig(Config):
     format: Literal[1] = 1
     version: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-trainval"
     towns: dict[Split, int] = Field(description="towns per split")
-    scenes: int = Field(1, ge=1, le=8, description="scenes per town")
-    keyframes: int = Field(40, ge=1, le=41, description="keyframes per scene, half a second apart")
-    image_size: tuple[int, int] = Field((900, 1600), description="height, width")
+    scenes: int = Field(default=1, ge=1, le=8, description="scenes per town")
+    keyframes: int = Field(default=40, ge=1, le=41, description="keyframes per scene, half a second apart")
+    image_size: tuple[int, int] = Field(default=(900, 1600), description="height, width")
     lidar: Literal["none", "keyframes", "all"] = "keyframes"
-    sweeps: bool = Field(False, description="also the camera frames between keyframes (12 Hz)")
-    jpeg_quality: int = Field(90, ge=50, le=100)
-    seed: int = Field(0, ge=0, le=1_000_000)
+    sweeps: bool = Field(default=False, description="also the camera frames between keyframes (12 Hz)")
+    jpeg_quality: int = Field(default=90, ge=50, le=100)
+    seed: int = Field(default=0, ge=0, le=1_000_000)
 
     @model_validator(mode="after")
     def _check(self) -> "SynthConfig":
