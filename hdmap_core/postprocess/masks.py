@@ -5,17 +5,17 @@ a gap or a junction stays one element. Its score is the mean probability along i
 """
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 from skimage.morphology import skeletonize
 
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline
 
-_STEP = np.array([(0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1)])
+_STEP = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
 
 
 class MaskDecodeConfig(Config):
@@ -51,7 +51,7 @@ def decode_masks(
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
     elements: list[MapElement] = []
-    for label, layer in zip(classes, np.nan_to_num(probability), strict=True):
+    for label, layer in zip(classes, np.ascontiguousarray(np.nan_to_num(probability)), strict=True):
         mask = (layer > config.threshold).astype(np.uint8)
         if label is MapClass.PED_CROSSING:
             elements += _polygons(label, layer, mask, config, cells)
@@ -109,13 +109,13 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
     forks = (padded > 0) & (neighbours > 2)
     padded[cv2.dilate(forks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
     degree = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
-    remaining = set(zip(*np.nonzero(padded), strict=True))
-    ends = [cell for cell in sorted(remaining) if degree[cell] <= 1]
+    cells = list(zip(*(axis.tolist() for axis in np.nonzero(padded)), strict=True))
+    remaining = set(cells)
     paths = []
-    for start in ends + sorted(remaining):
+    for start in sorted(cells, key=lambda cell: degree[cell] > 1):  # from the ends; what is then left are loops
         if start in remaining:
             path = _walk(start, remaining)
-            if start not in ends and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
+            if degree[start] > 1 and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
                 path.append(path[0])
             paths.append(np.array(path, dtype=np.float64)[:, ::-1] - 1)
     return paths
@@ -136,15 +136,18 @@ def _walk(cell: tuple[int, int], remaining: set[tuple[int, int]]) -> list[tuple[
 def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> list[np.ndarray]:
     """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first."""
     paths = [path for path in paths if len(path) >= 2]
+    if len(paths) < 2:
+        return paths
     ends = [(index, at_end) for index in range(len(paths)) for at_end in (False, True)]
     tip = {end: paths[end[0]][-1 if end[1] else 0] for end in ends}
     outward = {end: _outward(paths[end[0]], end[1]) for end in ends}
     candidates = []
-    for a, b in combinations(ends, 2):
+    near = cKDTree(np.array([tip[end] for end in ends])).query_pairs(max_gap)  # noise may have thousands of ends
+    for a, b in ((ends[first], ends[second]) for first, second in near):
+        if a[0] == b[0]:
+            continue
         gap = tip[b] - tip[a]
         distance = float(np.linalg.norm(gap))
-        if a[0] == b[0] or distance > max_gap:
-            continue
         straight = -float(outward[a] @ outward[b])
         along = float(outward[a] @ gap) / distance if distance > 3 else 1.0
         if straight > min_cosine and along > min_cosine:
