@@ -263,5 +263,7 @@ def parameter_file() -> str:
     for spec in PARAMETERS:
         value = json.dumps(list(spec.default) if isinstance(spec.default, tuple) else spec.default)
         comment = f"# {spec.description}" + (f" ({', '.join(spec.choices)})" if spec.choices else "")
-        lines += [f"    {comment}", f"    {spec.name}: {value}"]
+        # An empty string here would override a value given before the file on the command line.
+        prefix = "# " if spec.default == "" else ""
+        lines += [f"    {comment}", f"    {prefix}{spec.name}: {value}"]
     return "\n".join(lines) + "\n"

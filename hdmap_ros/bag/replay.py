@@ -160,9 +160,11 @@ def _builder(bag: BagReader, cameras: tuple[str, ...], config: ReplayConfig) -> 
     )
     builder = ObservationBuilder(cameras, settings, transforms, config.calibrations)
     camera_of = {topics.info: camera for camera, topics in layout.cameras.items() if topics.info}
+    heard: set[str] = set()
     for topic, _, message in bag.messages(lambda topic: topic in camera_of):
-        builder.add_camera_info(camera_of.pop(topic), message)
-        if not camera_of:
+        builder.add_camera_info(camera_of[topic], message)
+        heard.add(topic)
+        if len(heard) == len(camera_of):
             break
     return builder
 

@@ -1,9 +1,11 @@
 """A rig of six small cameras on a moving car, for tests of the ROS side: messages with true stamps, poses and pixels."""
 
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -147,6 +149,7 @@ class RigLines:
                 elements.append(MapElement(MapClass.DIVIDER, ends, score=float(image.mean()) / 255))
         square = np.array([[5, -2], [8, -2], [8, 2], [5, 2]], np.float32)
         elements.append(MapElement(MapClass.PED_CROSSING, square, closed=True, score=0.9))
+        elements.sort(key=lambda element: (element.label is not MapClass.DIVIDER, -element.score))
         return RigPrediction(elements, {"preprocess": 0.1, "network": 0.2, "postprocess": 0.1})
 
 
@@ -291,3 +294,70 @@ def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
         return node
 
     return start
+
+
+def write_rig_nuscenes(root: Path, cycles: int = 8) -> Path:
+    """A nuScenes folder of the rig's drive: scene-0001 with every second cycle a keyframe."""
+    identity = {"translation": [0.0, 0.0, 0.0], "rotation": [1.0, 0.0, 0.0, 0.0]}
+    tables: dict[str, list[dict[str, Any]]] = {
+        name: []
+        for name in (
+            "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene "
+            "sensor visibility"
+        ).split()
+    }
+    tables["log"] = [{"token": "log", "logfile": "rig", "location": "singapore-onenorth"}]
+    intrinsics = [[120.0, 0, 79.5], [0, 120.0, 44.5], [0, 0, 1]]
+    mounts: dict[str, tuple[np.ndarray | None, str]] = {name: (base_from_camera(name), "camera") for name in CAMERAS}
+    mounts["LIDAR_TOP"] = (None, "lidar")
+    for name, (pose, modality) in mounts.items():
+        tables["sensor"].append({"token": name, "channel": name, "modality": modality})
+        record = {"token": name, "sensor_token": name, "camera_intrinsic": intrinsics if pose is not None else []}
+        where = identity if pose is None else _pose_record(pose)
+        tables["calibrated_sensor"].append({**record, **where})
+    starts = ticks(cycles)
+    keyframes = [index for index in range(cycles) if index % 2 == 0]
+    for index in keyframes:
+        sample = {"token": f"sample{index}", "timestamp": (starts[index] + 43_000_000) // 1000, "scene_token": "scene"}
+        tables["sample"].append({**sample, "prev": "", "next": ""})
+    scene = {"token": "scene", "name": "scene-0001", "log_token": "log", "nbr_samples": len(keyframes)}
+    tables["scene"] = [{**scene, "description": "", "first_sample_token": "sample0", "last_sample_token": ""}]
+    for index, start in enumerate(starts):
+        for name, (_, modality) in mounts.items():
+            stamp_ns = start + PHASES_NS.get(name, 43_000_000)
+            folder = "samples" if index in keyframes else "sweeps"
+            path = f"{folder}/{name}/{stamp_ns}" + (".jpg" if modality == "camera" else ".pcd.bin")
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            content = jpeg(40 * CAMERAS.index(name) + 20) if modality == "camera" else np.ones((7, 5), "<f4").tobytes()
+            (root / path).write_bytes(content)
+            token = f"{name}{index}"
+            odometry = _pose_record(odom_from_base(stamp_ns))
+            tables["ego_pose"].append({"token": token, "timestamp": stamp_ns // 1000, **odometry})
+            tables["sample_data"].append(
+                {
+                    "token": token,
+                    "sample_token": f"sample{index - index % 2}",
+                    "ego_pose_token": token,
+                    "calibrated_sensor_token": name,
+                    "timestamp": stamp_ns // 1000,
+                    "is_key_frame": index in keyframes,
+                    "filename": path,
+                    "height": HEIGHT if modality == "camera" else 0,
+                    "width": WIDTH if modality == "camera" else 0,
+                }
+            )
+    (root / "v1.0-mini").mkdir()
+    for name, records in tables.items():
+        (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(records))
+    return root
+
+
+def _pose_record(pose: np.ndarray) -> dict[str, list[float]]:
+    return {"translation": pose[:3, 3].tolist(), "rotation": quaternion_from_rotation(pose[:3, :3]).tolist()}
+
+
+@pytest.fixture
+def rig_nuscenes(tmp_path: Path) -> Path:
+    root = tmp_path / "nuscenes"
+    root.mkdir()
+    return write_rig_nuscenes(root)
