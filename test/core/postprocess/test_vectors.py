@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from hdmap_core.elements import MapClass
+from hdmap_core.errors import ConfigError
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.model_io import ModelOutput, VectorOutput
+from hdmap_core.postprocess import DecodeConfig
+from hdmap_core.postprocess.decode import decode
+from hdmap_core.postprocess.vectors import decode_vectors
+
+GRID = BEVGrid()
+CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
+
+
+def two_queries() -> tuple[torch.Tensor, torch.Tensor]:
+    logits = torch.tensor([[4.0, -6.0, -6.0], [-6.0, 2.0, 0.0]])
+    points = torch.stack([torch.linspace(0.1, 0.9, 8).repeat(2, 1).T, torch.rand(8, 2)])
+    return logits, points
+
+
+def test_best_pairs_first_in_metres() -> None:
+    logits, points = two_queries()
+    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=3)
+    assert [element.label for element in found] == [MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY]
+    assert [element.closed for element in found] == [False, True, False]
+    assert [element.score for element in found] == pytest.approx(torch.tensor([4.0, 2.0, 0.0]).sigmoid().tolist())
+    np.testing.assert_allclose(found[0].points[[0, -1]], [[-24, -12], [24, 12]], atol=1e-5)
+    np.testing.assert_array_equal(found[1].points, found[2].points)
+
+
+@pytest.mark.parametrize("max_elements", [1, 6, 100])
+def test_at_most(max_elements: int) -> None:
+    found = decode_vectors(*two_queries(), classes=CLASSES, grid=GRID, max_elements=max_elements)
+    assert len(found) == min(max_elements, 6)
+    assert [e.score for e in found] == sorted((e.score for e in found), reverse=True)
+
+
+@pytest.mark.parametrize("where", ["logits", "points"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_queries_that_are_no_numbers_are_dropped(where: str, value: float) -> None:
+    logits, points = two_queries()
+    if where == "points":
+        points[0, 3, 1] = value
+    elif value != value:
+        logits[0, 1] = value
+    else:
+        logits[0, 0] = value  # an infinite logit is a certain one
+    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=10)
+    assert len(found) == (6 if where == "logits" and value == value else 3)
+    assert all(np.isfinite(element.points).all() and 0 <= element.score <= 1 for element in found)
+
+
+def test_half_precision() -> None:
+    logits, points = two_queries()
+    half = decode_vectors(logits.half(), points.half(), classes=CLASSES, grid=GRID, max_elements=2)
+    full = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=2)
+    np.testing.assert_allclose(half[0].points, full[0].points, atol=0.05)
+
+
+def output(semantic: torch.Tensor | None = None) -> ModelOutput:
+    logits, points = two_queries()
+    stacked = VectorOutput(torch.stack([logits * 0, logits])[:, None], torch.stack([points * 0, points])[:, None])
+    return ModelOutput(vectors=stacked, semantic=semantic)
+
+
+def test_decode_takes_the_last_layer_and_sorts_by_class_then_score() -> None:
+    found = decode(output(), DecodeConfig(score_threshold=0.0), classes=CLASSES, grid=GRID)
+    assert len(found) == 6
+    order = [(CLASSES.index(element.label), -element.score) for element in found]
+    assert order == sorted(order)
+    assert max(np.abs(element.points).max() for element in found) > 20, "the first layer's points are all at a corner"
+
+
+def test_decode_threshold_and_limit_keep_the_best() -> None:
+    found = decode(output(), DecodeConfig(score_threshold=0.4), classes=CLASSES, grid=GRID)
+    assert [element.label for element in found] == list(CLASSES)
+    found = decode(output(), DecodeConfig(max_elements=2), classes=CLASSES, grid=GRID)
+    assert [element.label for element in found] == [MapClass.DIVIDER, MapClass.PED_CROSSING]
+
+
+def test_decode_follows_the_order_of_the_models_classes() -> None:
+    classes = (MapClass.BOUNDARY, MapClass.PED_CROSSING, MapClass.DIVIDER)
+    found = decode(output(), DecodeConfig(score_threshold=0.4), classes=classes, grid=GRID)
+    assert [element.label for element in found] == list(classes)
+    assert found[0].score > 0.9
+
+
+def test_decode_masks_of_one_frame_of_a_batch() -> None:
+    semantic = torch.full((2, 3, 200, 400), -9.0)
+    semantic[1, 0, 99:102, 20:380] = 9.0
+    config = DecodeConfig(head="masks")
+    assert decode(output(semantic), config, classes=CLASSES, grid=GRID, index=0) == []
+    (found,) = decode(output(semantic), config, classes=CLASSES, grid=GRID, index=1)
+    assert found.label is MapClass.DIVIDER and np.abs(found.points[:, 1]).max() < 0.2
+
+
+@pytest.mark.parametrize("head", ["vectors", "masks"])
+def test_a_head_that_is_not_there_is_named(head: str) -> None:
+    with pytest.raises(ConfigError, match=f"decode.head is '{head}'"):
+        decode(ModelOutput(), DecodeConfig(head=head), classes=CLASSES, grid=GRID)
