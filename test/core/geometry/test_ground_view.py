@@ -1,0 +1,196 @@
+"""A ground whose colour is a linear function of the place is painted into images exactly; it must come back."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hdmap_core.errors import ImageError
+from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.geometry.ground_view import ground_view
+
+GRID = BEVGrid((-15.0, 15.0), (-9.0, 9.0), 0.3)
+SIZE = (180, 320)
+YAW = {"FRONT": 0.0, "LEFT": 1.2, "RIGHT": -1.2, "BACK_LEFT": 2.2, "BACK_RIGHT": -2.2, "BACK": np.pi}
+CAMERA_AXES = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # columns: camera x, y, z in a level ego frame
+
+
+def make_rig(
+    names: tuple[str, ...] = tuple(YAW),
+    height: float = 1.5,
+    pitch: float = 0.12,
+    roll: float = 0.0,
+    focal: float = 190.0,
+) -> CameraRig:
+    intrinsics = np.array([[focal, 0, SIZE[1] / 2 - 0.5], [0, focal, SIZE[0] / 2 - 20.5], [0, 0, 1]])
+    poses = [
+        se3.se3(
+            se3.rotation_from_euler(roll, pitch, YAW[name]) @ CAMERA_AXES,
+            [1.0 + 0.6 * np.cos(YAW[name]), 0.5 * np.sin(YAW[name]), height],
+        )
+        for name in names
+    ]
+    return CameraRig.from_arrays(names, [intrinsics] * len(names), poses, SIZE)
+
+
+def colour(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(..., 3) in 0..255, linear in the place, so that no interpolation bends it; blue tells the quarters apart."""
+    return np.stack([128 + 5 * x, 128 + 8 * y, 90 + 40 * (x > 0) + 80 * (y > 0)], axis=-1).clip(0, 255)
+
+
+def paint(rig: CameraRig) -> list[np.ndarray]:
+    """What each camera sees of the plane z = 0; black above the horizon."""
+    rows, columns = np.indices(rig.image_size)
+    pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
+    images = []
+    for intrinsics, pose in zip(rig.intrinsics.numpy(), rig.ego_from_camera.numpy(), strict=True):
+        ray = pixels @ np.linalg.inv(intrinsics).T @ pose[:3, :3].T
+        down = np.minimum(ray[..., 2], -1e-9)
+        place = pose[:2, 3] + ray[..., :2] * (-pose[2, 3] / down)[..., None]
+        image = np.where(ray[..., 2:] < -1e-6, colour(place[..., 0], place[..., 1]), 0.0)
+        images.append((image + 0.5).astype(np.uint8))
+    return images
+
+
+def expected() -> np.ndarray:
+    centres = GRID.cell_centres().numpy()
+    return colour(centres[..., 0], centres[..., 1])
+
+
+def away_from_axes() -> np.ndarray:
+    """Where the steps of blue do not mix within one cell."""
+    centres = GRID.cell_centres().numpy()
+    return (np.abs(centres) > 0.7).all(axis=-1)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    height=st.floats(1.4, 2.0), pitch=st.floats(0.05, 0.25), roll=st.floats(-0.05, 0.05), focal=st.floats(150.0, 230.0)
+)
+def test_ground_comes_back_at_its_place(height: float, pitch: float, roll: float, focal: float) -> None:
+    rig = make_rig(height=height, pitch=pitch, roll=roll, focal=focal)
+    view = ground_view(paint(rig), rig, GRID)
+    assert view.shape == (*GRID.shape, 4) and view.dtype == np.uint8
+    # Half a coarse weight cell beyond the image's border is smeared from it: leave the rim of what is seen out.
+    seen = inner(view[..., 3] == 255)
+    assert seen.mean() > 0.5
+    error = np.abs(view[..., :3] - expected())
+    assert error[..., :2][seen].max() <= 6, "red and green: under one cell away"
+    assert np.median(error[..., :2][seen]) <= 1
+    assert error[..., 2][seen & away_from_axes()].max() <= 20, "blue: the right quarter"
+
+
+def inner(seen: np.ndarray, cells: int = 5) -> np.ndarray:
+    padded = np.pad(seen, cells, constant_values=True)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * cells + 1, 2 * cells + 1))
+    return windows.all(axis=(-1, -2))
+
+
+def test_fine_pattern_lands_on_the_right_cell() -> None:
+    """A bright square of 0.9 m on dark ground: its centroid comes back to a few centimetres."""
+    rig = make_rig()
+    target = np.array([6.15, -2.85])
+    rows, columns = np.indices(SIZE)
+    pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
+    images = []
+    for intrinsics, pose in zip(rig.intrinsics.numpy(), rig.ego_from_camera.numpy(), strict=True):
+        ray = pixels @ np.linalg.inv(intrinsics).T @ pose[:3, :3].T
+        place = pose[:2, 3] + ray[..., :2] * (-pose[2, 3] / np.minimum(ray[..., 2], -1e-9))[..., None]
+        inside = (np.abs(place - target) < 0.45).all(axis=-1) & (ray[..., 2] < -1e-6)
+        images.append(np.where(inside[..., None], np.uint8(255), np.uint8(0)).repeat(3, axis=-1))
+    view = ground_view(images, rig, BEVGrid(GRID.x_range, GRID.y_range, 0.1))
+    weight = view[..., 0].astype(np.float64)
+    centres = BEVGrid(GRID.x_range, GRID.y_range, 0.1).cell_centres().numpy()
+    centroid = (centres * weight[..., None]).sum(axis=(0, 1)) / weight.sum()
+    np.testing.assert_allclose(centroid, target, atol=0.06)
+    assert (weight > 128).sum() * 0.01 == pytest.approx(0.81, rel=0.2)
+
+
+def test_missing_camera_is_unseen_and_leaves_overlaps_to_the_others() -> None:
+    rig = make_rig()
+    images = paint(rig)
+    everything = ground_view(images, rig, GRID)
+    without: list[np.ndarray | None] = list(images)
+    without[0] = None
+    view = ground_view(without, rig, GRID)
+    centres = GRID.cell_centres().numpy()
+    ahead = (centres[..., 0] > 6) & (np.abs(centres[..., 1]) < 1)
+    assert (everything[ahead][:, 3] == 255).all()
+    assert (view[ahead] == 0).all(), "colour and mask of an unseen place are zero"
+    both = inner(view[..., 3] == 255)
+    assert np.abs(view[both].astype(int) - everything[both])[:, :2].max() <= 6
+    assert ((view[..., 3] == 255) <= (everything[..., 3] == 255)).all()
+
+
+def test_as_if_the_missing_camera_were_not_in_the_rig() -> None:
+    rig = make_rig()
+    images = paint(rig)
+    kept = tuple(YAW)[1:]
+    np.testing.assert_array_equal(
+        ground_view([None, *images[1:]], rig, GRID), ground_view(images[1:], rig.select(kept), GRID)
+    )
+
+
+def test_no_image_at_all() -> None:
+    view = ground_view([None] * 6, make_rig(), GRID)
+    assert view.shape == (*GRID.shape, 4) and not view.any()
+
+
+def test_order_of_cameras_does_not_matter() -> None:
+    rig = make_rig()
+    images = paint(rig)
+    names = tuple(reversed(YAW))
+    turned = ground_view(images[::-1], rig.select(names), GRID)
+    np.testing.assert_allclose(turned.astype(int), ground_view(images, rig, GRID), atol=1)
+
+
+def test_images_are_left_as_they_were() -> None:
+    rig = make_rig()
+    images = paint(rig)
+    copies = [image.copy() for image in images]
+    ground_view(images, rig, GRID)
+    for image, copy in zip(images, copies, strict=True):
+        np.testing.assert_array_equal(image, copy)
+
+
+def test_every_frame_may_have_its_own_rig() -> None:
+    """The same world seen by a rig that moved 1 m forward comes back 1 m further back."""
+    still, moved = make_rig(), make_rig()
+    poses = moved.ego_from_camera.clone()
+    poses[:, 0, 3] += 1.2
+    moved = CameraRig(moved.names, moved.intrinsics, poses, moved.image_size)
+    images = paint(still)
+    a, b = ground_view(images, still, GRID), ground_view(images, moved, GRID)
+    both = inner((a[:, :-4, 3] == 255) & (b[:, 4:, 3] == 255))
+    assert both.mean() > 0.4
+    np.testing.assert_allclose(b[:, 4:, :2][both].astype(int), a[:, :-4, :2][both], atol=4)
+
+
+def test_a_camera_that_looks_up_sees_nothing() -> None:
+    rig = make_rig(("FRONT",), pitch=-1.0)
+    assert not ground_view([np.full((*SIZE, 3), 200, np.uint8)], rig, GRID).any()
+
+
+def test_grid_that_is_no_multiple_of_the_coarse_cells() -> None:
+    grid = BEVGrid((-14.7, 15.0), (-9.0, 8.7), 0.3)
+    rig = make_rig()
+    view = ground_view(paint(rig), rig, grid)
+    assert view.shape == (59, 99, 4)
+    whole = ground_view(paint(rig), rig, GRID)[:59, 1:]
+    both = inner((view[..., 3] == 255) & (whole[..., 3] == 255))
+    assert np.abs(view[both].astype(int) - whole[both])[:, :2].max() <= 6
+
+
+@pytest.mark.parametrize("image", [np.zeros((90, 160, 3), np.uint8), np.zeros((*SIZE, 3), np.float32)])
+def test_an_image_that_does_not_fit_the_calibration_is_refused(image: np.ndarray) -> None:
+    rig = make_rig()
+    with pytest.raises(ImageError, match="camera LEFT: the image is"):
+        ground_view([None, image, None, None, None, None], rig, GRID)
+
+
+def test_float32_rig_works_as_well() -> None:
+    rig = make_rig()
+    images = paint(rig)
+    view = ground_view(images, rig.to(torch.float32), GRID)
+    np.testing.assert_allclose(view.astype(int), ground_view(images, rig, GRID), atol=3)
