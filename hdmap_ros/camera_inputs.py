@@ -6,6 +6,7 @@ looks at the publishers: reliable where all of them are, best effort otherwise, 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from hdmap_ros.bag.layouts import CameraTopics
@@ -64,13 +65,10 @@ class CameraInputs:
         self.last_arrival_ns: dict[str, int] = {}
         self.received: dict[str, int] = dict.fromkeys(topics, 0)
         self._images = {
-            camera: _Stream(entry.image, image_kind, lambda message, camera=camera: on_image(camera, message))
-            for camera, entry in topics.items()
+            camera: _Stream(entry.image, image_kind, partial(on_image, camera)) for camera, entry in topics.items()
         }
         self._infos = {
-            camera: _Stream(
-                entry.info, "sensor_msgs/msg/CameraInfo", lambda message, camera=camera: on_info(camera, message)
-            )
+            camera: _Stream(entry.info, "sensor_msgs/msg/CameraInfo", partial(on_info, camera))
             for camera, entry in topics.items()
             if entry.info
         }

@@ -59,7 +59,7 @@ def decode_image(message: Any) -> np.ndarray:
 def _decode_compressed(message: Any) -> np.ndarray:
     if "compresseddepth" in message.format.lower():
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
-    return decode_compressed(memoryview(message.data), f"compressed image of format {message.format!r}")
+    return decode_compressed(bytes(message.data), f"compressed image of format {message.format!r}")
 
 
 def _decode_raw(message: Any) -> np.ndarray:

@@ -58,7 +58,9 @@ RULES = {
     "hdmap_core.export": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_ros": rule(never={"training", "rclpy"} | TRAINING_FRAMEWORKS),
     "hdmap_ros.online_map_node": rule(never={"training"} | TRAINING_FRAMEWORKS),
+    "hdmap_ros.ros_graph": rule(never={"training"} | TRAINING_FRAMEWORKS),
     "hdmap_ros.bag.player": rule(never={"training"} | TRAINING_FRAMEWORKS),
+    "hdmap_ros.bag.recorder": rule(never={"training"} | TRAINING_FRAMEWORKS),
     "training": rule(never={"hdmap_ros"} | ROS),
 }
 

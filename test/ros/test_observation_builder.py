@@ -117,7 +117,9 @@ def test_without_odometry_static_poses_with_one_warning(make: Any, rig_module: A
     setup.builder.build(setup.images())
     assert len([warning for warning in setup.warnings if "motion compensation" in warning]) == 1
     assert setup.builder.motion_compensated is False
-    np.testing.assert_allclose(observation.rig.ego_from_camera[4], rig_module.base_from_camera("CAM_BACK_LEFT"), atol=1e-9)
+    np.testing.assert_allclose(
+        observation.rig.ego_from_camera[4], rig_module.base_from_camera("CAM_BACK_LEFT"), atol=1e-9
+    )
     strict = make(motion_required=True).hear(motion=False)
     with pytest.raises(NotReadyError):
         strict.builder.build(strict.images())

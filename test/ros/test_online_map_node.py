@@ -122,7 +122,7 @@ def test_corrupt_images_do_not_stop_it(graph: Any, start_node: Any, rig_module: 
     node = start_node(diagnostics__period=0.1)
     ticks = rig_module.ticks(24)
     graph.drive(ticks[:10], data=rig_module.jpeg(50)[:-20])
-    assert graph.until(lambda: node._counts["rejected_images"] > 0)
+    assert graph.until(lambda: node.session.counts["rejected_images"] > 0)
     assert graph.until(lambda: "rejected_image" in tasks(diagnostics[-1])["cameras"].message)
     assert maps == []
     graph.drive(ticks[10:])
@@ -140,7 +140,7 @@ def test_a_slow_model_drops_sets_and_stays_at_the_newest(
     graph.drive(ticks)
     last = ticks[-1] + rig_module.PHASES_NS["CAM_FRONT"]
     assert graph.until(lambda: maps and stamp_of(maps[-1]) == last)
-    superseded = node._worker.statistics.superseded
+    superseded = node.session.worker.statistics.superseded
     assert superseded > 0
     assert len(maps) + superseded == 20
 
@@ -151,7 +151,7 @@ def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predi
     node = start_node(max_failures=2)
     predictor.fail = True
     graph.drive(rig_module.ticks(12))
-    assert graph.until(lambda: node._worker is None)
+    assert graph.until(lambda: node.session.worker is None)
     predictor.fail = False
     assert node.trigger_activate().name == "SUCCESS"
 
@@ -160,7 +160,7 @@ def test_nobody_listens_nothing_is_computed(graph: Any, start_node: Any, predict
     graph.open_cameras()
     node = start_node()
     graph.drive(rig_module.ticks(10))
-    assert graph.until(lambda: node._counts["nobody_listens"] == 10)
+    assert graph.until(lambda: node.session.counts["nobody_listens"] == 10)
     assert predictor.seen == []
 
 
@@ -199,13 +199,13 @@ def test_services_enable_and_reset(graph: Any, start_node: Any, rig_module: Any)
     answer = enable.call_async(SetBool.Request(data=False))
     assert graph.until(answer.done)
     graph.drive(rig_module.ticks(10))
-    assert graph.until(lambda: node._counts["disabled"] == 10)
+    assert graph.until(lambda: node.session.counts["disabled"] == 10)
     assert maps == []
     reset = graph.node.create_client(Trigger, "/online_map/reset")
     assert graph.until(reset.service_is_ready)
     answer = reset.call_async(Trigger.Request())
     assert graph.until(answer.done)
-    assert answer.result().success and node._counts["resets"] == 1
+    assert answer.result().success and node.session.counts["resets"] == 1
 
 
 def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:

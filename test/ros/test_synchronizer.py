@@ -153,7 +153,9 @@ def test_hardware_triggered_cameras_with_equal_stamps() -> None:
 
 
 def test_fast_cameras_do_not_merge_cycles() -> None:
-    events = [(camera, START + cycle * 16 * MS + 2 * MS * i, cycle) for cycle in range(60) for i, camera in enumerate("abc")]
+    events = [
+        (camera, START + cycle * 16 * MS + 2 * MS * i, cycle) for cycle in range(60) for i, camera in enumerate("abc")
+    ]
     settings_ = SyncConfig(("a", "b", "c"), "a", 3)
     ready = run(CycleSynchronizer(settings_), events)
     assert [cycles(entry) for entry in ready] == [{cycle} for cycle in range(60)]

@@ -38,7 +38,10 @@ def buffer() -> TransformBuffer:
     made = TransformBuffer()
     for stamp_ns in range(10 * S, 12 * S + 1, S // 10):
         made.add([stamped("odom", "base_link", stamp_ns, odom_from_base(stamp_ns))], static=False)
-    made.add([stamped("map", "odom", 0, se3(np.eye(3), [100.0, 0, 0])), stamped("base_link", "cam", 0, BASE_FROM_CAMERA)], True)
+    made.add(
+        [stamped("map", "odom", 0, se3(np.eye(3), [100.0, 0, 0])), stamped("base_link", "cam", 0, BASE_FROM_CAMERA)],
+        True,
+    )
     return made
 
 

@@ -1,0 +1,259 @@
+"""What the node does while it is active, without rclpy: images to the synchroniser, sets to the worker, maps out.
+
+The methods under "the executor's thread" store and return; `_work` runs in the worker's thread.
+"""
+
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hdmap_core.errors import ImageError
+from hdmap_ros.calibration import read_calibration_file
+from hdmap_ros.camera_inputs import CameraInputs
+from hdmap_ros.diagnostics import LatencyLog, Status
+from hdmap_ros.map_output import MapOutput
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.node_report import node_report, node_statuses
+from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
+from hdmap_ros.pipeline import MapPipeline, choose_anchor
+from hdmap_ros.stamps import stamp_to_ns
+from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
+from hdmap_ros.synchronizer import ImageSet, SyncConfig
+from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.worker import Worker
+
+_REMINDER_S = 5.0
+_SILENT = ("no_publisher", "no_data", "incompatible_qos")
+
+
+class Host(Protocol):
+    """What a session needs of its node."""
+
+    config: OnlineMapConfig
+
+    def now_ns(self) -> int:
+        """The node's clock."""
+
+    def log(self, level: str, message: str) -> None:
+        """Writes to the log; level info, warning or error."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    images: ImageSet
+    closed_ns: int
+
+
+class MapSession:
+    """From configure to cleanup; `start` and `stop` are activation and deactivation.
+
+    Attributes:
+        inputs: the camera subscriptions; set by the node before `start`.
+        counts: why sets did not become maps, besides what synchroniser and worker count.
+        enabled: false: sets are dropped.
+    """
+
+    inputs: CameraInputs
+
+    def __init__(self, host: Host, pipeline: MapPipeline, synchronizer: Synchronizer, output: MapOutput) -> None:
+        self.pipeline = pipeline
+        self.output = output
+        self.counts: Counter[str] = Counter()
+        self.enabled = True
+        self.worker: Worker | None = None
+        self._host = host
+        self._filter = SynchronizerFilter(synchronizer)
+        self._filter.registerCallback(self._on_set)
+        self._latencies = LatencyLog()
+        self._warned: dict[str, float] = {}
+        self._resets = 0
+        self._last_job_ns = 0
+        self._started_ns = 0
+
+    @property
+    def broken(self) -> bool:
+        """Whether too many sets have failed in a row."""
+        return self.worker is not None and self.worker.broken
+
+    def start(self) -> None:
+        """Starts the worker and opens the inputs."""
+        self.worker = Worker(self._work, self._on_failure, self._host.config.max_failures)
+        self._started_ns = time.monotonic_ns()
+        self.inputs.open()
+
+    def stop(self) -> None:
+        """Closes the inputs, ends the worker, clears the screen. A second call does nothing."""
+        if self.worker is None:
+            return
+        self.inputs.close()
+        if not self.worker.stop():
+            self._host.log("warning", "the worker is still busy; its last map is lost")
+        self._clear_screen()
+        self.worker = None
+
+    # The executor's thread: store, nothing else
+
+    def on_image(self, camera: str, message: Any) -> None:
+        """Takes an image."""
+        now_ns = time.monotonic_ns()
+        self.inputs.arrived(camera, now_ns)
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if stamp_ns == 0:
+            self._remind("zero_stamp", f"camera {camera}: images without a stamp; their time of arrival is used")
+            stamp_ns = self._host.now_ns()
+        self._filter.add(camera, message, now_ns, stamp_ns)
+        resets = self._filter.synchronizer.statistics.resets
+        if resets != self._resets:
+            self._resets = resets
+            self._forget("image stamps went back in time")
+
+    def on_info(self, camera: str, message: Any) -> None:
+        """Takes a CameraInfo."""
+        problem = self.pipeline.builder.add_camera_info(camera, message)
+        if problem:
+            self._remind(f"info_{camera}", problem)
+
+    def poll(self) -> None:
+        """Closes sets that have waited long enough."""
+        self._filter.poll(time.monotonic_ns())
+
+    def reset(self, reason: str) -> None:
+        """Forgets images and phases."""
+        if self.worker is not None:
+            self._filter.synchronizer.reset()
+            self._forget(reason)
+
+    def _on_set(self, images: ImageSet) -> None:
+        now_ns = time.monotonic_ns()
+        config = self._host.config
+        if self.worker is None or not self.enabled:
+            self.counts["disabled"] += 1
+        elif config.lazy and not self.output.wanted(config):
+            self.counts["nobody_listens"] += 1
+        elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
+            self.counts["rate_limited"] += 1
+        else:
+            self._last_job_ns = now_ns
+            self.worker.put(_Job(images, now_ns))
+
+    def _forget(self, reason: str) -> None:
+        self.counts["resets"] += 1
+        if self.worker is not None:
+            self.worker.clear()
+        self._clear_screen()
+        self._host.log("info", f"reset: {reason}")
+
+    def _clear_screen(self) -> None:
+        self.output.clear(self._host.now_ns(), self._host.config.output_frame)
+
+    # The worker's thread
+
+    def _work(self, job: _Job) -> None:
+        config = self._host.config
+        if config.max_set_age and time.monotonic_ns() - job.closed_ns > config.max_set_age * 1e9:
+            self.counts["stale"] += 1
+            return
+        try:
+            result = self.pipeline.process(job.images)
+            begin = time.perf_counter()
+            self.output.publish(result, config, self.pipeline.predictor.info)
+        except NotReadyError as error:
+            self.counts[error.state] += 1
+            self._remind(error.state + error.camera, str(error))
+            return
+        except ImageError as error:
+            self.counts["rejected_images"] += 1
+            self._remind("image", str(error))
+            return
+        publish_ms = (time.perf_counter() - begin) * 1e3
+        total_ms = (time.monotonic_ns() - job.closed_ns + job.images.waited_ns) * 1e-6
+        self._latencies.add({**result.timings_ms, "publish": publish_ms, "total": total_ms})
+        for camera, problem in list(self.pipeline.builder.image_errors.items()):
+            self._remind(f"image_{camera}", problem)
+
+    def _on_failure(self, error: Exception, in_a_row: int) -> None:
+        self.counts["failed"] += 1
+        trace = "".join(traceback.format_exception(error))
+        self._host.log("error", f"a set failed ({in_a_row} in a row): {trace}")
+        if "out of memory" in str(error) and "torch" in sys.modules:
+            sys.modules["torch"].cuda.empty_cache()
+
+    # Reporting
+
+    def report(self) -> dict[str, Any]:
+        """Counts and latencies since the start."""
+        assert self.worker is not None
+        return node_report(
+            self.pipeline.predictor.info,
+            self._filter.synchronizer.statistics,
+            self.worker.statistics,
+            self.counts,
+            self.output,
+            self._latencies.summary(),
+            self.inputs.received,
+            (time.monotonic_ns() - self._started_ns) * 1e-9,
+        )
+
+    def statuses(self) -> list[Status]:
+        """The tasks on /diagnostics; cameras that are silent are named in the log as well."""
+        config, builder = self._host.config, self.pipeline.builder
+        stale_after_ns = round(config.stale_after * 1e9)
+        states = self.inputs.states(time.monotonic_ns(), stale_after_ns, builder.camera_states)
+        topics = self.inputs.topics()
+        silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
+        if silent:
+            self._remind("silent", "waiting for images: " + ", ".join(silent))
+        details = builder.image_errors
+        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config)
+
+    def _remind(self, subject: str, message: str) -> None:
+        """Logs a warning, at most every five seconds per subject."""
+        now = time.monotonic()
+        if now - self._warned.get(subject, -_REMINDER_S) >= _REMINDER_S:
+            self._warned[subject] = now
+            self._host.log("warning", message)
+
+
+def sync_config_of(config: OnlineMapConfig) -> SyncConfig:
+    """The synchroniser's settings from the node's parameters."""
+    cameras = config.camera_names
+    return SyncConfig(
+        cameras,
+        choose_anchor(config.sync_anchor, cameras),
+        config.sync_min_cameras or len(cameras),
+        max_spread_ns=round(config.sync_max_spread * 1e9),
+        timeout_ns=round(config.sync_timeout * 1e9),
+        jump_ns=round(config.time_jump_reset * 1e9),
+    )
+
+
+def make_builder(
+    config: OnlineMapConfig,
+    frame_ids: dict[str, str],
+    transforms: TransformBuffer,
+    pool: Executor,
+    warn: Callable[[str], None],
+) -> ObservationBuilder:
+    """The observation builder from the node's parameters.
+
+    Raises:
+        CalibrationError: if a calibration file is wanted and cannot be read.
+    """
+    settings = BuilderConfig(
+        base_frame=config.base_frame,
+        fixed_frame="" if config.motion_compensation == "off" else config.fixed_frame,
+        motion_required=config.motion_compensation == "on",
+        projection=config.projection,
+        frame_ids=frame_ids,
+        tf_timeout_s=config.tf_timeout,
+        min_cameras=config.sync_min_cameras or len(config.camera_names),
+    )
+    from_file = config.calibration_source != "topic"
+    calibrations = read_calibration_file(Path(config.calibration_file)) if from_file else {}
+    return ObservationBuilder(config.camera_names, settings, transforms, calibrations, pool, warn)
