@@ -29,8 +29,8 @@ class ModelConfig(Config):
         if self.vectors is None and self.segmentation is None:
             raise ValueError("a model needs a head: give vectors or segmentation")
         levels = len(self.bev_encoder.channels) + 1
-        if self.vectors is not None and self.vectors.levels > levels:
-            raise ValueError(f"vectors.levels is {self.vectors.levels}, but the BEV encoder makes {levels}")
+        if self.vectors is not None and not set(self.vectors.levels) <= set(range(levels)):
+            raise ValueError(f"vectors.levels is {list(self.vectors.levels)}, but the BEV encoder makes {levels}")
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise ValueError("classes must name at least one class, and none twice")
         return self

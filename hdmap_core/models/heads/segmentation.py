@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from hdmap_core.config import Config
-from hdmap_core.models.layers.conv import conv_norm_act
 
 
 class SegmentationConfig(Config):
@@ -24,7 +23,7 @@ class SegmentationHead(nn.Module):
         super().__init__()
         last = nn.Conv2d(in_channels, num_classes * config.upscale**2, 1)
         nn.init.constant_(torch.as_tensor(last.bias), -math.log((1 - 0.05) / 0.05))  # few cells are map
-        self.layers = nn.Sequential(conv_norm_act(in_channels, in_channels), last, nn.PixelShuffle(config.upscale))
+        self.layers = nn.Sequential(last, nn.PixelShuffle(config.upscale))
 
     def forward(self, bev: Tensor) -> Tensor:
         """Logits (B, K, sY, sX)."""

@@ -21,7 +21,7 @@ from hdmap_core.model_io import VectorOutput
 
 
 class VectorDecoderConfig(Config):
-    """`levels`: how many levels of the BEV pyramid, finest first, each point reads `offsets` samples from."""
+    """`levels`: which levels of the BEV pyramid (0 is the finest) each point reads `offsets` samples from."""
 
     kind: Literal["scatter_gather"] = "scatter_gather"
     num_queries: int = 40
@@ -29,7 +29,7 @@ class VectorDecoderConfig(Config):
     channels: int = 64
     layers: int = 3
     attention_heads: int = 4
-    levels: int = 2
+    levels: tuple[int, ...] = (1, 2)
     offsets: int = 4
 
     @model_validator(mode="after")
@@ -47,15 +47,15 @@ class VectorDecoder(nn.Module):
         self.levels = config.levels
         self.queries = nn.Parameter(torch.randn(config.num_queries, config.channels) * 0.02)
         self.reference = nn.Parameter(_initial_reference(config.num_queries, config.num_points))
-        self.values = nn.ModuleList(nn.Conv2d(in_channels, config.channels, 1) for _ in range(config.levels))
+        self.values = nn.ModuleList(nn.Conv2d(in_channels, config.channels, 1) for _ in config.levels)
         self.layers = nn.ModuleList(
-            DecoderLayer(config, num_classes=num_classes, levels=config.levels) for _ in range(config.layers)
+            DecoderLayer(config, num_classes=num_classes, levels=len(config.levels)) for _ in range(config.layers)
         )
 
     def forward(self, pyramid: Sequence[Tensor]) -> VectorOutput:
         """`pyramid`: (B, C, Y_l, X_l) features, finest first."""
         batch = len(pyramid[0])
-        values = [project(level) for project, level in zip(self.values, pyramid, strict=False)]
+        values = [project(pyramid[level]) for project, level in zip(self.values, self.levels, strict=True)]
         queries = self.queries.expand(batch, -1, -1)
         reference = self.reference.expand(batch, -1, -1, -1)
         all_logits, all_points = [], []

@@ -70,7 +70,8 @@ def test_shapes(grid: BEVGrid, batch: int) -> None:
     assert output.vectors.points.shape == (2, batch, 7, 5, 2)
     assert output.semantic.shape == (batch, 3, 2 * rows, 2 * columns)
     assert output.taps["camera"].shape == output.taps["bev"].shape == (batch, 8, rows, columns)
-    assert 0 <= output.vectors.points.min() and output.vectors.points.max() <= 1
+    points = output.vectors.points
+    assert points.min() >= 0 and points.max() <= 1
 
 
 def test_batched_is_single() -> None:
@@ -151,7 +152,7 @@ def test_grid_and_classes_shape_the_model() -> None:
     ("change", "message"),
     [
         ({"vectors": None, "segmentation": None}, "a model needs a head"),
-        ({"vectors": {"levels": 5}}, "vectors.levels is 5, but the BEV encoder makes 4"),
+        ({"vectors": {"levels": [5]}}, "vectors.levels is [5], but the BEV encoder makes 4"),
         ({"vectors": {"channels": 30}}, "multiple of attention_heads"),
         ({"bev_encoder": {"channels": [8, 8]}}, "channels has 2 levels, blocks 3"),
         ({"classes": []}, "at least one class"),
@@ -205,7 +206,7 @@ def test_segmentation_upscale(upscale: int) -> None:
 def test_decoder_reads_the_features_where_its_points_are() -> None:
     """A bump under one query's points changes that query's class, and the layout (x, y) = (column, row) holds."""
     torch.manual_seed(3)
-    settings = VectorDecoderConfig(num_queries=1, num_points=3, channels=8, layers=1, levels=1, attention_heads=2)
+    settings = VectorDecoderConfig(num_queries=1, num_points=3, channels=8, layers=1, levels=(0,), attention_heads=2)
     decoder = VectorDecoder(settings, in_channels=4, num_classes=2).eval()
     with torch.no_grad():
         decoder.layers[0].offset.bias.zero_()
