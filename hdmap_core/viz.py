@@ -77,7 +77,9 @@ def draw_map(
 def draw_cameras(observation: Observation, elements: Sequence[MapElement]) -> np.ndarray:
     """A mosaic of the images, front row above back row, with the elements on the ground plane."""
     names = observation.rig.names
-    rows = _ROWS if set(names) >= set(sum(_ROWS, ())) else _grid_of(names)
+    usual = [name for row in _ROWS for name in row]
+    others = [name for name in names if name not in usual]
+    rows = (*_ROWS, *_grid_of(others)) if set(names) >= set(usual) else _grid_of(names)
     tile_rig = observation.rig.resized(_TILE)
     mosaic = np.full((_TILE[0] * len(rows), _TILE[1] * max(map(len, rows)), 3), _BACKGROUND, np.uint8)
     for row, row_names in enumerate(rows):
@@ -141,7 +143,7 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 def _draw_projected(tile: np.ndarray, rig: CameraRig, elements: Sequence[MapElement]) -> None:
     for element in elements:
         length = polyline.length(element.points, element.closed)
-        dense = polyline.resample(element.points, max(2, int(length / 0.25) + 1), element.closed)
+        dense = polyline.resample(element.points, min(max(2, int(length / 0.25) + 1), 2000), element.closed)
         if element.closed:
             dense = polyline.closed_ring(dense)
         points = torch.from_numpy(np.pad(dense.astype(np.float64), ((0, 0), (0, 1))))

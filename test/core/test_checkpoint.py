@@ -28,7 +28,7 @@ CONFIG = CheckpointConfig(
     model=ModelConfig(
         name="small",
         grid=BEVGrid((-6.0, 6.0), (-3.0, 3.0), 0.5),
-        bev_encoder=BEVEncoderConfig(channels=(8,), blocks=(1,), out_channels=8),
+        bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8),
         vectors=VectorDecoderConfig(num_queries=5, num_points=4, channels=8, layers=1, attention_heads=2),
     )
 )

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.elements import MapClass
+from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.models.bev_encoder import BEVEncoderConfig
+from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
+from hdmap_core.observation import Observation
+from hdmap_core.postprocess import DecodeConfig
+
+CONFIG = CheckpointConfig(
+    model=ModelConfig(
+        name="small",
+        grid=BEVGrid((-6.0, 6.0), (-3.0, 3.0), 0.5),
+        bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8),
+        vectors=VectorDecoderConfig(num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2),
+    ),
+    decode=DecodeConfig(score_threshold=0.0, max_elements=12),
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("predictor") / "small.safetensors"
+    save_checkpoint(path, build_model(CONFIG.model), CONFIG, {"dataset": "synth-v1", "step": 3})
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(checkpoint: Path) -> Predictor:
+    return load_predictor(checkpoint, "cpu")
+
+
+def observation(image: np.ndarray | None) -> Observation:
+    pose = se3.se3(np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]]), [-3.0, 0.0, 1.5])
+    intrinsics = np.array([[60.0, 0, 49.5], [0, 60, 20], [0, 0, 1]])
+    rig = CameraRig.from_arrays(["ANY_NAME"], [intrinsics], [pose], (60, 100))
+    return Observation((image,), rig, stamp_ns=0, token="a")
+
+
+def noise(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+
+
+def test_prediction_is_sorted_timed_and_repeatable(predictor: Predictor) -> None:
+    first, second = predictor.predict(observation(noise())), predictor.predict(observation(noise()))
+    assert len(first.elements) == 12
+    order = [(CONFIG.model.classes.index(element.label), -element.score) for element in first.elements]
+    assert order == sorted(order)
+    assert list(first.timings_ms) == ["preprocess", "network", "postprocess"]
+    assert all(milliseconds >= 0 for milliseconds in first.timings_ms.values())
+    for a, b in zip(first.elements, second.elements, strict=True):
+        np.testing.assert_array_equal(a.points, b.points)
+        assert a.score == b.score
+
+
+def test_the_image_matters_and_a_missing_one_is_no_error(predictor: Predictor) -> None:
+    seen, unseen = predictor.predict(observation(noise())), predictor.predict(observation(None))
+    assert len(unseen.elements) == 12
+    assert {element.score for element in seen.elements} != {element.score for element in unseen.elements}
+
+
+def test_info(predictor: Predictor) -> None:
+    info = predictor.info
+    assert (info.model_name, info.dataset, info.device, info.precision) == ("small", "synth-v1", "cpu", "fp32")
+    assert info.model_id == f"small-{info.weights_sha256[:8]}"
+    assert info.classes == (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
+    assert (info.grid, info.points_per_element, info.score_threshold) == (CONFIG.model.grid, 4, 0.0)
+    assert (info.camera_names, info.image_size) == ((), None)
+
+
+def test_another_head(checkpoint: Path) -> None:
+    masks = load_predictor(checkpoint, "cpu", head="masks")
+    assert masks.info.points_per_element == 0
+    assert masks.predict(observation(noise())).elements == [], "an untrained segmentation is sure of nothing"
+    with pytest.raises(ConfigError, match="head 'polygons': use vectors or masks"):
+        load_predictor(checkpoint, "cpu", head="polygons")
+
+
+@pytest.mark.parametrize("device", ["gpu", "mps", "meta", "cpu:zero", "", "cuda:99"])
+def test_devices_that_cannot_be_had(checkpoint: Path, device: str) -> None:
+    with pytest.raises(ConfigError, match=f"device '{device}'"):
+        load_predictor(checkpoint, device)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "FP32"])
+def test_precisions_that_cannot_be_had(checkpoint: Path, precision: str) -> None:
+    with pytest.raises(ConfigError, match=f"precision '{precision}' on cpu"):
+        load_predictor(checkpoint, "cpu", precision)
+
+
+def test_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_predictor(tmp_path / "none.safetensors", "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_fp16_on_cuda_agrees(checkpoint: Path) -> None:
+    cpu = load_predictor(checkpoint, "cpu").predict(observation(noise()))
+    half = load_predictor(checkpoint, "cuda").predict(observation(noise()))
+    assert sorted(e.score for e in half.elements) == pytest.approx(sorted(e.score for e in cpu.elements), abs=0.01)
