@@ -223,21 +223,12 @@ class OnlineMapNode(LifecycleNode):
 
     @_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the model and the publishers."""
+        """Frees the model and the publishers: also at shutdown, and after an error to be configured again."""
         self._release()
         return SUCCESS
 
-    @_transition
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Everything, from any state."""
-        self._release()
-        return SUCCESS
-
-    @_transition
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees everything, so that the node can be configured again."""
-        self._release()
-        return SUCCESS
+    on_shutdown = on_cleanup
+    on_error = on_cleanup
 
     def _stop(self) -> None:
         for timer in self._active_timers:

@@ -1,10 +1,10 @@
-"""A rig of six small cameras on a moving car, for tests of the ROS side: messages with true stamps, poses and pixels."""
+"""A rig of six small cameras on a moving car: messages with true stamps, poses and pixels."""
 
 import functools
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ YAWS = dict(zip(CAMERAS, np.deg2rad([0, -55, -110, 180, 110, 55]), strict=True))
 SPEED = 10.0
 START_NS = 1_700_000_000_000_000_000
 HEIGHT, WIDTH = 90, 160
+TABLES = (
+    *("attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map"),
+    *("sample", "sample_annotation", "sample_data", "scene", "sensor", "visibility"),
+)
 OPTICAL = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)
 
 
@@ -75,18 +79,19 @@ class RigMessages:
         roi = self.types.get("sensor_msgs/msg/RegionOfInterest")(
             x_offset=0, y_offset=0, height=0, width=0, do_rectify=False
         )
-        message = dict(
+        return self.types.get("sensor_msgs/msg/CameraInfo")(
             header=self.types.header(stamp_ns, camera.lower()),
             height=HEIGHT,
             width=WIDTH,
             distortion_model="plumb_bob",
+            d=np.zeros(5),
+            k=np.array(k),
+            r=np.eye(3).ravel(),
+            p=np.array(p),
             binning_x=0,
             binning_y=0,
             roi=roi,
         )
-        as_array = functools.partial(np.array, dtype=np.float64)
-        numbers = dict(d=as_array([0.0] * 5), k=as_array(k), r=as_array(np.eye(3).ravel()), p=as_array(p))
-        return self.types.get("sensor_msgs/msg/CameraInfo")(**message, **numbers)
 
     def transform(self, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> Any:
         w, x, y, z = (float(value) for value in quaternion_from_rotation(pose[:3, :3]))
@@ -119,15 +124,17 @@ class RigInfo:
     camera_names: tuple[str, ...] = ()
     image_size: tuple[int, int] | None = None
     points_per_element: int = 2
-    grid: BEVGrid = BEVGrid()
+    grid: BEVGrid = field(default_factory=BEVGrid)
     precision: str = "fp32"
     device: str = "cpu"
     score_threshold: float = 0.0
 
 
 class RigLines:
-    """A predictor that reads its answer off the observation: one line along each camera's axis, 10 m long, whose score
-    is the image's brightness, and one square crossing."""
+    """A predictor that reads its answer off the observation.
+
+    One line along each camera's axis, 10 m long, whose score is the image's brightness, and one square crossing.
+    """
 
     info = RigInfo()
 
@@ -299,13 +306,7 @@ def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
 def write_rig_nuscenes(root: Path, cycles: int = 8) -> Path:
     """A nuScenes folder of the rig's drive: scene-0001 with every second cycle a keyframe."""
     identity = {"translation": [0.0, 0.0, 0.0], "rotation": [1.0, 0.0, 0.0, 0.0]}
-    tables: dict[str, list[dict[str, Any]]] = {
-        name: []
-        for name in (
-            "attribute calibrated_sensor category ego_pose instance log map sample sample_annotation sample_data scene "
-            "sensor visibility"
-        ).split()
-    }
+    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
     tables["log"] = [{"token": "log", "logfile": "rig", "location": "singapore-onenorth"}]
     intrinsics = [[120.0, 0, 79.5], [0, 120.0, 44.5], [0, 0, 1]]
     mounts: dict[str, tuple[np.ndarray | None, str]] = {name: (base_from_camera(name), "camera") for name in CAMERAS}

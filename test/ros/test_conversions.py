@@ -25,10 +25,16 @@ def line(label: MapClass, score: float, closed: bool = False) -> MapElement:
 
 
 def to_message(elements: list[MapElement], **changes: Any) -> Any:
-    fields: dict[str, Any] = dict(
-        stamp_ns=STAMP, frame_id="base_link", grid=BEVGrid(), camera_mask=[True, False, True], spread_ns=42_600_000
-    )
-    return elements_to_message(TYPES, elements, **{**fields, "sequence": 5, "model_id": "m-1", **changes})
+    fields: dict[str, Any] = {
+        "stamp_ns": STAMP,
+        "frame_id": "base_link",
+        "grid": BEVGrid(),
+        "camera_mask": [True, False, True],
+        "spread_ns": 42_600_000,
+        "sequence": 5,
+        "model_id": "m-1",
+    }
+    return elements_to_message(TYPES, elements, **{**fields, **changes})
 
 
 @st.composite
@@ -91,8 +97,8 @@ def test_malformed_messages_are_refused() -> None:
 
 
 def draw(builder: MarkerBuilder, elements: list[MapElement]) -> list[Any]:
-    fields: dict[str, Any] = dict(stamp_ns=STAMP, frame_id="base_link", line_width=0.15, lifetime=1.5, alpha=0.9)
-    return builder.build(elements, **fields).markers
+    style = {"line_width": 0.15, "lifetime": 1.5, "alpha": 0.9}
+    return builder.build(elements, stamp_ns=STAMP, frame_id="base_link", **style).markers
 
 
 def test_one_line_strip_per_element() -> None:

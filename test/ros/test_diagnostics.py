@@ -1,5 +1,7 @@
 """Levels and sentences of the node's diagnostics."""
 
+from typing import Any
+
 import pytest
 
 from hdmap_ros.bag.layouts import CameraTopics
@@ -58,7 +60,7 @@ class FakeGraph:
         self.changes = 0
         self.warnings: list[str] = []
 
-    def subscribe(self, kind, topic, callback, reliable):  # noqa: ANN001, ANN201
+    def subscribe(self, kind: str, topic: str, callback: Any, reliable: bool) -> str:
         self.asked[topic] = reliable
         self.changes += 1
         return topic

@@ -129,7 +129,7 @@ def test_odometry_that_stops_is_not_replaced_by_a_guess(make: Any) -> None:
     setup = make().hear()
     images = setup.images()
     late = replace(images, stamps_ns={camera: stamp + 10**9 for camera, stamp in images.stamps_ns.items()})
-    with pytest.raises(NotReadyError, match="ends .* before"):
+    with pytest.raises(NotReadyError, match=r"ends .* before"):
         setup.builder.build(late)
 
 
