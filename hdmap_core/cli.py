@@ -60,7 +60,7 @@ def predict(
     predictor = load_predictor(find_checkpoint(checkpoint), device)
     dataset = NuScenesDataset(dataroot)
     token = sample or dataset.tokens[0]
-    observation = dataset.observation(token)
+    observation = dataset.observation(token, points=False)
     grid = predictor.info.grid
     prediction = predictor.predict(observation)
     truth = None
