@@ -1,6 +1,7 @@
 """The loop and its run folder on five frames of noise, a few seconds of one core."""
 
 import errno
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -23,7 +24,6 @@ from training.loop import DivergedError, Terms, fit, schedule
 from training.objectives import supervised
 from training.run_folder import RunFolder
 from training.train import quick_score
-import itertools
 
 Load = Callable[..., TrainConfig]
 Make = Callable[[TrainConfig], Keyframes]
