@@ -25,20 +25,20 @@ def train(
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
-    from rich.console import Console
-
     from hdmap_core.config import load_config
     from hdmap_core.errors import MissingDependencyError, OutputError
     from training.config import TrainConfig
 
-    try:
-        from training.train import train as run
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
     folder = out or Path("runs") / recipe.stem
     if (folder / "config.yaml").exists() and not resume:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     config = load_config(TrainConfig, folder / "config.yaml" if resume else recipe, overrides or [])
+    try:  # after the recipe is known to be right: this takes seconds
+        from rich.console import Console
+
+        from training.train import train as run
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
     run(config, folder, Console())
 
 

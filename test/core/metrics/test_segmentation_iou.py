@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 
-from hdmap_core.metrics import SegmentationIoU
+from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 
 
 def test_sums_over_frames_before_dividing() -> None:

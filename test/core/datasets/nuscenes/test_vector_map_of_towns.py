@@ -14,7 +14,7 @@ from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
 from hdmap_core.elements import MapClass
 from hdmap_core.geometry import se3
-from hdmap_core.metrics import chamfer_ap
+from hdmap_core.metrics.chamfer_ap import chamfer_ap
 
 ORIGIN = (460.0, 860.0)
 CITY = "boston-seaport"

@@ -1,0 +1,217 @@
+"""`hdmap` as a person meets it: help is there and quick, mistakes are one line and exit code 2."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.cli import main
+from hdmap_core.datasets.synthetic.presets import PRESETS
+from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.elements import read_elements
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.models.bev_encoder import BEVEncoderConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+VERBS = ("synth", "score", "predict", "train", "evaluate", "config", "bag")
+CONFIG = CheckpointConfig(
+    model=ModelConfig(name="small", bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8))
+)
+
+pytestmark = pytest.mark.skipif(
+    not entry_points(group="hdmap.commands"), reason="the package is not installed (pip install -e .)"
+)
+
+
+class Ended:
+    """How a call of `hdmap` ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Calls the command line in this process."""
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "300")
+        code: object = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+def refused(ended: Ended, *parts: str) -> None:
+    assert ended.code == 2
+    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1 and "Traceback" not in ended.err
+    for part in parts:
+        assert part in ended.err
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("cli") / "small.safetensors"
+    save_checkpoint(path, build_model(CONFIG.model), CONFIG, {"dataset": "none"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataroot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cli-data") / "town"
+    changes = {"keyframes": 2, "image_size": (45, 80), "lidar": "none", "towns": {"val": 1}}
+    write_dataset(root, PRESETS["tiny"].model_copy(update=changes), 1, lambda done, total: None)
+    return root
+
+
+def test_help_lists_every_verb(hdmap) -> None:
+    ended = hdmap("--help")
+    assert ended.code == 0
+    assert all(f" {verb} " in ended.out for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", [*((verb,) for verb in VERBS if verb != "bag"), ("bag", "write"), ("bag", "replay")])
+def test_help_of_each_verb_has_an_example(hdmap, verb: tuple[str, ...]) -> None:
+    ended = hdmap(*verb, "--help")
+    assert ended.code == 0
+    assert f"Example: hdmap {' '.join(verb)}" in ended.out
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    script = (
+        "import sys\nfrom hdmap_core.cli import main\n"
+        f"for verb in {VERBS!r}:\n"
+        "    sys.argv = ['hdmap', verb, '--help']\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'scipy', 'cv2', 'lightning', 'rclpy', 'shapely', 'rosbags'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.endswith("heavy: []\n")
+
+
+def test_the_installed_command_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("hdmap")
+    if not command.is_file():
+        pytest.skip("the command is not installed")
+    result = subprocess.run(
+        [command, "train", tmp_path / "none.yaml"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: cannot read recipe") and result.stderr.count("\n") == 1
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    script = "import sys\nsys.argv = ['hdmap', 'config', 'schema']\nfrom hdmap_core.cli import main\nmain()\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-c", script], stdout=writer, stderr=subprocess.PIPE, text=True, check=False, cwd=ROOT
+        )
+    finally:
+        os.close(writer)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+
+
+def test_schema_is_json_and_names_the_sections(hdmap) -> None:
+    schema = json.loads(hdmap("config", "schema").out)
+    assert {"model", "data", "optim", "loss", "augment", "decode"} <= set(schema["properties"])
+    refused(hdmap("config", "sceme"), "'sceme'")
+
+
+def test_unknown_option_and_verb(hdmap) -> None:
+    assert hdmap("predict", "--nonsense").code == 2
+    assert hdmap("nonsense").code == 2
+
+
+def test_train_refuses(hdmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+    refused(hdmap("train", recipe, "optim.stesp=3"), "unknown key 'optim.stesp'", "did you mean 'steps'?")
+    refused(hdmap("train", recipe, "data.root=missing"), "missing")
+    refused(hdmap("train", recipe, "--resume", "-o", tmp_path / "none"), "cannot read recipe")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("model: {name: x}")
+    refused(hdmap("train", recipe, "-o", tmp_path / "run"), "already holds a run", "--resume")
+    assert (tmp_path / "run" / "config.yaml").read_text() == "model: {name: x}"
+
+
+def test_predict_draws_a_picture(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    ended = hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.png", "--device", "cpu")
+    assert ended.code == 0, ended.err
+    assert "map.png" in ended.out
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width > 1000 and picture.height > 1000
+
+
+def test_predict_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    out = ("-o", tmp_path / "map.png", "--device", "cpu")
+    refused(hdmap("predict", tmp_path / "none", dataroot, *out), "no checkpoint at")
+    refused(hdmap("predict", checkpoint, tmp_path, *out), str(tmp_path))
+    refused(hdmap("predict", checkpoint, dataroot, "--sample", "nobody", *out), "nobody")
+    refused(hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.xyz", "--device", "cpu"), "map.xyz")
+    refused(hdmap("predict", checkpoint, dataroot, "--device", "gpu"), "device 'gpu'")
+    assert not (tmp_path / "map.png").exists()
+
+
+def test_evaluate_writes_what_score_reads(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    ended = hdmap("evaluate", checkpoint, dataroot, "--device", "cpu", "--json", "-o", tmp_path)
+    assert ended.code == 0, ended.err
+    result = json.loads(ended.out)
+    assert (result["num_frames"], result["split"], result["head"]) == (2, "val", "vectors")
+    assert result["checkpoint"].startswith("small-")
+    grid = BEVGrid()
+    truth = read_elements(tmp_path / "gt.jsonl")
+    assert len(truth) == 2 and any(truth.values())
+    for elements in truth.values():
+        for element in elements:
+            assert abs(element.points[:, 0]).max() <= grid.x_range[1] + 1e-3
+    again = hdmap("score", tmp_path / "predictions.jsonl", tmp_path / "gt.jsonl", "--json")
+    assert json.loads(again.out)["mAP"] == pytest.approx(result["mAP"], abs=1e-3)
+    perfect = hdmap("score", tmp_path / "gt.jsonl", tmp_path / "gt.jsonl", "--json")
+    assert json.loads(perfect.out)["mAP"] > 0.3
+
+
+def test_evaluate_prints_a_table_of_some_frames(hdmap, checkpoint: Path, dataroot: Path) -> None:
+    ended = hdmap("evaluate", checkpoint, dataroot, "--device", "cpu", "--limit", 1, "--head", "masks")
+    assert ended.code == 0 and "mAP" in ended.out and "1 frames" in ended.out
+
+
+def test_evaluate_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    refused(hdmap("evaluate", checkpoint, dataroot, "--protocol", "coco"), "protocol 'coco'", "maptr")
+    refused(hdmap("evaluate", checkpoint, dataroot, "--split", "vall"), "'vall'", "val")
+    refused(hdmap("evaluate", checkpoint, dataroot, "--head", "polygons"), "polygons")
+    assert hdmap("evaluate", checkpoint, dataroot, "--limit", -1).code == 2
+    refused(hdmap("evaluate", tmp_path, dataroot), "no checkpoint at")
+
+
+def test_train_end_to_end(hdmap, dataroot: Path, tmp_path: Path) -> None:
+    """Recipe to picture: train a few steps, go on, predict from the run folder."""
+    recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+    short = ["optim.steps=3", "optim.batch_size=2", "evaluate_every=3", "save_every=2", "evaluate_frames=1"]
+    data = [f"data.root={dataroot}", "data.train=val", f"data.cache={tmp_path / 'cache'}", "data.workers=1"]
+    ended = hdmap("train", recipe, *short, *data, "-o", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    assert "2 training and 2 validation keyframes" in ended.out
+    ended = hdmap("train", recipe, "optim.steps=4", "--resume", "-o", tmp_path / "run")
+    assert ended.code == 0, ended.err
+    ended = hdmap("predict", tmp_path / "run", dataroot, "-o", tmp_path / "map.jpg", "--device", "cpu")
+    assert ended.code == 0 and (tmp_path / "map.jpg").is_file()
