@@ -1,0 +1,1 @@
+"""A made-up world, written as a nuScenes folder."""

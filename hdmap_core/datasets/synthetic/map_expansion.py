@@ -186,7 +186,7 @@ def arcline_path(line: np.ndarray) -> list[dict[str, Any]]:
         # The goal must lie outside the turning circle: reach > 2 r sin(turn).
         radius = float(min(999.999, 0.4 * reach / max(np.sin(np.minimum(abs(turn), np.pi / 2)), 1e-9)))
         to_goal = np.array([goal_x - x, goal_y - y]) - side * radius * np.array([-np.sin(heading), np.cos(heading)])
-        straight = float(np.sqrt(max(to_goal @ to_goal - radius**2, 0.0)))
+        straight = float(np.sqrt(max(float(to_goal @ to_goal) - radius**2, 0.0)))
         end_heading = float(np.arctan2(to_goal[1], to_goal[0]) + side * np.arctan2(radius, straight))
         arc = radius * abs(_wrap(end_heading - heading))
         end_pose = [goal_x, goal_y, float(_wrap(end_heading))]

@@ -9,9 +9,9 @@ from shapely import LineString, Polygon
 from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.roads import Network, Road
 from hdmap_core.datasets.synthetic.surface import ArmZone
-from hdmap_core.datasets.synthetic.town import Crossing, Marking
+from hdmap_core.datasets.synthetic.town import Crossing, CrossingStyle, Marking, MarkingStyle
 
-CROSSING_STYLES = ("zebra", "ladder", "lines")
+CROSSING_STYLES: tuple[CrossingStyle, ...] = ("zebra", "ladder", "lines")
 
 
 def draw_mid_crossings(
@@ -35,9 +35,9 @@ def crossings(
     """Quadrilaterals across the whole road; most crossings of a town look alike."""
     favourite = CROSSING_STYLES[rng.choice(3, p=[0.6, 0.2, 0.2])]
     spans = list(mid_crossings.items())
-    for (road, at_start), zone in zones.items():
+    for (k, at_start), zone in zones.items():
         if zone.crossing is not None:
-            spans.append((road, _from_start(network.roads[road], at_start, zone.crossing)))
+            spans.append((k, _from_start(network.roads[k], at_start, zone.crossing)))
     found = []
     for k, (begin, end) in spans:
         road = network.roads[k]
@@ -110,7 +110,7 @@ def _markings_of(road: Road, piece: np.ndarray) -> list[Marking]:
     if profile.median_kind == "none":
         found.append(Marking(offset(piece, inner[0]), "road_divider", profile.divider_style, profile.divider_colour))
     elif profile.median_kind == "painted":
-        style = "solid" if profile.divider_style == "dashed" else profile.divider_style
+        style: MarkingStyle = "solid" if profile.divider_style == "dashed" else profile.divider_style
         found += [Marking(offset(piece, edge), "road_divider", style, profile.divider_colour) for edge in inner]
     return found
 

@@ -10,9 +10,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hdmap_core.datasets.synthetic.curve import cut, headings_at, lengths_along, resample, round_bend, total_length
+from hdmap_core.datasets.synthetic.town import MarkingColour, MarkingStyle
 
 STEP = 2.0
 """Spacing of centre line points in metres."""
+DIVIDER_PAINTS: tuple[tuple[MarkingStyle, MarkingColour], ...] = (
+    ("double_solid", "yellow"),
+    ("solid", "yellow"),
+    ("dashed", "yellow"),
+    ("dashed", "white"),
+    ("solid", "white"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,9 +34,9 @@ class Profile:
     """Width between the directions; 0 is a mere line."""
     median_kind: str = "none"
     """none, island (raised), painted (a line on either side)."""
-    divider_style: str = "double_solid"
-    divider_colour: str = "yellow"
-    lane_style: str = "dashed"
+    divider_style: MarkingStyle = "double_solid"
+    divider_colour: MarkingColour = "yellow"
+    lane_style: MarkingStyle = "dashed"
     is_marked: bool = True
     parking_right: float = 0.0
     parking_left: float = 0.0
@@ -94,9 +102,8 @@ def draw_profile(rng: np.random.Generator, rank: str) -> Profile:
     margin = float(rng.uniform(0.25, 0.7))
     walkway = float(rng.choice([0.0, 1.6, 2.2, 3.0, 4.5], p=[0.08, 0.22, 0.3, 0.25, 0.15]))
     parking = tuple(float(p) for p in np.where(rng.random(2) < {"local": 0.5, "lane": 0.3}.get(rank, 0.2), 2.2, 0.0))
-    style, colour = [("double_solid", "yellow"), ("solid", "yellow"), ("dashed", "yellow"), ("dashed", "white"),
-                     ("solid", "white")][rng.choice(5, p=[0.46, 0.2, 0.12, 0.14, 0.08])]  # fmt: skip
-    lane_style = "dashed" if rng.random() < 0.8 else "solid"
+    style, colour = DIVIDER_PAINTS[rng.choice(5, p=[0.46, 0.2, 0.12, 0.14, 0.08])]
+    lane_style: MarkingStyle = "dashed" if rng.random() < 0.8 else "solid"
     median, kind = 0.0, "none"
     if rank == "arterial":
         forward, backward = [(2, 2), (3, 2), (3, 3), (2, 3)][rng.choice(4, p=[0.46, 0.18, 0.18, 0.18])]
@@ -226,7 +233,8 @@ def _add_connectors(
             lines[k] = (half, a, middle, profile)
             lines.append((cut(line, split, total_length(line)), middle, b, profile))
         profile = draw_profile(rng, ["local", "lane", "one_way"][rng.choice(3, p=[0.6, 0.2, 0.2])])
-        lines.append((_plan_line(rng, positions[middles[0]], positions[middles[1]]), *middles, profile))
+        start, end = middles
+        lines.append((_plan_line(rng, positions[start], positions[end]), start, end, profile))
     return lines
 
 

@@ -9,9 +9,14 @@ from shapely import MultiPolygon
 from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
 from hdmap_core.datasets.synthetic.roads import Network, Road
 from hdmap_core.datasets.synthetic.surface import ArmZone
-from hdmap_core.datasets.synthetic.town import RGB, Appearance, Box, Crossing, Mover
+from hdmap_core.datasets.synthetic.town import RGB, Appearance, Box, Crossing, Mover, VehicleKind
 
-VEHICLES = (("car", 0.82, (4.6, 1.85, 1.55)), ("truck", 0.11, (7.2, 2.4, 3.0)), ("bus", 0.07, (11.0, 2.6, 3.2)))
+VEHICLES: tuple[tuple[VehicleKind, float, tuple[float, float, float]], ...] = (
+    ("car", 0.82, (4.6, 1.85, 1.55)),
+    ("truck", 0.11, (7.2, 2.4, 3.0)),
+    ("bus", 0.07, (11.0, 2.6, 3.2)),
+)
+"""Kind, share, and length, width, height in metres."""
 MOVER_HORIZON_S = 24.0
 """Movers stay on their routes and apart from each other for this long."""
 
@@ -185,7 +190,7 @@ def draw_walkers(rng: np.random.Generator, crossings: list[Crossing]) -> list[Bo
     return people
 
 
-def _vehicle(rng: np.random.Generator) -> tuple[str, tuple[float, float, float], RGB]:
+def _vehicle(rng: np.random.Generator) -> tuple[VehicleKind, tuple[float, float, float], RGB]:
     kind, _, size = VEHICLES[rng.choice(3, p=[share for _, share, _ in VEHICLES])]
     scaled = np.array(size) * rng.uniform(0.9, 1.12, 3)
     return kind, (float(scaled[0]), float(scaled[1]), float(scaled[2])), _paint(rng, 0.9)

@@ -13,6 +13,10 @@ from shapely import MultiPolygon, Polygon
 
 RGB = tuple[float, float, float]
 """Linear reflectance or radiance, 0..1 per channel."""
+MarkingStyle = Literal["solid", "dashed", "double_solid"]
+MarkingColour = Literal["white", "yellow"]
+CrossingStyle = Literal["zebra", "ladder", "lines"]
+VehicleKind = Literal["car", "truck", "bus"]
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,24 @@ class Marking:
 
     line: np.ndarray
     kind: Literal["lane_divider", "road_divider"]
-    style: Literal["solid", "dashed", "double_solid"]
-    colour: Literal["white", "yellow"]
+    style: MarkingStyle
+    colour: MarkingColour
 
 
 @dataclass(frozen=True)
 class Crossing:
     """A pedestrian crossing. `corners` (4, 2): the first edge runs along the kerb (the short side of the walk), so
-    corner 0 → 1 is parallel to the traffic and 1 → 2 leads across the road."""
+    corner 0 → 1 is parallel to the traffic and 1 → 2 leads across the road.
+    """
 
     corners: np.ndarray
-    style: Literal["zebra", "ladder", "lines"]
+    style: CrossingStyle
 
 
 @dataclass(frozen=True)
 class RoadSegment:
+    """A piece of asphalt: a stretch of road or a junction."""
+
     polygon: Polygon
     is_intersection: bool
 
@@ -75,7 +82,7 @@ class Mover:
     speed: float
     size: tuple[float, float, float]
     colour: RGB
-    kind: Literal["car", "truck", "bus"] = "car"
+    kind: VehicleKind = "car"
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,8 @@ class Appearance:
 
 @dataclass(frozen=True)
 class Town:
+    """Everything that stands, lies or moves in a town, and how it looks."""
+
     seed: int
     size: tuple[float, float]
     drives_left: bool
