@@ -76,8 +76,11 @@ def test_ground_comes_back_at_its_place(height: float, pitch: float, roll: float
     seen = inner(view[..., 3] == 255)
     assert seen.mean() > 0.5
     error = np.abs(view[..., :3] - expected())
-    assert error[..., :2][seen].max() <= 6, "red and green: under one cell away"
-    assert np.median(error[..., :2][seen]) <= 1
+    metres = error[..., :2][seen] / np.array([5.0, 8.0])
+    assert np.median(metres) <= 0.1
+    assert np.quantile(metres, 0.995) <= GRID.resolution
+    # Where two cameras barely meet, the pixels at their borders are stretched over the seam: up to one coarse cell.
+    assert metres.max() <= 4 * GRID.resolution + 0.1
     assert error[..., 2][seen & away_from_axes()].max() <= 20, "blue: the right quarter"
 
 
