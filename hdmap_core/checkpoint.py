@@ -6,8 +6,6 @@ tensor must be there with its shape, and nothing else.
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from torch import nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config, parse_config
-from hdmap_core.errors import CheckpointError, ConfigError, OutputError
+from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.files import write_atomically
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.postprocess import DecodeConfig
 
@@ -112,26 +111,6 @@ def find_checkpoint(path: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise CheckpointError(f"no checkpoint at {path}: give a {SUFFIX} file or a run folder of `hdmap train`")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and moves it there when it is complete and on disk.
-
-    Raises:
-        OutputError: if it cannot be written; what stood at `path` is left as it was.
-    """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from hdmap_core.errors import ElementError, OutputError
+from hdmap_core.errors import ElementError
+from hdmap_core.files import write_atomically
 
 
 class MapClass(str, Enum):  # StrEnum needs Python 3.11
@@ -96,19 +96,11 @@ def write_elements(path: Path, frames: Mapping[str, Sequence[MapElement]]) -> No
     Raises:
         OutputError: if the file cannot be written; what stood there before is left as it was.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as stream:
-            for token, elements in frames.items():
-                line = {"token": token, "elements": [element.to_json() for element in elements]}
-                stream.write(json.dumps(line, separators=(",", ":")) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    lines = [
+        json.dumps({"token": token, "elements": [e.to_json() for e in elements]}, separators=(",", ":")) + "\n"
+        for token, elements in frames.items()
+    ]
+    write_atomically(path, "".join(lines).encode())
 
 
 def read_elements(path: Path) -> dict[str, list[MapElement]]:

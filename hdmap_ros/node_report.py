@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hdmap_core.errors import OutputError
+from hdmap_core.files import write_atomically
 from hdmap_ros.diagnostics import ERROR, OK, WARN, Status, cameras_status, latency_status, synchronisation_status
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
@@ -92,10 +92,4 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     Raises:
         OutputError: if the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+    write_atomically(path, (json.dumps(report, indent=2) + "\n").encode())

@@ -5,21 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-TABLES = (
-    "attribute",
-    "calibrated_sensor",
-    "category",
-    "ego_pose",
-    "instance",
-    "log",
-    "map",
-    "sample",
-    "sample_annotation",
-    "sample_data",
-    "scene",
-    "sensor",
-    "visibility",
-)
+from hdmap_core.datasets.nuscenes.tables import TABLES
+
 MASK = "53992ee3023e5494b90c316c183be829"
 
 

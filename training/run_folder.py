@@ -11,8 +11,9 @@ import yaml
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from hdmap_core.checkpoint import SUFFIX, CheckpointConfig, save_checkpoint, write_atomically
+from hdmap_core.checkpoint import SUFFIX, CheckpointConfig, save_checkpoint
 from hdmap_core.errors import CheckpointError, OutputError
+from hdmap_core.files import write_atomically
 from training.config import TrainConfig
 
 

@@ -65,18 +65,13 @@ class SdMap:
         )
 
 
-def write_sd_map(path: Path, lines: list[np.ndarray], properties: list[dict[str, object]] | None = None) -> None:
-    """Writes what `SdMap.read` reads; `properties` holds one object per line."""
-    features = [
-        {
-            "type": "Feature",
-            "properties": properties[index] if properties else {},
-            "geometry": {"type": "LineString", "coordinates": np.round(line, 3).tolist()},
-        }
-        for index, line in enumerate(lines)
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+def road_feature(line: np.ndarray, properties: dict[str, object]) -> dict[str, object]:
+    """One feature of such a collection from a line (P, 2) in metres, rounded to millimetres."""
+    return {
+        "type": "Feature",
+        "properties": properties,
+        "geometry": {"type": "LineString", "coordinates": np.round(line, 3).tolist()},
+    }
 
 
 def _lines_of(geometry: dict[str, object]) -> list[np.ndarray]:

@@ -50,28 +50,26 @@ def rotation_from_quaternion(wxyz: ArrayLike) -> np.ndarray:
 def quaternion_from_rotation(rotation: np.ndarray) -> np.ndarray:
     """The unit quaternion (w, x, y, z), w >= 0, of a (3, 3) rotation: the eigenvector of Bar-Itzhack's matrix."""
     (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, dtype=np.float64)
-    symmetric = np.array(
+    lower_triangle = np.array(
         [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+            [xx - yy - zz, 0, 0, 0],
+            [xy + yx, yy - xx - zz, 0, 0],
+            [xz + zx, yz + zy, zz - xx - yy, 0],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
         ]
     )
-    quaternion = np.linalg.eigh(symmetric)[1][:, -1]
-    return quaternion if quaternion[0] >= 0 else -quaternion
+    x, y, z, w = np.linalg.eigh(lower_triangle / 3)[1][:, -1]
+    quaternion = np.array([w, x, y, z])
+    return quaternion if w >= 0 else -quaternion
 
 
 def rotation_from_euler(roll: float, pitch: float, yaw: float) -> np.ndarray:
-    """The (3, 3) rotation Rz(yaw) @ Ry(pitch) @ Rx(roll), radians, as in REP-103."""
+    """The (3, 3) rotation Rz(yaw) @ Ry(pitch) @ Rx(roll), radians, as in REP-103: positive pitch lowers the nose."""
     cr, sr, cp, sp, cy, sy = np.cos(roll), np.sin(roll), np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
-    return np.array(
-        [
-            [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-            [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-            [-sp, cp * sr, cp * cr],
-        ]
-    )
+    about_z = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
+    about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
+    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
+    return about_z @ about_y @ about_x
 
 
 def yaw_of(transform: np.ndarray) -> float:

@@ -14,7 +14,6 @@ from hdmap_core.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
 from hdmap_core.config import parse_config
 from hdmap_core.errors import CheckpointError, ConfigError, OutputError
@@ -173,14 +172,6 @@ def test_find(tmp_path: Path, saved: Path) -> None:
         assert find_checkpoint(run) == path
 
 
-def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
-    path = tmp_path / "a" / "b" / "file"
-    write_atomically(path, b"one")
-    write_atomically(path, b"two")
-    assert path.read_bytes() == b"two"
-    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
-
-
 def test_full_disk_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = saved.read_bytes()
 
@@ -192,23 +183,3 @@ def test_full_disk_leaves_the_old_file(saved: Path, monkeypatch: pytest.MonkeyPa
         save_checkpoint(saved, build_model(CONFIG.model), CONFIG, {})
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
-
-
-def test_a_file_where_the_folder_should_be(saved: Path) -> None:
-    with pytest.raises(OutputError, match="cannot write"):
-        write_atomically(saved / "checkpoints" / "last.safetensors", b"x")
-    load_checkpoint(saved)
-
-
-def test_a_folder_where_the_file_should_be(tmp_path: Path) -> None:
-    (tmp_path / "last").mkdir()
-    with pytest.raises(OutputError, match="cannot write"):
-        write_atomically(tmp_path / "last", b"x")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="Permission denied"):
-        write_atomically(tmp_path / "last", b"x")

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler, se3
@@ -32,10 +33,6 @@ YAWS = dict(zip(CAMERAS, np.deg2rad([0, -55, -110, 180, 110, 55]), strict=True))
 SPEED = 10.0
 START_NS = 1_700_000_000_000_000_000
 HEIGHT, WIDTH = 90, 160
-TABLES = (
-    *("attribute", "calibrated_sensor", "category", "ego_pose", "instance", "log", "map"),
-    *("sample", "sample_annotation", "sample_data", "scene", "sensor", "visibility"),
-)
 OPTICAL = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)
 
 

@@ -57,7 +57,8 @@ def test_too_many_failures_in_a_row_break_it() -> None:
     assert worker.stop()
 
 
-def test_stop_drops_what_waits_and_takes_nothing_more() -> None:
+def at_its_first_of_two_jobs() -> tuple[Worker, threading.Event, list[int]]:
+    """A worker that is held at job 1 until the event is set, while job 2 waits; and the list of finished jobs."""
     gate, started = threading.Event(), threading.Event()
     done: list[int] = []
 
@@ -70,6 +71,11 @@ def test_stop_drops_what_waits_and_takes_nothing_more() -> None:
     worker.put(1)
     assert started.wait(10)
     worker.put(2)
+    return worker, gate, done
+
+
+def test_stop_drops_what_waits_and_takes_nothing_more() -> None:
+    worker, gate, done = at_its_first_of_two_jobs()
     assert not worker.stop(timeout_s=0.05)  # still at the first job
     gate.set()
     assert worker.stop()
@@ -78,18 +84,7 @@ def test_stop_drops_what_waits_and_takes_nothing_more() -> None:
 
 
 def test_clear_forgets_the_waiting_job() -> None:
-    gate, started = threading.Event(), threading.Event()
-    done: list[int] = []
-
-    def work(job: int) -> None:
-        started.set()
-        gate.wait(10)
-        done.append(job)
-
-    worker = Worker(work, lambda error, count: None)
-    worker.put(1)
-    assert started.wait(10)
-    worker.put(2)
+    worker, gate, done = at_its_first_of_two_jobs()
     worker.clear()
     gate.set()
     assert worker.wait_idle(10)

@@ -6,10 +6,9 @@ import numpy as np
 import shapely
 
 from hdmap_core.datasets.synthetic.cameras import mover_poses
-from hdmap_core.datasets.synthetic.drive import rotation
-from hdmap_core.datasets.synthetic.rig import quaternion_of
 from hdmap_core.datasets.synthetic.tables import Row, Rows, token_of
 from hdmap_core.datasets.synthetic.town import Town
+from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler
 
 REACH_M = 55.0
 _CATEGORY = {
@@ -129,7 +128,7 @@ def annotate(
                 "attribute_tokens": [token_of("attribute", attribute)] if attribute else [],
                 "translation": [*(objects.centres[k] + origin).tolist(), height / 2],
                 "size": [width, length, height],
-                "rotation": quaternion_of(rotation(float(objects.yaws[k]), 0.0, 0.0)),
+                "rotation": quaternion_from_rotation(rotation_from_euler(0.0, 0.0, float(objects.yaws[k]))).tolist(),
                 "prev": "",
                 "next": "",
                 "num_lidar_pts": counts[key][k] if key in counts else 0,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.geometry.se3 import rotation_from_euler
 
 TIME_STEP_S = 0.02
 DISTANCE_STEP_M = 0.25
@@ -39,22 +40,13 @@ class Drive:
         position = points_at(self.route, np.array([np.interp(time_s, at, self.distance)]))[0]
         yaw, roll, pitch = (float(np.interp(time_s, at, v)) for v in (self.heading, self.roll, self.pitch))
         pose = np.eye(4)
-        pose[:3, :3] = rotation(yaw, pitch, roll)
+        pose[:3, :3] = rotation_from_euler(roll, pitch, yaw)
         pose[:2, 3] = position
         return pose
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         """(N, 2) ground positions at `times` (N,) seconds."""
         return points_at(self.route, np.interp(times, self.times, self.distance))
-
-
-def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(3, 3) rotation Rz(yaw) Ry(pitch) Rx(roll); positive pitch lowers the nose (z is up, y left)."""
-    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
-    about_z = np.array([[cy, -sy, 0.0], [sy, cy, 0.0], [0.0, 0.0, 1.0]])
-    about_y = np.array([[cp, 0.0, sp], [0.0, 1.0, 0.0], [-sp, 0.0, cp]])
-    about_x = np.array([[1.0, 0.0, 0.0], [0.0, cr, -sr], [0.0, sr, cr]])
-    return about_z @ about_y @ about_x
 
 
 def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, margin_s: float = 1.0) -> Drive:

@@ -9,13 +9,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
 from hdmap_core.datasets.synthetic.rig import Firing, Rig, firings, varied_rig
 from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
-from hdmap_core.errors import OutputError
+from hdmap_core.files import write_atomically
 
 FIRST_TOWN_S = 1.0
 """Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
@@ -145,11 +146,7 @@ def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, li
             {int(k): hits for k, hits in counts.get(str(number), {}).items()},
         )  # fmt: skip
     roads = [
-        {
-            "type": "Feature",
-            "properties": {"lanes": street.num_lanes, "one_way": street.is_one_way},
-            "geometry": {"type": "LineString", "coordinates": np.round(street.line + origin, 3).tolist()},
-        }
+        road_feature(street.line + origin, {"lanes": street.num_lanes, "one_way": street.is_one_way})
         for street in work.town.streets
     ]
     layers = town_layers(work.town, f"{config.seed}/{plan.key}", plan.origin)
@@ -157,19 +154,10 @@ def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, li
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file of the data set whole or not at all; there are too many to wait for the disk.
 
     Raises:
         OutputError: disk full, no permission, and the like.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write {path}: {error.strerror or error}; make room or choose another folder, then run the same "
-            "command again: what is complete is kept"
-        ) from None
+    advice = "make room or choose another folder, then run the same command again: what is complete is kept"
+    write_atomically(path, content, durable=False, advice=advice)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.drive import rotation
+from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternion, se3
 
 NATIVE_SIZE = (900, 1600)
 """Height and width that the intrinsics below belong to."""
@@ -79,39 +79,8 @@ class Rig:
         return Rig({name: camera.resized(image_size) for name, camera in self.cameras.items()}, self.ego_from_lidar)
 
 
-def rotation_of(quaternion: tuple[float, float, float, float] | np.ndarray) -> np.ndarray:
-    """(3, 3) rotation of a quaternion w, x, y, z of any length."""
-    w, x, y, z = np.asarray(quaternion, dtype=np.float64) / np.linalg.norm(quaternion)
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-
-
-def quaternion_of(matrix: np.ndarray) -> list[float]:
-    """Unit quaternion [w, x, y, z] of a rotation (3, 3), by the largest eigenvector (stable for any angle)."""
-    m = matrix
-    k = np.array(
-        [
-            [m[0, 0] - m[1, 1] - m[2, 2], 0, 0, 0],
-            [m[0, 1] + m[1, 0], m[1, 1] - m[0, 0] - m[2, 2], 0, 0],
-            [m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], m[2, 2] - m[0, 0] - m[1, 1], 0],
-            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], m[0, 0] + m[1, 1] + m[2, 2]],
-        ]
-    )
-    x, y, z, w = np.linalg.eigh(k / 3)[1][:, -1]
-    q = np.array([w, x, y, z])
-    return [float(v) for v in (q if w >= 0 else -q)]
-
-
 def _pose(position: tuple[float, float, float], quaternion: tuple[float, float, float, float]) -> np.ndarray:
-    pose = np.eye(4)
-    pose[:3, :3] = rotation_of(quaternion)
-    pose[:3, 3] = position
-    return pose
+    return se3(rotation_from_quaternion(quaternion), position)
 
 
 def nuscenes_rig() -> Rig:
@@ -134,13 +103,18 @@ def varied_rig(rng: np.random.Generator) -> Rig:
         intrinsics[[0, 1], [0, 1]] *= rng.uniform(0.96, 1.04)
         intrinsics[:2, 2] += rng.uniform(-15, 15, 2)
         pose = camera.ego_from_camera.copy()
-        pose[:3, :3] = rotation(*np.deg2rad(rng.uniform(-1, 1, 3))) @ pose[:3, :3]
+        pose[:3, :3] = _random_turn(rng, 1.0) @ pose[:3, :3]
         pose[:3, 3] += lift + rng.uniform(-0.05, 0.05, 3)
         cameras[name] = Camera(intrinsics, pose, camera.image_size)
     lidar = rig.ego_from_lidar.copy()
-    lidar[:3, :3] = rotation(*np.deg2rad(rng.uniform(-0.5, 0.5, 3))) @ lidar[:3, :3]
+    lidar[:3, :3] = _random_turn(rng, 0.5) @ lidar[:3, :3]
     lidar[:3, 3] += lift + rng.uniform(-0.03, 0.03, 3)
     return Rig(cameras, lidar)
+
+
+def _random_turn(rng: np.random.Generator, limit_degrees: float) -> np.ndarray:
+    yaw, pitch, roll = np.deg2rad(rng.uniform(-limit_degrees, limit_degrees, 3))
+    return rotation_from_euler(roll, pitch, yaw)
 
 
 def camera_delay_us(yaw: float) -> float:

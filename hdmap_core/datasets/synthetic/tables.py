@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, TownPlan
-from hdmap_core.datasets.synthetic.rig import CHANNELS, Firing, Rig, quaternion_of
+from hdmap_core.datasets.synthetic.rig import CHANNELS, Firing, Rig
+from hdmap_core.geometry.se3 import quaternion_from_rotation
 
-TABLES = (
-    "category", "attribute", "visibility", "instance", "sensor", "calibrated_sensor", "ego_pose", "log", "scene",
-    "sample", "sample_data", "sample_annotation", "map",
-)  # fmt: skip
 # The names nuscenes-devkit expects of the four semantic-prior masks.
 MASKS = {
     "singapore-onenorth": "53992ee3023e5494b90c316c183be829",
@@ -138,7 +136,7 @@ class TownRows:
         for channel, (pose, intrinsics) in sensors.items():
             self.rows["calibrated_sensor"].append(
                 {"token": token_of(scene, "calibration", channel), "sensor_token": token_of("sensor", channel),
-                 "translation": pose[:3, 3].tolist(), "rotation": quaternion_of(pose[:3, :3]),
+                 "translation": pose[:3, 3].tolist(), "rotation": quaternion_from_rotation(pose[:3, :3]).tolist(),
                  "camera_intrinsic": [] if intrinsics is None else intrinsics.tolist()}
             )  # fmt: skip
         previous: dict[str, Row] = {}
@@ -150,8 +148,8 @@ class TownRows:
             previous[firing.channel] = row
             self.rows["sample_data"].append(row)
             self.rows["ego_pose"].append(
-                {"token": row["token"], "timestamp": row["timestamp"], "rotation": quaternion_of(pose[:3, :3]),
-                 "translation": pose[:3, 3].tolist()}
+                {"token": row["token"], "timestamp": row["timestamp"],
+                 "rotation": quaternion_from_rotation(pose[:3, :3]).tolist(), "translation": pose[:3, 3].tolist()}
             )  # fmt: skip
         return samples
 

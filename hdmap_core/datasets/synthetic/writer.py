@@ -14,12 +14,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
 from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
 from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, TICKS_PER_KEYFRAME
-from hdmap_core.datasets.synthetic.tables import MASKS, TABLES, shared_rows
+from hdmap_core.datasets.synthetic.tables import MASKS, shared_rows
 from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.files import PART
 
 MANIFEST = "synth.json"
 
@@ -91,7 +93,7 @@ def claim(root: Path, config: SynthConfig) -> bool:
     try:
         if root.exists() and not root.is_dir():
             raise DatasetError(f"{root} is a file; give a folder to write to")
-        strangers = sorted(p.name for p in root.iterdir() if p.name != f"{MANIFEST}.partial") if root.exists() else []
+        strangers = sorted(p.name for p in root.iterdir() if p.name != f"{MANIFEST}{PART}") if root.exists() else []
         if not strangers:
             write_file(path, _manifest(config, complete=False))
             return False

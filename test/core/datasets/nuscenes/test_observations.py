@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.sd_map import write_sd_map
+from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError, ImageError
 
@@ -68,11 +68,17 @@ def test_elements_come_from_the_scene_s_city(small_root: Path) -> None:
     assert len(again.elements(TOKEN)) == len(dataset.elements(TOKEN))
 
 
+def write_sd_map(path: Path, *lines: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features = [road_feature(line, {}) for line in lines]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
 def test_sd_lines(small_root: Path) -> None:
     assert NuScenesDataset(small_root).observation(TOKEN, images=False).sd_lines is None
     roads = [np.array([[300.0, 1010.0], [700.0, 1010.0]]), np.array([[900.0, 0.0], [900.0, 10.0]])]
     path = small_root / "maps" / "sd" / "singapore-onenorth.geojson"
-    write_sd_map(path, roads)
+    write_sd_map(path, *roads)
     dataset = NuScenesDataset(small_root, sd_range=50.0)
     (line,) = dataset.observation(TOKEN, images=False).sd_lines or ()
     np.testing.assert_allclose(sorted(line.tolist()), [[-50, 10], [50, 10]], atol=1e-4)
@@ -80,7 +86,7 @@ def test_sd_lines(small_root: Path) -> None:
     path.write_text(json.dumps({"type": "Feature"}))
     with pytest.raises(DatasetError, match=r"onenorth\.geojson: not a GeoJSON FeatureCollection"):
         NuScenesDataset(small_root).sd_lines(TOKEN)
-    write_sd_map(path, [np.array([[103.78, 1.29], [103.79, 1.3]])])
+    write_sd_map(path, np.array([[103.78, 1.29], [103.79, 1.3]]))
     with pytest.raises(DatasetError, match="longitudes and latitudes"):
         NuScenesDataset(small_root).sd_lines(TOKEN)
 

@@ -2,17 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from hdmap_core.datasets.synthetic.drive import Drive, plan_drive, rotation
+from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
 from hdmap_core.datasets.synthetic.rig import (
     Firing,
     camera_delay_us,
     firings,
     nuscenes_rig,
-    quaternion_of,
-    rotation_of,
     varied_rig,
 )
 
@@ -59,10 +55,6 @@ def test_pose_is_on_the_ground_and_heads_along_the_route(drive: Drive) -> None:
             assert pose[:2, 0] @ step / np.hypot(*step) > 0.98
     assert 0.0005 < drive.pitch.std() < 0.012
     assert 0.0005 < drive.roll.std() < 0.012
-
-
-def test_braking_lowers_the_nose() -> None:
-    assert rotation(0.0, 0.1, 0.0)[2, 0] < 0.0
 
 
 def test_firing_model_gives_the_real_delays() -> None:
@@ -118,10 +110,3 @@ def test_resizing_keeps_directions() -> None:
     # The middle of a 2 x 2 block of pixels (10..11, 20..21) is the middle of pixel (5, 10).
     ray = np.linalg.solve(camera.intrinsics, [10.5, 20.5, 1.0])
     assert np.allclose(small.intrinsics @ ray, [5.0, 10.0, 1.0])
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.floats(-3.1, 3.1), st.floats(-1.5, 1.5), st.floats(-3.1, 3.1))
-def test_quaternions_there_and_back(yaw: float, pitch: float, roll: float) -> None:
-    matrix = rotation(yaw, pitch, roll)
-    assert np.allclose(rotation_of(np.array(quaternion_of(matrix))), matrix, atol=1e-9)

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from hdmap_core.errors import OutputError
+
+PART = ".part"
+"""What the name of a file ends in while it is being written."""
+
+
+def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:
+    """Writes a file beside its place and moves it there when it is complete.
+
+    Args:
+        path: the file; folders above it are made.
+        content: all of it.
+        durable: wait until the disk holds it, so that a power cut cannot leave an empty file.
+        advice: what the user should do if it fails.
+
+    Raises:
+        OutputError: if it cannot be written; what stood at `path` is left as it was.
+    """
+    part = path.with_name(path.name + PART)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # the folder itself may be what is wrong
+            part.unlink(missing_ok=True)
+        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise OutputError("; ".join(filter(None, (f"cannot write {path}: {reason}", advice)))) from None

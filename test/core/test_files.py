@@ -1,0 +1,36 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from hdmap_core.errors import OutputError
+from hdmap_core.files import write_atomically
+
+
+def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(OutputError, match=r"cannot write .*last: Not a directory; choose another$"):
+        write_atomically(tmp_path / "file" / "last", b"y", durable=False, advice="choose another")
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_a_folder_where_the_file_should_be(tmp_path: Path) -> None:
+    (tmp_path / "last").mkdir()
+    with pytest.raises(OutputError, match="cannot write"):
+        write_atomically(tmp_path / "last", b"x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        write_atomically(tmp_path / "last", b"x")
