@@ -57,7 +57,8 @@ class SyncConfig:
         anchor: the camera whose stamp is the set's.
         min_cameras: sets with fewer images are dropped.
         max_spread_ns: how far from the anchor a camera's phase is looked for.
-        timeout_ns: a set is closed this long after its first image arrived.
+        timeout_ns: a set is closed when no further image of it has arrived for this long; counted from the latest
+            one, so that a bag played at half speed still makes complete sets.
         phases_ns: camera -> stamp minus the anchor's stamp; None: learnt from the first cycles.
         window_ns: how far a stamp may lie from its cycle once the phase is off; less than half the shortest cycle.
         jump_ns: a camera's stamp that goes back by more than this resets everything.
@@ -108,6 +109,7 @@ class SyncStatistics:
 class _Cycle:
     ref_ns: int
     first_arrival_ns: int
+    last_arrival_ns: int
     images: dict[str, tuple[int, Any]] = field(default_factory=dict)
 
 
@@ -235,10 +237,11 @@ class CycleSynchronizer:
         else:
             if len(self._open) == MAX_OPEN_CYCLES:
                 ready += self._close(self._open[0], arrival_ns)
-            cycle = _Cycle(ref_ns, arrival_ns)
+            cycle = _Cycle(ref_ns, arrival_ns, arrival_ns)
             self._open = sorted([*self._open, cycle], key=lambda cycle: cycle.ref_ns)
         if camera not in cycle.images or stamp_ns > cycle.images[camera][0]:
             cycle.images[camera] = (stamp_ns, message)
+            cycle.last_arrival_ns = arrival_ns
         if all(name in cycle.images for name, phase in self._phases.items() if phase != FREE) and not self._unknown():
             while self._open[0] is not cycle:
                 self.statistics.superseded += 1
@@ -257,7 +260,7 @@ class CycleSynchronizer:
 
     def _expire(self, now_ns: int) -> list[ImageSet]:
         ready: list[ImageSet] = []
-        while any(now_ns - cycle.first_arrival_ns >= self.config.timeout_ns for cycle in self._open):
+        while any(now_ns - cycle.last_arrival_ns >= self.config.timeout_ns for cycle in self._open):
             ready += self._close(self._open[0], now_ns)  # oldest first keeps the output in order
         return ready
 

@@ -259,3 +259,17 @@ def test_message_filters_policies(policy: str) -> None:
         ready += sync.add(camera, stamp, message, stamp)
     assert len(ready) == 10
     assert all(entry.complete for entry in ready)
+
+
+@pytest.mark.parametrize("rate", [0.25, 0.5, 1.0, 2.0])
+def test_a_bag_played_slowly_or_fast_still_makes_complete_sets(rate: float) -> None:
+    cameras = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT")
+    offsets_ms = (0.0, 7.6, 15.5, 23.1, 32.7, 42.6)
+    synchronizer = CycleSynchronizer(SyncConfig(cameras, "CAM_FRONT", len(cameras)))
+    sets = []
+    for cycle in range(20):
+        for camera, offset_ms in zip(cameras, offsets_ms, strict=True):
+            stamp_ns = round((1000.0 + 100.0 * cycle + offset_ms) * 1e6)
+            sets += synchronizer.add(camera, stamp_ns, object(), round(stamp_ns / rate))
+    assert len(sets) == 20
+    assert all(not images.missing for images in sets)
