@@ -89,9 +89,7 @@ def draw_cameras(observation: Observation, elements: Sequence[MapElement]) -> np
             if image is not None:
                 tile[:] = cv2.resize(image, _TILE[::-1], interpolation=cv2.INTER_AREA)
                 _draw_projected(tile, tile_rig.select([name]), elements)
-            label = name if image is not None else f"{name}: no image"
-            cv2.putText(tile, label, (12, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 4, cv2.LINE_AA)
-            cv2.putText(tile, label, (12, 26), cv2.FONT_HERSHEY_SIMPLEX, 0.55, _TEXT, 1, cv2.LINE_AA)
+            tile[:] = _labelled(tile, name if image is not None else f"{name}: no image")
     return mosaic
 
 
@@ -111,7 +109,8 @@ def draw_bev(
     fine = BEVGrid(grid.x_range, grid.y_range, grid.resolution / per_cell)
     canvas = np.full((*fine.shape, 3), _BACKGROUND, np.uint8)
     if observation is not None:
-        canvas = (0.45 * ground_view(observation.images, observation.rig, fine)[..., :3]).astype(np.uint8)
+        view = ground_view(observation.images, observation.rig, fine)
+        canvas = np.where(view[..., 3:] > 0, (0.55 * view[..., :3]).astype(np.uint8), canvas)
     for metres in range(-200, 201, 10):
         for start, end in (((metres, -999), (metres, 999)), ((-999, metres), (999, metres))):
             cv2.polylines(canvas, [_pixels(fine, np.array([start, end]))], False, (70, 74, 84), 1)
@@ -152,6 +151,13 @@ def _draw_projected(tile: np.ndarray, rig: CameraRig, elements: Sequence[MapElem
         line = pixels[0].clamp(-4000, 4000).numpy()
         for start in np.flatnonzero(ahead[:-1] & ahead[1:]):
             _stroke(tile, np.round(line[start : start + 2]).astype(np.int32), False, COLOURS[element.label], 2, halo=0)
+
+
+def _labelled(tile: np.ndarray, text: str) -> np.ndarray:
+    picture = Image.fromarray(tile)
+    font = ImageFont.load_default(18)
+    ImageDraw.Draw(picture).text((12, 8), text, _TEXT, font, stroke_width=2, stroke_fill=(0, 0, 0))
+    return np.asarray(picture)
 
 
 def _stroke(
