@@ -2,6 +2,9 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,51 @@ def real_frame_source() -> Path:
 def real_frame_root(real_frame_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nuScenes folder of the one real keyframe."""
     return nuscenes_frame.build_real_frame(tmp_path_factory.mktemp("nuscenes-frame"))
+
+
+# --- the command line and a world that it made ---
+class Ended:
+    """How a call of `hdmap` ended."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    def assert_refused(self, *parts: str) -> None:
+        """Exit code 2 and one line on stderr that holds all of `parts`."""
+        assert self.code == 2
+        # The lines before are a progress bar's.
+        *bars, line = self.err.rstrip("\n").split("\n")
+        assert line.startswith("error: ") and not any("error" in bar for bar in bars), self.err
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in line
+
+
+@pytest.fixture
+def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Calls the command line in this process."""
+    from hdmap_core.cli import main
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "300")
+        code: object = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(code, int)
+        return Ended(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two towns, train and val, made by `hdmap synth`: three keyframes, 12 Hz, images of 90 x 160, LiDAR."""
+    root = tmp_path_factory.mktemp("world") / "tiny"
+    options = ("--preset", "tiny", "--keyframes", "3", "--image-size", "90x160", "--sweeps", "--workers", "1")
+    command = [sys.executable, "-m", "hdmap_core", "synth", str(root), *options]
+    subprocess.run(command, check=True, capture_output=True, cwd=BUILD.parent)
+    return root

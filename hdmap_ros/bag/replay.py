@@ -99,9 +99,9 @@ def replay_bag(
                 latencies.add({stage: value for stage, value in result.timings_ms.items() if stage != "wait"})
                 frames[str(images.stamp_ns)] = result.elements
                 writer.write(result)
-        if not frames:
-            found = "; ".join(problems.values()) or f"synchroniser: {synchroniser_counts(sync.statistics)}"
-            raise BagError(f"{path}: no set of images became a map ({found})")
+            if not frames:  # raised in here, so that an older map.mcap stays
+                found = "; ".join(problems.values()) or f"synchroniser: {synchroniser_counts(sync.statistics)}"
+                raise BagError(f"{path}: no set of images became a map ({found})")
         write_elements(folder / "predictions.jsonl", frames)
         seconds = time.perf_counter() - begin
         report = {

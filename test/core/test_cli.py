@@ -6,13 +6,13 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
 from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
-from hdmap_core.cli import main
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import read_elements
@@ -31,37 +31,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-class Ended:
-    """How a call of `hdmap` ended."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-
-@pytest.fixture
-def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Calls the command line in this process."""
-
-    def call(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "300")
-        code: object = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        captured = capsys.readouterr()
-        assert isinstance(code, int)
-        return Ended(code, captured.out, captured.err)
-
-    return call
-
-
-def refused(ended: Ended, *parts: str) -> None:
-    assert ended.code == 2
-    assert ended.err.startswith("error: ") and ended.err.count("\n") == 1 and "Traceback" not in ended.err
-    for part in parts:
-        assert part in ended.err
+def refused(ended: Any, *parts: str) -> None:
+    ended.assert_refused(*parts)
 
 
 @pytest.fixture(scope="module")
