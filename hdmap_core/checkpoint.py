@@ -20,7 +20,7 @@ from hdmap_core.config import Config, parse_config
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.files import write_atomically
 from hdmap_core.models import MapModel, ModelConfig, build_model
-from hdmap_core.postprocess import DecodeConfig
+from hdmap_core.postprocess import DecodeConfig, Head
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -34,10 +34,10 @@ class CheckpointConfig(Config):
 
     @model_validator(mode="after")
     def _published_head_exists(self) -> Self:
-        made = {"vectors": self.model.vectors, "masks": self.model.segmentation}
-        if made[self.decode.head] is None:
-            slot = {"vectors": "vectors", "masks": "segmentation"}[self.decode.head]
-            raise ValueError(f"decode.head is {self.decode.head!r}, but model.{slot} is null")
+        slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation"}
+        for head in {self.decode.head_of(label) for label in self.model.classes}:
+            if getattr(self.model, slots[head]) is None:
+                raise ValueError(f"decode.head is {head!r}, but model.{slots[head]} is null")
         return self
 
 

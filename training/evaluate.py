@@ -49,7 +49,8 @@ def evaluate(
         write_elements(out / "gt.jsonl", truth)
     score = chamfer_ap(predictions, truth, protocol)
     if as_json:
-        described = {"checkpoint": predictor.info.model_id, "split": split, "head": predictor.config.decode.head}
+        heads = {label.value: predictor.config.decode.head_of(label) for label in predictor.info.classes}
+        described = {"checkpoint": predictor.info.model_id, "split": split, "heads": heads}
         print(json.dumps({**described, **score_json(score)}, indent=2))
     else:
         Console().print(score_table(score))

@@ -57,21 +57,21 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
     truth = {keyframes.tokens[index]: list(keyframes.elements[index]) for index in indices}
-    heads = [name for name, head in (("vectors", config.model.vectors), ("masks", config.model.segmentation)) if head]
-    predictions: dict[str, dict[str, list]] = {head: {} for head in heads}
+    ways = {"mAP": config.decode}
+    if config.model.vectors is not None:
+        ways["mAP_vectors"] = config.decode.only("vectors")
+    if config.model.segmentation is not None:
+        ways["mAP_masks"] = config.decode.only("masks")
+    predictions: dict[str, dict[str, list]] = {name: {} for name in ways}
     device = next(model.parameters()).device
     for index in indices:
         ground = torch.from_numpy(keyframes.ground[index].copy())[None]
         output = model(ModelInput(ground=ground).to(device))
-        for head in heads:
-            predictions[head][keyframes.tokens[index]] = decode(
-                output,
-                config.decode.model_copy(update={"head": head}),
-                classes=config.model.classes,
-                grid=config.model.grid,
+        for name, way in ways.items():
+            predictions[name][keyframes.tokens[index]] = decode(
+                output, way, classes=config.model.classes, grid=config.model.grid
             )
-    scores = {head: chamfer_ap(predictions[head], truth, "maptr").mean_ap for head in heads}
-    return {"mAP": scores[config.decode.head], **{f"mAP_{head}": score for head, score in scores.items()}}
+    return {name: chamfer_ap(elements, truth, "maptr").mean_ap for name, elements in predictions.items()}
 
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:

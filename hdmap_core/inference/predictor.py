@@ -63,7 +63,7 @@ class Predictor:
         self.device = device
         self.model = checkpoint.model.to(device)
         model, decoding = self.config.model, self.config.decode
-        from_vectors = decoding.head == "vectors" and model.vectors is not None
+        from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
         self.info = ModelInfo(
             model_name=model.name,
             model_id=f"{model.name}-{checkpoint.sha256[:8]}",
@@ -121,7 +121,7 @@ def load_predictor(
     if head is not None:
         if head not in ("vectors", "masks"):
             raise ConfigError(f"head {head!r}: use vectors or masks")
-        decoding = checkpoint.config.decode.model_copy(update={"head": head})
+        decoding = checkpoint.config.decode.only(head)
         config = checkpoint.config.model_copy(update={"decode": decoding})
         checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
     return Predictor(checkpoint, place, precision)

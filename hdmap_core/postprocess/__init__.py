@@ -2,23 +2,39 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from hdmap_core.config import Config
+from hdmap_core.elements import MapClass
 from hdmap_core.postprocess.masks import MaskDecodeConfig
+
+Head = Literal["vectors", "masks"]
+"""The vector decoder, or the segmentation, which is traced."""
 
 
 class DecodeConfig(Config):
     """Which head is published, and which elements of it.
 
     Attributes:
-        head: `vectors` (the vector decoder) or `masks` (segmentation, then tracing).
+        head: where elements come from.
+        by_class: classes that come from another head, e.g. `{boundary: vectors}`.
         score_threshold: elements with a lower score are dropped.
         max_elements: at most so many, best first.
     """
 
-    head: Literal["vectors", "masks"] = "vectors"
+    head: Head = "vectors"
+    by_class: dict[MapClass, Head] = Field(default_factory=dict)
     score_threshold: float = 0.02
     max_elements: int = 50
     masks: MaskDecodeConfig = MaskDecodeConfig()
 
+    def head_of(self, label: MapClass) -> Head:
+        """The head that a class is published from."""
+        return self.by_class.get(label, self.head)
 
-__all__ = ["DecodeConfig", "MaskDecodeConfig"]
+    def only(self, head: Head) -> "DecodeConfig":
+        """The same with every class from one head."""
+        return self.model_copy(update={"head": head, "by_class": {}})
+
+
+__all__ = ["DecodeConfig", "Head", "MaskDecodeConfig"]

@@ -6,7 +6,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelOutput
-from hdmap_core.postprocess import DecodeConfig
+from hdmap_core.postprocess import DecodeConfig, Head
 from hdmap_core.postprocess.masks import decode_masks
 from hdmap_core.postprocess.vectors import decode_vectors
 
@@ -19,15 +19,25 @@ def decode(
     Raises:
         ConfigError: if the model has not the head that the config wants to publish.
     """
-    if config.head == "vectors":
+    elements = [
+        element
+        for head in sorted({config.head_of(label) for label in classes})
+        for element in _elements_of(head, output, config, classes, grid, index)
+        if config.head_of(element.label) == head and element.score >= config.score_threshold
+    ]
+    best = sorted(elements, key=lambda element: -element.score)[: config.max_elements]
+    return sorted(best, key=lambda element: (classes.index(element.label), -element.score))
+
+
+def _elements_of(
+    head: Head, output: ModelOutput, config: DecodeConfig, classes: Sequence[MapClass], grid: BEVGrid, index: int
+) -> list[MapElement]:
+    if head == "vectors":
         if output.vectors is None:
-            raise ConfigError("decode.head is 'vectors', but this model has no vector head; use decode.head=masks")
+            raise ConfigError("decode.head is 'vectors', which this model has not; use decode.head=masks")
         logits, points = output.vectors.logits[-1, index], output.vectors.points[-1, index]
-        elements = decode_vectors(logits, points, classes=classes, grid=grid, max_elements=config.max_elements)
-    else:
-        if output.semantic is None:
-            raise ConfigError("decode.head is 'masks', but this model has no segmentation; use decode.head=vectors")
-        probability = output.semantic[index].float().sigmoid().cpu().numpy()
-        elements = decode_masks(probability, config.masks, classes=classes, grid=grid)
-    kept = sorted((e for e in elements if e.score >= config.score_threshold), key=lambda e: -e.score)
-    return sorted(kept[: config.max_elements], key=lambda e: (classes.index(e.label), -e.score))
+        return decode_vectors(logits, points, classes=classes, grid=grid, max_elements=logits.numel())
+    if output.semantic is None:
+        raise ConfigError("decode.head is 'masks', which this model has not; use decode.head=vectors")
+    probability = output.semantic[index].float().sigmoid().cpu().numpy()
+    return decode_masks(probability, config.masks, classes=classes, grid=grid)

@@ -100,3 +100,15 @@ def test_decode_masks_of_one_frame_of_a_batch() -> None:
 def test_a_head_that_is_not_there_is_named(head: str) -> None:
     with pytest.raises(ConfigError, match=f"decode.head is '{head}'"):
         decode(ModelOutput(), DecodeConfig(head=head), classes=CLASSES, grid=GRID)
+
+
+def test_each_class_comes_from_the_head_that_is_chosen_for_it() -> None:
+    semantic = torch.full((1, 3, 200, 400), -9.0)
+    semantic[0, :, 99:102, 20:380] = 9.0  # a line of each class
+    config = DecodeConfig(head="masks", by_class={MapClass.BOUNDARY: "vectors"}, score_threshold=0.0)
+    found = decode(output(semantic), config, classes=CLASSES, grid=GRID)
+    by_masks = decode(output(semantic), config.only("masks"), classes=CLASSES, grid=GRID)
+    by_vectors = decode(output(semantic), config.only("vectors"), classes=CLASSES, grid=GRID)
+    for label in CLASSES:
+        source = by_vectors if label is MapClass.BOUNDARY else by_masks
+        assert [e.score for e in found if e.label is label] == [e.score for e in source if e.label is label] != []
