@@ -76,7 +76,10 @@ class OnlineMapConfig:
         limits=(0.001, 1.0),
     )
     sync_timeout: float = _parameter(
-        "sync.timeout", 0.075, "seconds after a set's latest image until it is closed without the rest", limits=(0.0, 1.0)
+        "sync.timeout",
+        0.075,
+        "seconds after a set's latest image until it is closed without the rest",
+        limits=(0.0, 1.0),
     )
     max_set_age: float = _parameter(
         "sync.max_age",

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 import torch
 
@@ -11,6 +12,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.observation import Observation
+from hdmap_core.postprocess import Head
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import preprocess
 
@@ -119,9 +121,9 @@ def load_predictor(
         raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
     checkpoint = load_checkpoint(path)
     if head is not None:
-        if head not in ("vectors", "masks"):
-            raise ConfigError(f"head {head!r}: use vectors or masks")
-        decoding = checkpoint.config.decode.only(head)
+        if head not in get_args(Head):
+            raise ConfigError(f"head {head!r}: use {' or '.join(get_args(Head))}")
+        decoding = checkpoint.config.decode.only(cast(Head, head))
         config = checkpoint.config.model_copy(update={"decode": decoding})
         checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
     return Predictor(checkpoint, place, precision)
