@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 VENV := $(CURDIR)/.venv
 CACHE := $(CURDIR)/build/cache
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 # What libraries would otherwise write into the home folder.
 export MPLCONFIGDIR ?= $(CACHE)/matplotlib
