@@ -22,7 +22,8 @@ class MaskDecodeConfig(Config):
     """All lengths in metres.
 
     Attributes:
-        threshold: probability above which a cell belongs to a class.
+        threshold: probability above which a cell belongs to a line.
+        polygon_threshold: the same for crossings, whose outline it moves.
         min_length: shorter lines are dropped.
         min_area: smaller crossings are dropped, square metres.
         max_gap: two line ends that face each other within this distance are joined.
@@ -30,10 +31,11 @@ class MaskDecodeConfig(Config):
         tolerance: of the simplification.
     """
 
-    threshold: float = 0.4
+    threshold: float = 0.25
+    polygon_threshold: float = 0.6
     min_length: float = 2.0
     min_area: float = 4.0
-    max_gap: float = 2.0
+    max_gap: float = 4.0
     max_turn: float = 40.0
     tolerance: float = 0.1
 
@@ -52,10 +54,11 @@ def decode_masks(
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
     elements: list[MapElement] = []
     for label, layer in zip(classes, np.ascontiguousarray(np.nan_to_num(probability)), strict=True):
-        mask = (layer > config.threshold).astype(np.uint8)
         if label is MapClass.PED_CROSSING:
+            mask = (layer > config.polygon_threshold).astype(np.uint8)
             elements += _polygons(label, layer, mask, config, cells)
         else:
+            mask = (layer > config.threshold).astype(np.uint8)
             elements += _lines(label, layer, mask, config, cells)
     return elements
 
