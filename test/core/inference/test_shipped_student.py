@@ -1,0 +1,54 @@
+"""The student that ships with the package, on a town it has never seen."""
+
+from dataclasses import replace
+
+import pytest
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.synthetic.presets import PRESETS
+from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.inference import Predictor, default_weights, load_predictor
+from hdmap_core.metrics.chamfer_ap import chamfer_ap
+
+
+@pytest.fixture(scope="module")
+def student() -> Predictor:
+    return load_predictor(default_weights(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def unseen_town(tmp_path_factory: pytest.TempPathFactory) -> NuScenesDataset:
+    root = tmp_path_factory.mktemp("unseen")
+    change = {"towns": {"test": 1}, "keyframes": 8, "lidar": "none"}
+    write_dataset(root, PRESETS["v1"].model_copy(update=change))
+    return NuScenesDataset(root)
+
+
+def test_it_is_small_and_says_where_it_comes_from() -> None:
+    path = default_weights()
+    assert path.stat().st_size < 10e6
+    card = (path.parent / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert load_predictor(path, "cpu").info.weights_sha256 in card
+
+
+def test_it_maps_a_town_it_has_never_seen(student: Predictor, unseen_town: NuScenesDataset) -> None:
+    predictions = {token: student.predict(unseen_town.observation(token)).elements for token in unseen_town.tokens}
+    truth = {token: unseen_town.elements(token) for token in unseen_town.tokens}
+    assert chamfer_ap(predictions, truth).mean_ap > 0.2  # far below the model card's figure: one short drive varies
+
+
+def test_a_missing_camera_costs_its_part_of_the_map_only(student: Predictor, unseen_town: NuScenesDataset) -> None:
+    observation = unseen_town.observation(unseen_town.tokens[0])
+    front = observation.rig.names.index("CAM_FRONT")
+    images = tuple(None if index == front else image for index, image in enumerate(observation.images))
+    elements = student.predict(replace(observation, images=images)).elements
+    assert any((element.points[:, 0] < -5).any() and element.score > 0.3 for element in elements)
+
+
+def test_the_order_of_the_cameras_does_not_matter(student: Predictor, unseen_town: NuScenesDataset) -> None:
+    observation = unseen_town.observation(unseen_town.tokens[0])
+    names = observation.rig.names[::-1]
+    turned = replace(observation, rig=observation.rig.select(names), images=observation.images[::-1])
+    first, second = student.predict(observation).elements, student.predict(turned).elements
+    assert [element.label for element in first] == [element.label for element in second]
+    assert all(abs(a.score - b.score) < 0.05 for a, b in zip(first, second, strict=True))
