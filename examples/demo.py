@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, SensorFrame
+from hdmap_core.datasets.nuscenes.vector_map import CLASSES
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import HdmapError
 from hdmap_core.geometry import CameraRig, se3
@@ -78,7 +79,7 @@ def run(out: Path, rate: float) -> None:
         {str(stamp): elements for stamp, elements in published.items()},
         {str(stamp): elements for stamp, elements in truth.items()},
     )
-    stamp = max(truth, key=lambda key: (len({e.label for e in truth[key]}), len(truth[key])))
+    stamp = max(truth, key=lambda key: richness(truth[key]))
     facts = picture_facts(node, score)
     observation = observation_at(dataset, scene, stamp)
     title = "hdmap_ros: six cameras in, a vectorised map out"
@@ -173,6 +174,12 @@ def observation_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> Obs
     )
     images = tuple(decode_image(frame.path.read_bytes(), str(frame.path)) for frame in nearest)
     return Observation(images=images, rig=rig, stamp_ns=stamp_ns, token=str(stamp_ns))
+
+
+def richness(elements: list[MapElement]) -> tuple[int, int]:
+    """How much there is to see: elements of the rarest class, then elements in all."""
+    counts = [sum(element.label is label for element in elements) for label in CLASSES]
+    return min(counts), len(elements)
 
 
 def picture_facts(node: dict, score: ChamferScore) -> list[str]:
