@@ -38,18 +38,18 @@ def evaluate(
     if limit:
         tokens = [tokens[index * len(tokens) // limit] for index in range(min(limit, len(tokens)))]
     grid = predictor.info.grid
+    classes = predictor.info.classes
+    truth = {token: dataset.elements(token, grid.x_range, grid.y_range, classes) for token in tokens}
+    if out is not None:  # first what is quick: a place that cannot be written is told before the long part
+        write_elements(out / "gt.jsonl", truth)
     predictions: dict[str, list[MapElement]] = {}
-    truth: dict[str, list[MapElement]] = {}
-    console = Console(stderr=True)
-    for token in track(tokens, f"evaluating {split}", console=console):
+    for token in track(tokens, f"evaluating {split}", console=Console(stderr=True)):
         predictions[token] = predictor.predict(dataset.observation(token, points=False)).elements
-        truth[token] = dataset.elements(token, grid.x_range, grid.y_range, predictor.info.classes)
     if out is not None:
         write_elements(out / "predictions.jsonl", predictions)
-        write_elements(out / "gt.jsonl", truth)
     score = chamfer_ap(predictions, truth, protocol)
     if as_json:
-        heads = {label.value: predictor.config.decode.head_of(label) for label in predictor.info.classes}
+        heads = {label.value: predictor.config.decode.head_of(label) for label in classes}
         described = {"checkpoint": predictor.info.model_id, "split": split, "heads": heads}
         print(json.dumps({**described, **score_json(score)}, indent=2))
     else:

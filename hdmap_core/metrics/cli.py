@@ -35,4 +35,4 @@ def score(
 
 def register(app: typer.Typer) -> None:
     """Adds the verb to the command line."""
-    app.command("score")(score)
+    app.command("score", rich_help_panel="Models")(score)

@@ -100,4 +100,4 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def register(app: typer.Typer) -> None:
     """Add the verb to the command `hdmap`."""
-    app.command()(synth)
+    app.command(rich_help_panel="Data")(synth)
