@@ -10,6 +10,19 @@ PART = ".part"
 """What the name of a file ends in while it is being written."""
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it, if they are not there.
+
+    Raises:
+        OutputError: if it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}") from None
+
+
 def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:
     """Writes a file beside its place and moves it there when it is complete.
 

@@ -10,6 +10,7 @@ from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import ConfigError, DatasetError
+from hdmap_core.files import make_folder
 from hdmap_core.inference import load_predictor
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
@@ -40,13 +41,14 @@ def evaluate(
     grid = predictor.info.grid
     classes = predictor.info.classes
     truth = {token: dataset.elements(token, grid.x_range, grid.y_range, classes) for token in tokens}
-    if out is not None:  # first what is quick: a place that cannot be written is told before the long part
-        write_elements(out / "gt.jsonl", truth)
+    if out is not None:
+        make_folder(out)  # a place that cannot be written is told before the long part
     predictions: dict[str, list[MapElement]] = {}
     for token in track(tokens, f"evaluating {split}", console=Console(stderr=True)):
         predictions[token] = predictor.predict(dataset.observation(token, points=False)).elements
     if out is not None:
         write_elements(out / "predictions.jsonl", predictions)
+        write_elements(out / "gt.jsonl", truth)
     score = chamfer_ap(predictions, truth, protocol)
     if as_json:
         heads = {label.value: predictor.config.decode.head_of(label) for label in classes}

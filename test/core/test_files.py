@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from hdmap_core.errors import OutputError
-from hdmap_core.files import write_atomically
+from hdmap_core.files import make_folder, write_atomically
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -34,3 +34,12 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         write_atomically(tmp_path / "last", b"x")
+
+
+def test_a_folder_where_a_file_stands_is_refused(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b")
+    make_folder(tmp_path / "a" / "b")
+    (tmp_path / "file").write_bytes(b"")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OutputError, match="Not a directory"):
+            make_folder(place)
