@@ -18,9 +18,20 @@ class ModelInput:
     Attributes:
         ground: (B, 4, 2Y, 2X) uint8: the cameras' pixels on the plane z = 0 of the ego frame, at half the cell size of
             the BEV grid: R, G, B, and 255 where any camera sees the place.
+        images: (B, N, 3, H, W) uint8 RGB at the size that the model's backbone asks for; a missing camera is black.
+        projection: (B, N, 3, 4) float32: homogeneous ego points in metres -> (u z, v z, z), pixels of `images` (the
+            centre of the top-left one is (0, 0)) and depth in metres. All that a model knows of the calibration.
+        camera_mask: (B, N) bool: which cameras are there.
+        previous_bev: (B, C, Y, X) the BEV features of an earlier instant (`ModelOutput.taps["camera"]`).
+        ego_from_previous: (B, 4, 4) float32: the ego frame of that instant, seen from this one's.
     """
 
     ground: Tensor | None = None
+    images: Tensor | None = None
+    projection: Tensor | None = None
+    camera_mask: Tensor | None = None
+    previous_bev: Tensor | None = None
+    ego_from_previous: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModelInput":
         """The batch on another device."""
@@ -49,10 +60,29 @@ class VectorOutput:
     Attributes:
         logits: (L, B, Q, K) class logits, sigmoid convention.
         points: (L, B, Q, P, 2) in [0, 1] over the BEV grid's ranges, (x, y).
+        one_to_many: the same of the queries that only training has (MapTRv2, section 3.4); None otherwise.
     """
 
     logits: Tensor
     points: Tensor
+    one_to_many: "VectorOutput | None" = None
+
+
+@dataclass
+class AuxiliaryOutput:
+    """Logits of the heads that only training has; None: not asked for.
+
+    Attributes:
+        surface: (B, S, Y, X) road surfaces in the BEV (MapFM's ARSS head), one channel per surface layer.
+        bev_lines: (B, 1, Y, X) map lines of any class in the BEV.
+        image_lines: (B, N, 1, h, w) map lines of any class in the cameras' feature maps.
+        depth: (B, N, D, h, w) over depth bins.
+    """
+
+    surface: Tensor | None = None
+    bev_lines: Tensor | None = None
+    image_lines: Tensor | None = None
+    depth: Tensor | None = None
 
 
 @dataclass
@@ -62,9 +92,11 @@ class ModelOutput:
     Attributes:
         vectors: polylines of the vector head.
         semantic: (B, K, 2Y, 2X) logits per class at half the grid's cell size.
+        auxiliary: heads that only training has.
         taps: named BEV features (B, C, Y, X) that distillation may look at.
     """
 
     vectors: VectorOutput | None = None
     semantic: Tensor | None = None
+    auxiliary: AuxiliaryOutput | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
