@@ -1,0 +1,138 @@
+"""Vector head of MapQR (Liu et al., ECCV 2024, section 3.2), which is MapFM's as well: scatter-and-gather queries.
+
+Deliberate differences from the published code: one-to-one and one-to-many queries do not attend to each other
+(MapTRv2, section 3.4; the published models let them, `separate_groups` False); each point branch is evaluated once;
+reference points, heads and sampling are float32 under any autocast, and references are carried before the sigmoid.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from hdmap_core.config import Config
+from hdmap_core.model_io import VectorOutput
+from hdmap_core.models.heads.mapqr_layer import GatherKind, MapQRLayer, start_xavier
+
+_LOGIT_LIMIT = math.log((1 - 1e-5) / 1e-5)
+_PRIOR = 0.01
+
+
+class MapQRDecoderConfig(Config):
+    """Defaults are the published values.
+
+    Attributes:
+        num_queries: instances, the most elements of a frame.
+        num_points: of each instance's polyline.
+        channels: width of queries and BEV features; features of another width are projected.
+        layers: each refines the points of the one before.
+        attention_heads: of the self-attention and of the sampling.
+        samples: places that each head reads around each point.
+        feedforward: hidden width of the feed-forward networks.
+        dropout: after attention, gather and feed-forward.
+        one_to_many: further queries for training only, as a multiple of `num_queries`; 0 for none.
+        separate_groups: the further queries and the others do not attend to each other. False is what the published
+            models were trained with; a trained model then sees other queries in training than when it is used.
+        gather: `full`, two thirds of all parameters of the published model, or `lean`.
+    """
+
+    kind: Literal["mapqr"] = "mapqr"
+    num_queries: int = Field(default=100, ge=1)
+    num_points: int = Field(default=20, ge=2)
+    channels: int = Field(default=256, ge=4, multiple_of=4)
+    layers: int = Field(default=6, ge=1)
+    attention_heads: int = Field(default=8, ge=1)
+    samples: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    one_to_many: int = Field(default=6, ge=0)
+    separate_groups: bool = True
+    gather: GatherKind = "full"
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        if self.channels % self.attention_heads:
+            raise ValueError(f"channels {self.channels} must be a multiple of attention_heads {self.attention_heads}")
+        return self
+
+
+class MapQRDecoder(nn.Module):
+    """The finest level of a BEV pyramid -> class logits and points of every layer."""
+
+    def __init__(self, config: MapQRDecoderConfig, *, in_channels: int, num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        channels, coordinates = config.channels, 2 * config.num_points
+        # One row per query: its position part gives the first points, its content part is the first layer's query.
+        self.queries = nn.Parameter(torch.randn(config.num_queries * (1 + config.one_to_many), 2 * channels))
+        self.reference = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, coordinates)
+        )
+        start_xavier(self.reference)
+        self.project = nn.Identity() if in_channels == channels else nn.Conv2d(in_channels, channels, 1)
+        self.layers = nn.ModuleList(
+            MapQRLayer(
+                channels,
+                num_points=config.num_points,
+                heads=config.attention_heads,
+                samples=config.samples,
+                feedforward=config.feedforward,
+                dropout=config.dropout,
+                gather=config.gather,
+            )
+            for _ in range(config.layers)
+        )
+        self.classify = nn.ModuleList(_class_branch(channels, num_classes) for _ in range(config.layers))
+        self.refine = nn.ModuleList(_point_branch(channels, coordinates) for _ in range(config.layers))
+
+    def forward(self, pyramid: Sequence[Tensor]) -> VectorOutput:
+        """`pyramid[0]`: (B, C', Y, X). In training with one-to-many queries, which the other modes do not compute."""
+        config, batch = self.config, pyramid[0].shape[0]
+        further = config.one_to_many * config.num_queries if self.training else 0
+        total = config.num_queries + further
+        groups = [config.num_queries, further] if further and config.separate_groups else [total]
+        features = self.project(pyramid[0])
+        position, content = self.queries[:total].chunk(2, dim=-1)
+        queries = content.expand(batch, -1, -1)
+        with torch.autocast(features.device.type, enabled=False):
+            start = self.reference(position).view(total, config.num_points, 2)
+        points = start.expand(batch, -1, -1, -1)  # before the sigmoid
+        all_logits, all_points = [], []
+        for layer, classify, refine in zip(self.layers, self.classify, self.refine, strict=True):
+            queries = layer(queries, points.sigmoid(), features, groups)
+            with torch.autocast(features.device.type, enabled=False):  # bfloat16 would cost decimetres
+                queries = queries.float()
+                all_logits.append(classify(queries))
+                points = points.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT) + refine(queries).view_as(points)
+                all_points.append(points.sigmoid())
+            points = points.detach()
+        logits, places = torch.stack(all_logits), torch.stack(all_points)
+        one = config.num_queries
+        many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
+        return VectorOutput(logits[:, :, :one], places[:, :, :one], many)
+
+
+def _class_branch(channels: int, num_classes: int) -> nn.Sequential:
+    """Its last bias says that one query in a hundred is of a class (Lin et al. 2017, section 4.1)."""
+    last = nn.Linear(channels, num_classes)
+    nn.init.constant_(last.bias, -math.log((1 - _PRIOR) / _PRIOR))
+    hidden = [
+        module
+        for _ in range(2)
+        for module in (nn.Linear(channels, channels), nn.LayerNorm(channels), nn.ReLU(inplace=True))
+    ]
+    return nn.Sequential(*hidden, last)
+
+
+def _point_branch(channels: int, coordinates: int) -> nn.Sequential:
+    """Starts as torch starts linear layers, not at zero, as published."""
+    widths = [channels, *[2 * channels] * 3]
+    hidden = [
+        module for low, high in itertools.pairwise(widths) for module in (nn.Linear(low, high), nn.ReLU(inplace=True))
+    ]
+    return nn.Sequential(*hidden, nn.Linear(2 * channels, coordinates))
