@@ -143,7 +143,7 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
             clock.time("decode, six images", "alternative: Pillow", lambda m=messages: by_pillow(m))
             seen = dataset.observation(token, images=False, points=False)
             observation = Observation(tuple(images), seen.rig.select(CAMERAS), seen.stamp_ns, token)
-            batch = clock.time("preprocess", "ours", lambda o=observation: preprocess(o, grid))
+            batch = clock.time("preprocess", "ours", lambda o=observation: preprocess(o, predictor.config.model))
             other = clock.time(
                 "preprocess", "alternative: torch grid_sample", lambda o=observation: ground_by_grid_sample(o, grid)
             )

@@ -1,12 +1,29 @@
 """Observation -> ModelInput: the same function in training, evaluation, bag replay and node."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
-from hdmap_core.geometry import BEVGrid
+from hdmap_core.errors import ImageError
+from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import ground_view
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
+
+
+def preprocess(observation: Observation, model: ModelConfig) -> ModelInput:
+    """A batch of one with the fields that a model of this config looks at.
+
+    Raises:
+        ImageError: naming a camera whose image has not the size that its calibration is for.
+    """
+    if model.backbone is None:
+        return ModelInput(ground=torch.from_numpy(ground_pixels(observation, model.grid))[None])
+    return image_inputs(observation, model.backbone.image_size, model.backbone.cameras)
 
 
 def ground_grid(grid: BEVGrid) -> BEVGrid:
@@ -20,6 +37,39 @@ def ground_pixels(observation: Observation, grid: BEVGrid) -> np.ndarray:
     return np.ascontiguousarray(view.transpose(2, 0, 1))
 
 
-def preprocess(observation: Observation, grid: BEVGrid) -> ModelInput:
-    """A batch of one."""
-    return ModelInput(ground=torch.from_numpy(ground_pixels(observation, grid))[None])
+def image_inputs(observation: Observation, image_size: tuple[int, int], cameras: tuple[str, ...] = ()) -> ModelInput:
+    """A batch of one of resized images and their projections.
+
+    Args:
+        observation: images of any size.
+        image_size: (H, W) of the result; both axes are scaled on their own, without cropping.
+        cameras: exactly these, in this order, absent ones masked; when empty all cameras in the order of their names,
+            so that the order in which a rig lists them never matters.
+    """
+    given = observation.rig
+    names = cameras or tuple(sorted(given.names))
+    picture = dict(zip(given.names, observation.images, strict=True))
+    images = np.zeros((len(names), *image_size, 3), np.uint8)
+    projection = torch.zeros(len(names), 3, 4, dtype=torch.float32)
+    mask = torch.zeros(len(names), dtype=torch.bool)
+    matrices = dict(zip(given.names, _projections(given, image_size), strict=True))
+    for index, name in enumerate(names):
+        if name in matrices:
+            projection[index] = matrices[name]
+        image = picture.get(name)
+        if image is None:
+            continue
+        if image.shape != (*given.image_size, 3) or image.dtype != np.uint8:
+            raise ImageError(
+                f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
+                f"uint8 of {(*given.image_size, 3)}"
+            )
+        cv2.resize(image, image_size[::-1], dst=images[index], interpolation=cv2.INTER_AREA)
+        mask[index] = True
+    channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return ModelInput(images=channels_first[None], projection=projection[None], camera_mask=mask[None])
+
+
+def _projections(rig: CameraRig, image_size: tuple[int, int]) -> Tensor:
+    """(N, 3, 4) float32, computed in float64."""
+    return replace(rig, intrinsics=rig.intrinsics.double()).resized(image_size).projection().float()

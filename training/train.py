@@ -10,12 +10,11 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
-from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
 from hdmap_core.postprocess.decode import decode
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.cache import Keyframes, load_keyframes
+from training.data.keyframes import Keyframes, load_keyframes
 from training.loop import Terms, fit
 from training.objectives import supervised
 from training.run_folder import RunFolder
@@ -56,7 +55,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """Chamfer mAP (MapTR) of each head on evenly spread validation keyframes; `mAP` is that of the published head."""
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
-    truth = {keyframes.tokens[index]: list(keyframes.elements[index]) for index in indices}
+    truth: dict[str, list] = {}
     ways = {"mAP": config.decode}
     if config.model.vectors is not None:
         ways["mAP_vectors"] = config.decode.only("vectors")
@@ -65,19 +64,18 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     predictions: dict[str, dict[str, list]] = {name: {} for name in ways}
     device = next(model.parameters()).device
     for index in indices:
-        ground = torch.from_numpy(keyframes.ground[index].copy())[None]
-        output = model(ModelInput(ground=ground).to(device))
+        frame = keyframes[index]
+        truth[frame.token] = frame.elements
+        output = model(frame.inputs.to(device))
         for name, way in ways.items():
-            predictions[name][keyframes.tokens[index]] = decode(
-                output, way, classes=config.model.classes, grid=config.model.grid
-            )
+            predictions[name][frame.token] = decode(output, way, classes=config.model.classes, grid=config.model.grid)
     return {name: chamfer_ap(elements, truth, "maptr").mean_ap for name, elements in predictions.items()}
 
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:
-    data, model = config.data, config.model
+    data = config.data
     return load_keyframes(
-        data.root, split, grid=model.grid, classes=model.classes, cache=data.cache, workers=data.workers
+        data.root, split, config.model, keep_inputs=data.keep_inputs, cache=data.cache, workers=data.workers
     )
 
 

@@ -72,7 +72,7 @@ class Predictor:
             weights_sha256=checkpoint.sha256,
             dataset=str(checkpoint.provenance.get("dataset", "")),
             classes=model.classes,
-            camera_names=(),
+            camera_names=model.backbone.cameras if model.backbone else (),
             image_size=None,
             points_per_element=model.vectors.num_points if from_vectors and model.vectors else 0,
             grid=model.grid,
@@ -84,7 +84,7 @@ class Predictor:
     def predict(self, observation: Observation) -> Prediction:
         """The map around the car; cameras whose image is None count as unseen."""
         started = time.perf_counter()
-        batch = preprocess(observation, self.info.grid)
+        batch = preprocess(observation, self.config.model)
         prepared = time.perf_counter()
         with (
             torch.inference_mode(),

@@ -19,6 +19,7 @@ class ModelConfig(Config):
     name: str
     grid: BEVGrid = BEVGrid()
     classes: tuple[MapClass, ...] = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
+    backbone: None = None
     view_transform: GroundPixelsConfig = GroundPixelsConfig()
     bev_encoder: BEVEncoderConfig = BEVEncoderConfig()
     vectors: VectorDecoderConfig | None = VectorDecoderConfig()

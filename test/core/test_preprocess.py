@@ -3,6 +3,7 @@ import torch
 
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import ground_view
+from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
 from hdmap_core.preprocess import ground_grid, ground_pixels, preprocess
 
@@ -28,7 +29,7 @@ def test_channels_first_and_batched() -> None:
     pixels = ground_pixels(seen, GRID)
     assert pixels.shape == (4, 40, 80) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
     np.testing.assert_array_equal(pixels.transpose(1, 2, 0), ground_view([image], seen.rig, ground_grid(GRID)))
-    batch = preprocess(seen, GRID)
+    batch = preprocess(seen, ModelConfig(name="x", grid=GRID))
     assert batch.ground is not None and batch.ground.dtype == torch.uint8
     np.testing.assert_array_equal(batch.ground.numpy(), pixels[None])
 

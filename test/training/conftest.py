@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from hdmap_core.config import load_config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.model_io import ModelInput
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
-from training.data.cache import Keyframes
+from training.data.keyframes import Keyframe
 
 RECIPE = Path(__file__).resolve().parents[2] / "config" / "recipes" / "tiny" / "ground.yaml"
 
@@ -48,20 +50,22 @@ def tiny_config() -> Callable[..., TrainConfig]:
 
 
 @pytest.fixture
-def keyframes() -> Callable[[TrainConfig], Keyframes]:
+def keyframes() -> Callable[[TrainConfig], list[Keyframe]]:
     """Five frames of noise with a bright divider each."""
 
-    def make(config: TrainConfig) -> Keyframes:
+    def make(config: TrainConfig) -> list[Keyframe]:
         random = np.random.default_rng(0)
         rows, columns = ground_grid(config.model.grid).shape
         ground = random.integers(1, 60, (5, 4, rows, columns), dtype=np.uint8)
         ground[:, 3] = 255
-        elements = []
+        frames = []
         for frame in range(5):
             row = 4 + frame * rows // 6
             ground[frame, :3, row - 1 : row + 2] = 230
             y = float(config.model.grid.y_range[0] + (row + 0.5) * config.model.grid.resolution / 2)
-            elements.append((MapElement(MapClass.DIVIDER, np.array([[-7.0, y], [7.0, y]])),))
-        return Keyframes(tuple(f"frame-{index}" for index in range(5)), ground, tuple(elements))
+            divider = MapElement(MapClass.DIVIDER, np.array([[-7.0, y], [7.0, y]]))
+            inputs = ModelInput(ground=torch.from_numpy(ground[frame])[None])
+            frames.append(Keyframe(f"frame-{frame}", inputs, [divider], {}))
+        return frames
 
     return make

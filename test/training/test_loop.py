@@ -19,19 +19,19 @@ from hdmap_core.errors import CheckpointError, OutputError
 from hdmap_core.models import build_model
 from training.config import OptimConfig, TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.cache import Keyframes
+from training.data.keyframes import Keyframe
 from training.loop import DivergedError, Terms, fit, schedule
 from training.objectives import supervised
 from training.run_folder import RunFolder
 from training.train import quick_score
 
 Load = Callable[..., TrainConfig]
-Make = Callable[[TrainConfig], Keyframes]
+Make = Callable[[TrainConfig], list[Keyframe]]
 
 
 def run(
     config: TrainConfig,
-    frames: Keyframes,
+    frames: list[Keyframe],
     folder: Path,
     objective: Callable[[nn.Module, Batch], Terms] | None = None,
     stop_after: int | None = None,

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
-from hdmap_core.model_io import ModelInput
+from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.augment import augment
-from training.data.cache import Keyframes
+from training.data.keyframes import Keyframe
 from training.data.targets import Targets, build_targets
 
 
@@ -30,7 +29,7 @@ class TrainBatches(Dataset[Batch]):
     A batch depends on nothing but the seed and the step, so a resumed run sees what an uninterrupted one would.
     """
 
-    def __init__(self, keyframes: Keyframes, config: TrainConfig) -> None:
+    def __init__(self, keyframes: Sequence[Keyframe], config: TrainConfig) -> None:
         self.keyframes = keyframes
         self.config = config
 
@@ -40,34 +39,26 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         size, frames = self.config.optim.batch_size, len(self.keyframes)
         positions = range(step * size, (step + 1) * size)
-        indices = [self._shuffled(position // frames)[position % frames] for position in positions]
-        randoms = [np.random.default_rng((self.config.seed, 1, position)) for position in positions]
-        samples = [
-            augment(self.keyframes.ground[index], self.keyframes.elements[index], self.config.augment, random)
-            for index, random in zip(indices, randoms, strict=True)
-        ]
-        return make_batch(
-            [ground for ground, _ in samples],
-            [elements for _, elements in samples],
-            tuple(self.keyframes.tokens[index] for index in indices),
-            self.config,
-        )
+        return make_batch([self._sample(position, frames) for position in positions], self.config)
+
+    def _sample(self, position: int, frames: int) -> Keyframe:
+        index = self._shuffled(position // frames)[position % frames]
+        random = np.random.default_rng((self.config.seed, 1, position))
+        return augment(self.keyframes[index], self.config.augment, random)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
 
 
-def make_batch(
-    ground: Sequence[np.ndarray], elements: Sequence[Sequence], tokens: tuple[str, ...], config: TrainConfig
-) -> Batch:
+def make_batch(frames: Sequence[Keyframe], config: TrainConfig) -> Batch:
     """Stacks keyframes and builds their targets."""
     model = config.model
     targets = build_targets(
-        elements,
+        [frame.elements for frame in frames],
         grid=model.grid,
         mask_grid=ground_grid(model.grid),
         classes=model.classes,
         num_points=model.vectors.num_points if model.vectors else 2,
         line_width=config.loss.line_width,
     )
-    return Batch(ModelInput(ground=torch.from_numpy(np.stack(ground))), targets, tokens)
+    return Batch(stack([frame.inputs for frame in frames]), targets, tuple(frame.token for frame in frames))

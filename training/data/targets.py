@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.geometry import BEVGrid, polyline, raster
+from hdmap_core.geometry import BEVGrid, raster
+from training.data.point_orders import ClosedOrders, pack_orders, point_orders
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,17 @@ class Targets:
     Attributes:
         masks: (B, K, 2Y, 2X) uint8, 1 on the class, at half the BEV grid's cell size; polygons are filled.
         labels: (B, G) int64 class indices, -1 where a frame has fewer than G elements.
-        orders: (B, G, O, P, 2) float32 in [0, 1] over the grid: each element's equivalent point orders; open ones
-            have two, repeated to fill O = 2 P.
+        orders: (B, R, P, 2) float32 in [0, 1] over the grid: the equivalent point orders of all elements of a frame,
+            each element's first order first (`point_orders.pack_orders`).
+        owners: (B, R) int64: which element of its frame a row of `orders` belongs to; -1 for padding.
+        extent: (2,) float32: the metres (x, y) that 1 stands for in `orders`.
     """
 
     masks: Tensor
     labels: Tensor
     orders: Tensor
+    owners: Tensor
+    extent: Tensor
 
     def to(self, device: torch.device | str) -> "Targets":
         """The targets on another device."""
@@ -39,6 +44,7 @@ def build_targets(
     classes: Sequence[MapClass],
     num_points: int,
     line_width: float,
+    closed_orders: ClosedOrders = "all",
 ) -> Targets:
     """Targets of several frames; elements of classes that the model does not know are left out.
 
@@ -49,31 +55,22 @@ def build_targets(
         classes: K, in the order of the model's outputs.
         num_points: P per element.
         line_width: of the drawn polylines, in metres.
+        closed_orders: which point orders closed elements have.
     """
     known = [[element for element in elements if element.label in classes] for elements in frames]
     most = max([1, *(len(elements) for elements in known)])
     labels = torch.full((len(known), most), -1, dtype=torch.int64)
-    orders = torch.zeros(len(known), most, 2 * num_points, num_points, 2)
     masks = np.zeros((len(known), len(classes), *mask_grid.shape), np.uint8)
     for b, elements in enumerate(known):
         for g, element in enumerate(elements):
             labels[b, g] = classes.index(element.label)
-            orders[b, g] = torch.from_numpy(point_orders(element, grid, num_points))
         for k, label in enumerate(classes):
             masks[b, k] = class_mask([e for e in elements if e.label == label], mask_grid, line_width)
-    return Targets(torch.from_numpy(masks), labels, orders)
-
-
-def point_orders(element: MapElement, grid: BEVGrid, num_points: int) -> np.ndarray:
-    """(2 P, P, 2) float32: all orders of an element's P points that mean the same shape.
-
-    Open: both directions. Closed: both directions from every start (MapTR, section 3.2).
-    """
-    points = np.clip(grid.normalise(polyline.resample(element.points, num_points, element.closed)), 0, 1)
-    if not element.closed:
-        return np.tile(np.stack([points, points[::-1]]), (num_points, 1, 1)).astype(np.float32)
-    start = (np.arange(num_points)[:, None] + np.arange(num_points)) % num_points
-    return np.concatenate([points[start], points[::-1][start]]).astype(np.float32)
+    orders, owners = pack_orders(
+        [[point_orders(element, grid, num_points, closed_orders) for element in elements] for elements in known],
+        num_points,
+    )
+    return Targets(torch.from_numpy(masks), labels, orders, owners, torch.tensor(grid.size, dtype=torch.float32))
 
 
 def class_mask(elements: Sequence[MapElement], grid: BEVGrid, line_width: float) -> np.ndarray:

@@ -5,10 +5,10 @@ import torch
 
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.cache import Keyframes
+from training.data.keyframes import Keyframe
 
 Load = Callable[..., TrainConfig]
-Make = Callable[[TrainConfig], Keyframes]
+Make = Callable[[TrainConfig], list[Keyframe]]
 
 
 def equal(a: Batch, b: Batch) -> bool:
