@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from shapely import MultiPolygon
 
 from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Range, VectorMap
@@ -127,6 +128,16 @@ class NuScenesDataset:
         return self.vector_map(self.scene_of(token).location).elements(
             self.map_from_ego(token), x_range, y_range, classes
         )
+
+    def areas(
+        self,
+        token: str,
+        x_range: Range = (-30.0, 30.0),
+        y_range: Range = (-15.0, 15.0),
+        layers: Sequence[str] = ("drivable_area", "ped_crossing"),
+    ) -> dict[str, MultiPolygon]:
+        """What polygon layers cover around the car at a keyframe: see `VectorMap.areas`."""
+        return self.vector_map(self.scene_of(token).location).areas(self.map_from_ego(token), x_range, y_range, layers)
 
     def has_vector_map(self, token: str) -> bool:
         """Whether the folder holds the map expansion of the keyframe's city."""
