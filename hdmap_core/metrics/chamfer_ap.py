@@ -17,7 +17,7 @@ ground-truth frame without prediction counts as one without elements; a predicte
 error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -132,32 +132,52 @@ def chamfer_ap(
     rules = PROTOCOLS[protocol]
     return ChamferScore(
         protocol=protocol,
-        classes={label: _score_class(label, predictions, truth, rules) for label in classes},
+        classes={label: pooled_score(match_class(label, predictions, truth, rules).values(), rules) for label in classes},
         num_frames=len(truth),
         frames_without_prediction=sum(token not in predictions for token in truth),
     )
 
 
-def _score_class(
+@dataclass(frozen=True)
+class FrameMatches:
+    """One class in one frame.
+
+    Attributes:
+        confidence: (N,) scores of the predictions.
+        hits: (thresholds, N) bool: which predictions are true positives.
+    """
+
+    num_truth: int
+    confidence: np.ndarray
+    hits: np.ndarray
+
+
+def match_class(
     label: MapClass,
     predictions: Mapping[str, Sequence[MapElement]],
     truth: Mapping[str, Sequence[MapElement]],
     rules: ChamferProtocol,
-) -> ClassScore:
-    scores: list[np.ndarray] = []
-    hits: list[np.ndarray] = []
-    num_truth = 0
+) -> dict[str, FrameMatches]:
+    """Frame token -> matches of one class, for every frame of the ground truth and in its order."""
+    matches = {}
     for token, elements in truth.items():
         wanted = [element for element in elements if element.label == label]
         found = [element for element in predictions.get(token, ()) if element.label == label]
-        num_truth += len(wanted)
-        if found:
-            confidence = np.array([element.score for element in found])
-            scores.append(confidence)
-            hits.append(match_frame(found, wanted, confidence, rules))
-    num_predictions = sum(map(len, scores))
-    order = np.argsort(-np.concatenate(scores), kind="stable") if scores else np.zeros(0, np.int64)
-    pooled = np.concatenate(hits, axis=1)[:, order] if hits else np.zeros((len(rules.thresholds), 0), bool)
+        confidence = np.array([element.score for element in found], dtype=np.float64)
+        hits = match_frame(found, wanted, confidence, rules) if found else np.zeros((len(rules.thresholds), 0), bool)
+        matches[token] = FrameMatches(len(wanted), confidence, hits)
+    return matches
+
+
+def pooled_score(frames: Iterable[FrameMatches], rules: ChamferProtocol) -> ClassScore:
+    """The score of one class over these frames together; equal confidences keep the frames' order."""
+    frames = list(frames)
+    num_truth = sum(frame.num_truth for frame in frames)
+    confidence = np.concatenate([np.zeros(0), *(frame.confidence for frame in frames)])
+    nothing = np.zeros((len(rules.thresholds), 0), bool)
+    order = np.argsort(-confidence, kind="stable")
+    pooled = np.concatenate([nothing, *(frame.hits for frame in frames)], axis=1)[:, order]
+    num_predictions = len(confidence)
     curves = {}
     for threshold, is_hit in zip(rules.thresholds, pooled, strict=True):
         true_positives = np.cumsum(is_hit)
