@@ -1,0 +1,33 @@
+"""Sums over all processes that an objective may use, so that a loss means the same however many devices share a batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """The sum of `value` over all processes; with one process, `value` itself. Every process must call it.
+
+    A loss of sums, `f(global_sum(a), global_sum(b))`, then has the value of the whole batch in every process, and the
+    averaging of gradients between processes gives the gradient of that value: each process's share is multiplied by
+    the number of processes on the way back. Losses that are plain means over equally many samples need none of this.
+
+    Args:
+        value: any shape, the same in every process; may need a gradient.
+    """
+    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
+        return value
+    return _GlobalSum.apply(value)
+
+
+class _GlobalSum(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        total = value.detach().clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * distributed.get_world_size()
