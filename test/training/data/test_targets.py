@@ -7,7 +7,8 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.postprocess import MaskDecodeConfig
 from hdmap_core.postprocess.masks import decode_masks
 from hdmap_core.postprocess.vectors import decode_vectors
-from training.data.targets import build_targets, point_orders
+from training.data.point_orders import ClosedOrders
+from training.data.targets import Targets, build_targets
 
 GRID = BEVGrid()
 FINE = BEVGrid(resolution=0.15)
@@ -18,21 +19,40 @@ ISLAND = MapElement(MapClass.BOUNDARY, np.array([[-10.0, -9], [0, -9], [0, -6], 
 CROSSING = MapElement(MapClass.PED_CROSSING, np.array([[5.0, -6], [9, -6], [9, 6], [5, 6]]), closed=True)
 
 
-def build(*frames: list[MapElement], num_points: int = 20, classes: tuple[MapClass, ...] = CLASSES):
-    return build_targets(frames, grid=GRID, mask_grid=FINE, classes=classes, num_points=num_points, line_width=0.45)
+def build(
+    *frames: list[MapElement], classes: tuple[MapClass, ...] = CLASSES, closed_orders: ClosedOrders = "all"
+) -> Targets:
+    return build_targets(
+        frames,
+        grid=GRID,
+        mask_grid=FINE,
+        classes=classes,
+        num_points=20,
+        line_width=0.45,
+        closed_orders=closed_orders,
+    )
 
 
 def test_shapes_and_padding() -> None:
     targets = build([DIVIDER, CROSSING, ISLAND], [], [BOUNDARY])
     assert targets.masks.shape == (3, 3, 200, 400) and targets.masks.dtype == torch.uint8
     assert targets.labels.tolist() == [[0, 1, 2], [-1, -1, -1], [2, -1, -1]]
-    assert targets.orders.shape == (3, 3, 40, 20, 2)
+    assert targets.orders.shape == (3, 2 + 40 + 40, 20, 2), "as many rows as the fullest frame has orders"
     assert targets.orders.min() >= 0 and targets.orders.max() <= 1
+    assert targets.owners[0].tolist() == [0] * 2 + [1] * 40 + [2] * 40
+    assert targets.owners[1:].tolist() == [[-1] * 82, [0] * 2 + [-1] * 80]
+    assert targets.extent.tolist() == [60, 30]
 
 
 def test_no_element_at_all() -> None:
     targets = build([], [])
     assert targets.labels.tolist() == [[-1], [-1]] and not targets.masks.any()
+    assert targets.owners.tolist() == [[-1], [-1]] and targets.orders.shape == (2, 1, 20, 2)
+
+
+def test_published_orders_of_closed_elements() -> None:
+    targets = build([DIVIDER, CROSSING, ISLAND], closed_orders="published")
+    assert targets.owners.tolist() == [[0] * 2 + [1] * 4 + [2] * 4], "one per vertex"
 
 
 def test_classes_that_the_model_does_not_know_are_left_out() -> None:
@@ -41,36 +61,11 @@ def test_classes_that_the_model_does_not_know_are_left_out() -> None:
     assert targets.masks.shape[1] == 2 and not targets.masks[:, 0].any() and targets.masks[:, 1].any()
 
 
-def unique(orders: np.ndarray) -> set[bytes]:
-    return {np.round(order, 5).tobytes() for order in orders}
-
-
-def test_open_lines_have_two_orders_closed_ones_two_per_point() -> None:
-    line, ring = point_orders(DIVIDER, GRID, 10), point_orders(CROSSING, GRID, 10)
-    assert line.shape == ring.shape == (20, 10, 2)
-    assert (len(unique(line)), len(unique(ring))) == (2, 20)
-    np.testing.assert_array_equal(line[0], line[1][::-1])
-    for order in ring:  # the same ring: the same points, neighbours stay neighbours
-        np.testing.assert_allclose(order[np.lexsort(order.T)], ring[0][np.lexsort(ring[0].T)], atol=1e-7)
-        steps = np.linalg.norm(order - np.roll(order, 1, axis=0), axis=1)
-        np.testing.assert_allclose(np.sort(steps), np.sort(np.linalg.norm(ring[0] - np.roll(ring[0], 1, 0), axis=1)))
-
-
-@pytest.mark.parametrize("label", list(MapClass))
-def test_closed_elements_of_any_class_have_cyclic_orders(label: MapClass) -> None:
-    orders = point_orders(MapElement(label, ISLAND.points, closed=True), GRID, 6)
-    assert len(unique(orders)) == 12
-
-
-def test_points_beyond_the_border_are_moved_onto_it() -> None:
-    outside = MapElement(MapClass.DIVIDER, np.array([[-31.0, 0], [31, 0]]))
-    assert (point_orders(outside, GRID, 4)[0][:, 0][[0, -1]] == [0, 1]).all()
-
-
 def test_perfect_vectors_decode_to_the_truth() -> None:
     targets = build([DIVIDER, CROSSING, BOUNDARY])
     logits = torch.full((3, 3), -9.0).scatter(1, targets.labels[0][:, None], 9.0)
-    found = decode_vectors(logits, targets.orders[0, :, 0], classes=CLASSES, grid=GRID, max_elements=3)
+    points = targets.orders[0, [targets.owners[0].tolist().index(g) for g in range(3)]]
+    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=3)
     for element, truth in zip(
         sorted(found, key=lambda e: CLASSES.index(e.label)), [DIVIDER, CROSSING, BOUNDARY], strict=True
     ):
