@@ -1,0 +1,1 @@
+"""Backbones: camera images -> one feature map per camera."""
