@@ -46,7 +46,7 @@ class ImageBackboneConfig(Config):
     frozen_stages: int | None = Field(default=None, ge=0)
     frozen_batch_norm: bool = True
     out_channels: PositiveInt = 256
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     checkpoint_gradients: bool = False
 
     @model_validator(mode="after")
@@ -148,7 +148,7 @@ def _timm_network(config: ImageBackboneConfig) -> tuple[Any, Any]:
         raise ConfigError(f"backbone.model: {name!r} has an unknown tag; there are {', '.join(tags)}") from None
     if record is None:
         raise ConfigError(f"backbone.model: timm does not say how {name!r} normalises its images; take another")
-    size = {"img_size": config.image_size} if record.fixed_input_size else {}
+    size: dict[str, Any] = {"img_size": config.image_size} if record.fixed_input_size else {}
     try:
         trunk = timm.create_model(name, pretrained=False, num_classes=0, **size, **config.arguments)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -171,10 +171,9 @@ def _check_size(config: ImageBackboneConfig, multiple: int) -> None:
     """A size between multiples would shift the features against the pixels that the calibration speaks of."""
     if not any(side % multiple for side in config.image_size):
         return
-    sides = [
-        sorted({max(side // multiple, 1) * multiple, -(-side // multiple) * multiple}) for side in config.image_size
-    ]
-    height, width = (" or ".join(map(str, side)) for side in sides)
+    below = [max(side // multiple, 1) * multiple for side in config.image_size]
+    above = [-(-side // multiple) * multiple for side in config.image_size]
+    height, width = (" or ".join(map(str, sorted(set(pair)))) for pair in zip(below, above, strict=True))
     raise ConfigError(
         f"backbone.image_size {list(config.image_size)}: {config.model} needs multiples of {multiple}; "
         f"nearest: height {height}, width {width}"
