@@ -1,0 +1,234 @@
+"""Predictions of many frames: in pieces of scenes, by any number of workers, never computed twice.
+
+A folder holds `predictions.jsonl` and `predictions.meta.json`, which says what they are of: the checkpoint's SHA-256,
+the data set, head, device, corruption, and a digest of this program's sources. While they are being made, each finished
+piece lies in `resume/`. What agrees in all of that is taken instead of being computed again; anything else is left
+aside and replaced at the end.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.elements import MapElement, read_elements, write_elements
+from hdmap_core.errors import ElementError, OutputError
+from hdmap_core.files import write_atomically
+from hdmap_core.inference import Predictor, load_predictor
+from training.corruptions import Corruption, corrupt
+from training.parallel import map_scenes
+
+PIECE = 20
+"""Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
+_TABLES = ("scene", "sample", "calibrated_sensor", "log")
+_SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
+
+
+@dataclass(frozen=True)
+class Source:
+    """What decides a prediction, apart from the frame; pickled to workers.
+
+    Attributes:
+        checkpoint: a file.
+        sha256: of its content.
+        data_digest: see `data_digest`.
+        head: see `load_predictor`.
+    """
+
+    checkpoint: Path
+    sha256: str
+    dataroot: Path
+    data_digest: str
+    head: str | None
+    device: str
+    corruption: Corruption | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for predictions to be reused, as plain JSON values."""
+        return {
+            "checkpoint_sha256": self.sha256,
+            "data": self.data_digest,
+            "head": self.head,
+            "device": self.device.partition(":")[0],
+            "corruption": None if self.corruption is None else asdict(self.corruption),
+            "program": _program_digest(),
+        }
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Predictions of `tokens` from one source, kept in `folder` if there is one."""
+
+    source: Source
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class _Piece:
+    source: Source
+    tokens: tuple[str, ...]
+
+
+def predict_frames(
+    wanted: Sequence[Wanted],
+    scenes: Sequence[Sequence[str]],
+    *,
+    workers: int = 1,
+    ray: str | None = None,
+    gpus: float = 0.0,
+    progress: Callable[[int], None] = lambda frames: None,
+) -> list[dict[str, list[MapElement]]]:
+    """Predicts the same frames from several sources.
+
+    Args:
+        wanted: the sources (clean, corrupted, another checkpoint), each with a folder of its own.
+        scenes: per scene the tokens of its frames.
+        workers: see `map_scenes`.
+        ray: see `map_scenes`.
+        gpus: see `map_scenes`.
+        progress: called with the number of frames that are finished or were found.
+
+    Returns:
+        Per source: token -> elements, in the order of the frames. Numbers are as the files hold them (millimetres),
+        whether they were computed now or read.
+
+    Raises:
+        DatasetError, ImageError: if a frame cannot be read.
+        OutputError: if a folder cannot be written.
+        WorkerLostError: if workers keep dying.
+    """
+    tokens = [token for scene in scenes for token in scene]
+    found = [_reusable(want, tokens) for want in wanted]
+    pieces: list[tuple[int, _Piece]] = []
+    for index, want in enumerate(wanted):
+        for scene in scenes:
+            missing = [token for token in scene if token not in found[index]]
+            for start in range(0, len(missing), PIECE):
+                pieces.append((index, _Piece(want.source, tuple(missing[start : start + PIECE]))))
+    progress(sum(map(len, found)))
+
+    def done(number: int, frames: dict[str, list[MapElement]]) -> None:
+        index, piece = pieces[number]
+        found[index].update(frames)
+        _keep(wanted[index], piece, frames)
+        progress(len(frames))
+
+    map_scenes(_predict_piece, [piece for _, piece in pieces], workers, ray, done, gpus)
+    ordered = [{token: frames[token] for token in tokens} for frames in found]
+    for want, frames in zip(wanted, ordered, strict=True):
+        _finish(want, frames)
+    return ordered
+
+
+def data_digest(dataset: NuScenesDataset) -> str:
+    """Tells data sets apart: a digest of the smaller tables, and of the size of the big ones."""
+    digest = hashlib.sha256(dataset.tables.version.encode())
+    folder = dataset.tables.folder
+    for path in [*(folder / f"{name}.json" for name in _TABLES), dataset.root / "synth.json"]:
+        digest.update(path.read_bytes() if path.is_file() else b"-")
+    for name in _SIZES_ONLY:
+        digest.update(str((folder / f"{name}.json").stat().st_size).encode())
+    return digest.hexdigest()
+
+
+def _predict_piece(piece: _Piece) -> dict[str, list[MapElement]]:
+    """In a worker."""
+    source = piece.source
+    predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
+    dataset = _dataset(source.dataroot, source.data_digest)
+    frames = {}
+    for token in piece.tokens:
+        observation = dataset.observation(token, points=False)
+        if source.corruption is not None:
+            observation = corrupt(observation, source.corruption)
+        frames[token] = [_as_written(element) for element in predictor.predict(observation).elements]
+    return frames
+
+
+def _as_written(element: MapElement) -> MapElement:
+    return MapElement.from_json(element.to_json())
+
+
+@lru_cache(maxsize=2)  # a checkpoint and its baseline
+def _predictor(checkpoint: Path, sha256: str, device: str, head: str | None) -> Predictor:
+    return load_predictor(checkpoint, device, head=head)
+
+
+@lru_cache(maxsize=1)
+def _dataset(root: Path, digest: str) -> NuScenesDataset:
+    return NuScenesDataset(root)
+
+
+@cache
+def _program_digest() -> str:
+    """Of the sources that predictions depend on: a change of the code makes what was predicted before stale."""
+    root = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for path in sorted([*(root / "hdmap_core").rglob("*.py"), *(root / "training" / "corruptions").rglob("*.py")]):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, list[MapElement]]:
+    if want.folder is None:
+        return {}
+    identity = want.source.identity()
+    frames: dict[str, list[MapElement]] = {}
+    whole = want.folder / "predictions.jsonl"
+    meta = _read_json(want.folder / "predictions.meta.json")
+    try:
+        if meta.get("of") == identity and meta.get("sha256") == hashlib.sha256(whole.read_bytes()).hexdigest():
+            frames.update(read_elements(whole))
+        resume = want.folder / "resume"
+        if _read_json(resume / "meta.json").get("of") == identity:
+            for path in sorted(resume.glob("*.jsonl")):
+                frames.update(read_elements(path))
+    except (OSError, ElementError):  # it was written by a program, and only saves time: compute instead
+        return {}
+    wanted = set(tokens)
+    return {token: elements for token, elements in frames.items() if token in wanted}
+
+
+def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Sequence[MapElement]]) -> None:
+    if want.folder is None:
+        return
+    resume = want.folder / "resume"
+    if _read_json(resume / "meta.json").get("of") != want.source.identity():
+        _remove(resume)
+        write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
+    write_elements(resume / f"{piece.tokens[0]}.jsonl", frames)
+
+
+def _finish(want: Wanted, frames: Mapping[str, Sequence[MapElement]]) -> None:
+    if want.folder is None:
+        return
+    path = want.folder / "predictions.jsonl"
+    write_elements(path, frames)
+    meta = {"of": want.source.identity(), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    write_atomically(want.folder / "predictions.meta.json", _json(meta))
+    _remove(want.folder / "resume")
+
+
+def _remove(resume: Path) -> None:
+    if resume.is_dir():
+        try:
+            shutil.rmtree(resume)
+        except OSError as error:
+            raise OutputError(f"cannot remove {resume}: {error.strerror or error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _json(content: object) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
