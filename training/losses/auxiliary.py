@@ -124,9 +124,7 @@ def _pair(head: str, logits: Tensor, masks: Tensor | None) -> tuple[Tensor, Tens
 
 def _target(head: str, target: Tensor | None) -> Tensor:
     if target is None:
-        raise ValueError(
-            f"the model has the auxiliary head {head!r}, but its target was not built"
-        )
+        raise ValueError(f"the model has the auxiliary head {head!r}, but its target was not built")
     return target
 
 

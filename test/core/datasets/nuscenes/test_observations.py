@@ -68,6 +68,16 @@ def test_elements_come_from_the_scene_s_city(small_root: Path) -> None:
     assert len(again.elements(TOKEN)) == len(dataset.elements(TOKEN))
 
 
+def test_areas_come_from_the_scene_s_city(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    areas = dataset.areas(TOKEN, (-30.0, 20.0), (-10.0, 10.0), ("ped_crossing", "drivable_area"))
+    expected = dataset.vector_map("singapore-onenorth").areas(dataset.map_from_ego(TOKEN), (-30, 20), (-10, 10))
+    assert list(areas) == ["ped_crossing", "drivable_area"]
+    assert all(areas[layer].equals(expected[layer]) for layer in areas)
+    assert all(0 < area.area <= 1000 for area in areas.values())
+    assert dataset.areas("sample-1-0")["drivable_area"].is_empty  # Boston's map is empty
+
+
 def write_sd_map(path: Path, *lines: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     features = [road_feature(line, {}) for line in lines]
