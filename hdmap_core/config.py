@@ -72,6 +72,9 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 
 def _explain(kind: type[BaseModel], item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "union_tag_not_found":
+        choices = [repr(_tag(section)) for section in _candidates(kind, item["loc"])]
+        return f"{where} needs kind: one of {', '.join(choices)}"
     if item["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         message = item["msg"].removeprefix("Value error, ")
         got = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"
@@ -84,7 +87,12 @@ def _explain(kind: type[BaseModel], item: Any) -> str:
 
 
 def _fields_at(kind: type, loc: Sequence[Any]) -> list[str]:
-    """Field names of the section that a pydantic error location leads to; union tags in it are followed by name."""
+    """Field names of the section that a pydantic error location leads to."""
+    return sorted({name for candidate in _candidates(kind, loc) for name in _annotations(candidate)})
+
+
+def _candidates(kind: type, loc: Sequence[Any]) -> list[type]:
+    """The sections that a pydantic error location may mean; union tags in it are followed by name."""
     candidates = [kind]
     for part in loc:
         following: list[type] = []
@@ -95,7 +103,7 @@ def _fields_at(kind: type, loc: Sequence[Any]) -> list[str]:
             elif _tag(candidate) == part:
                 following.append(candidate)
         candidates = following or candidates
-    return sorted({name for candidate in candidates for name in _annotations(candidate)})
+    return candidates
 
 
 def _annotations(section: type) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""MapModel: one shape for every model of the library, `view_transform -> bev_encoder -> heads`."""
+"""MapModel: one shape for every model of the library, `backbone -> view_transform -> bev_encoder -> heads`."""
 
 from torch import nn
 
@@ -6,28 +6,38 @@ from hdmap_core.model_io import ModelInput, ModelOutput
 
 
 class MapModel(nn.Module):
-    """Cameras to map, one slot after the other; a head that is None leaves its output None."""
+    """Cameras to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
 
     def __init__(
         self,
         *,
+        backbone: nn.Module | None = None,
         view_transform: nn.Module,
-        bev_encoder: nn.Module,
+        bev_encoder: nn.Module | None = None,
         vector_head: nn.Module | None = None,
         segmentation_head: nn.Module | None = None,
+        auxiliary_heads: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        self.backbone = backbone
         self.view_transform = view_transform
         self.bev_encoder = bev_encoder
         self.vector_head = vector_head
         self.segmentation_head = segmentation_head
+        self.auxiliary_heads = auxiliary_heads
 
     def forward(self, inputs: ModelInput) -> ModelOutput:
-        """Runs the slots in order; `taps` holds the BEV features before and after the encoder."""
-        camera_bev = self.view_transform(inputs)
-        pyramid = self.bev_encoder(camera_bev)
+        """Runs the slots in order; `taps` holds the BEV features before and after the encoder.
+
+        The auxiliary heads run in training mode only: inference pays nothing for them.
+        """
+        features = None if self.backbone is None else self.backbone(inputs.images)
+        camera_bev = self.view_transform(features, inputs)
+        pyramid = (camera_bev,) if self.bev_encoder is None else self.bev_encoder(camera_bev)
+        auxiliary = self.auxiliary_heads is not None and self.training
         return ModelOutput(
             vectors=None if self.vector_head is None else self.vector_head(pyramid),
             semantic=None if self.segmentation_head is None else self.segmentation_head(pyramid[0]),
+            auxiliary=self.auxiliary_heads(features, pyramid[0]) if auxiliary else None,
             taps={"camera": camera_bev, "bev": pyramid[0]},
         )

@@ -39,8 +39,8 @@ class GroundPixels(nn.Module):
         self.stem = conv_norm_act(4 * 4 + 3, config.channels)
         self.blocks = nn.Sequential(*(ResidualBlock(config.channels) for _ in range(config.blocks)))
 
-    def forward(self, inputs: ModelInput) -> Tensor:
-        """Features (B, C, Y, X)."""
+    def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
+        """BEV features (B, C, Y, X) of `inputs.ground`; there are no image features."""
         if inputs.ground is None:
             raise ConfigError("the slot view_transform (ground_pixels) needs ModelInput.ground; preprocess makes it")
         pixels = F.pixel_unshuffle(inputs.ground.to(self.position.dtype) / 127.5 - 1.0, 2)

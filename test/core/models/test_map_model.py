@@ -152,13 +152,16 @@ def test_grid_and_classes_shape_the_model() -> None:
     ("change", "message"),
     [
         ({"vectors": None, "segmentation": None}, "a model needs a head"),
-        ({"vectors": {"levels": [5]}}, "vectors.levels is [5], but the BEV encoder makes 4"),
-        ({"vectors": {"channels": 30}}, "multiple of attention_heads"),
+        ({"vectors": {"kind": "scatter_gather", "levels": [5]}}, "vectors.levels is [5], but the BEV encoder makes 4"),
+        ({"vectors": {"kind": "scatter_gather", "channels": 30}}, "multiple of attention_heads"),
         ({"bev_encoder": {"channels": [8, 8]}}, "channels has 2 levels, blocks 3"),
         ({"classes": []}, "at least one class"),
         ({"classes": ["divider", "divider"]}, "none twice"),
         ({"classes": ["kerb"]}, "classes.0"),
         ({"vectors": {"kind": "maptr"}}, "vectors"),
+        ({"vectors": {"num_queries": 9}}, "vectors needs kind: one of 'scatter_gather', 'mapqr'"),
+        ({"view_transform": {"kind": "bevformer"}}, "every other one needs a backbone"),
+        ({"backbone": {}}, "needs backbone: null"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
@@ -175,11 +178,11 @@ def test_ground_pixels_sees_every_pixel_of_its_cell_and_no_other() -> None:
         module.stem[0].weight[:, :16, 1, 1] = 1.0
     base = torch.full((1, 4, 36, 72), 128, dtype=torch.uint8)
     with torch.no_grad():
-        still = module(ModelInput(base))
+        still = module(None, ModelInput(base))
         for row, column in [(10, 20), (11, 20), (10, 21), (11, 21)]:
             changed = base.clone()
             changed[0, 1, row, column] = 255
-            moved = (module(ModelInput(changed)) - still).abs().sum(dim=1)[0]
+            moved = (module(None, ModelInput(changed)) - still).abs().sum(dim=1)[0]
             assert moved.nonzero().tolist() == [[5, 10]]
 
 

@@ -1,0 +1,229 @@
+"""BEVFormer's encoder with MapQR's height kernels: learned BEV queries that read the cameras layer by layer.
+
+Sources: BEVFormer (ECCV 2022), section 3; MapQR (ECCV 2024), its encoder. Deliberate differences from their code,
+beside those of the modules used here: no CAN bus (it leaks the heading and ties the model to one car), height offsets
+are bounded (unbounded ones are reported to end in NaN), heights are those of our ego frame, no level embedding (there
+is one level), camera embeddings only on demand.
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from hdmap_core.config import Config
+from hdmap_core.errors import ConfigError
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
+from hdmap_core.models.view_transforms.pillar_projection import (
+    PillarViews,
+    anchor_heights,
+    choose_views,
+    project_pillars,
+)
+from hdmap_core.models.view_transforms.spatial_cross_attention import HeightKernelAttention, SpatialCrossAttention
+
+
+class BEVFormerConfig(Config):
+    """Defaults: the encoder of MapQR and MapFM.
+
+    Attributes:
+        channels: width; a multiple of 2 and of `heads`.
+        layers: encoder layers.
+        heads: of both attentions.
+        feedforward: hidden width of the feed-forward blocks.
+        dropout: on the output of every block and inside the feed-forward ones.
+        self_attention_samples: places that a head reads in each of the two BEV maps.
+        cross_attention: `height_kernel`: MapQR's GKT-h, one anchor per head at a learned height; `kernel`: the same at
+            fixed heights, so that where a cell looks depends on the calibration only; `deformable`: BEVFormer's.
+        kernel_size: (rows, columns) in feature pixels, of the two kernels.
+        anchors: heights per cell, `deformable` only.
+        samples: places that a head reads in a camera, `deformable` only; a multiple of `anchors`.
+        z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
+        height_bound: learned heights stay within this many metres of their anchors, however many layers move them.
+        max_views: read at most this many cameras per cell, those that see most of its anchors; None reads all. Equal
+            to None if no cell is seen by more; time and memory go with it.
+        camera_embeddings: number of cameras to give learned embeddings to; 0: none. They bind the weights to one rig,
+            whose cameras must always come in the same order.
+    """
+
+    kind: Literal["bevformer"] = "bevformer"
+    channels: int = Field(256, gt=0)
+    layers: int = Field(3, gt=0)
+    heads: int = Field(8, gt=0)
+    feedforward: int = Field(512, gt=0)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    self_attention_samples: int = Field(4, gt=0)
+    cross_attention: Literal["height_kernel", "kernel", "deformable"] = "height_kernel"
+    kernel_size: tuple[int, int] = (2, 4)
+    anchors: int = Field(4, gt=0)
+    samples: int = Field(8, gt=0)
+    z_range: tuple[float, float] = (-0.16, 3.84)
+    height_bound: float = Field(2.0, gt=0)
+    max_views: int | None = Field(None, gt=0)
+    camera_embeddings: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.channels % self.heads or self.channels % 2:
+            raise ValueError(f"channels is {self.channels}; make it an even multiple of heads ({self.heads})")
+        if self.samples % self.anchors:
+            raise ValueError(f"samples is {self.samples}; make it a multiple of anchors ({self.anchors})")
+        if self.z_range[0] >= self.z_range[1]:
+            raise ValueError(f"z_range is {self.z_range}; give the lower end first")
+        if min(self.kernel_size) < 1:
+            raise ValueError(f"kernel_size is {self.kernel_size}; give at least one row and one column")
+        return self
+
+
+class BEVFormerLayer(nn.Module):
+    """Self-attention, cross-attention, feed-forward; each with residual and norm after it."""
+
+    def __init__(self, config: BEVFormerConfig, *, grid: BEVGrid, in_channels: int) -> None:
+        super().__init__()
+        channels, heads = config.channels, config.heads
+        self.height_bound = config.height_bound
+        self.self_attention = BEVSelfAttention(channels, grid=grid, heads=heads, samples=config.self_attention_samples)
+        self.cross_attention: nn.Module
+        if config.cross_attention == "deformable":
+            self.cross_attention = SpatialCrossAttention(
+                channels, in_channels=in_channels, heads=heads, samples=config.samples
+            )
+        else:
+            self.cross_attention = HeightKernelAttention(
+                channels, in_channels=in_channels, heads=heads, kernel_size=config.kernel_size
+            )
+        self.height = nn.Linear(channels, heads) if config.cross_attention == "height_kernel" else None
+        if self.height is not None:
+            nn.init.zeros_(self.height.weight)
+            nn.init.zeros_(self.height.bias)
+        self.feedforward = nn.Sequential(
+            nn.Linear(channels, config.feedforward),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(config.feedforward, channels),
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        bev: Tensor,
+        offsets: Tensor,
+        *,
+        features: Tensor,
+        position: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        look: Callable[[Tensor], PillarViews],
+        views: PillarViews | None,
+    ) -> tuple[Tensor, Tensor]:
+        """One step of the BEV and of its anchors.
+
+        Args:
+            bev: (B, Q, C).
+            offsets: (B, Q, A) of the anchors' heights in metres, before the bound.
+            features: (B, N, C', h, w).
+            position: (Q, C) learned, for the self-attention.
+            past: see `BEVSelfAttention.forward`.
+            look: finds the views of pillars whose anchors are raised by (B, Q, A) metres.
+            views: those of anchors that no layer moves, made once for all layers; None if the layers move them.
+
+        Returns:
+            bev and offsets for the next layer.
+        """
+        bev = self.norms[0](bev + self.dropout(self.self_attention(bev, position, past)))
+        if self.height is not None:
+            with torch.autocast(bev.device.type, enabled=False):
+                offsets = offsets + self.height(bev.float())
+            views = look((offsets / self.height_bound).tanh() * self.height_bound)
+        bev = self.norms[1](bev + self.dropout(self.cross_attention(bev, features, views)))
+        return self.norms[2](bev + self.dropout(self.feedforward(bev))), offsets
+
+
+class BEVFormer(nn.Module):
+    """Camera features and calibration -> (B, C, Y, X) BEV features, for any rig of any number of cameras."""
+
+    centres: Tensor
+    anchors: Tensor
+
+    def __init__(self, config: BEVFormerConfig, *, grid: BEVGrid, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = config.channels
+        self.max_views, self.learned_heights = config.max_views, config.cross_attention == "height_kernel"
+        self.shape = rows, columns = grid.shape
+        kernels = config.cross_attention != "deformable"
+        heights = anchor_heights(config.z_range, config.heads if kernels else config.anchors, ends=kernels)
+        self.register_buffer("anchors", heights, persistent=False)
+        self.register_buffer("centres", grid.cell_centres().flatten(0, 1), persistent=False)
+        self.queries = nn.Parameter(torch.randn(rows * columns, config.channels))
+        self.column_position = nn.Parameter(torch.rand(columns, config.channels // 2))
+        self.row_position = nn.Parameter(torch.rand(rows, config.channels // 2))
+        embeddings = config.camera_embeddings
+        self.camera_embedding = nn.Parameter(torch.randn(embeddings, in_channels)) if embeddings else None
+        self.past = PastBEV(grid)
+        self.layers = nn.ModuleList(
+            BEVFormerLayer(config, grid=grid, in_channels=in_channels) for _ in range(config.layers)
+        )
+
+    def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
+        """Builds the BEV.
+
+        Args:
+            features: (B, N, C', h, w) of `inputs.images`.
+            inputs: `images` (their size only), `projection`; `camera_mask`, and `previous_bev` with
+                `ego_from_previous`, where there are any.
+
+        Raises:
+            ConfigError: if something needed is missing, or another number of cameras comes than has embeddings.
+        """
+        features, images, projection = self._check(features, inputs)
+        batch = len(features)
+        if self.camera_embedding is not None:
+            features = features + self.camera_embedding[:, :, None, None]
+
+        def look(offsets: Tensor) -> PillarViews:
+            size = images.shape[-2], images.shape[-1]
+            points, visible = project_pillars(self.centres, self.anchors + offsets, projection, size)
+            if inputs.camera_mask is not None:
+                visible = visible & inputs.camera_mask[:, :, None, None]
+            return choose_views(points, visible, self.max_views)
+
+        bev = self.queries.expand(batch, -1, -1)
+        offsets = self.anchors.new_zeros(batch, len(self.centres), len(self.anchors))
+        views = None if self.learned_heights else look(offsets)
+        position, past = self._position(), self._past(inputs)
+        for layer in self.layers:
+            bev, offsets = layer(bev, offsets, features=features, position=position, past=past, look=look, views=views)
+        return bev.transpose(1, 2).unflatten(-1, self.shape)
+
+    def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor, Tensor]:
+        given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}
+        for name, value in {**given, "ModelInput.projection": inputs.projection}.items():
+            if value is None:
+                raise ConfigError(f"the slot view_transform (bevformer) needs {name}; there are none")
+        assert features is not None and inputs.images is not None and inputs.projection is not None
+        if self.camera_embedding is not None and len(self.camera_embedding) != features.shape[1]:
+            raise ConfigError(
+                f"view_transform.camera_embeddings is {len(self.camera_embedding)}, but {features.shape[1]} cameras "
+                "came; a model with camera embeddings works with its own rig only"
+            )
+        return features, inputs.images, inputs.projection
+
+    def _position(self) -> Tensor:
+        """(Q, C): column's half, row's half."""
+        rows, columns = self.shape
+        column = self.column_position[None].expand(rows, -1, -1)
+        row = self.row_position[:, None].expand(-1, columns, -1)
+        return torch.cat([column, row], dim=-1).flatten(0, 1)
+
+    def _past(self, inputs: ModelInput) -> tuple[Tensor, Tensor] | None:
+        if inputs.previous_bev is None:
+            return None
+        if inputs.ego_from_previous is None:
+            raise ConfigError("ModelInput.previous_bev came without ego_from_previous; give both or none")
+        warped, covered = self.past(inputs.previous_bev, inputs.ego_from_previous)
+        return warped.flatten(2).transpose(1, 2), covered.flatten(2).transpose(1, 2)

@@ -1,0 +1,123 @@
+"""BEV cells read the cameras: MapQR's height kernels and BEVFormer's deformable cross-attention.
+
+Sources: MapQR (ECCV 2024), "GKT-h"; BEVFormer (ECCV 2022), section 3.3. Deliberate differences from their code:
+
+- Which camera sees a cell is found per sample, not from the first one of the batch.
+- No data-dependent index lists: a cell reads V cameras (all of them, or its best few), unseen ones with weight zero.
+- A cell that no camera sees gets nothing at all, not even the bias of the output layer.
+
+As there, a visible cell's taps read whatever lies inside the image, even if their own anchor is just beyond its edge.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
+from hdmap_core.models.view_transforms.pillar_projection import PillarViews
+
+
+class HeightKernelAttention(nn.Module):
+    """Head m reads a kernel of feature pixels around anchor m, with learned weights; the anchors come from outside."""
+
+    taps: Tensor
+
+    def __init__(self, channels: int, *, in_channels: int, heads: int, kernel_size: tuple[int, int]) -> None:
+        super().__init__()
+        self.heads = heads
+        self.register_buffer("taps", kernel_taps(kernel_size), persistent=False)
+        self.weight = nn.Linear(channels, heads * len(self.taps))
+        self.value = nn.Conv2d(in_channels, channels, 1)
+        self.output = nn.Linear(channels, channels)
+        _initialise(self.weight, self.value, self.output)
+
+    def forward(self, query: Tensor, features: Tensor, views: PillarViews) -> Tensor:
+        """Reads the cameras.
+
+        Args:
+            query: (B, Q, C).
+            features: (B, N, C', h, w).
+            views: of pillars with one anchor per head.
+
+        Returns:
+            (B, Q, C), zero where no camera sees the pillar.
+        """
+        weights = self.weight(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
+        value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        read = read_views(value, views._replace(points=views.points[..., None, :]), self.taps, weights)
+        return self.output(read) * views.seen.any(dim=1)[..., None]
+
+
+class SpatialCrossAttention(nn.Module):
+    """Every head reads `samples` places, dealt out to the anchors in turn, at learned offsets from them."""
+
+    def __init__(self, channels: int, *, in_channels: int, heads: int, samples: int) -> None:
+        super().__init__()
+        self.heads, self.samples = heads, samples
+        self.offset = nn.Linear(channels, heads * samples * 2)
+        self.weight = nn.Linear(channels, heads * samples)
+        self.value = nn.Conv2d(in_channels, channels, 1)
+        self.output = nn.Linear(channels, channels)
+        _initialise(self.weight, self.value, self.output)
+        nn.init.zeros_(self.offset.weight)
+        with torch.no_grad():
+            self.offset.bias.copy_(ring_offsets(heads, samples).flatten())
+
+    def forward(self, query: Tensor, features: Tensor, views: PillarViews) -> Tensor:
+        """As `HeightKernelAttention.forward`; `samples` is a multiple of the number of anchors."""
+        shape = *query.shape[:2], self.heads, self.samples
+        offsets = self.offset(query).float().view(*shape, 2)
+        weights = self.weight(query).float().view(shape).softmax(dim=-1)
+        value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        turns = self.samples // views.points.shape[-2]
+        points = views.points.repeat(1, 1, 1, turns, 1)[..., None, :, :]
+        read = read_views(value, views._replace(points=points), offsets, weights)
+        return self.output(read) * views.seen.any(dim=1)[..., None]
+
+
+def read_views(value: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Weighted samples of every camera that sees a pillar, averaged over these cameras.
+
+    The maps of all cameras are laid below each other, each between two rows of zeros, so that one sampler reads a
+    different camera for every pillar; places outside of a map are moved onto the zeros around it.
+
+    Args:
+        value: (B, N, C, h, w); channels are split into M heads.
+        views: with `points` (B, V, Q, M or 1, T or 1, 2).
+        offsets: broadcastable to (B, Q, M, T, 2), in feature pixels.
+        weights: (B, Q, M, T).
+
+    Returns:
+        (B, Q, C) float32.
+    """
+    batch, cameras, _, height, width = value.shape
+    heads = weights.shape[2]
+    rows = height + 2
+    tower = F.pad(value.float(), (0, 0, 1, 1)).transpose(1, 2).reshape(batch, heads, -1, cameras * rows, width)
+    size = value.new_tensor([width, height], dtype=torch.float32)
+    tower_size = value.new_tensor([width, cameras * rows], dtype=torch.float32)
+    share = views.seen / views.seen.sum(dim=1, keepdim=True).clamp(min=1)
+    total = tower.new_zeros(())
+    for camera, points, part in zip(views.camera.unbind(1), views.points.unbind(1), share.unbind(1), strict=True):
+        pixels = points * size + offsets  # of the map's corner, so that its first pixel's centre is at 0.5
+        x = pixels[..., 0].clamp(-0.5, width + 0.5)
+        y = pixels[..., 1].clamp(-0.5, height + 0.5) + (camera * rows + 1)[..., None, None]
+        locations = (torch.stack([x, y], dim=-1) / tower_size).transpose(1, 2)
+        total = total + deformable_sample(tower, locations, (weights * part[..., None, None]).transpose(1, 2))
+    return total
+
+
+def kernel_taps(kernel_size: tuple[int, int]) -> Tensor:
+    """(T, 2) float32: (dx, dy) in pixels of a (rows, columns) kernel; an even size reaches further left and up."""
+    rows, columns = (torch.arange(size) - size // 2 for size in kernel_size)
+    dy, dx = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([dx, dy], dim=-1).flatten(0, 1).float()
+
+
+def _initialise(weight: nn.Linear, value: nn.Conv2d, output: nn.Linear) -> None:
+    """Equal weights for all taps; Xavier for the two projections."""
+    nn.init.zeros_(weight.weight)
+    nn.init.zeros_(weight.bias)
+    for projection in (value, output):
+        nn.init.xavier_uniform_(projection.weight.flatten(1))
+        nn.init.zeros_(torch.as_tensor(projection.bias))
