@@ -7,6 +7,7 @@ from pydantic import Field
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
 from hdmap_core.postprocess.masks import MaskDecodeConfig
+from hdmap_core.postprocess.vectors import VectorDecodeConfig
 
 Head = Literal["vectors", "masks"]
 """The vector decoder, or the segmentation, which is traced."""
@@ -20,12 +21,15 @@ class DecodeConfig(Config):
         by_class: classes that come from another head, e.g. `{boundary: vectors}`.
         score_threshold: elements with a lower score are dropped.
         max_elements: at most so many, best first.
+        vectors: suppression and simplification of what the vector decoder makes.
+        masks: how the segmentation is traced.
     """
 
     head: Head = "vectors"
     by_class: dict[MapClass, Head] = Field(default_factory=dict)
     score_threshold: float = 0.02
     max_elements: int = 50
+    vectors: VectorDecodeConfig = VectorDecodeConfig()
     masks: MaskDecodeConfig = MaskDecodeConfig()
 
     def head_of(self, label: MapClass) -> Head:
@@ -37,4 +41,4 @@ class DecodeConfig(Config):
         return self.model_copy(update={"head": head, "by_class": {}})
 
 
-__all__ = ["DecodeConfig", "Head", "MaskDecodeConfig"]
+__all__ = ["DecodeConfig", "Head", "MaskDecodeConfig", "VectorDecodeConfig"]

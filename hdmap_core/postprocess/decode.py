@@ -36,7 +36,15 @@ def _elements_of(
         if output.vectors is None:
             raise ConfigError("decode.head is 'vectors', which this model has not; use decode.head=masks")
         logits, points = output.vectors.logits[-1, index], output.vectors.points[-1, index]
-        return decode_vectors(logits, points, classes=classes, grid=grid, max_elements=logits.numel())
+        return decode_vectors(
+            logits,
+            points,
+            classes=classes,
+            grid=grid,
+            max_elements=logits.numel(),  # those of the other head compete with them
+            min_score=config.score_threshold,
+            config=config.vectors,
+        )
     if output.semantic is None:
         raise ConfigError("decode.head is 'masks', which this model has not; use decode.head=vectors")
     probability = output.semantic[index].float().sigmoid().cpu().numpy()
