@@ -48,32 +48,55 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Which scenes: val, test, mini_val, ... or a split of the folder's own")
     ] = "val",
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Where predictions.jsonl and gt.jsonl go")] = None,
-    protocol: Annotated[str, typer.Option(help="maptr, mapqr or streammapnet")] = "maptr",
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Folder for predictions, ground truth, report and gallery")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="maptr, mapqr, streammapnet or streammapnet-100x50")] = "maptr",
     head: Annotated[
         str | None, typer.Option(help="Publish vectors or masks instead of what the checkpoint says")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     limit: Annotated[int, typer.Option(min=0, help="At most so many keyframes, evenly spread; 0 = all")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table")] = False,
+    gallery: Annotated[int, typer.Option(min=0, help="Draw so many best and worst frames (with -o); 0 = none")] = 6,
+    corruptions: Annotated[bool, typer.Option(help="Also score under every corruption, at three severities")] = False,
+    corruption: Annotated[
+        list[str] | None, typer.Option(help="Only this kind of corruption, e.g. fog; may be given several times")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Checkpoint that the corruption error (mCE) is relative to")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")] = False,
 ) -> None:
-    """Run a model over keyframes and score what it publishes.
+    """Run a model over keyframes, score what it publishes, and show where it is good and bad.
 
-    Example: hdmap evaluate hdmap_core/weights/student.safetensors data/synth --split val
+    The scores are broken down by class, threshold, distance, weather, time of day, city and scene. With -o, a second
+    run takes what is there already, and gallery/index.html shows the best and the worst frames. See docs/evaluation.md.
+
+    Example: hdmap evaluate hdmap_core/weights/student.safetensors data/synth --split val -o out/val --corruptions
     """
+    from training.corruptions import CORRUPTIONS
+    from training.evaluate import EvaluateOptions
     from training.evaluate import evaluate as run
 
-    run(
-        checkpoint,
-        dataroot,
-        split,
+    kinds = tuple(dict.fromkeys(corruption)) if corruption else CORRUPTIONS if corruptions else ()
+    options = EvaluateOptions(
         out=out,
         protocol=protocol,
         head=head,
         device=device,
         limit=limit,
+        gallery=gallery,
+        corruptions=kinds,
+        baseline=baseline,
+        workers=workers,
+        ray=ray,
         as_json=as_json,
     )
+    run(checkpoint, dataroot, split, options)
 
 
 def config_schema(

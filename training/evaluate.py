@@ -1,58 +1,232 @@
-"""Runs a checkpoint over keyframes and scores the elements it publishes."""
+"""Runs a checkpoint over keyframes, scores the elements it publishes, and shows where it is good and bad."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
-from hdmap_core.elements import MapElement, write_elements
+from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
-from hdmap_core.files import make_folder
-from hdmap_core.inference import load_predictor
+from hdmap_core.files import make_folder, write_atomically
+from hdmap_core.inference import ModelInfo, load_predictor
+from hdmap_core.metrics.breakdown import Breakdown, Frames, breakdown, distance_bands
+from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
+from training.corruptions import SEVERITIES, Corruption
+from training.evaluation import gallery
+from training.evaluation.gallery_page import gallery_page
+from training.evaluation.groups import frame_groups
+from training.evaluation.predictions import Source, Wanted, data_digest, predict_frames
+from training.evaluation.robustness import Robustness, robustness_table
+from training.parallel import ray_has_gpus
 
 
-def evaluate(
-    checkpoint: Path,
-    dataroot: Path,
-    split: str,
-    *,
-    out: Path | None,
-    protocol: str,
-    head: str | None,
-    device: str,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """See the command's help. Writes `predictions.jsonl` and `gt.jsonl` to `out`, which `hdmap score` reads."""
-    if protocol not in PROTOCOLS:  # before the long part
-        raise ConfigError(f"protocol {protocol!r}: use one of {', '.join(PROTOCOLS)}")
-    predictor = load_predictor(find_checkpoint(checkpoint), device, head=head)
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What `hdmap evaluate` is asked for; see the command's help.
+
+    Attributes:
+        limit: at most so many keyframes, evenly spread; 0 means all.
+        gallery: so many best and so many worst frames are drawn.
+        corruptions: kinds of corruption; none by default.
+        baseline: a checkpoint that the corruption error is relative to.
+    """
+
+    out: Path | None = None
+    protocol: str = "maptr"
+    head: str | None = None
+    device: str = "auto"
+    limit: int = 0
+    gallery: int = 6
+    corruptions: tuple[str, ...] = ()
+    baseline: Path | None = None
+    workers: int = 1
+    ray: str | None = None
+    as_json: bool = False
+
+
+def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOptions) -> None:
+    """Writes `predictions.jsonl`, `gt.jsonl`, `report.json` and `gallery/` to `options.out`, and prints the scores.
+
+    Raises:
+        HdmapError: of the class that fits what is wrong; before the long part wherever that can be known.
+    """
+    corruptions = _checked(options)
+    path = find_checkpoint(checkpoint)
+    predictor = load_predictor(path, "cpu" if options.ray else options.device, head=options.head)
+    info = predictor.info
+    heads = {label.value: predictor.config.decode.head_of(label) for label in info.classes}
     dataset = NuScenesDataset(dataroot)
-    tokens = [token for scene in scenes_of_split(dataset, split) for token in scene.sample_tokens]
+    scenes = _limited([scene.sample_tokens for scene in scenes_of_split(dataset, split)], options.limit)
+    tokens = [token for scene in scenes for token in scene]
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
-    if limit:
-        tokens = [tokens[index * len(tokens) // limit] for index in range(min(limit, len(tokens)))]
-    grid = predictor.info.grid
-    classes = predictor.info.classes
-    truth = {token: dataset.elements(token, grid.x_range, grid.y_range, classes) for token in tokens}
-    if out is not None:
-        make_folder(out)  # a place that cannot be written is told before the long part
-    predictions: dict[str, list[MapElement]] = {}
-    for token in track(tokens, f"evaluating {split}", console=Console(stderr=True)):
-        predictions[token] = predictor.predict(dataset.observation(token, points=False)).elements
-    if out is not None:
-        write_elements(out / "predictions.jsonl", predictions)
-        write_elements(out / "gt.jsonl", truth)
-    score = chamfer_ap(predictions, truth, protocol)
-    if as_json:
-        heads = {label.value: predictor.config.decode.head_of(label) for label in classes}
-        described = {"checkpoint": predictor.info.model_id, "split": split, "heads": heads}
-        print(json.dumps({**described, **score_json(score)}, indent=2))
+    truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, info.classes) for token in tokens}
+    groups = frame_groups(dataset, tokens)
+    device, gpus = _device(options, info)
+    source = Source(path, info.weights_sha256, dataroot, data_digest(dataset), options.head, device)
+    wanted = _wanted(source, (None, *corruptions), options.out)
+    baseline_name = None
+    if options.baseline is not None:
+        baseline, baseline_name = _baseline(options.baseline, source, info)
+        wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
+    if options.out is not None:
+        make_folder(options.out)  # a place that cannot be written is told before the long part
+    predicted = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
+
+    bands = distance_bands(info.grid.x_range, info.grid.y_range)
+    parts = breakdown(predicted[0], truth, groups, bands, options.protocol, min_score=gallery.MIN_SCORE)
+    robustness = None
+    if corruptions:
+        scores = [chamfer_ap(frames, truth, options.protocol).mean_ap for frames in predicted[1:]]
+        ours, theirs = scores[: len(corruptions)], scores[len(corruptions) :]
+        robustness = Robustness(
+            parts.overall.mean_ap, _by_kind(ours, corruptions), baseline_name, _by_kind(theirs, corruptions) or None
+        )
+    report: dict[str, Any] = {"checkpoint": info.model_id, "split": split, "heads": heads}
+    report |= {**score_json(parts.overall), "breakdown": breakdown_json(parts)}
+    report["robustness"] = None if robustness is None else robustness.to_json()
+    if options.out is not None:
+        write_elements(options.out / "gt.jsonl", truth)
+        ranked = sorted(parts.frame_f1.items(), key=lambda item: -item[1])
+        frames = [{"token": token, "scene": dataset.scene_of(token).name, "F1": f1} for token, f1 in ranked]
+        write_atomically(options.out / "report.json", _json({**report, "frames": frames}).encode())
+        if options.gallery:
+            facts = [
+                f"{dataroot.name}, split {split}, {len(tokens):,} keyframes of {len(scenes)} scenes",
+                f"protocol {options.protocol}; heads: "
+                + ", ".join(f"{label.replace('_', ' ')} from {head}" for label, head in heads.items()),
+            ]
+            _draw(options, info, dataset, predicted[0], truth, parts, robustness, corruptions, facts)
+    if options.as_json:
+        print(_json(report))
     else:
-        Console().print(score_table(score))
+        _print(parts, robustness, options)
+
+
+def _checked(options: EvaluateOptions) -> list[Corruption]:
+    """The corruptions that are asked for, once the options are known to make sense."""
+    if options.protocol not in PROTOCOLS:
+        raise ConfigError(f"protocol {options.protocol!r}: use one of {', '.join(PROTOCOLS)}")
+    if options.baseline is not None and not options.corruptions:
+        raise ConfigError("--baseline is for the corruption error; add --corruptions, or leave it out")
+    if options.ray is not None and options.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {options.device!r} with --ray: use auto, cpu or cuda; Ray chooses which GPU")
+    return [Corruption(kind, severity) for kind in options.corruptions for severity in SEVERITIES]
+
+
+def _limited(scenes: Sequence[Sequence[str]], limit: int) -> list[tuple[str, ...]]:
+    """At most `limit` tokens, evenly spread over all of them; scenes that lose all of theirs are left out."""
+    tokens = [token for scene in scenes for token in scene]
+    if not limit or limit >= len(tokens):
+        return [tuple(scene) for scene in scenes]
+    kept = {tokens[index * len(tokens) // limit] for index in range(limit)}
+    return [some for scene in scenes if (some := tuple(token for token in scene if token in kept))]
+
+
+def _device(options: EvaluateOptions, info: ModelInfo) -> tuple[str, float]:
+    """Where workers compute, and the GPUs that each takes on Ray."""
+    if options.ray is None:
+        return info.device, 0.0
+    has_gpus = options.device != "cpu" and ray_has_gpus(options.ray, options.workers)
+    if options.device == "cuda" and not has_gpus:
+        raise ConfigError(f"device 'cuda' asked for, but the Ray cluster at {options.ray!r} has no GPU")
+    return ("cuda", 1.0) if has_gpus else ("cpu", 0.0)
+
+
+def _wanted(source: Source, corruptions: Sequence[Corruption | None], folder: Path | None) -> list[Wanted]:
+    """Each corruption's predictions go to a folder of their own; the clean ones (None) to `folder` itself."""
+    wanted = []
+    for corruption in corruptions:
+        place = folder if folder is None or corruption is None else folder / "corruptions" / corruption.label
+        wanted.append(Wanted(replace(source, corruption=corruption), place))
+    return wanted
+
+
+def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source, str]:
+    """The baseline as a source, and its name."""
+    path = find_checkpoint(checkpoint)
+    theirs = load_predictor(path, "cpu").info
+    if (theirs.classes, theirs.grid) != (info.classes, info.grid):
+        raise ConfigError(
+            f"the baseline {path} has other classes or another grid than {source.checkpoint}, so they have no ground "
+            "truth in common; choose a baseline of the same region and classes"
+        )
+    return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None), theirs.model_id
+
+
+def _predict(
+    wanted: Sequence[Wanted],
+    scenes: Sequence[Sequence[str]],
+    title: str,
+    options: EvaluateOptions,
+    gpus: float,
+) -> list[dict[str, Any]]:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=len(wanted) * sum(map(len, scenes)))
+        return predict_frames(
+            wanted,
+            scenes,
+            workers=options.workers,
+            ray=options.ray,
+            gpus=gpus,
+            progress=lambda frames: progress.advance(task, frames),
+        )
+
+
+def _by_kind(scores: Sequence[float], corruptions: Sequence[Corruption]) -> dict[str, tuple[float, ...]]:
+    """Kind -> mAP at each severity; empty without scores."""
+    result: dict[str, tuple[float, ...]] = {}
+    for corruption, score in zip(corruptions, scores, strict=False):
+        result[corruption.name] = (*result.get(corruption.name, ()), score)
+    return result
+
+
+def _draw(
+    options: EvaluateOptions,
+    info: ModelInfo,
+    dataset: NuScenesDataset,
+    predictions: Frames,
+    truth: Frames,
+    parts: Breakdown,
+    robustness: Robustness | None,
+    corruptions: Sequence[Corruption],
+    facts: Sequence[str],
+) -> None:
+    assert options.out is not None
+    folder = options.out / "gallery"
+    gallery.clear(folder)
+    ranked = gallery.extremes(parts.frame_f1, options.gallery)
+    shown = track(ranked, "drawing the gallery", console=Console(stderr=True))
+    cards = gallery.draw_frames(folder, dataset, shown, parts.frame_f1, predictions, truth, info.grid)
+    strip = {}
+    if corruptions and ranked:
+        token = ranked[0][1]
+        strip = gallery.draw_corruptions(folder, dataset, token, truth[token], corruptions)
+    page = gallery_page(info.model_id, facts, parts, cards, robustness, strip)
+    write_atomically(folder / "index.html", page.encode())
+
+
+def _print(parts: Breakdown, robustness: Robustness | None, options: EvaluateOptions) -> None:
+    console = Console()
+    console.print(score_table(parts.overall))
+    for kind, groups in parts.groups.items():
+        if len(groups) > 1:
+            console.print(group_table(kind, groups))
+    if robustness is not None:
+        console.print(robustness_table(robustness))
+    if options.out is not None:
+        page = options.out / "gallery" / "index.html" if options.gallery else options.out / "report.json"
+        console.print(f"→ {page}", soft_wrap=True, highlight=False)
+
+
+def _json(report: dict[str, Any]) -> str:
+    return json.dumps(report, indent=2)

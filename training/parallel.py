@@ -67,9 +67,9 @@ def map_scenes(
     return _in_processes(function, items, min(workers, len(items)), report)
 
 
-def ray_has_gpus(address: str) -> bool:
-    """Whether a Ray cluster has GPUs; connects to it."""
-    return bool(_connected(address, 1).cluster_resources().get("GPU", 0))
+def ray_has_gpus(address: str, workers: int) -> bool:
+    """Whether a Ray cluster has GPUs; connects to it (`workers`: of a local one) until the next map is done."""
+    return bool(_connected(address, workers).cluster_resources().get("GPU", 0))
 
 
 def one_thread() -> None:

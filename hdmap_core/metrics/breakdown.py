@@ -10,7 +10,7 @@ Groups differ from the overall score in one thing: a class without ground truth 
 not count in the group's mAP, because a quiet scene without a crossing says nothing about crossings.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,12 +20,11 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.metrics.chamfer_ap import (
     CLASSES,
     PROTOCOLS,
-    ChamferProtocol,
     ChamferScore,
     FrameMatches,
-    chamfer_ap,
-    match_class,
+    match_classes,
     path_of,
+    pooled,
     pooled_score,
 )
 
@@ -100,13 +99,11 @@ def breakdown(
     Raises:
         ElementError: as `chamfer_ap`.
     """
-    overall = chamfer_ap(predictions, truth, protocol, classes)
-    rules = PROTOCOLS[protocol]
-    matches = _matches(predictions, truth, rules, classes)
-    parts = {"distance": [_band_score(predictions, truth, band, rules, classes) for band in bands]}
+    matches = match_classes(predictions, truth, protocol, classes)
+    parts = {"distance": [_band_score(predictions, truth, band, protocol, classes) for band in bands]}
     for kind, members in groups.items():
-        parts[kind] = [_group_score(name, tokens, matches, rules) for name, tokens in members.items()]
-    return Breakdown(overall, parts, frame_f1(matches, min_score))
+        parts[kind] = [_group_score(name, tokens, matches, protocol) for name, tokens in members.items()]
+    return Breakdown(pooled(matches, predictions, protocol), parts, frame_f1(matches, min_score))
 
 
 def distance_bands(x_range: tuple[float, float], y_range: tuple[float, float]) -> list[tuple[float, float]]:
@@ -164,13 +161,10 @@ def frame_f1(matches: Matches, min_score: float = 0.3) -> dict[str, float]:
     return result
 
 
-def _matches(predictions: Frames, truth: Frames, rules: ChamferProtocol, classes: Iterable[MapClass]) -> Matches:
-    return {label: match_class(label, predictions, truth, rules) for label in classes}
-
-
-def _group_score(name: str, tokens: Sequence[str], matches: Matches, rules: ChamferProtocol) -> GroupScore:
+def _group_score(name: str, tokens: Sequence[str], matches: Matches, protocol: str) -> GroupScore:
     scores = {
-        label: pooled_score([by_token[token] for token in tokens], rules) for label, by_token in matches.items()
+        label: pooled_score([by_token[token] for token in tokens], PROTOCOLS[protocol])
+        for label, by_token in matches.items()
     }
     return GroupScore(
         name,
@@ -182,16 +176,12 @@ def _group_score(name: str, tokens: Sequence[str], matches: Matches, rules: Cham
 
 
 def _band_score(
-    predictions: Frames,
-    truth: Frames,
-    band: tuple[float, float],
-    rules: ChamferProtocol,
-    classes: Iterable[MapClass],
+    predictions: Frames, truth: Frames, band: tuple[float, float], protocol: str, classes: Sequence[MapClass]
 ) -> GroupScore:
     inside = {token: clipped(elements, band) for token, elements in truth.items()}
     found = {token: clipped(elements, band) for token, elements in predictions.items()}
-    matches = _matches(found, inside, rules, classes)
-    return _group_score(f"{band[0]:g}-{band[1]:g} m", list(truth), matches, rules)
+    matches = match_classes(found, inside, protocol, classes)
+    return _group_score(f"{band[0]:g}-{band[1]:g} m", list(truth), matches, protocol)
 
 
 def _disc(radius: float) -> shapely.Polygon:

@@ -24,11 +24,11 @@ def group_table(kind: str, groups: Sequence[GroupScore], most: int = 12) -> Tabl
         shown = sorted(groups, key=lambda group: 2.0 if group.mean_ap is None else group.mean_ap)[:most]
         caption = f"the {most} worst of {len(groups)}"
     table = Table(title=f"by {kind}", caption=caption)
-    table.add_column(kind)
-    for header in ("frames", "truth", "predicted", *(label.value for label in classes), "mAP"):
+    table.add_column(kind, no_wrap=True)
+    for header in ("frames", "truth", *(label.value for label in classes), "mAP"):
         table.add_column(header, justify="right")
     for group in shown:
-        counts = (f"{number:,}" for number in (group.num_frames, group.num_truth, group.num_predictions))
+        counts = f"{group.num_frames:,}", f"{group.num_truth:,}"
         table.add_row(group.name, *counts, *(number(group.ap[label]) for label in classes), number(group.mean_ap))
     return table
 

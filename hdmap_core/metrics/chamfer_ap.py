@@ -17,7 +17,7 @@ ground-truth frame without prediction counts as one without elements; a predicte
 error.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -119,23 +119,7 @@ def chamfer_ap(
     Raises:
         ElementError: if the protocol is unknown, there is no frame, or a predicted frame has no ground truth.
     """
-    if protocol not in PROTOCOLS:
-        raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if not truth:
-        raise ElementError("there is no ground-truth frame to score against")
-    extra = [token for token in predictions if token not in truth]
-    if extra:
-        shown = ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else "")
-        raise ElementError(
-            f"{len(extra)} predicted frames have no ground truth ({shown}); give the ground truth of the same split"
-        )
-    rules = PROTOCOLS[protocol]
-    return ChamferScore(
-        protocol=protocol,
-        classes={label: pooled_score(match_class(label, predictions, truth, rules).values(), rules) for label in classes},
-        num_frames=len(truth),
-        frames_without_prediction=sum(token not in predictions for token in truth),
-    )
+    return pooled(match_classes(predictions, truth, protocol, classes), predictions, protocol)
 
 
 @dataclass(frozen=True)
@@ -152,21 +136,46 @@ class FrameMatches:
     hits: np.ndarray
 
 
-def match_class(
-    label: MapClass,
+def match_classes(
     predictions: Mapping[str, Sequence[MapElement]],
     truth: Mapping[str, Sequence[MapElement]],
-    rules: ChamferProtocol,
-) -> dict[str, FrameMatches]:
-    """Frame token -> matches of one class, for every frame of the ground truth and in its order."""
-    matches = {}
-    for token, elements in truth.items():
-        wanted = [element for element in elements if element.label == label]
-        found = [element for element in predictions.get(token, ()) if element.label == label]
-        confidence = np.array([element.score for element in found], dtype=np.float64)
-        hits = match_frame(found, wanted, confidence, rules) if found else np.zeros((len(rules.thresholds), 0), bool)
-        matches[token] = FrameMatches(len(wanted), confidence, hits)
+    protocol: str,
+    classes: Sequence[MapClass] = CLASSES,
+) -> dict[MapClass, dict[str, FrameMatches]]:
+    """Class -> frame token -> matches, for every frame of the ground truth and in its order; see `chamfer_ap`."""
+    if protocol not in PROTOCOLS:
+        raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
+    if not truth:
+        raise ElementError("there is no ground-truth frame to score against")
+    extra = [token for token in predictions if token not in truth]
+    if extra:
+        shown = ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else "")
+        raise ElementError(
+            f"{len(extra)} predicted frames have no ground truth ({shown}); give the ground truth of the same split"
+        )
+    rules = PROTOCOLS[protocol]
+    matches: dict[MapClass, dict[str, FrameMatches]] = {label: {} for label in classes}
+    for label in classes:
+        for token, elements in truth.items():
+            wanted = [element for element in elements if element.label == label]
+            found = [element for element in predictions.get(token, ()) if element.label == label]
+            confidence = np.array([element.score for element in found], dtype=np.float64)
+            hits = match_frame(found, wanted, confidence, rules)
+            matches[label][token] = FrameMatches(len(wanted), confidence, hits)
     return matches
+
+
+def pooled(
+    matches: Mapping[MapClass, Mapping[str, FrameMatches]], predictions: Collection[str], protocol: str
+) -> ChamferScore:
+    """The score of matched frames; `predictions` says which of them were predicted at all."""
+    tokens = next(iter(matches.values())).keys()
+    return ChamferScore(
+        protocol=protocol,
+        classes={label: pooled_score(frames.values(), PROTOCOLS[protocol]) for label, frames in matches.items()},
+        num_frames=len(tokens),
+        frames_without_prediction=sum(token not in predictions for token in tokens),
+    )
 
 
 def pooled_score(frames: Iterable[FrameMatches], rules: ChamferProtocol) -> ClassScore:
@@ -176,10 +185,10 @@ def pooled_score(frames: Iterable[FrameMatches], rules: ChamferProtocol) -> Clas
     confidence = np.concatenate([np.zeros(0), *(frame.confidence for frame in frames)])
     nothing = np.zeros((len(rules.thresholds), 0), bool)
     order = np.argsort(-confidence, kind="stable")
-    pooled = np.concatenate([nothing, *(frame.hits for frame in frames)], axis=1)[:, order]
+    hits = np.concatenate([nothing, *(frame.hits for frame in frames)], axis=1)[:, order]
     num_predictions = len(confidence)
     curves = {}
-    for threshold, is_hit in zip(rules.thresholds, pooled, strict=True):
+    for threshold, is_hit in zip(rules.thresholds, hits, strict=True):
         true_positives = np.cumsum(is_hit)
         curves[threshold] = (true_positives / max(num_truth, 1), true_positives / np.arange(1, num_predictions + 1))
     return ClassScore(
@@ -196,7 +205,7 @@ def match_frame(
 ) -> np.ndarray:
     """(thresholds, predictions) bool: which predictions of one frame and class are true positives."""
     hits = np.zeros((len(rules.thresholds), len(found)), bool)
-    if not wanted:
+    if not wanted or not found:
         return hits
     keep = rules.num_points if rules.keeps_sampled else None
     lines = np.stack([resampled(path_of(element), rules.num_points, keep) for element in found])

@@ -10,7 +10,11 @@ from collections.abc import Sequence
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 
-_WEATHER = {"rain": r"\brain(s|y|ing|fall)?\b", "snow": r"\bsnow(s|y|ing|fall)?\b", "fog": r"\b(fog|foggy|mist|misty)\b"}
+_WEATHER = {
+    "rain": r"\brain(s|y|ing|fall)?\b",
+    "snow": r"\bsnow(s|y|ing|fall)?\b",
+    "fog": r"\b(fog|foggy|mist|misty)\b",
+}
 _NIGHT = r"\bnight(time)?\b"
 
 
