@@ -53,7 +53,7 @@ class DeformableAttention(nn.Module):
 
         Args:
             query: (B, Q, C') what offsets and weights are computed from.
-            reference: (B, Q, 2) in [0, 1], (x, y).
+            reference: (B, Q, 2) in [0, 1], (x, y); float32, also under autocast.
             features: (B, C, h, w).
 
         Returns:
@@ -62,10 +62,10 @@ class DeformableAttention(nn.Module):
         batch, queries = query.shape[:2]
         height, width = features.shape[-2:]
         shape = batch, queries, self.heads, self.samples
-        cells = torch.tensor([width, height], dtype=reference.dtype, device=reference.device)
-        offset = self.offset(query).view(*shape, 2).to(reference.dtype) / cells
-        locations = (reference[:, :, None, None] + offset).permute(0, 2, 1, 3, 4)
-        weights = self.weight(query).view(shape).softmax(dim=-1).transpose(1, 2)
+        cells = torch.tensor([width, height], dtype=torch.float32, device=reference.device)
+        offset = self.offset(query).float().view(*shape, 2) / cells
+        locations = (reference.float()[:, :, None, None] + offset).permute(0, 2, 1, 3, 4)
+        weights = self.weight(query).float().view(shape).softmax(dim=-1).transpose(1, 2)
         value = self.value(features).view(batch, self.heads, -1, height, width)
         return deformable_sample(value, locations, weights)
 

@@ -79,13 +79,14 @@ class BEVSelfAttention(nn.Module):
             (B, Q, C).
         """
         before = bev if past is None else torch.where(past[1], past[0].to(bev.dtype), bev)
-        maps = torch.stack([before, bev], dim=1)
+        present = self.value(bev)
+        maps = torch.stack([present if past is None else self.value(before), present], dim=1)
         query = torch.cat([before, bev + position], dim=-1)
         shape = *query.shape[:2], MAPS * self.heads, self.samples
         cells = bev.new_tensor(self.shape[::-1], dtype=torch.float32)
         offsets = self.offset(query).float().view(*shape, 2) / cells
         locations = self.reference[:, None, None] + offsets
         weights = self.weight(query).float().view(shape).softmax(dim=-1)
-        value = self.value(maps).transpose(2, 3).reshape(len(bev), shape[2], -1, *self.shape)
+        value = maps.transpose(2, 3).reshape(len(bev), shape[2], -1, *self.shape)
         read = deformable_sample(value, locations.transpose(1, 2), weights.transpose(1, 2))
         return self.output(read.unflatten(-1, (MAPS, -1)).mean(dim=2))

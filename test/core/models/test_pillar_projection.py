@@ -1,0 +1,110 @@
+"""Pillars in the cameras, against CameraRig.project and against loops in float64."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hdmap_core.geometry import CameraRig
+from hdmap_core.models.view_transforms.pillar_projection import (
+    MIN_DEPTH,
+    OUTSIDE,
+    anchor_heights,
+    choose_views,
+    project_pillars,
+)
+
+SIZE = (48, 80)
+
+
+def rig(cameras: int, seed: int = 0) -> CameraRig:
+    """Cameras looking around at slightly different heights and tilts."""
+    rng = np.random.default_rng(seed)
+    poses, intrinsics = [], []
+    for index in range(cameras):
+        yaw = 2 * np.pi * index / cameras + rng.uniform(-0.2, 0.2)
+        tilt = rng.uniform(-0.1, 0.1)
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        optical = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+        pitch = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+        pose = np.eye(4)
+        pose[:3, :3] = turn @ optical @ pitch
+        pose[:3, 3] = [np.cos(yaw), np.sin(yaw), 1.5 + rng.uniform(-0.3, 0.3)]
+        poses.append(pose)
+        focal = rng.uniform(30, 50)
+        intrinsics.append(np.array([[focal, 0, 40 + rng.uniform(-3, 3)], [0, focal * 1.1, 23], [0, 0, 1]]))
+    return CameraRig.from_arrays([f"cam{i}" for i in range(cameras)], intrinsics, poses, SIZE)
+
+
+def test_anchor_heights() -> None:
+    published = torch.tensor([-2, -1.4286, -0.8571, -0.2857, 0.2857, 0.8571, 1.4286, 2.0])
+    torch.testing.assert_close(anchor_heights((-2, 2), 8, ends=True), published, atol=1e-4, rtol=0)
+    torch.testing.assert_close(anchor_heights((-2, 2), 4, ends=False), torch.tensor([-1.5, -0.5, 0.5, 1.5]))
+    ours = anchor_heights((-0.16, 3.84), 8, ends=True)
+    torch.testing.assert_close(ours, published + 1.84, atol=1e-4, rtol=0)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cameras=st.integers(1, 5), batch=st.integers(1, 2), seed=st.integers(0, 999))
+def test_projection_is_that_of_the_rig(cameras: int, batch: int, seed: int) -> None:
+    rigs = [rig(cameras, seed + b) for b in range(batch)]
+    generator = torch.Generator().manual_seed(seed)
+    centres = 20 * torch.rand(7, 2, generator=generator) - 10
+    heights = 4 * torch.rand(batch, 7, 3, generator=generator) - 1
+    projection = torch.stack([r.projection() for r in rigs]).float()
+    points, visible = project_pillars(centres, heights, projection, SIZE)
+    assert points.shape == (batch, cameras, 7, 3, 2) and visible.shape == points.shape[:-1]
+    for b, r in enumerate(rigs):
+        pillars = torch.cat([centres[:, None].expand(7, 3, 2), heights[b][..., None]], dim=-1).double()
+        pixels, depth, seen = r.project(pillars.view(21, 3), min_depth=MIN_DEPTH)
+        assert torch.equal(visible[b].view(cameras, 21), seen)
+        back = points[b].view(cameras, 21, 2).double() * torch.tensor(SIZE[::-1]) - 0.5
+        torch.testing.assert_close(back[seen], pixels[seen], atol=1e-3, rtol=0)
+        assert (points[b].view(cameras, 21, 2)[depth <= MIN_DEPTH] == OUTSIDE).all()
+
+
+def test_projection_is_that_of_the_loops() -> None:
+    projection = torch.stack([rig(3, 1).projection(), rig(3, 2).projection()])
+    centres, heights = torch.tensor([[6.0, 1.0], [-5.0, 2.0], [0.5, -7.0]]), torch.tensor([0.0, 1.0])
+    points, visible = project_pillars(centres, heights.expand(1, 3, 2), projection, SIZE)
+    for b, n, q, a in np.ndindex(2, 3, 3, 2):
+        x, y = centres[q].tolist()
+        u, v, depth = projection[b, n].numpy() @ [x, y, heights[a].item(), 1.0]
+        place = np.array([(u / depth + 0.5) / SIZE[1], (v / depth + 0.5) / SIZE[0]])
+        inside = depth > MIN_DEPTH and 0 < place[0] < 1 and 0 < place[1] < 1
+        assert visible[b, n, q, a].item() == inside
+        if depth > MIN_DEPTH:
+            np.testing.assert_allclose(points[b, n, q, a].numpy(), place, rtol=1e-4, atol=1e-4)
+    assert visible.any() and not visible.all()
+
+
+def test_the_image_is_open_at_its_edges() -> None:
+    """A camera at the origin looking along x, one pixel per metre at one metre: u = -y, v = -z."""
+    projection = torch.tensor([[[[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]]]])
+    centres = torch.tensor([[1.0, 0.5], [1.0, 0.49], [1.0, -3.49], [1.0, -3.5], [-1.0, -1.0], [0.05, 0.0]])
+    _, visible = project_pillars(centres, torch.zeros(1, 6, 1), projection, (4, 4))
+    assert visible.flatten().tolist() == [False, True, True, False, False, False]
+
+
+def test_seeing_cameras_come_first_whatever_their_order() -> None:
+    points = torch.tensor([[0.9, 0.5], [0.5, 0.5], [3.0, 0.5], [0.6, 0.4]]).view(1, 4, 1, 1, 2).repeat(1, 1, 1, 2, 1)
+    visible = torch.tensor([[True, True], [True, False], [False, False], [True, True]]).view(1, 4, 1, 2)
+    views = choose_views(points, visible)
+    assert views.camera[0, :, 0].tolist() == [3, 0, 1, 2], "more visible anchors first, then nearest to the centre"
+    assert views.seen[0, :, 0].tolist() == [True, True, True, False]
+    turned = choose_views(points.roll(1, 1), visible.roll(1, 1))
+    assert torch.equal(turned.points, views.points) and torch.equal((turned.camera - 1) % 4, views.camera)
+    fewer = choose_views(points, visible, max_views=2)
+    assert fewer.camera[0, :, 0].tolist() == [3, 0] and fewer.points.shape == (1, 2, 1, 2, 2)
+    assert choose_views(points, visible, max_views=9).camera.shape == (1, 4, 1)
+
+
+@pytest.mark.parametrize("bad", [0.0, 1e-9])
+def test_gradients_are_finite_at_and_behind_the_camera(bad: float) -> None:
+    projection = torch.tensor([[[[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]]]])
+    heights = torch.zeros(1, 2, 1, requires_grad=True)
+    points, _ = project_pillars(torch.tensor([[bad, 0.0], [-4.0, 0.0]]), heights, projection, (4, 4))
+    assert torch.isfinite(points).all()
+    points.sum().backward()
+    assert heights.grad is not None and torch.isfinite(heights.grad).all()
