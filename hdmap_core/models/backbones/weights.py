@@ -22,7 +22,10 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
     A file may be in timm's own layout or in one that timm converts for this network (e.g. DINOv2's and Swin's
     original releases). Position embeddings and Swin's window tables are resized to the trunk's grid. Left out are the
     classifier, parts that the backbone has cut off, and what timm's conversion drops; the report names each. Anything
-    else that is missing, unknown or of another shape is an error.
+    else that is missing, unknown or of another shape is an error, and then the trunk stays as it was.
+
+    timm resizes position embeddings once, here (bicubic, antialiased); MapFM keeps DINOv2's 37 x 37 and resizes them
+    in every forward pass (bicubic, not antialiased).
 
     Args:
         backbone: whose trunk is filled; tuning modes stay as they are.
