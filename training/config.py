@@ -8,6 +8,8 @@ from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import Config
+from training.data.point_orders import ClosedOrders
+from training.losses.auxiliary import AuxiliaryLossConfig
 
 
 class DataConfig(Config):
@@ -47,11 +49,23 @@ class AugmentConfig(Config):
 
 
 class LossConfig(Config):
-    """Weights of the terms (MapTR's for the vectors, section 4.1) and how masks are drawn (metres)."""
+    """Weights of the terms (MapTR's for the vectors, section 4.1) and how targets are made.
+
+    Attributes:
+        one_to_many: factor on all terms of the one-to-many queries.
+        repeats: how many of these each true element goes to.
+        closed_orders: which point orders of a ring count as equal: `all`, or the `published` code's.
+        auxiliary: weights of the heads that only training has.
+        line_width: of lines in the masks, metres.
+    """
 
     classes: float = 2.0
     points: float = 5.0
     direction: float = 0.005
+    one_to_many: float = 1.0
+    repeats: PositiveInt = 6
+    closed_orders: ClosedOrders = "all"
+    auxiliary: AuxiliaryLossConfig = AuxiliaryLossConfig()
     mask_bce: float = 10.0
     mask_dice: float = 2.0
     mask_positive_weight: float = 3.0
@@ -76,9 +90,15 @@ class OptimConfig(Config):
 
 
 class TrainConfig(CheckpointConfig):
-    """A whole recipe."""
+    """A whole recipe.
+
+    Attributes:
+        backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded), a
+            .safetensors file, or `random`. A model without a backbone does not look at it.
+    """
 
     data: DataConfig
+    backbone_weights: str = "hub"
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()

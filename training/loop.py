@@ -34,6 +34,7 @@ def fit(
     save_every: int,
     evaluate_every: int,
     evaluate: Callable[[nn.Module], dict[str, float]],
+    until: float = math.inf,
 ) -> nn.Module:
     """Trains until `optim.steps`, from where the run folder stands; returns the averaged model.
 
@@ -47,6 +48,7 @@ def fit(
         save_every: steps between checkpoints.
         evaluate_every: steps between validations.
         evaluate: called with the averaged model every `evaluate_every` steps and at the end; its `mAP` picks the best.
+        until: stop as soon as a validation's `mAP` is this good.
 
     Raises:
         DivergedError: as soon as the loss or its gradient is not finite, naming the batch's tokens.
@@ -86,6 +88,8 @@ def fit(
                 run.evaluated(step, evaluate(average), average)
             if step % save_every == 0 or step == optim.steps:
                 run.save(step, model=model, average=average, optimizer=optimizer)
+            if run.best >= until:
+                break
     return average
 
 

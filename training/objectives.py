@@ -5,25 +5,44 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hdmap_core.model_io import ModelInput, ModelOutput
-from training.config import LossConfig
+from training.config import TrainConfig
 from training.data.batches import Batch
+from training.losses.auxiliary import auxiliary_losses
 from training.losses.segmentation import mask_losses
 from training.losses.vector import vector_losses
 
 Forward = Callable[[ModelInput], ModelOutput]
 
 
-def supervised(forward: Forward, batch: Batch, config: LossConfig) -> dict[str, Tensor]:
+def supervised(forward: Forward, batch: Batch, recipe: TrainConfig) -> dict[str, Tensor]:
     """The weighted terms of every head that the model has, against ground truth; their sum is the loss."""
+    config = recipe.loss
     output = forward(batch.inputs)
     terms: dict[str, Tensor] = {}
     if output.vectors is not None:
-        found = vector_losses(output.vectors, batch.targets, class_weight=config.classes, points_weight=config.points)
-        terms["class"] = config.classes * found["class"]
-        terms["points"] = config.points * found["points"]
-        terms["direction"] = config.direction * found["direction"]
+        found = vector_losses(
+            output.vectors,
+            batch.targets,
+            class_weight=config.classes,
+            points_weight=config.points,
+            repeats=config.repeats,
+        )
+        weights = {"class": config.classes, "points": config.points, "direction": config.direction}
+        for name, value in found.items():
+            factor = config.one_to_many if name.endswith("_many") else 1.0
+            terms[name] = factor * weights[name.removesuffix("_many")] * value
     if output.semantic is not None:
         found = mask_losses(output.semantic, batch.targets.masks, config.mask_positive_weight)
         terms["mask_bce"] = config.mask_bce * found["mask_bce"]
         terms["mask_dice"] = config.mask_dice * found["mask_dice"]
+    if output.auxiliary is not None:
+        assert batch.targets.auxiliary is not None and recipe.model.auxiliary is not None
+        found = auxiliary_losses(
+            output.auxiliary,
+            batch.targets.auxiliary,
+            batch.inputs.camera_mask,
+            config.auxiliary,
+            recipe.model.auxiliary.depth,
+        )
+        terms |= {name: getattr(config.auxiliary, name) * value for name, value in found.items()}
     return terms

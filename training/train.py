@@ -1,6 +1,8 @@
 """Builds everything that a recipe names and calls the loop."""
 
+import math
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
-from hdmap_core.models import build_model
+from hdmap_core.models import MapModel, build_model
+from hdmap_core.models.backbones.weights import load_pretrained
 from hdmap_core.postprocess.decode import decode
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
@@ -20,17 +23,38 @@ from training.objectives import supervised
 from training.run_folder import RunFolder
 
 
-def train(config: TrainConfig, folder: Path, console: Console) -> None:
-    """Trains a recipe into a run folder, going on where an earlier call stopped."""
+def train(
+    config: TrainConfig,
+    folder: Path,
+    console: Console,
+    *,
+    until: float = math.inf,
+    on_model: Callable[[MapModel], object] = lambda model: None,
+) -> float:
+    """Trains a recipe into a run folder, going on where an earlier call stopped.
+
+    Args:
+        config: the recipe.
+        folder: the run folder.
+        console: where to report.
+        until: stop as soon as the validation's mAP is this good.
+        on_model: called with the model before its first step.
+
+    Returns:
+        The best mAP of the validations.
+    """
     seed_everything(config.seed, verbose=False)
     model = build_model(config.model)
+    if model.backbone is not None:
+        console.print(load_pretrained(model.backbone, config.backbone_weights))
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
+    on_model(model)
     training, validation = (_keyframes(config, split) for split in (config.data.train, config.data.val))
     console.print(f"{len(training)} training and {len(validation)} validation keyframes")
     run = RunFolder(folder, config, _provenance(config, training))
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
-        return supervised(model, batch, config.loss)
+        return supervised(model, batch, config)
 
     def evaluate(model: nn.Module) -> dict[str, float]:
         metrics = quick_score(model, validation, config)
@@ -40,14 +64,16 @@ def train(config: TrainConfig, folder: Path, console: Console) -> None:
     fit(
         model,
         objective,
-        TrainBatches(training, config),
+        TrainBatches(training, config, model.backbone.feature_size if model.backbone else None),
         config.optim,
         run,
         log_every=config.log_every,
         save_every=config.save_every,
         evaluate_every=config.evaluate_every,
         evaluate=evaluate,
+        until=until,
     )
+    return run.best
 
 
 @torch.inference_mode()
@@ -73,9 +99,15 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
 
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:
-    data = config.data
+    data, auxiliary = config.data, config.model.auxiliary
     return load_keyframes(
-        data.root, split, config.model, keep_inputs=data.keep_inputs, cache=data.cache, workers=data.workers
+        data.root,
+        split,
+        config.model,
+        keep_inputs=data.keep_inputs,
+        points=auxiliary is not None and auxiliary.depth is not None,
+        cache=data.cache,
+        workers=data.workers,
     )
 
 

@@ -1,7 +1,7 @@
 """An endless, seeded stream of batches that can be entered at any step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -10,6 +10,7 @@ from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.augment import augment
+from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.keyframes import Keyframe
 from training.data.targets import Targets, build_targets
 
@@ -29,9 +30,12 @@ class TrainBatches(Dataset[Batch]):
     A batch depends on nothing but the seed and the step, so a resumed run sees what an uninterrupted one would.
     """
 
-    def __init__(self, keyframes: Sequence[Keyframe], config: TrainConfig) -> None:
+    def __init__(
+        self, keyframes: Sequence[Keyframe], config: TrainConfig, feature_size: tuple[int, int] | None = None
+    ) -> None:
         self.keyframes = keyframes
         self.config = config
+        self.feature_size = feature_size
 
     def __len__(self) -> int:
         return self.config.optim.steps
@@ -39,7 +43,7 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         size, frames = self.config.optim.batch_size, len(self.keyframes)
         positions = range(step * size, (step + 1) * size)
-        return make_batch([self._sample(position, frames) for position in positions], self.config)
+        return make_batch([self._sample(position, frames) for position in positions], self.config, self.feature_size)
 
     def _sample(self, position: int, frames: int) -> Keyframe:
         index = self._shuffled(position // frames)[position % frames]
@@ -50,9 +54,10 @@ class TrainBatches(Dataset[Batch]):
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
 
 
-def make_batch(frames: Sequence[Keyframe], config: TrainConfig) -> Batch:
-    """Stacks keyframes and builds their targets."""
+def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tuple[int, int] | None = None) -> Batch:
+    """Stacks keyframes and builds their targets; `feature_size` (h, w) is that of the backbone, if there is one."""
     model = config.model
+    inputs = stack([frame.inputs for frame in frames])
     targets = build_targets(
         [frame.elements for frame in frames],
         grid=model.grid,
@@ -60,5 +65,26 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig) -> Batch:
         classes=model.classes,
         num_points=model.vectors.num_points if model.vectors else 2,
         line_width=config.loss.line_width,
+        closed_orders=config.loss.closed_orders,
     )
-    return Batch(stack([frame.inputs for frame in frames]), targets, tuple(frame.token for frame in frames))
+    if model.auxiliary is not None:
+        targets = replace(targets, auxiliary=_auxiliary(frames, inputs, config, feature_size))
+    return Batch(inputs, targets, tuple(frame.token for frame in frames))
+
+
+def _auxiliary(
+    frames: Sequence[Keyframe], inputs: ModelInput, config: TrainConfig, feature_size: tuple[int, int] | None
+) -> AuxiliaryTargets:
+    model = config.model
+    assert model.auxiliary is not None
+    return build_auxiliary_targets(
+        model.auxiliary,
+        grid=model.grid,
+        elements=[[element for element in frame.elements if element.label in model.classes] for frame in frames],
+        areas=[frame.areas for frame in frames],
+        projection=inputs.projection,
+        camera_mask=inputs.camera_mask,
+        image_size=model.backbone.image_size if model.backbone else None,
+        feature_size=feature_size,
+        points=[frame.points for frame in frames],
+    )

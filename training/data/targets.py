@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, raster
+from training.data.auxiliary_targets import AuxiliaryTargets
 from training.data.point_orders import ClosedOrders, pack_orders, point_orders
 
 
@@ -23,6 +24,7 @@ class Targets:
             each element's first order first (`point_orders.pack_orders`).
         owners: (B, R) int64: which element of its frame a row of `orders` belongs to; -1 for padding.
         extent: (2,) float32: the metres (x, y) that 1 stands for in `orders`.
+        auxiliary: of the heads that only training has; None for a model without.
     """
 
     masks: Tensor
@@ -30,10 +32,12 @@ class Targets:
     orders: Tensor
     owners: Tensor
     extent: Tensor
+    auxiliary: AuxiliaryTargets | None = None
 
     def to(self, device: torch.device | str) -> "Targets":
         """The targets on another device."""
-        return replace(self, **{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
 
 
 def build_targets(

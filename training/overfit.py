@@ -1,0 +1,113 @@
+"""The first test of a model: can it learn four keyframes by heart, and does every parameter take part?
+
+A recipe is shrunk (width, image, cells; not its structure), trained on four synthetic keyframes without augmentation,
+and scored on the same four. What it cannot learn here it will not learn from a thousand scenes.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from hdmap_core.config import Config
+from hdmap_core.datasets.synthetic.presets import PRESETS
+from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.geometry import BEVGrid
+from training.config import TrainConfig
+from training.train import train
+
+FRAMES = 4
+WIDTH = 64
+TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
+    "resnet": ((128, 224), {"layers": [1, 1, 1, 1], "channels": [16, 32, 48, 64]}),
+    "swin": ((128, 224), {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
+    "vit": ((112, 196), {"embed_dim": 48, "num_heads": 3}),
+}
+"""Family of a timm model -> image size and arguments that make it small; the number of a ViT's blocks stays."""
+
+
+class Watched:
+    """Which parameters of a model ever had a gradient that is not zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        self.idle = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.register_post_accumulate_grad_hook(lambda p, name=name: self._seen(name, p))
+
+    def _seen(self, name: str, parameter: nn.Parameter) -> None:
+        if name in self.idle and parameter.grad is not None and parameter.grad.any():
+            self.idle.discard(name)
+
+
+def overfit(config: TrainConfig, folder: Path, console: Console, *, shrink: bool, target: float) -> float:
+    """Trains on four keyframes until the mAP (Chamfer, MapTR's thresholds) on them reaches `target` or steps run out.
+
+    Args:
+        config: a recipe; its data are not used.
+        folder: where the keyframes and the run go.
+        console: where to report.
+        shrink: make the model small first.
+        target: mAP to stop at.
+
+    Returns:
+        The best mAP.
+    """
+    data = folder / "keyframes"
+    preset = PRESETS["tiny"].model_copy(update={"towns": {"train": 1}, "keyframes": FRAMES, "image_size": (450, 800)})
+    write_dataset(data, preset)
+    config = prepared(shrunk(config) if shrink else config, data)
+    watched: list[Watched] = []
+    best = train(config, folder / "run", console, until=target, on_model=lambda model: watched.append(Watched(model)))
+    for title, names in (("frozen", watched[0].frozen), ("without gradient", watched[0].idle)):
+        console.print(f"parameters {title}: {len(names)} {'(' + ', '.join(sorted(names)) + ')' if names else ''}")
+    reached = best >= target
+    console.print(f"{'[green]learnt' if reached else '[red]NOT learnt'}[/]: mAP {best:.3f}, wanted {target}")
+    return best
+
+
+def prepared(config: TrainConfig, data: Path) -> TrainConfig:
+    """The recipe on these keyframes: no augmentation, a short schedule, scored every 100 steps."""
+    nothing = {name: 0 for name in type(config.augment).model_fields}
+    optim = config.optim.model_copy(
+        update={"steps": 2000, "batch_size": FRAMES, "lr": 1e-3, "warmup_steps": 50, "ema": 0.98}
+    )
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(
+                update={"root": data, "train": "train", "val": "train", "cache": None, "keep_inputs": True}
+            ),
+            "augment": config.augment.model_copy(update=nothing),
+            "optim": optim,
+            "backbone_weights": "random",
+            "log_every": 20,
+            "save_every": 2000,
+            "evaluate_every": 100,
+            "evaluate_frames": FRAMES,
+        }
+    )
+
+
+def shrunk(config: TrainConfig) -> TrainConfig:
+    """The same structure, small: narrow layers, small images, cells of 1 m."""
+    model = config.model
+    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.0)}
+    if model.backbone is not None:
+        size, arguments = next(value for family, value in TRUNKS.items() if model.backbone.model.startswith(family))
+        smaller["backbone"] = _changed(model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH)
+    smaller["view_transform"] = _changed(model.view_transform, channels=WIDTH, feedforward=2 * WIDTH, dropout=0.0)
+    if model.vectors is not None:
+        smaller["vectors"] = _changed(
+            model.vectors, num_queries=40, channels=WIDTH, feedforward=2 * WIDTH, dropout=0.0, layers=3
+        )
+    if model.auxiliary is not None:
+        smaller["auxiliary"] = _changed(model.auxiliary, channels=WIDTH)
+    return config.model_copy(update={"model": model.model_copy(update=smaller)})
+
+
+def _changed(section: Config, **values: Any) -> Config:
+    """The section with those of the values that it has a field for, checked anew."""
+    known = {name: value for name, value in values.items() if name in type(section).model_fields}
+    return type(section).model_validate({**section.model_dump(), **known})
