@@ -11,6 +11,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command line."""
     app.command(rich_help_panel="Models")(train)
+    app.command(rich_help_panel="Models")(overfit)
     app.command(rich_help_panel="Models")(evaluate)
     app.command("config", rich_help_panel="Models")(config_schema)
 
@@ -40,6 +41,34 @@ def train(
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
     run(config, folder, Console())
+
+
+def overfit(
+    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. config/recipes/mapqr/resnet50.yaml")],
+    overrides: Overrides = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; runs/overfit-<name> by default")] = None,
+    target: Annotated[float, typer.Option(help="Chamfer mAP on the four keyframes that counts as learnt")] = 0.9,
+    full_size: Annotated[bool, typer.Option(help="Leave the model as large as the recipe has it")] = False,
+) -> None:
+    """Check that a model can learn: four synthetic keyframes by heart.
+
+    The recipe is made small (not its structure), trained without augmentation and scored on the same keyframes. Prints
+    which parameters are frozen and which never had a gradient; exit code 1 if the target was not reached.
+
+    Example: hdmap overfit config/recipes/mapqr/resnet50.yaml
+    """
+    from rich.console import Console
+
+    from hdmap_core.config import load_config
+    from hdmap_core.files import make_folder
+    from training.config import TrainConfig
+    from training.overfit import overfit as run
+
+    config = load_config(TrainConfig, recipe, overrides or [])
+    folder = out or Path("runs") / f"overfit-{config.model.name}"
+    make_folder(folder)
+    if run(config, folder, Console(), shrink=not full_size, target=target) < target:
+        raise typer.Exit(1)
 
 
 def evaluate(

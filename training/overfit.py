@@ -95,8 +95,10 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     model = config.model
     smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.0)}
     if model.backbone is not None:
-        size, arguments = next(value for family, value in TRUNKS.items() if model.backbone.model.startswith(family))
-        smaller["backbone"] = _changed(model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH)
+        size, arguments = next(value for family, value in TRUNKS.items() if family in model.backbone.model)
+        smaller["backbone"] = _changed(
+            model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH, frozen_batch_norm=False
+        )
     smaller["view_transform"] = _changed(model.view_transform, channels=WIDTH, feedforward=2 * WIDTH, dropout=0.0)
     if model.vectors is not None:
         smaller["vectors"] = _changed(

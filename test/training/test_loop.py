@@ -45,7 +45,7 @@ def run(
         calls += 1
         if stop_after is not None and calls > stop_after:
             raise KeyboardInterrupt
-        return supervised(model, batch, config.loss)
+        return supervised(model, batch, config)
 
     return fit(
         build_model(config.model),
@@ -151,7 +151,7 @@ def test_numbers_that_are_none_stop_the_run(tiny_config: Load, keyframes: Make, 
     def poisoned(model: nn.Module, batch: Batch) -> Terms:
         nonlocal steps
         steps += 1
-        terms = supervised(model, batch, config.loss)
+        terms = supervised(model, batch, config)
         if steps == 6:
             zero = terms["class"] * 0.0
             terms["class"] = terms["class"] * math.nan if what == "loss" else terms["class"] + zero.sqrt()
@@ -174,7 +174,7 @@ def test_a_model_that_went_astray_itself_is_named_as_such(tiny_config: Load, key
     def broken(model: nn.Module, batch: Batch) -> Terms:
         with torch.no_grad():
             next(model.parameters()).fill_(math.nan)
-        return supervised(model, batch, config.loss)
+        return supervised(model, batch, config)
 
     with pytest.raises(DivergedError, match="at step 1 "):
         run(config, keyframes(config), tmp_path, broken)
@@ -258,10 +258,11 @@ def test_objective_weighs_the_terms_of_the_heads_that_are_there(tiny_config: Loa
     batch = TrainBatches(keyframes(config), config)[0]
     torch.manual_seed(0)
     model = build_model(config.model)
-    once = supervised(model, batch, config.loss)
-    twice = supervised(model, batch, config.loss.model_copy(update={"mask_dice": 2 * config.loss.mask_dice}))
+    heavier = config.loss.model_copy(update={"mask_dice": 2 * config.loss.mask_dice})
+    once = supervised(model, batch, config)
+    twice = supervised(model, batch, config.model_copy(update={"loss": heavier}))
     assert twice["mask_dice"].item() == pytest.approx(2 * once["mask_dice"].item(), rel=1e-4)
     assert twice["mask_bce"].item() == pytest.approx(once["mask_bce"].item(), rel=1e-4)
     masks_only = tiny_config("model.vectors=null", "decode.head=masks")
     batch = TrainBatches(keyframes(masks_only), masks_only)[0]
-    assert set(supervised(build_model(masks_only.model), batch, masks_only.loss)) == {"mask_bce", "mask_dice"}
+    assert set(supervised(build_model(masks_only.model), batch, masks_only)) == {"mask_bce", "mask_dice"}
