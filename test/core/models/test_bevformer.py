@@ -1,0 +1,309 @@
+"""The BEV encoder as a whole: what every view transform must keep, heights, rigs, precision, export."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hdmap_core.config import parse_config
+from hdmap_core.errors import ConfigError
+from hdmap_core.geometry import BEVGrid, CameraRig
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
+from hdmap_core.models.view_transforms.pillar_projection import project_pillars
+
+GRIDS = [BEVGrid((-9.0, 9.0), (-4.5, 4.5), 1.5), BEVGrid((0.0, 8.8), (-3.0, 4.2), 0.8)]  # even and odd numbers of cells
+KINDS = ["height_kernel", "kernel", "deformable"]
+SIZE = (48, 80)
+IN_CHANNELS = 6
+
+
+def rig(cameras: int, seed: int, image_size: tuple[int, int] = SIZE) -> CameraRig:
+    """A ring of tilted cameras with overlapping views."""
+    rng = np.random.default_rng(seed)
+    poses, intrinsics = [], []
+    for index in range(cameras):
+        yaw, tilt = 2 * np.pi * index / cameras + rng.uniform(-0.3, 0.3), rng.uniform(0.05, 0.25)
+        turn = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+        down = np.array([[np.cos(tilt), 0, np.sin(tilt)], [0, 1, 0], [-np.sin(tilt), 0, np.cos(tilt)]])
+        pose = np.eye(4)
+        pose[:3, :3] = turn @ down @ np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+        pose[:3, 3] = [np.cos(yaw), np.sin(yaw), rng.uniform(1.4, 2.0)]
+        focal = image_size[1] * rng.uniform(0.4, 0.6)
+        intrinsics.append(np.array([[focal, 0, image_size[1] / 2], [0, focal, image_size[0] / 2], [0, 0, 1]]))
+        poses.append(pose)
+    return CameraRig.from_arrays([f"camera_{i}" for i in range(cameras)], intrinsics, poses, image_size)
+
+
+def build(grid: BEVGrid = GRIDS[0], **changes: Any) -> BEVFormer:
+    """A small one with all parameters away from their zeros."""
+    torch.manual_seed(0)
+    small = {"channels": 16, "layers": 2, "heads": 4, "feedforward": 24, "kernel_size": (2, 3)}
+    module = BEVFormer(BEVFormerConfig(**(small | changes)), grid=grid, in_channels=IN_CHANNELS).eval()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return module
+
+
+def batch_of(rigs: list[CameraRig], seed: int = 0) -> tuple[Tensor, ModelInput]:
+    generator = torch.Generator().manual_seed(seed)
+    cameras = rigs[0].num_cameras
+    features = torch.randn(len(rigs), cameras, IN_CHANNELS, 6, 10, generator=generator)
+    projection = torch.stack([r.projection() for r in rigs]).float()
+    images = torch.zeros(len(rigs), cameras, 3, *SIZE, dtype=torch.uint8)
+    return features, ModelInput(images=images, projection=projection)
+
+
+def with_past(inputs: ModelInput, grid: BEVGrid, channels: int = 16) -> ModelInput:
+    batch = len(inputs.projection) if inputs.projection is not None else 0
+    generator = torch.Generator().manual_seed(9)
+    motion = torch.eye(4).repeat(batch, 1, 1)
+    motion[:, 0, 3] = -1.1 - torch.arange(batch)
+    previous = torch.randn(batch, channels, *grid.shape, generator=generator)
+    return replace(inputs, previous_bev=previous, ego_from_previous=motion)
+
+
+def test_published_size() -> None:
+    """The published encoder layer has 644,616 parameters (counted from its layer sizes), and so has ours."""
+    module = BEVFormer(BEVFormerConfig(), grid=BEVGrid(), in_channels=256)
+    assert [sum(p.numel() for p in layer.parameters()) for layer in module.layers] == [644_616] * 3
+    assert sum(p.numel() for p in module.parameters()) == 3 * 644_616 + 20_000 * 256 + (200 + 100) * 128
+    torch.testing.assert_close(module.anchors, torch.linspace(-0.16, 3.84, 8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("grid", GRIDS, ids=["even", "odd"])
+@pytest.mark.parametrize("cameras", [2, 5])
+def test_shapes(kind: str, grid: BEVGrid, cameras: int) -> None:
+    module = build(grid, cross_attention=kind)
+    with torch.no_grad():
+        bev = module(*batch_of([rig(cameras, 1), rig(cameras, 2)]))
+    assert bev.shape == (2, 16, *grid.shape) and bev.dtype == torch.float32 and module.out_channels == 16
+    assert torch.isfinite(bev).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
+def test_batched_is_single_with_different_calibrations(kind: str, past: bool) -> None:
+    module = build(cross_attention=kind)
+    features, inputs = batch_of([rig(3, seed) for seed in (1, 2, 3)])
+    inputs.camera_mask = torch.tensor([[True, True, True], [True, False, True], [True, True, False]])
+    if past:
+        inputs = with_past(inputs, GRIDS[0])
+    with torch.no_grad():
+        together = module(features, inputs)
+        for b in range(3):
+            single = ModelInput(**{k: None if v is None else v[b : b + 1] for k, v in vars(inputs).items()})
+            torch.testing.assert_close(module(features[b : b + 1], single)[0], together[b], rtol=1e-4, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_masked_camera_is_one_that_is_not_there(kind: str) -> None:
+    module = build(cross_attention=kind)
+    full = rig(4, 5)
+    features, inputs = batch_of([full])
+    masked = replace(inputs, camera_mask=torch.tensor([[True, True, False, True]]))
+    keep = [0, 1, 3]
+    _, fewer = batch_of([full.select([full.names[i] for i in keep])])
+    with torch.no_grad():
+        without = module(features[:, keep], fewer)
+        torch.testing.assert_close(module(features, masked), without, rtol=1e-4, atol=1e-5)
+        assert (module(features, inputs) - without).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_order_of_the_cameras_does_not_matter(kind: str) -> None:
+    module = build(cross_attention=kind)
+    features, inputs = batch_of([rig(4, 5), rig(4, 6)])
+    assert inputs.projection is not None and inputs.images is not None
+    inputs.camera_mask = torch.tensor([[True, True, False, True]] * 2)
+    order = [2, 0, 3, 1]
+    turned = replace(inputs, projection=inputs.projection[:, order], camera_mask=inputs.camera_mask[:, order])
+    with torch.no_grad():
+        torch.testing.assert_close(module(features[:, order], turned), module(features, inputs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_enough_views_are_as_good_as_all(kind: str) -> None:
+    features, inputs = batch_of([rig(5, 5), rig(5, 6)])
+    outputs = []
+    for views in (None, 3, 1):
+        with torch.no_grad():
+            outputs.append(build(cross_attention=kind, max_views=views)(features, inputs))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
+    assert (outputs[2] - outputs[0]).abs().max() > 0.05, "one view is less where two cameras see a cell"
+
+
+def test_no_camera_leaves_the_learned_map() -> None:
+    module = build()
+    features, inputs = batch_of([rig(3, 1), rig(3, 1)])
+    inputs.camera_mask = torch.tensor([[False] * 3, [True] * 3])
+    with torch.no_grad():
+        blind = module(features, inputs)[0]
+        blind_too = module(torch.randn(2, 3, IN_CHANNELS, 6, 10), inputs)[0]
+    assert torch.equal(blind, blind_too) and torch.isfinite(blind).all()
+
+
+def test_heights_stay_within_their_bound_and_add_up_over_the_layers() -> None:
+    module = build(height_bound=0.5, layers=3)
+    seen: list[Tensor] = []
+    for layer in module.layers:
+        layer.register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[1]), with_kwargs=True, prepend=True)
+    heights: list[Tensor] = []
+
+    def record(centres: Tensor, anchors: Tensor, *rest: Any) -> Any:
+        heights.append(anchors)
+        return project_pillars(centres, anchors, *rest)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr("hdmap_core.models.view_transforms.bevformer.project_pillars", record)
+        for layer in module.layers:
+            layer.height.bias += torch.tensor([30.0, -30.0, 0.1, 0.1])
+        module(*batch_of([rig(3, 1)]))
+    assert len(heights) == 3 and not seen[0].any()
+    moved = torch.stack(heights) - module.anchors
+    assert moved.abs().max() <= 0.5 + 1e-5
+    assert (moved[..., 0] > 0.49).all() and (moved[..., 1] < -0.49).all()
+    torch.testing.assert_close(moved[0], 0.5 * (seen[1] / 0.5).tanh(), atol=1e-5, rtol=0)
+    assert seen[2][..., 0].mean() > 1.5 * seen[1][..., 0].mean()
+
+
+def silent_parameters(module: nn.Module) -> list[str]:
+    return [
+        name
+        for name, p in module.named_parameters()
+        if p.grad is None or not torch.isfinite(p.grad).all() or not p.grad.any()
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
+def test_every_parameter_receives_a_gradient(kind: str, past: bool) -> None:
+    module = build(cross_attention=kind, camera_embeddings=3).train()
+    features, inputs = batch_of([rig(3, 1), rig(3, 2)])
+    features.requires_grad_()
+    inputs = with_past(inputs, GRIDS[0]) if past else inputs
+    bev = module(features, inputs)
+    (bev * torch.randn(bev.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+    assert silent_parameters(module) == []
+    assert features.grad is not None and features.grad.any()
+
+
+def test_first_step_moves_the_heights() -> None:
+    """Heights and tap weights start at zero and must learn all the same; only the positions, which nothing but the
+    zero-initialised offsets of the self-attention look at, have to wait for the second step, as published.
+    """
+    torch.manual_seed(0)
+    settings = BEVFormerConfig(channels=16, layers=2, heads=4, feedforward=24)
+    module = BEVFormer(settings, grid=GRIDS[0], in_channels=IN_CHANNELS)
+    bev = module(*batch_of([rig(3, 1)]))
+    (bev * torch.randn(bev.shape)).sum().backward()
+    assert silent_parameters(module) == ["column_position", "row_position"]
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.grad is not None:
+                parameter -= 0.1 * parameter.grad
+    (module(*batch_of([rig(3, 1)])) * torch.randn(bev.shape)).sum().backward()
+    assert silent_parameters(module) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_inputs_are_left_as_they_were(kind: str) -> None:
+    features, inputs = batch_of([rig(3, 1), rig(3, 2)])
+    inputs = with_past(inputs, GRIDS[0])
+    inputs.camera_mask = torch.tensor([[True, False, True]] * 2)
+    before = features.clone(), {k: None if v is None else v.clone() for k, v in vars(inputs).items()}
+    build(cross_attention=kind)(features, inputs)
+    assert torch.equal(features, before[0])
+    for name, value in before[1].items():
+        assert value is None or torch.equal(getattr(inputs, name), value), name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_half_precision(kind: str, dtype: torch.dtype) -> None:
+    """Finite forward and backward, also with extreme features; near the float32 result with ordinary ones."""
+    module = build(cross_attention=kind).train()
+    features, inputs = batch_of([rig(3, 1), rig(3, 2)])
+    inputs = with_past(inputs, GRIDS[0])
+    with torch.no_grad():
+        exact = module.eval()(features, inputs)
+        with torch.autocast("cpu", dtype=dtype):
+            rounded = module(features, inputs)
+    assert (rounded.float() - exact).abs().mean() < 0.05
+    with torch.autocast("cpu", dtype=dtype):
+        bev = module.train()(100 * features, inputs)
+    bev.float().square().mean().backward()
+    assert torch.isfinite(bev).all() and silent_parameters(module) == []
+
+
+def test_a_past_changes_the_present_sample_by_sample() -> None:
+    module = build()
+    features, inputs = batch_of([rig(3, 1), rig(3, 2)])
+    inputs = with_past(inputs, GRIDS[0])
+    assert inputs.previous_bev is not None
+    other = replace(inputs, previous_bev=inputs.previous_bev * torch.tensor([1.0, -1.0])[:, None, None, None])
+    with torch.no_grad():
+        first, second = module(features, inputs), module(features, other)
+    assert torch.equal(first[0], second[0]) and (first[1] - second[1]).abs().max() > 0.05
+
+
+@pytest.mark.parametrize("missing", ["images", "projection", "features", "ego_from_previous"])
+def test_what_is_missing_is_named(missing: str) -> None:
+    features, inputs = batch_of([rig(3, 1)])
+    inputs = with_past(inputs, GRIDS[0])
+    with pytest.raises(ConfigError, match=missing):
+        build()(
+            None if missing == "features" else features,
+            replace(inputs, **{missing: None} if missing != "features" else {}),
+        )
+
+
+def test_camera_embeddings_know_their_number() -> None:
+    with pytest.raises(ConfigError, match="camera_embeddings is 4, but 3 cameras came"):
+        build(camera_embeddings=4)(*batch_of([rig(3, 1)]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": 30}, "even multiple of heads"),
+        ({"samples": 6}, "multiple of anchors"),
+        ({"z_range": [2, 1]}, "lower end first"),
+        ({"kernel_size": [0, 4]}, "at least one row"),
+        ({"cross_attention": "lss"}, "cross_attention"),
+    ],
+)
+def test_configs_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(BEVFormerConfig, change, "recipe")
+
+
+class Exported(nn.Module):
+    """Tensors in, tensors out."""
+
+    def __init__(self, module: BEVFormer) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, features: Tensor, images: Tensor, projection: Tensor, mask: Tensor) -> Tensor:
+        return self.module(features, ModelInput(images=images, projection=projection, camera_mask=mask))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_exports(kind: str) -> None:
+    module = Exported(build(cross_attention=kind, max_views=2))
+    features, inputs = batch_of([rig(3, 1)])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    assert inputs.images is not None and inputs.projection is not None
+    program = torch.export.export(module, (features, inputs.images, inputs.projection, mask))
+    features, other = batch_of([rig(3, 7)], seed=3)
+    assert other.images is not None and other.projection is not None
+    arguments = features, other.images, other.projection, mask.logical_and(torch.tensor([True, False, True]))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(*arguments), module(*arguments), rtol=1e-4, atol=1e-5)
