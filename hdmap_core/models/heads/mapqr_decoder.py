@@ -105,7 +105,7 @@ class MapQRDecoder(nn.Module):
         all_logits, all_points = [], []
         for layer, classify, refine in zip(self.layers, self.classify, self.refine, strict=True):
             queries = layer(queries, points.sigmoid(), features, groups)
-            with torch.autocast(features.device.type, enabled=False):  # bfloat16 would cost decimetres
+            with torch.autocast(features.device.type, enabled=False):  # bfloat16 costs 4 cm of 60 m, at worst 25
                 queries = queries.float()
                 all_logits.append(classify(queries))
                 points = points.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT) + refine(queries).view_as(points)
