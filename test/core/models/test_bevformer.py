@@ -107,12 +107,15 @@ def test_a_masked_camera_is_one_that_is_not_there(kind: str) -> None:
     module = build(cross_attention=kind)
     full = rig(4, 5)
     features, inputs = batch_of([full])
+    assert inputs.projection is not None
     masked = replace(inputs, camera_mask=torch.tensor([[True, True, False, True]]))
+    nothing = replace(masked, projection=inputs.projection.index_fill(1, torch.tensor([2]), 0.0))
     keep = [0, 1, 3]
     _, fewer = batch_of([full.select([full.names[i] for i in keep])])
     with torch.no_grad():
         without = module(features[:, keep], fewer)
         torch.testing.assert_close(module(features, masked), without, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(module(features, nothing), without, rtol=1e-4, atol=1e-5)
         assert (module(features, inputs) - without).abs().max() > 0.1
 
 
