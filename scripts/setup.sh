@@ -63,7 +63,7 @@ make_venv() {
 }
 
 install_packages() {
-    local uv_pin extras=train,bags,export,dev
+    local uv_pin extras=train,bags,export,ray,dev
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
     uv_pin=$(grep '^uv==' constraints.txt)
     [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||
