@@ -7,6 +7,7 @@ itself is not repeated; it stops the whole map and reaches the caller as it was 
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -141,6 +142,7 @@ def _connected(address: str, workers: int) -> Any:
         return ray
     local = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
+        _knock(address)
         ray.init(address, log_to_driver=False, logging_level="ERROR", **local)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -148,6 +150,15 @@ def _connected(address: str, workers: int) -> Any:
             f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, or use --ray local"
         ) from None
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raises OSError if nothing listens at an address with a port: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+    elif address not in ("auto", "local"):
+        raise ValueError("expected host:port, ray://host:port, auto or local")
 
 
 def _on_ray(

@@ -80,9 +80,9 @@ class Robustness:
 def robustness_table(result: Robustness) -> Table:
     """A rich table: a row per kind of corruption, and the means."""
     against = f"; CE against {result.baseline_name}" if result.baseline_name else "; no baseline, so no CE"
-    table = Table(title="mAP under corruptions", caption=f"clean {result.clean:.3f}{against}")
-    table.add_column("corruption")
-    for header in (*(f"severity {severity}" for severity in SEVERITIES), "mean", "RR", "CE"):
+    table = Table(title="mAP under corruptions, by severity", caption=f"clean {result.clean:.3f}{against}")
+    table.add_column("corruption", no_wrap=True)
+    for header in (*(f"mAP, {severity}" for severity in SEVERITIES), "mean", "RR", "CE"):
         table.add_column(header, justify="right")
     for kind, scores in result.by_kind.items():
         rates = number(result.resilience_rate(kind)), number(result.corruption_error(kind))

@@ -1,0 +1,34 @@
+"""What a scene's description says about weather and light, in nuScenes' own manner of writing."""
+
+from pathlib import Path
+
+import pytest
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from training.evaluation.groups import frame_groups, time_of_day_of, weather_of
+
+
+@pytest.mark.parametrize(
+    ("description", "weather", "time_of_day"),
+    [
+        ("Night, after rain, many pedestrians, PMD, ped with animal", "rain", "night"),
+        ("Parked truck, construction, intersection, turn left, following a van", "dry", "day"),
+        ("Rain, wait at intersection, several peds", "rain", "day"),
+        ("Difficult lighting, train station, drain cover, nightclub", "dry", "day"),
+        ("synthetic town 100000, train", "dry", "day"),
+        ("Heavy snowfall", "snow", "day"),
+        ("foggy night", "fog", "night"),
+        ("", "dry", "day"),
+    ],
+)
+def test_descriptions(description: str, weather: str, time_of_day: str) -> None:
+    assert (weather_of(description), time_of_day_of(description)) == (weather, time_of_day)
+
+
+def test_groups_of_a_folder_cover_every_frame_once(synthetic_root: Path) -> None:
+    dataset = NuScenesDataset(synthetic_root)
+    groups = frame_groups(dataset, dataset.tokens)
+    assert set(groups) == {"weather", "time of day", "city", "cameras", "scene"}
+    for members in groups.values():
+        assert sorted(token for tokens in members.values() for token in tokens) == sorted(dataset.tokens)
+    assert list(groups["cameras"]) == ["6"] and len(groups["scene"]) == 2
