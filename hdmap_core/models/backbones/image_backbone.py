@@ -99,7 +99,7 @@ class ImageBackbone(nn.Module):
         if config.checkpoint_gradients:
             trunk.set_grad_checkpointing(True)
         tune(trunk, config.tuning, frozen_stages=config.frozen_stages, frozen_batch_norm=config.frozen_batch_norm)
-        self.trunk = trunk
+        self.trunk = trunk.to(memory_format=torch.channels_last)  # twice as fast for a CNN on a CPU
         self.neck = Neck(
             config.aggregation, in_channels=[stage["num_chs"] for stage in taken], out_channels=config.out_channels
         )
@@ -123,7 +123,8 @@ class ImageBackbone(nn.Module):
         batch, cameras = images.shape[:2]
         if tuple(images.shape[-2:]) != self.config.image_size:
             raise ValueError(f"images are {tuple(images.shape[-2:])}, the backbone takes {self.config.image_size}")
-        pixels = (images.flatten(0, 1).to(self.mean.dtype) - self.mean) / self.std
+        pixels = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        pixels = (pixels.to(self.mean.dtype) - self.mean) / self.std
         # Maps of a ViT are taken behind its final norm, without class and register tokens.
         maps = self.trunk.forward_intermediates(pixels, indices=self.indices, norm=True, intermediates_only=True)
         return self.neck(maps).unflatten(0, (batch, cameras))
