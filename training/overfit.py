@@ -14,15 +14,16 @@ from hdmap_core.config import Config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.models import ModelConfig
 from training.config import TrainConfig
 from training.train import train
 
 FRAMES = 4
 WIDTH = 64
 TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
-    "resnet": ((128, 224), {"layers": [1, 1, 1, 1], "channels": [16, 32, 48, 64]}),
-    "swin": ((128, 224), {"embed_dim": 24, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
-    "vit": ((112, 196), {"embed_dim": 48, "num_heads": 3}),
+    "resnet": ((96, 160), {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}),
+    "swin": ((96, 160), {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
+    "vit": ((98, 154), {"embed_dim": 48, "num_heads": 3}),
 }
 """Family of a timm model -> image size and arguments that make it small; the number of a ViT's blocks stays."""
 
@@ -91,22 +92,26 @@ def prepared(config: TrainConfig, data: Path) -> TrainConfig:
 
 
 def shrunk(config: TrainConfig) -> TrainConfig:
-    """The same structure, small: narrow layers, small images, cells of 1 m."""
+    """The same structure, small: narrow layers, small images, cells of 1.5 m."""
     model = config.model
-    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.0)}
+    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.5)}
     if model.backbone is not None:
         size, arguments = next(value for family, value in TRUNKS.items() if family in model.backbone.model)
         smaller["backbone"] = _changed(
             model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH, frozen_batch_norm=False
         )
-    smaller["view_transform"] = _changed(model.view_transform, channels=WIDTH, feedforward=2 * WIDTH, dropout=0.0)
+    narrow = {"channels": WIDTH, "feedforward": 2 * WIDTH, "dropout": 0.0}
+    smaller["view_transform"] = _changed(model.view_transform, **narrow, layers=1, heads=4, max_views=2)
     if model.vectors is not None:
-        smaller["vectors"] = _changed(
-            model.vectors, num_queries=40, channels=WIDTH, feedforward=2 * WIDTH, dropout=0.0, layers=3
-        )
+        few = {"num_queries": 30, "layers": 2, "attention_heads": 4, "one_to_many": 2 * bool(_one_to_many(model))}
+        smaller["vectors"] = _changed(model.vectors, **narrow, **few)
     if model.auxiliary is not None:
         smaller["auxiliary"] = _changed(model.auxiliary, channels=WIDTH)
     return config.model_copy(update={"model": model.model_copy(update=smaller)})
+
+
+def _one_to_many(model: ModelConfig) -> int:
+    return getattr(model.vectors, "one_to_many", 0)
 
 
 def _changed(section: Config, **values: Any) -> Config:
