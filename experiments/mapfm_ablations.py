@@ -2,8 +2,8 @@
 
     python experiments/mapfm_ablations.py DATAROOT OUT [--seeds 0 1 2] [--steps N] [--variants base lean]
 
-DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar none`. Every run lands in OUT/<variant>-<seed>;
-finished ones are not repeated, interrupted ones go on. Ends with a table over the seeds, on the test towns.
+DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar none`. Every run lands in
+OUT/<variant>-<seed>; finished ones are not repeated. Ends with a table over the seeds, on the test towns.
 """
 
 import argparse

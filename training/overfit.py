@@ -72,9 +72,16 @@ def overfit(config: TrainConfig, folder: Path, console: Console, *, shrink: bool
 
 def prepared(config: TrainConfig, data: Path) -> TrainConfig:
     """The recipe on these keyframes: no augmentation, a short schedule, scored every 100 steps."""
-    nothing = {name: 0 for name in type(config.augment).model_fields}
+    nothing = dict.fromkeys(type(config.augment).model_fields, 0)
     optim = config.optim.model_copy(
-        update={"steps": 2000, "batch_size": FRAMES, "lr": 1e-3, "warmup_steps": 50, "ema": 0.98}
+        update={
+            "steps": 2000,
+            "batch_size": FRAMES,
+            "lr": 1e-3,
+            "warmup_steps": 50,
+            "ema": 0.98,
+            "precision": "32-true",
+        }
     )
     return config.model_copy(
         update={
