@@ -25,7 +25,7 @@ RECIPE = Path(__file__).with_name("mapfm_small.yaml")
 VARIANTS = {
     "base": [],
     "without ARSS": ["model.auxiliary.surface=[]"],
-    "last": ["model.backbone.aggregation=last", "model.backbone.features=[4]"],
+    "last": ["model.backbone.aggregation=last", "model.backbone.features=[2]"],
     "concat": ["model.backbone.aggregation=concat"],
     "lean": ["model.vectors.gather=lean"],
 }
