@@ -134,6 +134,7 @@ def _one_pool(
 def _connected(address: str, workers: int) -> Any:
     """The module `ray`, connected to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # half a minute is too short on a busy machine
     try:
         import ray
     except ModuleNotFoundError:
