@@ -1,0 +1,189 @@
+"""Seconds and memory of each stage of one forward pass at batch 1: the models of the recipes against the student.
+
+A keyframe of six cameras from a synthetic town; random weights, which do not change the time. Every model runs in a
+process of its own, after one pass to warm up. On a CPU, time is the process's CPU time on one thread (other work on the
+machine does not count) and memory is how far resident memory rose above what it was before the stage (Linux); on CUDA,
+it is the time until the device is done and the allocator's peak.
+
+Run: python benchmarks/model_latency.py [--device cuda [--half]] [--repeats 1] [--only student dinov2_small]
+"""
+
+import argparse
+import multiprocessing
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hdmap_core.config import load_config
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.synthetic.presets import PRESETS
+from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
+from hdmap_core.models.view_transforms.pillar_projection import anchor_heights, project_pillars
+from hdmap_core.observation import Observation
+from hdmap_core.preprocess import preprocess
+from training.config import TrainConfig
+
+RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
+STUDENT = "student"
+SLOTS = ("backbone", "view_transform", "bev_encoder", "vector_head", "segmentation_head")
+# name: recipe, overrides
+MODELS: dict[str, tuple[str, list[str]]] = {
+    STUDENT: ("student/ground", []),
+    "resnet50": ("mapqr/resnet50", []),
+    "swin_tiny": ("mapfm/swin_tiny", []),
+    "dinov2_small": ("mapfm/dinov2_small", []),
+    "dinov2_small, lean": ("mapfm/dinov2_small_lean", []),
+    "dinov2_small, max_views 2": ("mapfm/dinov2_small", ["model.view_transform.max_views=2"]),
+    "dinov2_small, kernel": ("mapfm/dinov2_small", ["model.view_transform.cross_attention=kernel"]),
+    "dinov2_base": ("mapfm/dinov2_base", []),
+}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one stage: seconds, and MiB that it needed above what was there before it."""
+
+    seconds: float
+    mebibytes: float
+
+
+class Meter:
+    """Time and peak memory of a device from `start` to `stop`."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.began, self.before = 0.0, 0.0
+
+    def start(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
+        self.before = self.memory()
+        self.began = self.now()
+
+    def stop(self) -> Cost:
+        if self.cuda:
+            torch.cuda.synchronize()
+        seconds = self.now() - self.began
+        peak = torch.cuda.max_memory_allocated() / 2**20 if self.cuda else resident("VmHWM")
+        return Cost(seconds, max(peak - self.before, 0.0))
+
+    def now(self) -> float:
+        return time.perf_counter() if self.cuda else time.process_time()
+
+    def memory(self) -> float:
+        return torch.cuda.memory_allocated() / 2**20 if self.cuda else resident("VmRSS")
+
+
+def resident(field: str) -> float:
+    """MiB of this process; VmRSS now, VmHWM at its peak (Linux)."""
+    found = re.search(rf"^{field}:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def keyframe(folder: Path) -> Observation:
+    """Six cameras of a synthetic town, 900 x 1600."""
+    change = {"towns": {"val": 1}, "keyframes": 1, "image_size": (900, 1600), "lidar": "none"}
+    write_dataset(folder, PRESETS["tiny"].model_copy(update=change))
+    dataset = NuScenesDataset(folder)
+    return dataset.observation(dataset.tokens[0], points=False)
+
+
+def measure(name: str, observation: Observation, device_name: str, half: bool, repeats: int) -> dict[str, Cost]:
+    """Cost of each slot; of several passes the least seconds and the most memory."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = torch.device(device_name)
+    recipe, overrides = MODELS[name]
+    config = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides).model
+    model = build_model(config).eval().to(device)
+    inputs = preprocess(observation, config).to(device)
+    meter = Meter(device)
+    costs: dict[str, list[Cost]] = {slot: [] for slot in SLOTS if getattr(model, slot) is not None}
+    for slot, found in costs.items():
+        module = getattr(model, slot)
+        module.register_forward_pre_hook(lambda *_: meter.start())
+        module.register_forward_hook(lambda *_, found=found: found.append(meter.stop()))
+    with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half):
+        for _ in range(repeats + 1):  # the first one warms up; memory that it leaves behind is not taken again
+            model(inputs)
+    return {
+        slot: Cost(min(cost.seconds for cost in found[1:]), max(cost.mebibytes for cost in found))
+        for slot, found in costs.items()
+    }
+
+
+def cameras_per_cell(observation: Observation) -> dict[str, list[int]]:
+    """How many cells are seen by 0, 1, 2 ... cameras: at the encoder's anchors, and wherever learning can move them."""
+    config = ModelConfig(name="views")
+    encoder = BEVFormerConfig()
+    rig = observation.rig
+    projection = rig.projection().float()[None]
+    low, high = encoder.z_range
+    ranges = {
+        "anchors where they start": (low, high),
+        "anchors anywhere within their bound": (low - encoder.height_bound, high + encoder.height_bound),
+    }
+    found = {}
+    for name, z_range in ranges.items():
+        heights = anchor_heights(z_range, 8 if z_range == (low, high) else 64, ends=True)[None, None]
+        centres = config.grid.cell_centres().flatten(0, 1)
+        _, visible = project_pillars(centres, heights, projection, rig.image_size)
+        found[name] = torch.bincount(visible.any(dim=-1).sum(dim=1).flatten()).tolist()
+    return found
+
+
+def table(title: str, costs: dict[str, dict[str, Cost]]) -> Table:
+    """Seconds and MiB per stage, and the ratio of all seconds to the student's."""
+    result = Table(title=title)
+    for column in ("model", "backbone", "view transform", "BEV and heads", "sum, s", "student = 1", "MiB per stage"):
+        result.add_column(column, justify="left" if column == "model" else "right")
+    student = sum(cost.seconds for cost in costs[STUDENT].values()) if STUDENT in costs else None
+    for name, stages in costs.items():
+        total = sum(cost.seconds for cost in stages.values())
+        heads = [cost for slot, cost in stages.items() if slot not in ("backbone", "view_transform")]
+        groups = [[stages[slot]] if slot in stages else [] for slot in ("backbone", "view_transform")] + [heads]
+        seconds = [f"{sum(c.seconds for c in group):.3f}" if group else "-" for group in groups]
+        memory = [f"{max(c.mebibytes for c in group):.0f}" if group else "-" for group in groups]
+        ratio = f"{total / student:.0f}" if student else ""
+        result.add_row(name, *seconds, f"{total:.3f}", ratio, " / ".join(memory))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--half", action="store_true", help="fp16 autocast")
+    parser.add_argument("--repeats", type=int, default=1, help="passes after the one to warm up")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS), help="these models")
+    arguments = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        observation = keyframe(Path(folder))
+    for name, cells in cameras_per_cell(observation).items():
+        seen = ", ".join(f"{count} by {cameras}" for cameras, count in enumerate(cells))
+        console.print(f"cells seen by so many cameras, {name}: {seen}")
+    costs = {}
+    for name in arguments.only:
+        # A process each: what an earlier model left in the allocator would hide what the next one needs.
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            work = (name, observation, arguments.device, arguments.half, arguments.repeats)
+            costs[name] = pool.apply(measure, work)
+        seconds = {slot: f"{cost.seconds:.2f} s, {cost.mebibytes:.0f} MiB" for slot, cost in costs[name].items()}
+        console.print(name, seconds)
+    console.print(table(f"batch 1, {arguments.device}, {'fp16' if arguments.half else 'fp32'}", costs))
+
+
+if __name__ == "__main__":
+    main()
