@@ -17,7 +17,9 @@ DIVIDER, CROSSING, BOUNDARY = MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.
 BANDS = [(0.0, 10.0), (10.0, 20.0), (20.0, 30.0)]
 
 
-def straight(y: float, x0: float = -28.0, x1: float = 28.0, score: float = 1.0, label: MapClass = DIVIDER) -> MapElement:
+def straight(
+    y: float, x0: float = -28.0, x1: float = 28.0, score: float = 1.0, label: MapClass = DIVIDER
+) -> MapElement:
     return MapElement(label, np.array([[x0, y], [x1, y]]), score=score)
 
 

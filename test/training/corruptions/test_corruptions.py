@@ -138,7 +138,7 @@ def test_calibration_noise_has_the_sigma_it_names() -> None:
 
 
 def test_unknown_kinds_are_refused() -> None:
-    with pytest.raises(ConfigError, match="no corruption 'frost'.*fog"):
+    with pytest.raises(ConfigError, match=r"no corruption 'frost'.*fog"):
         Corruption("frost", 1)
     with pytest.raises(ConfigError, match="severity 4 of fog"):
         Corruption("fog", 4)

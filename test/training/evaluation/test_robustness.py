@@ -27,7 +27,7 @@ def test_what_cannot_be_said_is_none() -> None:
     alone = Robustness(0.5, OURS)
     assert alone.mean_corruption_error is None and alone.mean_resilience_rate is not None
     assert Robustness(0.0, OURS).mean_resilience_rate is None
-    perfect = {kind: (1.0, 1.0, 1.0) for kind in OURS}
+    perfect = dict.fromkeys(OURS, (1.0, 1.0, 1.0))
     assert Robustness(0.5, OURS, "perfect", perfect).mean_corruption_error is None
 
 
