@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.nuscenes.arcline_path import polylines
 from hdmap_core.errors import DatasetError
 
 LINE_LAYERS = ("road_divider", "lane_divider")
@@ -26,6 +27,8 @@ POLYGON_LAYERS = (
     "stop_line",
     "carpark_area",
 )
+_LANE_LAYERS = ("lane", "lane_connector")
+_PATHS = "arcline_path_3"
 Record = dict[str, Any]
 
 
@@ -39,8 +42,9 @@ class MapLayers:
     def __init__(self, path: Path) -> None:
         self.path = path
         content = _read(path)
-        # The lane graph and the rest can be most of the file; do not hold on to them.
-        self._layers = {name: content.get(name) for name in (*LINE_LAYERS, *POLYGON_LAYERS, "line", "polygon", "node")}
+        # The traffic lights, the lane graph and the rest can be much of the file; do not hold on to them.
+        kept = {*LINE_LAYERS, *POLYGON_LAYERS, *_LANE_LAYERS, _PATHS, "line", "polygon", "node"}
+        self._layers = {name: content.get(name) for name in kept}
         self._nodes = {node["token"]: (float(node["x"]), float(node["y"])) for node in self._records("node")}
         self._shape = {
             kind: {record["token"]: record for record in self._records(kind)} for kind in ("line", "polygon")
@@ -74,6 +78,26 @@ class MapLayers:
         if repair:
             shapes = shapely.make_valid(shapes)
         return shapes[shapely.is_valid(shapes) & ~shapely.is_empty(shapes)] if len(shapes) else shapes
+
+    def centerlines(self) -> np.ndarray:
+        """(N,) LineStrings in the driving direction, one per lane and lane connector that has a path.
+
+        Raises:
+            DatasetError: if the map has no paths, as those before v1.3, or a path is malformed.
+        """
+        lanes = [record["token"] for layer in _LANE_LAYERS for record in self._records(layer)]
+        stored = self._layers[_PATHS]
+        paths = {lane: stored[lane] for lane in lanes if stored.get(lane)} if isinstance(stored, dict) else {}
+        if not isinstance(stored, dict) or (lanes and not paths):
+            raise DatasetError(
+                f"{self.path}: there is no {_PATHS!r} for its lanes, from which centerlines are made; unpack 'Map "
+                "expansion pack (v1.3)' or ask for classes without centerline"
+            )
+        try:
+            lines = polylines(paths).values()
+        except DatasetError as error:
+            raise DatasetError(f"{self.path}: {error}") from None
+        return np.array([shapely.LineString(points) for points in lines], dtype=object)
 
     def _shapes(self, layer: str, kind: str, key: str) -> Iterator[tuple[Record, Record]]:
         for record in self._records(layer):

@@ -19,7 +19,7 @@ from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import CameraRig, se3
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -81,7 +81,9 @@ class NuScenesDataset:
         """(4, 4) float64: the car's pose at the keyframe's instant."""
         return self._lidar(token, self.tables.keyframe(token)).map_from_ego
 
-    def observation(self, token: str, images: bool = True, points: bool = True) -> Observation:
+    def observation(
+        self, token: str, images: bool = True, points: bool = True, at_least: tuple[int, int] | None = None
+    ) -> Observation:
         """One keyframe.
 
         Args:
@@ -89,6 +91,8 @@ class NuScenesDataset:
             images: decode the JPEGs; without, every image is None and the rig still complete.
             points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
                 from the car itself.
+            at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
+                `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -99,13 +103,17 @@ class NuScenesDataset:
         names = self._camera_names(token, frames)
         cameras = [frames[name] for name in names]
         ego_from_map = se3.inverse(lidar.map_from_ego)
-        pictures = tuple(_read_image(camera) if images else None for camera in cameras)
+        size = _common_size(cameras)
+        reduction = 1 if at_least is None else reduction_for(size, at_least)
+        pictures = tuple(_read_image(camera, reduction) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
             [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
-            _common_size(cameras),
+            size,
         )
+        if reduction > 1:
+            rig = rig.resized((size[0] // reduction, size[1] // reduction))
         return Observation(
             images=pictures,
             rig=rig,
@@ -180,12 +188,13 @@ class NuScenesDataset:
         return list(self.cameras or known + sorted(set(present) - set(known)))
 
 
-def _read_image(frame: SensorFrame) -> np.ndarray:
-    image = decode_image(_read_bytes(frame.path), str(frame.path))
-    if image.shape[:2] != frame.image_size:
+def _read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
+    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction)
+    expected = tuple(-(-side // reduction) for side in frame.image_size)
+    if image.shape[:2] != expected:
         raise DatasetError(
-            f"{frame.path} has {image.shape[1]} x {image.shape[0]} pixels, sample_data.json says "
-            f"{frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"
+            f"{frame.path} has {image.shape[1] * reduction} x {image.shape[0] * reduction} pixels, sample_data.json "
+            f"says {frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"
         )
     return image
 

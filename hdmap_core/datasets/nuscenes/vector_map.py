@@ -5,7 +5,9 @@ What is what (MapTR's and MapTRv2's data preparation, https://github.com/hustvl/
 - divider: every piece of road_divider and lane_divider inside the patch, neither merged nor filtered by kind of paint;
 - boundary: rings of the union of road_segment and lane, cut 0.2 m inside the patch so that the patch's own border does
   not count, pieces of one ring joined again; drivable area on the right of the line; islands are closed;
-- ped_crossing: rings of the union of all crossings, cut at the patch, always closed.
+- ped_crossing: rings of the union of all crossings, cut at the patch, always closed;
+- centerline, only when asked for: the arc-line path of every lane and lane connector, cut at the patch; points in the
+  driving direction.
 
 Deliberate differences:
 
@@ -15,6 +17,9 @@ Deliberate differences:
 - Shapes are built once per city and found by an R-tree, and the union behind the boundaries is formed before cutting
   instead of after. As sets of points both are the same; but MapTR turns shapes first, and rounding can then open a
   slit, and with it a false boundary, at a node that lies on a neighbour's edge without being a node of it.
+- A centerline is the part of **one** lane or connector. MapTRv2 joins them along the lane graph to every simple path
+  through the patch and simplifies these (0.2 m): at a fork its instances share the stretch before it, and a ring
+  without entry has none. Scores of this class are therefore not comparable with published ones.
 - Results that are points (a line that only touches the border) and pieces under a millimetre are dropped, where MapTR
   stops with an error.
 
@@ -93,12 +98,16 @@ class VectorMap:
 
         Returns:
             Elements with all vertices that the map has, metres in the ego frame.
+
+        Raises:
+            DatasetError: if the map has not what a class is made of.
         """
         patch = _Patch(map_from_ego, x_range, y_range)
         make = {
             MapClass.DIVIDER: self._divider_lines,
             MapClass.PED_CROSSING: self._crossing_rings,
             MapClass.BOUNDARY: self._boundary_lines,
+            MapClass.CENTERLINE: self._centerlines,
         }
         return [_element(label, line) for label in classes for line in make[label](patch) if line.length > _MIN_LENGTH]
 
@@ -138,6 +147,13 @@ class VectorMap:
             pieces = _line_parts(inner.clip(self._ring_chunks.shapes[found[rings == ring]]))
             lines += _line_parts([shapely.line_merge(shapely.MultiLineString(pieces), directed=True)])
         return lines
+
+    def _centerlines(self, patch: "_Patch") -> list[LineString]:
+        return _line_parts(patch.clip_paths(self._lane_paths.shapes[self._lane_paths.near(patch.outline)]))
+
+    @cached_property
+    def _lane_paths(self) -> _Index:
+        return _Index.of(self._layers.centerlines())
 
     @cached_property
     def _dividers(self) -> _Index:
@@ -193,8 +209,14 @@ class _Patch:
 
     def clip(self, shapes: np.ndarray) -> np.ndarray:
         """Shapes of the map frame -> what of them lies in the patch, in the ego frame."""
-        local = shapely.transform(shapes, lambda xy: (xy - self._centre) @ self._ego_from_map.T)
-        return shapely.intersection(local, self.box)
+        return shapely.intersection(self._local(shapes), self.box)
+
+    def clip_paths(self, shapes: np.ndarray) -> np.ndarray:
+        """As `clip`, for lines with a direction: kept, and none is taken apart where it crosses itself."""
+        return shapely.clip_by_rect(self._local(shapes), *self.box.bounds)
+
+    def _local(self, shapes: np.ndarray) -> np.ndarray:
+        return shapely.transform(shapes, lambda xy: (xy - self._centre) @ self._ego_from_map.T)
 
     def shrunk(self, margin: float) -> tuple[Range, Range]:
         (x0, x1), (y0, y1) = self.x_range, self.y_range

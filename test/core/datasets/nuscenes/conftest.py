@@ -25,6 +25,7 @@ class Expansion:
 
     def __init__(self) -> None:
         self.layers: dict[str, Any] = {name: [] for name in LAYERS}
+        self.paths: dict[str, Any] = {}
         self._nodes: dict[tuple[float, float], str] = {}
 
     def _token(self, layer: str) -> str:
@@ -71,11 +72,17 @@ class Expansion:
         key = {"polygon_tokens": [polygon]} if layer == "drivable_area" else {"polygon_token": polygon}
         self.layers[layer].append({"token": self._token(layer), **key, **extra.get(layer, {})})
 
+    def path(self, layer: str, pieces: Sequence[Any]) -> None:
+        """A lane or lane connector that has an arc-line path but no polygon."""
+        token = self._token(layer)
+        self.layers[layer].append({"token": token, "polygon_token": None})
+        self.paths[token] = list(pieces)
+
     def write(self, root: Path, city: str) -> Path:
         content = {"version": "1.3", **self.layers, "canvas_edge": [1585.6, 2025.0]}
         path = root / "maps" / "expansion" / f"{city}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**content, "arcline_path_3": {}, "connectivity": {}}))
+        path.write_text(json.dumps({**content, "arcline_path_3": self.paths, "connectivity": {}}))
         return path
 
 

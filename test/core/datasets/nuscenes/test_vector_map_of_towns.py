@@ -9,7 +9,7 @@ import shapely
 from shapely import LineString
 
 from hdmap_core.datasets.nuscenes import VectorMap
-from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into, town_layers
+from hdmap_core.datasets.synthetic.map_expansion import PATH_STEP_M, empty_map, merge_into, town_layers
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
 from hdmap_core.elements import MapClass
@@ -18,6 +18,7 @@ from hdmap_core.metrics.chamfer_ap import chamfer_ap
 
 ORIGIN = (460.0, 860.0)
 CITY = "boston-seaport"
+CENTERLINE = (MapClass.CENTERLINE,)
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +27,18 @@ def town() -> Town:
 
 
 @pytest.fixture(scope="module")
-def vector_map(town: Town, tmp_path_factory: pytest.TempPathFactory) -> VectorMap:
+def root(town: Town, tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = empty_map(CITY)
     merge_into(content, town_layers(town, "town-5", ORIGIN))
     path: Path = tmp_path_factory.mktemp("town") / "maps" / "expansion" / f"{CITY}.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(content))
-    return VectorMap.of_city(path.parents[2], CITY)
+    return path.parents[2]
+
+
+@pytest.fixture(scope="module")
+def vector_map(root: Path) -> VectorMap:
+    return VectorMap.of_city(root, CITY)
 
 
 def poses(town: Town) -> list[np.ndarray]:
@@ -83,10 +89,43 @@ def test_areas_are_the_town_s_own(town: Town, vector_map: VectorMap) -> None:
         assert area.symmetric_difference(in_patch(town.drivable, pose)).area < 0.1
 
 
+def test_centerlines_are_the_town_s_lanes(town: Town, vector_map: VectorMap) -> None:
+    """Each piece of a lane in the patch has its element, in the same direction."""
+    for pose in poses(town):
+        lanes = [in_patch(LineString(lane.centerline), pose) for lane in town.lanes]
+        wanted = [part for lane in lanes for part in shapely.get_parts(lane) if part.length > 0.5]
+        found = [e.points for e in vector_map.elements(pose, classes=CENTERLINE) if LineString(e.points).length > 0.5]
+        assert len(found) == len(wanted) > 0
+        for lane in wanted:
+            ends = shapely.get_coordinates(lane)[[0, -1]]
+            gaps = [np.hypot(*(points[[0, -1]] - ends).T).max() for points in found]
+            points = found.pop(int(np.argmin(gaps)))
+            assert min(gaps) < 0.5, "begins and ends where the lane does"
+            # Paths meet the lane every PATH_STEP_M; between, a bend of 8 m radius and more strays by under 0.25 m.
+            assert LineString(points).hausdorff_distance(lane) < PATH_STEP_M**2 / (8 * 8.0)
+
+
+def test_centerlines_agree_with_the_devkit(town: Town, root: Path, vector_map: VectorMap) -> None:
+    from nuscenes.map_expansion.arcline_path_utils import discretize_lane
+    from nuscenes.map_expansion.map_api import NuScenesMap
+
+    city_map = NuScenesMap(str(root), CITY)
+    records = (*city_map.lane, *city_map.lane_connector)
+    lanes = [np.array(discretize_lane(city_map.get_arcline_path(r["token"]), 0.5))[:, :2] for r in records]
+    theirs = shapely.MultiLineString(lanes)
+    for pose in poses(town):
+        ours = lines_of(vector_map, pose, MapClass.CENTERLINE)
+        inside = in_patch(shapely.transform(theirs, lambda xy: xy - ORIGIN), pose)
+        assert ours.hausdorff_distance(inside) < 0.05
+        assert ours.length == pytest.approx(inside.length, rel=1e-3)
+
+
 @pytest.mark.parametrize("protocol", ["maptr", "mapqr", "streammapnet"])
 def test_truth_against_itself_is_perfect(town: Town, vector_map: VectorMap, protocol: str) -> None:
-    truth = {str(index): vector_map.elements(pose) for index, pose in enumerate(poses(town))}
+    truth = {str(index): vector_map.elements(pose, classes=tuple(MapClass)) for index, pose in enumerate(poses(town))}
     present = {element.label for elements in truth.values() for element in elements}
     assert MapClass.DIVIDER in present
     assert MapClass.BOUNDARY in present
-    assert chamfer_ap(truth, truth, protocol, sorted(present)).mean_ap == pytest.approx(1.0)
+    assert MapClass.CENTERLINE in present
+    score = chamfer_ap(truth, truth, protocol, sorted(present))
+    assert score.mean_ap == pytest.approx(1.0)
