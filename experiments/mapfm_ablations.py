@@ -1,9 +1,9 @@
 """MapFM's ablations on synth-v1: does the ARSS head help, which features to aggregate, full or lean gather?
 
-    python experiments/mapfm_ablations.py DATAROOT OUT [--seeds 0 1 2] [--steps N] [--variants base lean]
+    python experiments/mapfm_ablations.py DATAROOT OUT [--studies mapfm_ground] [--seeds 0 1 2]
 
 DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar none`. Every run lands in
-OUT/<variant>-<seed>; finished ones are not repeated. Ends with a table over the seeds, on the test towns.
+OUT/<study>-<variant>-<seed>; finished ones are not repeated. Ends each study with a table over the seeds, on the test towns.
 """
 
 import argparse
@@ -15,68 +15,77 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
+from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.config import load_config
 from training.config import TrainConfig
 from training.data.keyframes import load_keyframes
 from training.train import quick_score, train
 
-RECIPE = Path(__file__).with_name("mapfm_small.yaml")
-VARIANTS = {
-    "base": [],
-    "without ARSS": ["model.auxiliary.surface=[]"],
-    "last": ["model.backbone.aggregation=last", "model.backbone.features=[2]"],
-    "concat": ["model.backbone.aggregation=concat"],
-    "lean": ["model.vectors.gather=lean"],
+STUDIES: dict[str, dict[str, list[str]]] = {
+    "mapfm_ground": {
+        "base": [],
+        "without ARSS": ["model.auxiliary.surface=[]"],
+        "lean gather": ["model.vectors.gather=lean"],
+    },
+    "mapfm_images": {
+        "base": [],
+        "last": ["model.backbone.aggregation=last", "model.backbone.features=[2]"],
+        "concat": ["model.backbone.aggregation=concat"],
+    },
 }
+"""Recipe beside this file -> variant -> deviations. In the second, `base` is the aggregation `cnn`."""
 
 
-def run(variant: str, seed: int, data: Path, out: Path, steps: int | None, console: Console) -> dict[str, float]:
+def run(study: str, variant: str, seed: int, data: Path, out: Path, console: Console) -> dict[str, float]:
     """Trains one variant with one seed, unless that has been done, and scores it on the test towns."""
-    folder = out / f"{variant.replace(' ', '-')}-{seed}"
+    folder = out / f"{study}-{variant.replace(' ', '-')}-{seed}"
     result = folder / "test.json"
     if not result.is_file():
-        length = [] if steps is None else [f"optim.steps={steps}"]
-        config = load_config(TrainConfig, RECIPE, [f"data.root={data}", f"seed={seed}", *VARIANTS[variant], *length])
+        overrides = [f"data.root={data}", f"seed={seed}", *STUDIES[study][variant]]
+        config = load_config(TrainConfig, Path(__file__).with_name(f"{study}.yaml"), overrides)
         train(config, folder, console)
         test = load_keyframes(data, "test", config.model, keep_inputs=True)
-        config = config.model_copy(update={"evaluate_frames": len(test)})
-        checkpoint = load_checkpoint(find_checkpoint(folder / "checkpoints" / "last.safetensors"))
-        scores = quick_score(checkpoint.model, test, config)
-        scores["parameters_m"] = sum(p.numel() for p in checkpoint.model.parameters()) / 1e6
+        model = load_checkpoint(folder / "checkpoints" / "last.safetensors").model
+        scores = quick_score(model, test, config.model_copy(update={"evaluate_frames": len(test)}))
+        scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         result.write_text(json.dumps(scores))
     return json.loads(result.read_text())
+
+
+def table(study: str, scores: dict[str, list[dict[str, float]]]) -> Table:
+    """One row per variant: mean and standard deviation over the seeds, and the difference to base seed by seed."""
+    columns = "variant", "parameters (M)", "test mAP", "per seed", "minus base, per seed"
+    result = Table(*columns, title=study)
+    base = [found["mAP"] for found in scores["base"]]
+    for variant, found in scores.items():
+        values = [each["mAP"] for each in found]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        apart = [value - reference for value, reference in zip(values, base, strict=True)]
+        result.add_row(
+            variant,
+            f"{found[0]['parameters_m']:.2f}",
+            f"{statistics.mean(values):.3f} ± {spread:.3f}",
+            ", ".join(f"{value:.3f}" for value in values),
+            ", ".join(f"{value:+.3f}" for value in apart),
+        )
+    return result
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataroot", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
-    table = Table("variant", "parameters (M)", "test mAP, mean ± std", "per seed", "against base, per seed")
-    scores: dict[str, list[float]] = {}
-    for seed in arguments.seeds:  # seed by seed, so that an early stop leaves complete rows
-        for variant in arguments.variants:
-            found = run(variant, seed, arguments.dataroot, arguments.out, arguments.steps, console)
-            scores.setdefault(variant, []).append(found["mAP"])
-            scores.setdefault(f"{variant} parameters", []).append(found["parameters_m"])
-    for variant in arguments.variants:
-        values = scores[variant]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        apart = [a - b for a, b in zip(values, scores.get("base", values), strict=True)]
-        table.add_row(
-            variant,
-            f"{scores[f'{variant} parameters'][0]:.2f}",
-            f"{statistics.mean(values):.3f} ± {spread:.3f}",
-            ", ".join(f"{value:.3f}" for value in values),
-            ", ".join(f"{value:+.3f}" for value in apart),
-        )
-    console.print(table)
+    for study in arguments.studies:
+        scores: dict[str, list[dict[str, float]]] = {variant: [] for variant in STUDIES[study]}
+        for seed in arguments.seeds:
+            for variant in STUDIES[study]:
+                scores[variant].append(run(study, variant, seed, arguments.dataroot, arguments.out, console))
+        console.print(table(study, scores))
 
 
 if __name__ == "__main__":
