@@ -3,7 +3,7 @@
     python experiments/mapfm_ablations.py DATAROOT OUT [--studies mapfm_ground] [--seeds 0 1 2]
 
 DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar none`. Every run lands in
-OUT/<study>-<variant>-<seed>; finished ones are not repeated. Ends each study with a table over the seeds, on the test towns.
+OUT/<study>-<variant>-<seed>; finished ones are not repeated. Each study ends with a table, on the test towns.
 """
 
 import argparse
