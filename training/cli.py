@@ -1,10 +1,12 @@
 """The verbs of training: `hdmap train`, `hdmap evaluate`, `hdmap config`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+Accelerator = Literal["auto", "cpu", "cuda"]
+Strategy = Literal["ddp", "fsdp"]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the recipe, e.g. optim.lr=1e-3")]
 
 
@@ -21,6 +23,11 @@ def train(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<recipe's name> by default")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run folder that already holds a run")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print parameters, memory and schedule; write nothing")] = False,
+    devices: Annotated[int, typer.Option(min=0, help="Processes per machine, a GPU each; 0 = all GPUs")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines")] = 1,
+    strategy: Annotated[Strategy, typer.Option(help="Copy the model to every device, or shard it")] = "ddp",
+    accelerator: Annotated[Accelerator, typer.Option(help="auto takes a GPU if there is one")] = "auto",
 ) -> None:
     """Train a model from a recipe.
 
@@ -31,16 +38,22 @@ def train(
     from training.config import TrainConfig
 
     folder = out or Path("runs") / recipe.stem
-    if (folder / "config.yaml").exists() and not resume:
+    if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     config = load_config(TrainConfig, folder / "config.yaml" if resume else recipe, overrides or [])
     try:  # after the recipe is known to be right: this takes seconds
         from rich.console import Console
 
+        from training.dry_run import describe
+        from training.launch import Hardware
         from training.train import train as run
     except ModuleNotFoundError as error:
         raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
-    run(config, folder, Console())
+    hardware = Hardware(accelerator, devices, nodes, strategy)
+    if dry_run:
+        describe(config, hardware, Console())
+    else:
+        run(config, folder, Console(), hardware=hardware)
 
 
 def overfit(

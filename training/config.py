@@ -73,16 +73,28 @@ class LossConfig(Config):
 
 
 class OptimConfig(Config):
-    """AdamW with linear warm-up and cosine decay, over a fixed number of steps.
+    """AdamW with linear warm-up, then a cosine or steps down, over a fixed number of steps.
 
     Attributes:
+        batch_size: samples of a step, over all processes and micro-batches.
+        accumulate: micro-batches that a process makes of its share, one after the other, to need less memory.
+        backbone_lr: factor on `lr` for a pretrained trunk.
+        schedule: `cosine` ends at `lr * final_lr`; `step` multiplies by `gamma` at each of `milestones`.
+        milestones: fractions of the run.
+        clip_norm: longest gradient.
         ema: decay of the exponential moving average of the weights, which is what is saved and evaluated.
     """
 
     steps: PositiveInt = 10_000
     batch_size: PositiveInt = 8
+    accumulate: PositiveInt = 1
     lr: float = 1.5e-3
+    backbone_lr: float = 0.1
     weight_decay: float = 0.01
+    schedule: Literal["cosine", "step"] = "cosine"
+    final_lr: float = 0.01
+    milestones: tuple[float, ...] = (0.7, 0.9)
+    gamma: float = 0.1
     warmup_steps: NonNegativeInt = 200
     clip_norm: float = 10.0
     ema: float = 0.999

@@ -1,4 +1,4 @@
-"""Sums over all processes that an objective may use, so that a loss means the same however many devices share a batch."""
+"""Sums over all processes for objectives: a loss means the same however many devices share a batch."""
 
 from typing import Any
 
@@ -31,3 +31,9 @@ class _GlobalSum(torch.autograd.Function):
     @staticmethod
     def backward(_ctx: Any, *gradients: Tensor) -> Tensor:
         return gradients[0] * distributed.get_world_size()
+
+
+def global_mean(value: Tensor) -> Tensor:
+    """The mean of `value` over all processes; gradients as those of `global_sum`."""
+    many = distributed.is_available() and distributed.is_initialized()
+    return global_sum(value) / distributed.get_world_size() if many else value

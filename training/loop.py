@@ -1,20 +1,28 @@
-"""The training loop. Lightning Fabric does precision and devices; what happens at each step is on this page."""
+"""The training loop. Lightning Fabric does precision, devices and processes; what happens at each step is here."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric import Fabric
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch import Tensor, nn
+from rich.console import Console
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from hdmap_core.errors import HdmapError
-from training.config import OptimConfig
+from hdmap_core.errors import CheckpointError, HdmapError
+from training.average import WeightAverage, whole
+from training.config import OptimConfig, TrainConfig
+from training.console import Watch
 from training.data.batches import Batch
+from training.interruption import Interruption, leave_group
+from training.optimiser import build_optimizer, schedule
 from training.run_folder import RunFolder
+from training.state import gather_state, put_state
 
 Terms = dict[str, Tensor]
 
@@ -23,120 +31,218 @@ class DivergedError(HdmapError):
     """The loss, or its gradient, is no longer a number."""
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What a validation found: numbers (`mAP` picks the best model) and (H, W, 3) uint8 RGB pictures."""
+
+    metrics: dict[str, float]
+    pictures: dict[str, np.ndarray] = field(default_factory=dict)
+
+
 def fit(
+    fabric: Fabric,
     model: nn.Module,
     terms_of: Callable[[nn.Module, Batch], Terms],
     batches: Dataset[Batch],
-    optim: OptimConfig,
+    config: TrainConfig,
     run: RunFolder,
+    evaluate: Callable[[nn.Module], Evaluation],
+    console: Console,
     *,
-    log_every: int,
-    save_every: int,
-    evaluate_every: int,
-    evaluate: Callable[[nn.Module], dict[str, float]],
     until: float = math.inf,
 ) -> nn.Module:
     """Trains until `optim.steps`, from where the run folder stands; returns the averaged model.
 
+    A step's random numbers and data depend on nothing but seed, step and process, so a resumed run is an
+    uninterrupted one. SIGTERM or Ctrl-C ends the run after its step, saved.
+
     Args:
+        fabric: launched.
         model: trained in place.
         terms_of: the objective: model and batch to weighted scalars, whose sum is minimised.
-        batches: item i is the batch of step i.
-        optim: optimiser, schedule, precision.
+        batches: item i is micro-batch i of the run (`launch.per_process`); step s of process r takes the
+            `optim.accumulate` of them that begin at `(s * processes + r) * accumulate`.
+        config: the recipe.
         run: where metrics, checkpoints and the state to go on from are kept.
-        log_every: steps between lines of metrics.
-        save_every: steps between checkpoints.
-        evaluate_every: steps between validations.
-        evaluate: called with the averaged model every `evaluate_every` steps and at the end; its `mAP` picks the best.
+        evaluate: called in the first process with the averaged model every `evaluate_every` steps and at the end.
+        console: where progress is shown.
         until: stop as soon as a validation's `mAP` is this good.
 
     Raises:
         DivergedError: as soon as the loss or its gradient is not finite, naming the batch's tokens.
+        CheckpointError: if the run folder's state cannot be continued with this recipe.
         OutputError: if the run folder cannot be written.
     """
-    fabric = Fabric(devices=1, precision=optim.precision)
-    average = fabric.to_device(deepcopy(model).eval().requires_grad_(False))
-    model, optimizer = fabric.setup(model, _optimizer(model, optim))
-    first = run.restore(model=model, average=average, optimizer=optimizer)
-    loader = DataLoader(Subset(batches, range(first, optim.steps)), batch_size=None, num_workers=1, prefetch_factor=4)
+    optim = config.optim
+    published = fabric.to_device(deepcopy(model))
+    forward, optimizer = _set_up(fabric, model, config)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    average = WeightAverage(model, published)
+    first = _resume(fabric, run, model, average, optimizer.optimizer, console)
+    loader = _loader(fabric, batches, range(first, optim.steps), optim.accumulate)
+    watch = Watch(console, first, optim.steps, shown=fabric.is_global_zero)
     started = time.monotonic()
-    with _progress() as progress:
-        bar = progress.add_task("training", total=optim.steps, completed=first, loss=math.nan)
-        for step, batch in enumerate(loader, start=first + 1):
-            for group in optimizer.param_groups:
-                group["lr"] = optim.lr * schedule(step - 1, optim)
-            model.train()
-            terms = terms_of(model, _moved(batch, fabric.device))
-            loss = torch.stack(list(terms.values())).sum()
-            if not torch.isfinite(loss):
-                raise _diverged(f"loss is {loss.item()}", step, terms, batch, run)
+    with Interruption() as interruption, watch:
+        if first and _due(first, config.evaluate_every, optim) and not run.is_evaluated(first):
+            _validate(fabric, run, average, first, evaluate, watch)  # the run ended between its save and this
+        for step in range(first + 1, optim.steps + 1):
+            torch.manual_seed(_seed(config.seed, step, fabric.global_rank))
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step - 1, optim)
             optimizer.zero_grad()
-            fabric.backward(loss)
-            norm = fabric.clip_gradients(model, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False)
-            assert norm is not None  # it is only where a strategy shards the model
-            if not torch.isfinite(norm) and optim.precision != "16-mixed":  # there the scaler skips such a step
-                raise _diverged(f"norm of the gradient is {norm.item()}", step, terms, batch, run)
+            numbers, tokens = _gradients(fabric, forward, terms_of, loader, optim.accumulate, step, run)
+            norm = fabric.clip_gradients(forward, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False)
+            assert norm is not None
+            numbers["grad_norm"] = float(whole(norm.detach()))
+            if not math.isfinite(numbers["grad_norm"]) and optim.precision != "16-mixed":  # its scaler skips the step
+                raise _diverged(fabric, "norm of the gradient", step, numbers, tokens, run)
             optimizer.step()
-            _follow(average, model, min(optim.ema, step / (step + 10)))
-            progress.update(bar, advance=1, loss=loss.item())
-            if step % log_every == 0:
-                numbers = {name: value.item() for name, value in terms.items()}
-                rate = (step - first) * optim.batch_size / (time.monotonic() - started)
-                numbers |= {"loss": loss.item(), "lr": group["lr"], "grad_norm": float(norm), "samples_per_s": rate}
+            average.follow(model, min(optim.ema, step / (step + 10)))
+            rate = (step - first) * optim.batch_size / (time.monotonic() - started)
+            numbers |= {"lr": optimizer.param_groups[0]["lr"], "samples_per_s": rate}
+            if log := step % config.log_every == 0:
                 run.log("train", step, numbers)
-            if step % evaluate_every == 0 or step == optim.steps:
-                run.evaluated(step, evaluate(average), average)
-            if step % save_every == 0 or step == optim.steps:
-                run.save(step, model=model, average=average, optimizer=optimizer)
-            if run.best >= until:
+            watch.step(step, numbers, best=run.best, log=log)
+            stop = _any(fabric, interruption.asked is not None)
+            if stop or _due(step, config.save_every, optim):
+                run.save(step, fabric.world_size, average.publish(), gather_state(model, average, optimizer.optimizer))
+            if stop and step < optim.steps:
+                watch.say(f"stopped after step {step} as asked; hdmap train --resume -o {run.path} goes on")
                 break
-    return average
+            if _due(step, config.evaluate_every, optim):
+                _validate(fabric, run, average, step, evaluate, watch)
+                if run.best >= until:
+                    break
+    return average.publish()
 
 
-def schedule(step: int, optim: OptimConfig) -> float:
-    """Factor on the learning rate: linear warm-up, then a cosine that ends at one hundredth."""
-    if step < optim.warmup_steps:
-        return (step + 1) / optim.warmup_steps
-    done = (step - optim.warmup_steps) / max(1, optim.steps - optim.warmup_steps)
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
+def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> tuple[nn.Module, Any]:
+    """The model as Fabric calls it, and its optimiser. Batch norms see the batches of all GPUs."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    forward = fabric.setup_module(model)
+    return forward, fabric.setup_optimizers(build_optimizer(model, config.optim))
 
 
-def _optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
-    """AdamW without decay on norms, biases and other vectors."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": optim.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=optim.lr)
+def _resume(
+    fabric: Fabric,
+    run: RunFolder,
+    model: nn.Module,
+    average: WeightAverage,
+    optimizer: torch.optim.Optimizer,
+    console: Console,
+) -> int:
+    first, processes, tensors = run.restore()
+    if fabric.broadcast(first) != first:
+        raise CheckpointError(f"the machines do not see the same run folder {run.path}; put it on a shared disk")
+    if tensors:
+        try:
+            put_state(tensors, model, average, optimizer)
+        except ValueError as error:
+            raise CheckpointError(f"cannot continue from {run.state}: {error}") from None
+        if processes != fabric.world_size and fabric.is_global_zero:
+            console.print(
+                f"going on with {fabric.world_size} processes where {processes} stopped: the same global batches, so "
+                "the same run but for rounding, dropout, and what batch norms see"
+            )
+    run.begin(first)
+    return first
 
 
-@torch.no_grad()
-def _follow(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Moves the averaged weights a step towards the model's; counters and other integers are copied."""
-    for mean, value in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)
+def _loader(fabric: Fabric, batches: Dataset[Batch], steps: range, accumulate: int) -> Iterator[Batch]:
+    """This process's micro-batches of the steps, in order."""
+    begin = [(step * fabric.world_size + fabric.global_rank) * accumulate for step in steps]
+    share = Subset(batches, [first + part for first in begin for part in range(accumulate)])
+    loader = DataLoader(
+        share,
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=4,
+        worker_init_fn=leave_group,
+        pin_memory=fabric.device.type == "cuda",
+    )
+    return iter(loader) if len(share) else iter(())
+
+
+def _gradients(
+    fabric: Fabric,
+    forward: nn.Module,
+    terms_of: Callable[[nn.Module, Batch], Terms],
+    loader: Iterator[Batch],
+    accumulate: int,
+    step: int,
+    run: RunFolder,
+) -> tuple[dict[str, float], list[str]]:
+    """Runs one step's micro-batches forward and back.
+
+    Returns:
+        The terms and their sum `loss`, means over micro-batches and processes; this process's tokens.
+    """
+    numbers: dict[str, float] = {}
+    tokens: list[str] = []
+    forward.train()
+    for part in range(accumulate):
+        batch = next(loader)
+        tokens += batch.tokens
+        with fabric.no_backward_sync(forward, enabled=part + 1 < accumulate):
+            terms = terms_of(forward, _moved(batch, fabric.device))
+            values = torch.stack(list(terms.values())).float()
+            shared = fabric.all_reduce(values.detach(), reduce_op="mean").tolist()
+            for name, value in zip((*terms, "loss"), (*shared, sum(shared)), strict=True):
+                numbers[name] = numbers.get(name, 0.0) + value / accumulate
+            if not math.isfinite(numbers["loss"]):  # before the way back: torch's grid_sample crashes on NaN there
+                raise _diverged(fabric, "loss", step, numbers, tokens, run)
+            fabric.backward(values.sum() / accumulate)
+    return numbers, tokens
+
+
+def _any(fabric: Fabric, flag: bool) -> bool:
+    """Whether the flag is up in any process."""
+    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="mean") > 0)
+
+
+def _validate(
+    fabric: Fabric,
+    run: RunFolder,
+    average: WeightAverage,
+    step: int,
+    evaluate: Callable[[nn.Module], Evaluation],
+    watch: Watch,
+) -> None:
+    averaged = average.publish()
+    if fabric.is_global_zero:
+        found = evaluate(averaged)
+        run.show(step, found.pictures)
+        run.evaluated(step, found.metrics, averaged)
+        watch.say(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.metrics.items()))
+    run.best = fabric.broadcast(run.best)  # and all wait for the first
+
+
+def _due(step: int, every: int, optim: OptimConfig) -> bool:
+    return step % every == 0 or step == optim.steps
+
+
+def _seed(seed: int, step: int, rank: int) -> int:
+    """Of the random numbers (dropout) of one step in one process."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.inputs.to(device), batch.targets.to(device), batch.tokens)
+    return replace(batch, inputs=batch.inputs.to(device, non_blocking=True), targets=batch.targets.to(device))
 
 
-def _diverged(what: str, step: int, terms: Terms, batch: Batch, run: RunFolder) -> DivergedError:
-    shown = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
+def _diverged(
+    fabric: Fabric, what: str, step: int, numbers: dict[str, float], tokens: list[str], run: RunFolder
+) -> BaseException:
+    """The error, with the frames of all processes; those but the first end without repeating it."""
+    if fabric.world_size > 1:
+        shares: list[list[str]] = [[] for _ in range(fabric.world_size)]
+        distributed.all_gather_object(shares, tokens)
+        tokens = [token for share in shares for token in share]
+    if not fabric.is_global_zero:
+        return SystemExit(2)
+    shown = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
     return DivergedError(
-        f"the {what} at step {step} ({shown}) on frames {', '.join(batch.tokens)}; "
+        f"the {what} is not finite at step {step} ({shown}) on frames {', '.join(tokens)}; "
         f"{run.path} keeps the last good state: lower optim.lr or look at these frames"
-    )
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
     )

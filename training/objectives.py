@@ -7,6 +7,7 @@ from torch import Tensor
 from hdmap_core.model_io import ModelInput, ModelOutput
 from training.config import TrainConfig
 from training.data.batches import Batch
+from training.global_sum import global_mean
 from training.losses.auxiliary import auxiliary_losses
 from training.losses.segmentation import mask_losses
 from training.losses.vector import vector_losses
@@ -26,6 +27,7 @@ def supervised(forward: Forward, batch: Batch, recipe: TrainConfig) -> dict[str,
             class_weight=config.classes,
             points_weight=config.points,
             repeats=config.repeats,
+            num_elements=global_mean((batch.targets.labels >= 0).sum().float()),
         )
         weights = {"class": config.classes, "points": config.points, "direction": config.direction}
         for name, value in found.items():

@@ -1,90 +1,166 @@
 """The folder of a training run: resolved config, metrics, checkpoints, and the state to go on from."""
 
-import io
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from hdmap_core.checkpoint import SUFFIX, CheckpointConfig, save_checkpoint
 from hdmap_core.errors import CheckpointError, OutputError
-from hdmap_core.files import write_atomically
+from hdmap_core.files import make_folder, write_atomically
 from training.config import TrainConfig
+
+_FIXED = ("model", "data.train", "optim.batch_size", "seed")
+"""What a run cannot go on without: with another value, it would be another run."""
 
 
 class RunFolder:
-    """Writes everything a run leaves behind; `restore` continues an interrupted one.
+    """Writes everything a run leaves behind. Of several processes, only the first does.
 
     Args:
         path: the folder; made if it is not there.
         config: the resolved recipe.
         provenance: goes into every checkpoint.
+        writes: whether this is the process that writes.
 
     Raises:
-        OutputError: if the folder cannot be written.
+        OutputError: if the folder cannot be made.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, provenance: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: TrainConfig, provenance: dict[str, Any], *, writes: bool = True) -> None:
         self.path = path
         self.config = config
         self.provenance = provenance
         self.best = -1.0
-        plain = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-        write_atomically(path / "config.yaml", plain.encode())
-        versions = f"python {platform.python_version()}\ntorch {torch.__version__}\nmachine {platform.machine()}\n"
-        write_atomically(path / "environment.txt", versions.encode())
-        self._tensorboard = SummaryWriter(str(path / "tensorboard"))
+        self._writes = writes
+        self._tensorboard: SummaryWriter | None = None
+        if writes:
+            make_folder(path)
 
     @property
-    def _state(self) -> Path:
-        return self.path / "checkpoints" / "state.pt"
+    def state(self) -> Path:
+        """The file that a run goes on from."""
+        return self.path / "checkpoints" / "state.safetensors"
 
-    def log(self, phase: str, step: int, numbers: dict[str, float]) -> None:
+    def restore(self) -> tuple[int, int, dict[str, Tensor]]:
+        """What `save` wrote: steps done, number of processes then, tensors; 0 steps and no tensors in a new folder.
+
+        Raises:
+            CheckpointError: if the state is damaged, or of a recipe that this one cannot go on with.
+        """
+        if not self.state.is_file():
+            return 0, 1, {}
+        try:
+            with safe_open(self.state, framework="pt") as file:
+                header = json.loads((file.metadata() or {})["hdmap_state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            step, processes, recipe = int(header["step"]), int(header["processes"]), header["recipe"]
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"cannot continue from {self.state}: {error}; delete it to start anew") from None
+        now = self.config.model_dump(mode="json")
+        changed = [key for key in _FIXED for key in _differences(_at(recipe, key), _at(now, key), key)]
+        if changed:
+            raise CheckpointError(
+                f"cannot continue from {self.state}: this recipe differs in {', '.join(changed)}; "
+                "take the run's own config.yaml, or train into another folder"
+            )
+        return step, processes, tensors
+
+    def begin(self, step: int) -> None:
+        """Makes the folder say what a run that stands at `step` knows: later lines of metrics are dropped.
+
+        Raises:
+            OutputError: if the folder cannot be written.
+        """
+        metrics = self.path / "metrics.jsonl"
+        records = [record for record in _read_lines(metrics) if record["step"] <= step]
+        self.best = max([-1.0, *(record["mAP"] for record in records if record["phase"] == "val")])
+        if not self._writes:
+            return
+        plain = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
+        write_atomically(self.path / "config.yaml", plain.encode())
+        versions = f"python {platform.python_version()}\ntorch {torch.__version__}\nmachine {platform.machine()}\n"
+        write_atomically(self.path / "environment.txt", versions.encode())
+        if metrics.is_file():
+            write_atomically(metrics, "".join(json.dumps(record) + "\n" for record in records).encode())
+        self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def log(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
         """Appends a line to metrics.jsonl and the TensorBoard."""
+        if not self._writes:
+            return
         line = {"phase": phase, "step": step, **{name: round(value, 6) for name, value in numbers.items()}}
         try:
             with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as error:
             raise OutputError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}") from None
-        for name, value in numbers.items():
-            self._tensorboard.add_scalar(f"{phase}/{name}", value, step)
+        if self._tensorboard is not None:
+            for name, value in numbers.items():
+                self._tensorboard.add_scalar(f"{phase}/{name}", value, step)
+
+    def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Puts (H, W, 3) uint8 RGB pictures on the TensorBoard."""
+        if self._tensorboard is not None:
+            for name, picture in pictures.items():
+                self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether the validation of a step has been logged."""
+        return any(r["phase"] == "val" and r["step"] == step for r in _read_lines(self.path / "metrics.jsonl"))
 
     def evaluated(self, step: int, metrics: dict[str, float], average: nn.Module) -> None:
-        """Logs validation metrics and keeps the best model by mAP."""
-        self.log("val", step, metrics)
+        """Keeps the best model by mAP and logs validation metrics, in this order: a logged one is complete."""
         if metrics["mAP"] > self.best:
             self.best = metrics["mAP"]
             self._write("best", average, step, metrics)
+        self.log("val", step, metrics)
 
-    def save(self, step: int, *, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Writes `last.safetensors` and the state that `restore` reads."""
+    def save(self, step: int, processes: int, average: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Writes `last.safetensors` and the state that `restore` reads, each whole or not at all."""
+        if not self._writes:
+            return
+        header = {"step": step, "processes": processes, "recipe": self.config.model_dump(mode="json")}
+        write_atomically(self.state, save(dict(tensors), metadata={"hdmap_state": json.dumps(header)}))
         self._write("last", average, step, {})
-        buffer = io.BytesIO()
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save({**state, "step": step, "best": self.best}, buffer)
-        write_atomically(self._state, buffer.getvalue())
-
-    def restore(self, *, model: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Loads the saved state, if there is one; returns the number of steps done."""
-        if not self._state.is_file():
-            return 0
-        try:
-            state = torch.load(self._state, map_location="cpu", weights_only=True)
-            model.load_state_dict(state["model"])
-            average.load_state_dict(state["average"])
-            optimizer.load_state_dict(state["optimizer"])
-            step, self.best = int(state["step"]), float(state["best"])
-        except Exception as error:
-            raise CheckpointError(f"cannot continue from {self._state}: {error}; delete it to start anew") from None
-        return step
 
     def _write(self, name: str, average: nn.Module, step: int, metrics: dict[str, float]) -> None:
+        if not self._writes:
+            return
         config = CheckpointConfig(model=self.config.model, decode=self.config.decode)
         provenance = {**self.provenance, "step": step, "metrics": metrics}
         save_checkpoint(self.path / "checkpoints" / (name + SUFFIX), average, config, provenance)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics; one that a killed run left half written is not there."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _at(content: Any, key: str) -> Any:
+    for part in key.split("."):
+        content = content[part]
+    return content
+
+
+def _differences(before: Any, now: Any, key: str) -> list[str]:
+    """Like `optim.batch_size (8, was 4)`, one per value that differs."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        inside = sorted(before.keys() | now.keys())
+        return [each for k in inside for each in _differences(before.get(k), now.get(k), f"{key}.{k}")]
+    return [] if before == now else [f"{key} ({now!r}, was {before!r})"]

@@ -18,8 +18,10 @@ from hdmap_core.postprocess.decode import decode
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframes, load_keyframes
-from training.loop import Terms, fit
+from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
+from training.loop import Evaluation, Terms, fit
 from training.objectives import supervised
+from training.pictures import picture_predictions
 from training.run_folder import RunFolder
 
 
@@ -30,6 +32,7 @@ def train(
     *,
     until: float = math.inf,
     on_model: Callable[[MapModel], object] = lambda model: None,
+    hardware: Hardware = ONE_DEVICE,
 ) -> float:
     """Trains a recipe into a run folder, going on where an earlier call stopped.
 
@@ -39,40 +42,35 @@ def train(
         console: where to report.
         until: stop as soon as the validation's mAP is this good.
         on_model: called with the model before its first step.
+        hardware: where to train; starts the other processes, which run this program from its beginning.
 
     Returns:
         The best mAP of the validations.
     """
+    fabric = make_fabric(hardware, config.optim.precision)
+    share = per_process(config, fabric.world_size)
+    fabric.launch()
+    if not fabric.is_global_zero:
+        console = Console(quiet=True)
     seed_everything(config.seed, verbose=False)
     model = build_model(config.model)
     if model.backbone is not None:
         console.print(load_pretrained(model.backbone, config.backbone_weights))
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     on_model(model)
-    training, validation = (_keyframes(config, split) for split in (config.data.train, config.data.val))
+    with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
+        training, validation = (_keyframes(config, split) for split in (config.data.train, config.data.val))
     console.print(f"{len(training)} training and {len(validation)} validation keyframes")
-    run = RunFolder(folder, config, _provenance(config, training))
+    run = RunFolder(folder, config, _provenance(config, training), writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
         return supervised(model, batch, config)
 
-    def evaluate(model: nn.Module) -> dict[str, float]:
-        metrics = quick_score(model, validation, config)
-        console.print("validation: " + ", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
-        return metrics
+    def evaluate(model: nn.Module) -> Evaluation:
+        return Evaluation(quick_score(model, validation, config), picture_predictions(model, validation, config))
 
-    fit(
-        model,
-        objective,
-        TrainBatches(training, config, model.backbone.feature_size if model.backbone else None),
-        config.optim,
-        run,
-        log_every=config.log_every,
-        save_every=config.save_every,
-        evaluate_every=config.evaluate_every,
-        evaluate=evaluate,
-        until=until,
-    )
+    batches = TrainBatches(training, share, model.backbone.feature_size if model.backbone else None)
+    fit(fabric, model, objective, batches, config, run, evaluate, console, until=until)
     return run.best
 
 

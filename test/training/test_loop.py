@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
@@ -20,13 +23,17 @@ from hdmap_core.models import build_model
 from training.config import OptimConfig, TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
-from training.loop import DivergedError, Terms, fit, schedule
+from training.launch import Hardware, make_fabric, per_process
+from training.loop import DivergedError, Evaluation, Terms, fit
 from training.objectives import supervised
+from training.optimiser import schedule
+from training.pictures import picture_predictions
 from training.run_folder import RunFolder
 from training.train import quick_score
 
 Load = Callable[..., TrainConfig]
 Make = Callable[[TrainConfig], list[Keyframe]]
+STATE = "checkpoints/state.safetensors"
 
 
 def run(
@@ -48,29 +55,20 @@ def run(
         return supervised(model, batch, config)
 
     return fit(
+        make_fabric(Hardware("cpu"), config.optim.precision),
         build_model(config.model),
         objective or counted,
-        TrainBatches(frames, config),
-        config.optim,
+        TrainBatches(frames, per_process(config, 1)),
+        config,
         RunFolder(folder, config, {"dataset": "noise"}),
-        log_every=config.log_every,
-        save_every=config.save_every,
-        evaluate_every=config.evaluate_every,
-        evaluate=lambda model: quick_score(model, frames, config),
+        lambda model: Evaluation(quick_score(model, frames, config), picture_predictions(model, frames, config)),
+        Console(quiet=True),
     )
 
 
 def lines(folder: Path, phase: str) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [record for record in records if record["phase"] == phase]
-
-
-def flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}/{key}").items()}
-    if isinstance(value, list):
-        return {k: v for index, item in enumerate(value) for k, v in flat(item, f"{prefix}/{index}").items()}
-    return {prefix: value}
 
 
 def test_twenty_steps_leave_everything_behind(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:
@@ -89,7 +87,7 @@ def test_twenty_steps_leave_everything_behind(tiny_config: Load, keyframes: Make
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == [
         "best.safetensors",
         "last.safetensors",
-        "state.pt",
+        "state.safetensors",
     ]
     last = load_checkpoint(tmp_path / "checkpoints" / "last.safetensors")
     assert (last.provenance["step"], last.provenance["dataset"]) == (20, "noise")
@@ -116,13 +114,10 @@ def test_resume_is_bit_equal(tiny_config: Load, keyframes: Make, tmp_path: Path)
     resumed = run(config, frames, tmp_path / "parts")
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
-    states = [
-        flat(torch.load(tmp_path / name / "checkpoints" / "state.pt", weights_only=True)) for name in ("whole", "parts")
-    ]
+    states = [load_file(tmp_path / name / STATE) for name in ("whole", "parts")]
     assert states[0].keys() == states[1].keys() and any("exp_avg" in key for key in states[0])
     for key, value in states[0].items():
-        same = torch.equal(value, states[1][key]) if isinstance(value, torch.Tensor) else value == states[1][key]
-        assert same, key
+        assert torch.equal(value, states[1][key]), key
     whole_log, parts_log = (lines(tmp_path / name, "train")[-1] for name in ("whole", "parts"))
     assert (whole_log["loss"], whole_log["step"]) == (parts_log["loss"], parts_log["step"])
 
@@ -206,31 +201,34 @@ def test_a_folder_that_cannot_be_made(tiny_config: Load, tmp_path: Path) -> None
         RunFolder(tmp_path / "file" / "run", tiny_config(), {})
 
 
-@pytest.mark.parametrize("damage", ["truncated", "foreign", "incomplete"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign", "incomplete", "headless"])
 def test_a_damaged_state_is_named(tiny_config: Load, keyframes: Make, tmp_path: Path, damage: str) -> None:
     config = tiny_config("optim.steps=2", "save_every=2", "evaluate_every=2")
     run(config, keyframes(config), tmp_path)
-    state = tmp_path / "checkpoints" / "state.pt"
-    content = torch.load(state, weights_only=True)
+    state = tmp_path / STATE
+    tensors = load_file(state)
+    with safe_open(state, framework="pt") as file:
+        header = file.metadata()
     if damage == "truncated":
         state.write_bytes(state.read_bytes()[:1000])
     elif damage == "foreign":
-        content["model"] = {"other": torch.zeros(1)}
-        torch.save(content, state)
+        save_file({"model/other": torch.zeros(1)}, state, header)
+    elif damage == "incomplete":
+        del tensors[next(name for name in tensors if name.startswith("average/"))]
+        save_file(tensors, state, header)
     else:
-        del content["best"]
-        torch.save(content, state)
-    with pytest.raises(CheckpointError, match=r"cannot continue from .*state\.pt"):
+        save_file(tensors, state)
+    with pytest.raises(CheckpointError, match=r"cannot continue from .*state\.safetensors"):
         run(config, keyframes(config), tmp_path)
 
 
 def test_the_average_lags_behind_and_is_what_is_saved(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:
     config = tiny_config("optim.steps=8", "save_every=8", "evaluate_every=8")
     average = run(config, keyframes(config), tmp_path)
-    state = torch.load(tmp_path / "checkpoints" / "state.pt", weights_only=True)
-    name = next(name for name, value in state["model"].items() if value.ndim > 1)
-    assert torch.equal(state["average"][name], average.state_dict()[name])
-    assert not torch.equal(state["model"][name], state["average"][name])
+    state = load_file(tmp_path / STATE)
+    name = next(name for name, value in average.state_dict().items() if value.ndim > 1)
+    assert torch.equal(state[f"average/{name}"], average.state_dict()[name])
+    assert not torch.equal(state[f"model/{name}"], state[f"average/{name}"])
     assert not average.training and not any(parameter.requires_grad for parameter in average.parameters())
 
 
@@ -258,8 +256,8 @@ def test_objective_weighs_the_terms_of_the_heads_that_are_there(tiny_config: Loa
     batch = TrainBatches(keyframes(config), config)[0]
     torch.manual_seed(0)
     model = build_model(config.model)
-    heavier = config.loss.model_copy(update={"mask_dice": 2 * config.loss.mask_dice})
     once = supervised(model, batch, config)
+    heavier = config.loss.model_copy(update={"mask_dice": 2 * config.loss.mask_dice})
     twice = supervised(model, batch, config.model_copy(update={"loss": heavier}))
     assert twice["mask_dice"].item() == pytest.approx(2 * once["mask_dice"].item(), rel=1e-4)
     assert twice["mask_bce"].item() == pytest.approx(once["mask_bce"].item(), rel=1e-4)

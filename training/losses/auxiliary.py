@@ -8,6 +8,7 @@ from hdmap_core.config import Config
 from hdmap_core.model_io import AuxiliaryOutput
 from hdmap_core.models.heads.auxiliary import DepthConfig
 from training.data.auxiliary_targets import AuxiliaryTargets
+from training.global_sum import global_mean, global_sum
 
 
 class AuxiliaryLossConfig(Config):
@@ -64,7 +65,7 @@ def auxiliary_losses(
         weight = logits.new_tensor(config.image_positive_weight)
         cells = F.binary_cross_entropy_with_logits(logits, masks, reduction="none", pos_weight=weight)
         present = _present("image_lines", camera_mask, logits)
-        terms["image_lines"] = (cells.mean(dim=(2, 3, 4)) * present).sum() / present.sum().clamp(min=1)
+        terms["image_lines"] = (cells.mean(dim=(2, 3, 4)) * present).sum() / global_mean(present.sum()).clamp(min=1)
     if output.depth is not None:
         if depth is None:
             raise ValueError("the depth head needs the config of its bins")
@@ -86,9 +87,9 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
         masks: (B, K, Y, X), 0 or 1.
     """
     probability = logits.sigmoid()
-    area = masks.sum(dim=(0, 2, 3))
-    overlap = (probability * masks).sum(dim=(0, 2, 3))
-    dice = (2 * overlap + 1) / (probability.sum(dim=(0, 2, 3)) + area + 1)
+    area = global_sum(masks.sum(dim=(0, 2, 3)))
+    overlap = global_sum((probability * masks).sum(dim=(0, 2, 3)))
+    dice = (2 * overlap + 1) / (global_sum(probability.sum(dim=(0, 2, 3))) + area + 1)
     present = (area > 0).to(dice.dtype)
     return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
 
@@ -112,7 +113,7 @@ def depth_loss(logits: Tensor, depth: Tensor, present: Tensor, config: DepthConf
     bins = ((depth.nan_to_num(nan=config.min_depth) - config.min_depth) / config.bin_size).floor().long()
     target = torch.where(known, bins.clamp(max=config.num_bins - 1), -1)
     total = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(0, 1), ignore_index=-1, reduction="sum")
-    return total / known.sum().clamp(min=1)
+    return total / global_mean(known.sum().float()).clamp(min=1)
 
 
 def _pair(head: str, logits: Tensor, masks: Tensor | None) -> tuple[Tensor, Tensor]:

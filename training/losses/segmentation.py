@@ -3,6 +3,8 @@
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.global_sum import global_sum
+
 
 def mask_losses(logits: Tensor, masks: Tensor, positive_weight: float) -> dict[str, Tensor]:
     """Binary cross-entropy and dice of class masks.
@@ -14,11 +16,11 @@ def mask_losses(logits: Tensor, masks: Tensor, positive_weight: float) -> dict[s
 
     Returns:
         `mask_bce`, the mean over cells; `mask_dice`, the mean over classes of one minus the dice score, pooled over
-        the batch so that frames without a class do not push it.
+        the batch, over all processes, so that frames without a class do not push it.
     """
     masks = masks.to(logits.dtype)
     bce = F.binary_cross_entropy_with_logits(logits, masks, pos_weight=logits.new_tensor(positive_weight))
     probability = logits.sigmoid()
-    overlap = (probability * masks).sum(dim=(0, 2, 3))
-    total = probability.sum(dim=(0, 2, 3)) + masks.sum(dim=(0, 2, 3))
+    overlap = global_sum((probability * masks).sum(dim=(0, 2, 3)))
+    total = global_sum(probability.sum(dim=(0, 2, 3)) + masks.sum(dim=(0, 2, 3)))
     return {"mask_bce": bce, "mask_dice": (1 - (2 * overlap + 1) / (total + 1)).mean()}

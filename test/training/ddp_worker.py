@@ -1,0 +1,68 @@
+"""Trains the tiny recipe on noise in one of several processes; run by test_ddp.py as `python ddp_worker.py CONFIG ...`.
+
+Batch norms are replaced by group norms: on CPUs a batch norm sees its own process's samples only, by design.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from hdmap_core.config import load_config
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import build_model
+from hdmap_core.preprocess import ground_grid
+from training.config import TrainConfig
+from training.data.batches import Batch, TrainBatches
+from training.data.keyframes import Keyframe
+from training.launch import Hardware, make_fabric, per_process
+from training.loop import Evaluation, Terms, fit
+from training.objectives import supervised
+from training.run_folder import RunFolder
+
+
+def frames_of(config: TrainConfig) -> list[Keyframe]:
+    """Six frames of noise; the third has no element, the others one to three."""
+    random = np.random.default_rng(0)
+    rows, columns = ground_grid(config.model.grid).shape
+    frames = []
+    for number, count in enumerate((1, 3, 0, 2, 1, 3)):
+        ground = random.integers(1, 255, (1, 4, rows, columns), dtype=np.uint8)
+        lines = random.uniform(-4, 4, (count, 2, 2)).astype(np.float32)
+        elements = [MapElement(MapClass.DIVIDER, line) for line in lines]
+        frames.append(Keyframe(f"frame-{number}", ModelInput(ground=torch.from_numpy(ground)), elements, {}))
+    return frames
+
+
+def without_batch_norm(module: nn.Module) -> None:
+    """Replaces batch norms, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        else:
+            without_batch_norm(child)
+
+
+def main() -> None:
+    """CONFIG FOLDER DEVICES STRATEGY"""
+    config = load_config(TrainConfig, Path(sys.argv[1]))
+    fabric = make_fabric(Hardware("cpu", int(sys.argv[3]), 1, sys.argv[4]), config.optim.precision)  # type: ignore[arg-type]
+    fabric.launch()
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    without_batch_norm(model)
+    batches = TrainBatches(frames_of(config), per_process(config, fabric.world_size))
+
+    def objective(model: nn.Module, batch: Batch) -> Terms:
+        return supervised(model, batch, config)
+
+    run = RunFolder(Path(sys.argv[2]), config, {}, writes=fabric.is_global_zero)
+    fit(fabric, model, objective, batches, config, run, lambda model: Evaluation({"mAP": 0.5}), Console())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What a run would take: parameters, memory and schedule, without writing anything."""
+
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
+from hdmap_core.errors import DatasetError
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import build_model
+from hdmap_core.preprocess import preprocess
+from training.config import OptimConfig, TrainConfig
+from training.launch import Hardware, make_fabric, per_process
+from training.optimiser import schedule
+
+_MIB = 2**20
+
+
+def describe(config: TrainConfig, hardware: Hardware, console: Console) -> None:
+    """Prints a run's parameters per slot, memory per device and schedule.
+
+    The activations are measured: one keyframe goes forward and back on this machine, and what autograd keeps for the
+    way back is counted. Everything else about memory is arithmetic; both leave out what the allocator and libraries
+    take.
+
+    Raises:
+        ConfigError: if the hardware or the batch does not fit.
+    """
+    fabric = make_fabric(hardware, config.optim.precision)
+    share = per_process(config, fabric.world_size)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    console.print(_slots(model, config.model.name))
+    try:
+        tokens, inputs = _example(config)
+        activations: int | str = kept_for_backward(model, inputs, config.optim.precision)
+    except DatasetError as error:
+        tokens, activations = [], f"not measured: {error}"
+    micro = share.optim.batch_size
+    console.print(_memory(model, activations, micro, fabric, sharded=hardware.strategy == "fsdp"))
+    console.print(_plan(config.optim, len(tokens), fabric.world_size, micro))
+
+
+def kept_for_backward(model: nn.Module, inputs: ModelInput, precision: str) -> int:
+    """Bytes that autograd keeps of one forward pass, weights not counted; the model is left with no gradients."""
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+    device = next(model.parameters()).device.type
+    model.train()
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast(device, dtype, bool(dtype)),
+    ):
+        outputs = [tensor for tensor in _tensors(model(inputs)) if tensor.requires_grad]
+    torch.stack([output.float().mean() for output in outputs]).sum().backward()
+    model.zero_grad(set_to_none=True)
+    return sum(kept.values())
+
+
+def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
+    dataset = NuScenesDataset(config.data.root)
+    tokens = [token for scene in scenes_of_split(dataset, config.data.train) for token in scene.sample_tokens]
+    if not tokens:
+        raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")
+    return tokens, preprocess(dataset.observation(tokens[0], points=False), config.model)
+
+
+def _slots(model: nn.Module, name: str) -> Table:
+    table = Table("slot", "module", "trainable", "frozen", title=f"parameters of {name}")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for slot, module in model.named_children():
+        table.add_row(slot, type(module).__name__, *(f"{count:,}" for count in _counts(module)))
+    table.add_section()
+    table.add_row("all", "", *(f"{count:,}" for count in _counts(model)))
+    return table
+
+
+def _counts(module: nn.Module) -> tuple[int, int]:
+    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    return trainable, sum(p.numel() for p in module.parameters()) - trainable
+
+
+def _memory(model: nn.Module, activations: int | str, micro: int, fabric: Fabric, *, sharded: bool) -> Table:
+    def size(wanted: Callable[[Tensor], bool]) -> int:
+        return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()) if wanted(tensor))
+
+    over = fabric.world_size if sharded else 1
+    trainable = size(lambda tensor: tensor.requires_grad)
+    everything = size(lambda tensor: True)
+    parts: dict[str, int] = {
+        "weights": everything // over,
+        "gradients": trainable // over,
+        "AdamW's two moments": 2 * trainable // over,
+        "averaged weights (EMA)": everything // over + (everything if sharded else 0),
+    }
+    if fabric.world_size > 1 and not sharded:
+        parts["DDP's buckets"] = trainable
+    if isinstance(activations, int):
+        parts[f"activations, {micro} samples (1 measured: {activations / _MIB:.1f} MiB)"] = activations * micro
+    table = Table("part", "MiB", title=f"memory per device ({fabric.world_size} in all), an estimate")
+    table.columns[1].justify = "right"
+    for part, size_bytes in parts.items():
+        table.add_row(part, f"{size_bytes / _MIB:,.1f}")
+    if isinstance(activations, str):
+        table.add_row("activations", activations)
+    table.add_section()
+    table.add_row("sum", f"{sum(parts.values()) / _MIB:,.1f}")
+    return table
+
+
+def _plan(optim: OptimConfig, frames: int, processes: int, micro: int) -> Table:
+    table = Table("", "", title="schedule", show_header=False)
+    table.add_row("steps", f"{optim.steps:,} ({optim.warmup_steps} of warm-up, then {optim.schedule})")
+    table.add_row("batch", f"{optim.batch_size} = {processes} processes x {optim.accumulate} x {micro} samples")
+    epochs = f"{optim.steps * optim.batch_size / frames:.2f} of {frames:,} keyframes" if frames else "unknown: no data"
+    table.add_row("epochs", epochs)
+    table.add_row("precision", optim.precision)
+    for part in (0.0, 0.25, 0.5, 0.75, 1.0):
+        step = min(round(part * optim.steps), optim.steps - 1)
+        table.add_row(f"lr at step {step + 1:,}", f"{optim.lr * schedule(step, optim):.2e}")
+    return table
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if is_dataclass(value):
+        value = [getattr(value, f.name) for f in fields(value)]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [tensor for item in value for tensor in _tensors(item)] if isinstance(value, list | tuple) else []

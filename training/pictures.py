@@ -1,0 +1,37 @@
+"""Pictures of predictions for the TensorBoard."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from hdmap_core.postprocess.decode import decode
+from hdmap_core.viz import draw_bev
+from training.config import TrainConfig
+from training.data.keyframes import Keyframe
+
+_MIN_SCORE = 0.3
+_PIXELS_PER_METRE = 12
+
+
+@torch.inference_mode()
+def picture_predictions(
+    model: nn.Module, keyframes: Sequence[Keyframe], config: TrainConfig, count: int = 4
+) -> dict[str, np.ndarray]:
+    """Prediction in colour over ground truth in white, from above, of evenly spread keyframes.
+
+    Returns:
+        (H, W, 3) uint8 RGB by `predictions/<number>`, the same frames each time.
+    """
+    count = min(count, len(keyframes))
+    device = next(model.parameters()).device
+    pictures = {}
+    for number in range(count):
+        frame = keyframes[number * len(keyframes) // count]
+        elements = decode(
+            model(frame.inputs.to(device)), config.decode, classes=config.model.classes, grid=config.model.grid
+        )
+        sure = [element for element in elements if element.score >= _MIN_SCORE]
+        pictures[f"predictions/{number}"] = draw_bev(None, sure, frame.elements, config.model.grid, _PIXELS_PER_METRE)
+    return pictures
