@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from shapely import MultiPolygon
 
+from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Range, VectorMap
 from hdmap_core.datasets.sd_map import SdMap
@@ -35,6 +36,7 @@ class NuScenesDataset:
         version: which `v1.0-*` folder; may be left out when there is only one.
         cameras: which cameras to read, in this order; all of a keyframe by default.
         sd_range: how far around the car SD-map roads are taken, metres.
+        tables: an index to use in place of the tables (`keyframe_index`).
 
     Raises:
         DatasetError: if the folder is not a usable nuScenes folder.
@@ -46,8 +48,9 @@ class NuScenesDataset:
         version: str | None = None,
         cameras: Sequence[str] | None = None,
         sd_range: float = 100.0,
+        tables: NuScenesTables | KeyframeIndex | None = None,
     ) -> None:
-        self.tables = NuScenesTables(root, version)
+        self.tables = tables or NuScenesTables(root, version)
         self.root = self.tables.root
         self.cameras = None if cameras is None else tuple(cameras)
         self.sd_range = sd_range

@@ -11,6 +11,7 @@ it. They go before the official ones of the same name.
 import json
 from functools import cache
 
+from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
 from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene
 from hdmap_core.errors import DatasetError
@@ -56,14 +57,14 @@ def official_splits() -> dict[str, tuple[str, ...]]:
     return {name: tuple(f"scene-{number:04d}" for number in sorted(found)) for name, found in numbers.items()}
 
 
-def scenes_of_split(dataset: NuScenesDataset | NuScenesTables, name: str) -> list[Scene]:
+def scenes_of_split(dataset: NuScenesDataset | NuScenesTables | KeyframeIndex, name: str) -> list[Scene]:
     """The scenes of a split that this folder has, in the folder's order.
 
     Raises:
         DatasetError: listing the splits that have scenes here, if `name` is not one of them.
     """
     tables = dataset.tables if isinstance(dataset, NuScenesDataset) else dataset
-    splits = {**official_splits(), **_own_splits(tables)}
+    splits = splits_of(tables)
     wanted = set(splits.get(name, ()))
     found = [scene for scene in tables.scenes if scene.name in wanted]
     if not found:
@@ -75,7 +76,12 @@ def scenes_of_split(dataset: NuScenesDataset | NuScenesTables, name: str) -> lis
     return found
 
 
-def _own_splits(tables: NuScenesTables) -> dict[str, list[str]]:
+def splits_of(tables: NuScenesTables | KeyframeIndex) -> dict[str, tuple[str, ...]]:
+    """Split name -> scene names, whether this folder has them or not: the published lists and the folder's own."""
+    return {**official_splits(), **{name: tuple(scenes) for name, scenes in _own_splits(tables).items()}}
+
+
+def _own_splits(tables: NuScenesTables | KeyframeIndex) -> dict[str, list[str]]:
     path = tables.folder / "splits.json"
     if not path.is_file():
         return {}

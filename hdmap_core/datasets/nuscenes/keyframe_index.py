@@ -1,0 +1,151 @@
+"""The keyframes of a nuScenes folder in memory-mapped arrays, so that nobody has to read the big tables again.
+
+`sample_data` and `ego_pose` of v1.0-trainval are more than a gigabyte of JSON each, a minute and gigabytes of memory
+in every process that reads them. The index holds what training asks of them: cameras and LiDAR of each keyframe with
+calibration and pose, about 2 kB per keyframe. To `NuScenesDataset` it is the same as the tables.
+"""
+
+import hashlib
+import json
+import shutil
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, Scene, SensorFrame, find_version
+from hdmap_core.errors import DatasetError, OutputError
+
+_VERSION = 1
+_COLUMNS = ("samples", "starts", "rows", "texts")
+_ROW = np.dtype(
+    [
+        ("channel", "u1"),
+        ("stamp_ns", "i8"),
+        ("ego_from_sensor", "f8", (4, 4)),
+        ("map_from_ego", "f8", (4, 4)),
+        ("intrinsics", "f8", (3, 3)),
+        ("image_size", "i4", (2,)),
+    ]
+)
+
+
+class KeyframeIndex:
+    """What `NuScenesTables` says of keyframes; sweeps, radars and annotations are not in it.
+
+    Args:
+        root: the nuScenes folder.
+        folder: the index.
+        version: which `v1.0-*` folder of it.
+
+    Raises:
+        DatasetError: if the index is damaged.
+    """
+
+    def __init__(self, root: Path, folder: Path, version: str) -> None:
+        self.root, self.version, self.folder = root, version, root / version
+        try:
+            described = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self._samples, self._starts, self._rows, self._texts = (
+                np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _COLUMNS
+            )
+            self._channels = [tuple(channel) for channel in described["channels"]]
+            self.scenes = tuple(
+                Scene(**{**scene, "sample_tokens": tuple(scene["sample_tokens"])}) for scene in described["scenes"]
+            )
+        except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+            raise DatasetError(f"the index {folder} is damaged ({error}); delete it, it will be made again") from None
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {token: number for number, token in enumerate(self._samples.tolist())}
+
+    def keyframe(self, sample_token: str) -> dict[str, SensorFrame]:
+        """Channel -> keyframe file of one sample, as `NuScenesTables.keyframe` without radars."""
+        if sample_token not in self._number:
+            raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
+        number = self._number[sample_token]
+        frames = (self._frame(sample_token, at) for at in range(self._starts[number], self._starts[number + 1]))
+        return {frame.channel: frame for frame in frames}
+
+    def _frame(self, sample_token: str, at: int) -> SensorFrame:
+        row = self._rows[at]
+        channel, modality = self._channels[row["channel"]]
+        token, path = (text.decode() for text in self._texts[at].tolist())
+        return SensorFrame(
+            token=token,
+            sample_token=sample_token,
+            channel=channel,
+            modality=modality,
+            path=self.root / path,
+            stamp_ns=int(row["stamp_ns"]),
+            is_key_frame=True,
+            ego_from_sensor=np.array(row["ego_from_sensor"]),
+            map_from_ego=np.array(row["map_from_ego"]),
+            intrinsics=np.array(row["intrinsics"]) if modality == "camera" else None,
+            image_size=(int(row["image_size"][0]), int(row["image_size"][1])),
+        )
+
+
+def open_tables(root: Path, cache: Path, version: str | None = None) -> NuScenesTables | KeyframeIndex:
+    """The index where there is one that fits the folder, else the tables themselves.
+
+    Args:
+        root: the nuScenes folder.
+        cache: the folder that indexes lie in.
+        version: which `v1.0-*` folder; may be left out when there is only one.
+    """
+    name = find_version(root, version)
+    folder = cache / _name(root / name)
+    return KeyframeIndex(root, folder, name) if folder.is_dir() else NuScenesTables(root, name)
+
+
+def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
+    """Reads the tables once and keeps what they say of keyframes.
+
+    Raises:
+        DatasetError: if the tables cannot be used.
+        OutputError: if the index cannot be written.
+    """
+    folder = cache / _name(tables.folder)
+    channels: dict[tuple[str, str], int] = {}
+    samples, starts, rows, texts = [], [0], [], []
+    for sample in (token for scene in tables.scenes for token in scene.sample_tokens):
+        frames = [frame for frame in tables.keyframe(sample).values() if frame.modality in ("camera", "lidar")]
+        for frame in frames:
+            number = channels.setdefault((frame.channel, frame.modality), len(channels))
+            intrinsics = np.zeros((3, 3)) if frame.intrinsics is None else frame.intrinsics
+            rows.append(
+                (number, frame.stamp_ns, frame.ego_from_sensor, frame.map_from_ego, intrinsics, frame.image_size)
+            )
+            texts.append((frame.token.encode(), frame.path.relative_to(tables.root).as_posix().encode()))
+        samples.append(sample)
+        starts.append(len(rows))
+    scenes = [{**vars(scene), "sample_tokens": list(scene.sample_tokens)} for scene in tables.scenes]
+    arrays = (
+        np.array(samples, dtype=np.str_),
+        np.array(starts),
+        np.array(rows, dtype=_ROW),
+        np.array(texts, dtype=np.bytes_).reshape(-1, 2),
+    )
+    part = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, array in zip(_COLUMNS, arrays, strict=True):
+            np.save(part / f"{name}.npy", array)
+        content = {"channels": list(channels), "scenes": scenes}
+        (part / "index.json").write_text(json.dumps(content), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write the cache {folder}: {reason}; name another with --cache or data.cache") from None
+    return KeyframeIndex(tables.root, folder, tables.version)
+
+
+def _name(tables: Path) -> str:
+    """Changes with any table: their sizes and times are part of it."""
+    stats = [(path.name, path.stat()) for path in (tables / f"{name}.json" for name in TABLES) if path.is_file()]
+    content = [_VERSION, tables.name, [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]]
+    return f"index-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
