@@ -17,6 +17,7 @@ from torch import nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config, parse_config
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.files import write_atomically
 from hdmap_core.models import MapModel, ModelConfig, build_model
@@ -38,6 +39,8 @@ class CheckpointConfig(Config):
         for head in {self.decode.head_of(label) for label in self.model.classes}:
             if getattr(self.model, slots[head]) is None:
                 raise ValueError(f"decode.head is {head!r}, but model.{slots[head]} is null")
+        if MapClass.CENTERLINE in self.model.classes and self.decode.head_of(MapClass.CENTERLINE) == "masks":
+            raise ValueError("masks do not know a centerline's direction; set decode.by_class.centerline to 'vectors'")
         return self
 
 

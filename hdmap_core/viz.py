@@ -185,8 +185,10 @@ def _write_legend(
 ) -> None:
     x, y = corner
     font, small = ImageFont.load_default(24), ImageFont.load_default(20)
-    for label in (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY):
+    for label in MapClass:
         count = sum(element.label is label for element in elements)
+        if label is MapClass.CENTERLINE and not count:
+            continue  # an option that few models have
         pen.line([(x, y + 16), (x + 50, y + 16)], COLOURS[label], 5)
         pen.text((x + 66, y), f"{label.value.replace('_', ' ')}   {count}", _TEXT, font)
         y += 40

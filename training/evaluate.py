@@ -82,10 +82,10 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     predicted = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
 
     bands = distance_bands(info.grid.x_range, info.grid.y_range)
-    parts = breakdown(predicted[0], truth, groups, bands, options.protocol, min_score=gallery.MIN_SCORE)
+    parts = breakdown(predicted[0], truth, groups, bands, options.protocol, info.classes, gallery.MIN_SCORE)
     robustness = None
     if corruptions:
-        scores = [chamfer_ap(frames, truth, options.protocol).mean_ap for frames in predicted[1:]]
+        scores = [chamfer_ap(frames, truth, options.protocol, info.classes).mean_ap for frames in predicted[1:]]
         ours, theirs = scores[: len(corruptions)], scores[len(corruptions) :]
         robustness = Robustness(
             parts.overall.mean_ap, _by_kind(ours, corruptions), baseline_name, _by_kind(theirs, corruptions) or None

@@ -93,7 +93,8 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
         output = model(frame.inputs.to(device))
         for name, way in ways.items():
             predictions[name][frame.token] = decode(output, way, classes=config.model.classes, grid=config.model.grid)
-    return {name: chamfer_ap(elements, truth, "maptr").mean_ap for name, elements in predictions.items()}
+    classes = config.model.classes
+    return {name: chamfer_ap(elements, truth, "maptr", classes).mean_ap for name, elements in predictions.items()}
 
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:

@@ -14,7 +14,7 @@ def score(
     """Chamfer AP of one file of map elements against another.
 
     Frames are matched by token. A ground-truth frame that PRED lacks counts as one without predictions; a frame that GT
-    lacks is an error.
+    lacks is an error. Centerlines count where GT has any.
 
     Example: hdmap score runs/student/predictions.jsonl data/synth/val.jsonl --protocol maptr
     """
@@ -22,11 +22,14 @@ def score(
 
     from rich.console import Console
 
-    from hdmap_core.elements import read_elements
-    from hdmap_core.metrics.chamfer_ap import chamfer_ap
+    from hdmap_core.elements import MapClass, read_elements
+    from hdmap_core.metrics.chamfer_ap import CLASSES, chamfer_ap
     from hdmap_core.metrics.report import score_json, score_table
 
-    result = chamfer_ap(read_elements(pred), read_elements(gt), protocol)
+    truth = read_elements(gt)
+    has_centerlines = any(element.label is MapClass.CENTERLINE for elements in truth.values() for element in elements)
+    classes = (*CLASSES, MapClass.CENTERLINE) if has_centerlines else CLASSES
+    result = chamfer_ap(read_elements(pred), truth, protocol, classes)
     if as_json:
         typer.echo(json.dumps(score_json(result), indent=2))
     else:

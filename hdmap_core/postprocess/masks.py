@@ -48,7 +48,7 @@ def decode_masks(
     Args:
         probability: (K, Y, X) float32 in 0..1; the cells may be finer than the grid's. NaN counts as 0.
         config: thresholds and tolerances.
-        classes: of the K layers; crossings become polygons, the others lines.
+        classes: of the K layers; crossings become polygons, the others lines, whose direction means nothing.
         grid: the region that the masks cover.
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])

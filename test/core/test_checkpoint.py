@@ -16,6 +16,7 @@ from hdmap_core.checkpoint import (
     save_checkpoint,
 )
 from hdmap_core.config import parse_config
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError, OutputError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
@@ -156,6 +157,16 @@ def test_the_published_head_must_exist() -> None:
     content["model"]["segmentation"] = None
     with pytest.raises(ConfigError, match=r"decode\.head is 'masks', but model\.segmentation is null"):
         parse_config(CheckpointConfig, content, "x")
+
+
+def test_centerlines_are_not_published_from_masks() -> None:
+    content = CONFIG.model_dump(mode="json")
+    content["model"]["classes"] = ["divider", "centerline"]
+    content["decode"]["head"] = "masks"
+    with pytest.raises(ConfigError, match=r"direction; set decode\.by_class\.centerline to 'vectors'"):
+        parse_config(CheckpointConfig, content, "x")
+    content["decode"]["by_class"] = {"centerline": "vectors"}
+    assert parse_config(CheckpointConfig, content, "x").decode.head_of(MapClass.CENTERLINE) == "vectors"
 
 
 def test_find(tmp_path: Path, saved: Path) -> None:

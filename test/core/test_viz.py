@@ -97,6 +97,13 @@ def test_map_with_facts_and_truth_is_larger_text_only() -> None:
     assert (plain != told).any()
 
 
+def test_centerlines_are_in_the_legend_where_there_are_some() -> None:
+    lane = MapElement(MapClass.CENTERLINE, LINE.points)
+    legends = [draw_map(observation(), [*some], None, GRID)[-640:, 1260:] for some in ([LINE], [LINE, lane])]
+    swatches = [[bool(coloured(legend, label).sum() > 150) for label in MapClass] for legend in legends]
+    assert swatches == [[True, True, True, False], [True, True, True, True]]
+
+
 def test_images_are_left_as_they_were() -> None:
     seen = observation()
     draw_map(seen, [LINE, RING], [LINE], GRID)

@@ -70,6 +70,16 @@ def test_fields_of_the_array() -> None:
     assert not message.has_elevation
 
 
+def test_a_centerline_keeps_its_direction() -> None:
+    lane = MapElement(MapClass.CENTERLINE, np.array([[25, 2], [0, 1], [-20, 0]], np.float32), score=0.5)
+    (found,) = to_message([lane]).elements
+    assert found.label == 4
+    assert [(point.x, point.y) for point in found.points] == [(25, 2), (0, 1), (-20, 0)]
+    (marker,) = draw(MarkerBuilder(TYPES), [lane])
+    assert marker.ns == "centerline"
+    assert [(point.x, point.y) for point in marker.points] == [(25, 2), (0, 1), (-20, 0)]
+
+
 def test_labels_are_those_of_the_message_file() -> None:
     text = (message_folder() / "MapElement.msg").read_text()
     for label, value in LABEL_VALUES.items():

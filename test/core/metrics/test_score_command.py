@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,20 @@ def test_json(app: typer.Typer, truth: Path) -> None:
     assert score["mAP"] == pytest.approx(1 / 3)
     assert score["classes"]["divider"]["AP_by_threshold"] == {"0.5": 1.0, "1": 1.0, "1.5": 1.0}
     assert (score["num_frames"], score["frames_without_prediction"]) == (2, 0)
+
+
+def test_centerlines_count_where_the_truth_has_some(app: typer.Typer, truth: Path, tmp_path: Path) -> None:
+    line = np.array([[0, 0], [10, 0]])
+    both = tmp_path / "both.jsonl"
+    write_elements(both, {"a": [MapElement(MapClass.DIVIDER, line), MapElement(MapClass.CENTERLINE, line)], "b": []})
+
+    def scored(pred: Path, gt: Path) -> dict[str, Any]:
+        return json.loads(CliRunner().invoke(app, ["score", str(pred), str(gt), "--json"]).output)
+
+    assert scored(both, both)["classes"]["centerline"]["AP"] == pytest.approx(1.0)
+    assert scored(both, both)["mAP"] == pytest.approx(2 / 4)
+    assert scored(truth, both)["mAP"] == pytest.approx(1 / 4)
+    assert "centerline" not in scored(both, truth)["classes"]
 
 
 @pytest.mark.parametrize("protocol", ["maptr", "mapqr", "streammapnet"])

@@ -61,6 +61,16 @@ def test_classes_that_the_model_does_not_know_are_left_out() -> None:
     assert targets.masks.shape[1] == 2 and not targets.masks[:, 0].any() and targets.masks[:, 1].any()
 
 
+def test_a_centerline_has_one_order_and_a_layer_of_its_own() -> None:
+    lane = MapElement(MapClass.CENTERLINE, DIVIDER.points[::-1])
+    targets = build([DIVIDER, lane], classes=(*CLASSES, MapClass.CENTERLINE))
+    assert targets.labels.tolist() == [[0, 3]]
+    assert targets.owners.tolist() == [[0, 0, 1]], "both ways for the divider, one for the lane"
+    start, end = (np.array([[25.0, 2], [-20, 2]]) - (-30, -15)) / (60, 30)
+    np.testing.assert_allclose(targets.orders[0, 2, [0, -1]], [start, end], atol=1e-5)
+    assert targets.masks[0, 3].any() and torch.equal(targets.masks[0, 3], targets.masks[0, 0])
+
+
 def test_perfect_vectors_decode_to_the_truth() -> None:
     targets = build([DIVIDER, CROSSING, BOUNDARY])
     logits = torch.full((3, 3), -9.0).scatter(1, targets.labels[0][:, None], 9.0)
