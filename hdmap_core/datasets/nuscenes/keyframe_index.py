@@ -56,6 +56,11 @@ class KeyframeIndex:
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise DatasetError(f"the index {folder} is damaged ({error}); delete it, it will be made again") from None
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Every camera that any keyframe has."""
+        return tuple(channel for channel, modality in self._channels if modality == "camera")
+
     @cached_property
     def _number(self) -> dict[str, int]:
         return {token: number for number, token in enumerate(self._samples.tolist())}

@@ -108,7 +108,7 @@ class NuScenesDataset:
         ego_from_map = se3.inverse(lidar.map_from_ego)
         size = _common_size(cameras)
         reduction = 1 if at_least is None else reduction_for(size, at_least)
-        pictures = tuple(_read_image(camera, reduction) if images else None for camera in cameras)
+        pictures = tuple(read_image(camera, reduction) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
@@ -191,7 +191,13 @@ class NuScenesDataset:
         return list(self.cameras or known + sorted(set(present) - set(known)))
 
 
-def _read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
+def read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
+    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size.
+
+    Raises:
+        DatasetError: if the file is missing or has another size than the tables say.
+        ImageError: if it is damaged.
+    """
     image = decode_image(_read_bytes(frame.path), str(frame.path), reduction)
     expected = tuple(-(-side // reduction) for side in frame.image_size)
     if image.shape[:2] != expected:

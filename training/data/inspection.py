@@ -1,0 +1,126 @@
+"""Which keyframes of a nuScenes folder cannot be used, and why."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from hdmap_core.datasets.nuscenes import LIDAR, NuScenesDataset, SensorFrame
+from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
+from hdmap_core.datasets.nuscenes.observations import read_image
+from hdmap_core.errors import DatasetError, ImageError
+from training.parallel import map_scenes
+
+_CHECK_REDUCTION = 8  # all compressed data are still read
+
+
+@dataclass(frozen=True)
+class BadKeyframe:
+    """A keyframe that cannot be used.
+
+    Attributes:
+        token: of the sample.
+        scene: its scene's name.
+        reason: what kind of fault, a few words.
+        detail: what is wrong, naming the file or sensor.
+    """
+
+    token: str
+    scene: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What to look at.
+
+    Attributes:
+        root: the nuScenes folder.
+        cache: where its index lies.
+        cameras: which cameras every keyframe must have.
+        points: whether the LiDAR sweep is needed.
+        decode: decode every image (at an eighth of its size) instead of only looking for the file.
+    """
+
+    root: Path
+    cache: Path
+    cameras: tuple[str, ...]
+    points: bool = False
+    decode: bool = False
+
+
+@lru_cache(maxsize=1)
+def open_dataset(root: Path, cache: Path) -> NuScenesDataset:
+    """A data set by its index, if it has one; kept open in this process."""
+    return NuScenesDataset(root, tables=open_tables(root, cache))
+
+
+def find_bad(
+    scenes: Sequence[tuple[str, ...]],
+    inspection: Inspection,
+    workers: int = 1,
+    ray: str | None = None,
+    done: Callable[[int], object] = lambda count: None,
+) -> list[BadKeyframe]:
+    """The keyframes, in order, that cannot be used.
+
+    Args:
+        scenes: sample tokens, scene by scene.
+        inspection: what to look at.
+        workers: processes.
+        ray: address of a Ray cluster to run on instead.
+        done: called with how many keyframes were looked at.
+    """
+    jobs = [(tokens, inspection) for tokens in scenes]
+    found = map_scenes(_scene, jobs, workers, ray, lambda index, _: done(len(scenes[index])))
+    return [bad for scene in found for bad in scene]
+
+
+def summary(bad: Sequence[BadKeyframe], total: int, shown: int = 3) -> str:
+    """One line: how many of which kind, and the first few."""
+    kinds = ", ".join(f"{count} {reason}" for reason, count in Counter(frame.reason for frame in bad).most_common())
+    first = "; ".join(f"sample {frame.token} of {frame.scene}: {frame.detail}" for frame in bad[:shown])
+    more = f"; and {len(bad) - shown} more" if len(bad) > shown else ""
+    return f"{len(bad)} of {total} keyframes cannot be used ({kinds}): {first}{more}"
+
+
+def _scene(job: tuple[tuple[str, ...], Inspection]) -> list[BadKeyframe]:
+    tokens, inspection = job
+    dataset = open_dataset(inspection.root, inspection.cache)
+    found = []
+    for token in tokens:
+        fault = _fault(dataset, token, inspection)
+        if fault is not None:
+            found.append(BadKeyframe(token, dataset.scene_of(token).name, *fault))
+    return found
+
+
+def _fault(dataset: NuScenesDataset, token: str, inspection: Inspection) -> tuple[str, str] | None:
+    """(reason, detail) of the first fault."""
+    frames = dataset.tables.keyframe(token)
+    missing = [name for name in (LIDAR, *inspection.cameras) if name not in frames]
+    if missing:
+        kind = "without LiDAR row" if missing[0] == LIDAR else "without all cameras"
+        return kind, f"sample_data.json has no {', '.join(missing)}"
+    if not dataset.has_vector_map(token):
+        city = dataset.scene_of(token).location
+        return "without map", f"no {dataset.root / 'maps' / 'expansion' / f'{city}.json'}"
+    needed = [*inspection.cameras, LIDAR] if inspection.points else inspection.cameras
+    for name in needed:
+        if not frames[name].path.is_file():
+            return f"with a missing {'sweep' if name == LIDAR else 'image'}", f"no file {frames[name].path}"
+    for name in inspection.cameras if inspection.decode else ():
+        fault = _unreadable(frames[name])
+        if fault is not None:
+            return "with an unreadable image", fault
+    return None
+
+
+def _unreadable(frame: SensorFrame) -> str | None:
+    try:
+        read_image(frame, _CHECK_REDUCTION)
+    except (DatasetError, ImageError) as error:
+        return str(error)
+    return None
