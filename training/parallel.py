@@ -5,9 +5,11 @@ worker that dies (out of memory, a lost machine) has its items done again by ano
 itself is not repeated; it stops the whole map and reaches the caller as it was raised.
 """
 
+import logging
 import multiprocessing
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -76,15 +78,11 @@ def ray_has_gpus(address: str, workers: int) -> bool:
 def one_thread() -> None:
     """Makes this process compute with one thread, so that workers do not fight for cores."""
     import cv2
-    import torch
 
-    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # torch reads it when it is imported: not every function needs torch
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
     cv2.setNumThreads(1)
-
-
-def _start_worker() -> None:
-    os.environ["OMP_NUM_THREADS"] = "1"
-    one_thread()
 
 
 def _in_processes(
@@ -112,7 +110,7 @@ def _one_pool(
 ) -> None:
     """Works through the items that have no result yet, until all have or a worker dies."""
     context = multiprocessing.get_context("spawn")  # threads of torch and OpenCV do not survive a fork
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool:
         jobs: dict[Future[Result], int] = {}
         try:
             for index, item in enumerate(items):
@@ -141,10 +139,10 @@ def _connected(address: str, workers: int) -> Any:
         raise MissingDependencyError("--ray needs Ray; pip install 'hdmap_ros[ray]'") from None
     if ray.is_initialized():
         return ray
-    local = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+    local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
     try:
         _knock(address)
-        ray.init(address, log_to_driver=False, logging_level="ERROR", **local)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(

@@ -63,7 +63,8 @@ def test_the_result_does_not_depend_on_the_workers(functions: ModuleType, worker
     assert told == {0: 0, 1: 1, 2: 4, 3: 9}
 
 
-def test_several_workers_have_one_thread_each(functions: ModuleType) -> None:
+def test_several_workers_have_one_thread_each(functions: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
     results = map_scenes(functions.threads, range(4), 2)
     assert {count for _, count in results} == {1} and os.getpid() not in {pid for pid, _ in results}
 

@@ -102,11 +102,11 @@ def snow(image: np.ndarray, severity: int, random: np.random.Generator) -> np.nd
 
 
 def _mixed(image: np.ndarray, grey: float, share: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 image with a (H, W) share of grey in it; works in place."""
-    weight = cv2.merge((share, share, share))
-    weight *= grey - image
-    image += weight
-    return image
+    """(H, W, 3) float32 image with a (H, W) share of grey in it."""
+    mixed = np.asarray(cv2.merge((share, share, share)), dtype=np.float32)
+    mixed *= np.float32(grey) - image
+    mixed += image
+    return mixed
 
 
 def _to_uint8(values: np.ndarray) -> np.ndarray:
