@@ -1,4 +1,4 @@
-"""The verbs of training: `hdmap train`, `hdmap evaluate`, `hdmap config`."""
+"""The verbs of training: `hdmap prepare`, `hdmap train`, `hdmap evaluate`, `hdmap config`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,10 +12,68 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command line."""
+    app.command(rich_help_panel="Models")(prepare)
     app.command(rich_help_panel="Models")(train)
     app.command(rich_help_panel="Models")(overfit)
     app.command(rich_help_panel="Models")(evaluate)
     app.command("config", rich_help_panel="Models")(config_schema)
+
+
+def prepare(
+    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    recipe: Annotated[Path | None, typer.Option(help="Prepare what this recipe needs; else see --grid")] = None,
+    grid: Annotated[str, typer.Option(help="Without a recipe: 60x30 or any other metres along x across")] = "60x30",
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="train, val, train_disjoint, mini_val, a split of the folder's own ...; may be repeated"),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only look, and say what is missing")] = False,
+    decode: Annotated[bool, typer.Option(help="Decode every image to see whether it is whole")] = True,
+    on_bad: Annotated[
+        str, typer.Option(help="Keyframes that cannot be used: fail, or skip (left out and recorded)")
+    ] = "fail",
+    cache: Annotated[Path | None, typer.Option(help="Where the stores go; DATAROOT/cache by default")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core")] = 0,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
+    ] = None,
+) -> None:
+    """Check a nuScenes folder and cache its ground truth for training.
+
+    An interrupted run is finished by the same command. See docs/training-data.md.
+
+    Example: hdmap prepare data/nuscenes --recipe config/recipes/mapqr/resnet50.yaml --split train --split val
+    """
+    from rich.console import Console
+
+    from hdmap_core.config import load_config
+    from hdmap_core.errors import ConfigError
+    from training.config import TrainConfig
+    from training.data.preparation import Preparation, model_of_grid
+    from training.prepare import check as run_check
+    from training.prepare import run
+
+    if on_bad not in ("fail", "skip"):
+        raise ConfigError(f"--on-bad knows fail and skip, not {on_bad!r}")
+    splits, model, keep_inputs, points = tuple(split or ()), None, False, False
+    if recipe is not None:
+        config = load_config(TrainConfig, recipe, [f"data.root={dataroot}"])
+        model, keep_inputs = config.model, config.data.keep_inputs
+        points = model.auxiliary is not None and model.auxiliary.depth is not None
+        splits, cache = splits or (config.data.train, config.data.val), cache or config.data.cache
+    preparation = Preparation(
+        root=dataroot,
+        cache=cache or dataroot / "cache",
+        split="",
+        model=model or model_of_grid(grid),
+        keep_inputs=keep_inputs,
+        points=points,
+        decode=decode,
+        on_bad="skip" if on_bad == "skip" else "fail",
+        workers=workers,
+        ray=ray,
+    )
+    (run_check if check else run)(preparation, splits, Console())
 
 
 def train(
@@ -61,6 +119,7 @@ def overfit(
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; runs/overfit-<name> by default")] = None,
     target: Annotated[float, typer.Option(help="Chamfer mAP on the four keyframes that counts as learnt")] = 0.9,
+    steps: Annotated[int, typer.Option(min=1, help="Give up after so many")] = 2000,
     full_size: Annotated[bool, typer.Option(help="Leave the model as large as the recipe has it")] = False,
 ) -> None:
     """Check that a model can learn: four synthetic keyframes by heart.
@@ -73,14 +132,17 @@ def overfit(
     from rich.console import Console
 
     from hdmap_core.config import load_config
+    from hdmap_core.errors import OutputError
     from hdmap_core.files import make_folder
     from training.config import TrainConfig
     from training.overfit import overfit as run
 
     config = load_config(TrainConfig, recipe, overrides or [])
     folder = out or Path("runs") / f"overfit-{config.model.name}"
+    if (folder / "run").exists():  # going on with it would watch no step of it
+        raise OutputError(f"{folder} already holds a run; delete it, or choose another with -o")
     make_folder(folder)
-    if run(config, folder, Console(), shrink=not full_size, target=target) < target:
+    if run(config, folder, Console(), shrink=not full_size, target=target, steps=steps) < target:
         raise typer.Exit(1)
 
 

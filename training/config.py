@@ -1,9 +1,9 @@
 """A recipe: everything that a training run is made of. Defaults live here; a recipe lists deviations."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
@@ -21,7 +21,8 @@ class DataConfig(Config):
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of
             480 x 800. Without it every epoch decodes the images anew.
-        workers: processes that prepare keyframes; 0 = one per core.
+        reduced_decoding: decode images at half or a quarter of their size where the model's are not larger.
+        workers: processes that prepare keyframes and make batches; 0 = one per core, for batches at most 16.
     """
 
     root: Path
@@ -29,23 +30,39 @@ class DataConfig(Config):
     val: str = "val"
     cache: Path | None = None
     keep_inputs: bool = True
+    reduced_decoding: bool = True
     workers: NonNegativeInt = 0
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
 class AugmentConfig(Config):
-    """Probabilities and strengths; every change is exact for pixels and ground truth alike.
+    """Probabilities and strengths; every change is exact for pixels and ground truth alike, 0 switches it off.
 
     Attributes:
         mirror: flip left and right.
         turn: turn by 180 degrees.
         blind: take a camera away (of ground pixels: hide a sector as wide).
         colour: strength of random gain, contrast and colour cast.
+        rotate: turn the bird's-eye view by up to so many degrees to either side. Ground truth is cut anew from the map.
+        shift: move the bird's-eye view by up to so many metres along x and y.
+        zoom: resize each image by up to this share, larger or smaller, and crop or pad it at a random place.
+        photometric: MapTR's distortion, on the device; 1 = as published, less scales its probabilities.
+        grid_mask: probability of a grid mask, on the device; MapQR has 0.7.
+        grid_mask_ratio: share of the mask's period that stays.
     """
 
-    mirror: float = 0.5
-    turn: float = 0.5
-    blind: float = 0.1
-    colour: float = 0.25
+    mirror: Probability = 0.5
+    turn: Probability = 0.5
+    blind: Probability = 0.1
+    colour: NonNegativeFloat = 0.25
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    shift: NonNegativeFloat = 0.0
+    zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    photometric: Probability = 0.0
+    grid_mask: Probability = 0.0
+    grid_mask_ratio: Probability = 0.5
 
 
 class LossConfig(Config):
@@ -129,4 +146,7 @@ class TrainConfig(CheckpointConfig):
         ):
             if probability > 0 and any(abs(low + high) > 1e-6 for low, high in ranges):
                 raise ValueError(f"augment.{name} needs a grid that is symmetric about the car; set augment.{name}=0")
+        for name in ("zoom", "photometric", "grid_mask"):
+            if self.model.backbone is None and getattr(augment, name):
+                raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")
         return self

@@ -1,27 +1,77 @@
 """An endless, seeded stream of batches that can be entered at any step."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TypeVar
 
 import numpy as np
-from torch.utils.data import Dataset
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.augment import augment
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
+from training.data.distortion import Distortion, collate, distort, draw
 from training.data.keyframes import Keyframe
 from training.data.targets import Targets, build_targets
+from training.parallel import one_thread
+
+_MOST_WORKERS = 16
+_PREFETCHED = 2  # batches per worker
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs, targets and the tokens of the frames they come from."""
+    """Inputs, targets and the tokens of the frames they come from.
+
+    Attributes:
+        distortion: what `to` does to the images once they are on the device.
+    """
 
     inputs: ModelInput
     targets: Targets
     tokens: tuple[str, ...]
+    distortion: Distortion | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
+        """The batch on a device, its images distorted there; of pinned memory the copy need not be waited for."""
+        inputs = self.inputs.to(device, non_blocking=non_blocking)
+        if self.distortion is not None and inputs.images is not None:
+            moved = self.distortion.to(device, non_blocking=non_blocking)
+            inputs.images = distort(inputs.images, moved, inputs.camera_mask)
+        return Batch(inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens)
+
+    def pin_memory(self) -> "Batch":
+        """The batch in page-locked memory; DataLoader calls this."""
+        return _pinned(self)
+
+
+def load_batches(
+    batches: Dataset[Batch], steps: range, workers: int = 0, pin_memory: bool = False, local_processes: int = 1
+) -> DataLoader[Batch]:
+    """The batches of these steps, in order, made ahead by worker processes; how many does not change them.
+
+    Args:
+        batches: item i is the batch of step i.
+        steps: which.
+        workers: processes; 0 = one per core, at most 16.
+        pin_memory: bring them into page-locked memory, from where a GPU takes them without waiting.
+        local_processes: how many training processes share this machine's cores.
+    """
+    cores = len(os.sched_getaffinity(0)) // local_processes
+    return DataLoader(
+        Subset(batches, steps),  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers or max(1, min(_MOST_WORKERS, cores)),
+        prefetch_factor=_PREFETCHED,
+        pin_memory=pin_memory,
+        worker_init_fn=_start_worker,
+    )
 
 
 class TrainBatches(Dataset[Batch]):
@@ -43,12 +93,18 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         size, frames = self.config.optim.batch_size, len(self.keyframes)
         positions = range(step * size, (step + 1) * size)
-        return make_batch([self._sample(position, frames) for position in positions], self.config, self.feature_size)
+        samples = [self._sample(position, frames) for position in positions]
+        batch = make_batch([frame for frame, _ in samples], self.config, self.feature_size)
+        return replace(batch, distortion=collate([distortion for _, distortion in samples]))
 
-    def _sample(self, position: int, frames: int) -> Keyframe:
+    def _sample(self, position: int, frames: int) -> tuple[Keyframe, Distortion | None]:
         index = self._shuffled(position // frames)[position % frames]
         random = np.random.default_rng((self.config.seed, 1, position))
-        return augment(self.keyframes[index], self.config.augment, random)
+        frame = augment(self.keyframes[index], self.config.augment, random, self.config.model.grid)
+        images = frame.inputs.images
+        if images is None:
+            return frame, None
+        return frame, draw(self.config.augment, images.shape[1], images.shape[3], random)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
@@ -88,3 +144,15 @@ def _auxiliary(
         feature_size=feature_size,
         points=[frame.points for frame in frames],
     )
+
+
+def _pinned(value: T) -> T:
+    if isinstance(value, Tensor):
+        return value.pin_memory()
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
+    return value
+
+
+def _start_worker(_: int) -> None:
+    one_thread()

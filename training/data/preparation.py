@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
-from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.files import write_atomically
+from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.preprocess import preprocess
 from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
@@ -28,6 +29,7 @@ from training.data.vector_store import LAYERS, VectorStore
 from training.parallel import map_scenes
 
 _VERSION = 2
+_RESOLUTION = 0.1  # ground truth does not depend on it
 OnBad = Literal["fail", "skip"]
 Scenes = list[tuple[str, ...]]
 
@@ -87,6 +89,19 @@ def prepare(preparation: Preparation) -> Path:
             reason = error.strerror or error
             raise OutputError(f"cannot write the cache {folder}: {reason}; name another with data.cache=...") from None
     return folder
+
+
+def model_of_grid(text: str) -> ModelConfig:
+    """A model that stands for all of its grid and the three usual classes, e.g. of `60x30` metres.
+
+    Raises:
+        ConfigError: if that is no grid.
+    """
+    try:
+        along, across = (float(part) / 2 for part in text.lower().split("x"))
+        return ModelConfig(name="grid", grid=BEVGrid((-along, along), (-across, across), _RESOLUTION))
+    except (ValueError, ConfigError) as error:
+        raise ConfigError(f"--grid needs metres along x across, e.g. 60x30, not {text!r} ({error})") from None
 
 
 def left_out(folder: Path) -> list[BadKeyframe]:

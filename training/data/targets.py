@@ -34,10 +34,10 @@ class Targets:
     extent: Tensor
     auxiliary: AuxiliaryTargets | None = None
 
-    def to(self, device: torch.device | str) -> "Targets":
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Targets":
         """The targets on another device."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in values.items() if v is not None})
 
 
 def build_targets(

@@ -67,7 +67,7 @@ class VectorStore:
         """
         try:
             return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
 
     @classmethod

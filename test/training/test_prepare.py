@@ -1,0 +1,213 @@
+"""`hdmap prepare` on folders with faults: named, counted, and left out where that is asked for."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
+from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.errors import ConfigError, DatasetError, OutputError
+from training.data.keyframes import load_keyframes
+from training.data.preparation import Preparation, left_out, model_of_grid, prepare
+from training.prepare import check, run
+
+MODEL = model_of_grid("30x18")
+
+
+@pytest.fixture
+def root(synthetic_root: Path, tmp_path: Path) -> Path:
+    """A folder of its own to damage."""
+    return shutil.copytree(synthetic_root, tmp_path / "town", ignore=shutil.ignore_patterns("cache"))
+
+
+def preparation(root: Path, **changes) -> Preparation:
+    return Preparation(
+        **{"root": root, "cache": root.parent / "stores", "split": "train", "model": MODEL, "workers": 1} | changes
+    )
+
+
+def tokens_of(root: Path) -> tuple[str, ...]:
+    (scene,) = [scene for scene in NuScenesTables(root).scenes if scene.name == "scene-0061"]
+    return scene.sample_tokens
+
+
+def image(root: Path, token: str, camera: str = "CAM_BACK") -> Path:
+    return NuScenesTables(root).keyframe(token)[camera].path
+
+
+def lose_image(root: Path, token: str) -> str:
+    image(root, token).unlink()
+    return "1 with a missing image"
+
+
+def truncate_image(root: Path, token: str) -> str:
+    path = image(root, token)
+    path.write_bytes(path.read_bytes()[:700])
+    return "1 with an unreadable image"
+
+
+def scramble_image(root: Path, token: str) -> str:
+    image(root, token).write_bytes(b"\xff\xd8" + bytes(200) + b"\xff\xda\x00\xff\xd9")
+    return "1 with an unreadable image"
+
+
+def lose_camera(root: Path, token: str) -> str:
+    path = root / "v1.0-mini" / "sample_data.json"
+    lost = NuScenesTables(root).keyframe(token)["CAM_BACK"].token
+    path.write_text(json.dumps([row for row in json.loads(path.read_text()) if row["token"] != lost]))
+    return "1 without all cameras"
+
+
+FAULTS = [lose_image, truncate_image, scramble_image, lose_camera]
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+def test_a_bad_keyframe_is_named_and_counted(root: Path, damage) -> None:
+    first, second = tokens_of(root)
+    kind = damage(root, second)
+    with pytest.raises(DatasetError) as caught:
+        prepare(preparation(root, decode=True))
+    message = str(caught.value)
+    assert f"1 of 2 keyframes cannot be used ({kind})" in message and "\n" not in message
+    assert second in message and first not in message and "scene-0061" in message and "CAM_BACK" in message
+    assert "--on-bad skip" in message
+
+
+@pytest.mark.parametrize("damage", FAULTS)
+@pytest.mark.parametrize("keep_inputs", [False, True])
+def test_skipping_leaves_out_exactly_the_bad_one(root: Path, damage, keep_inputs: bool) -> None:
+    good, bad = tokens_of(root)[::-1]
+    damage(root, bad)
+    folder = prepare(preparation(root, decode=True, on_bad="skip", keep_inputs=keep_inputs))
+    assert [(frame.token, frame.scene) for frame in left_out(folder)] == [(bad, "scene-0061")]
+    frames = load_keyframes(root, "train", MODEL, keep_inputs=keep_inputs, cache=root.parent / "stores", workers=1)
+    assert frames.tokens.tolist() == [good] and frames.left_out == 1
+    expected = NuScenesDataset(root).elements(good, *((-15.0, 15.0), (-9.0, 9.0)))
+    assert len(frames[0].elements) == len(expected) > 0
+    assert frames[0].inputs.ground is not None and frames[0].inputs.ground.any()
+
+
+def test_mending_and_trying_again_works(root: Path) -> None:
+    token = tokens_of(root)[0]
+    path = image(root, token)
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(DatasetError, match="with a missing image"):
+        prepare(preparation(root))
+    path.write_bytes(whole)
+    assert not left_out(prepare(preparation(root)))
+
+
+def test_a_store_made_without_some_is_no_full_one(root: Path) -> None:
+    lose_image(root, tokens_of(root)[0])
+    run(preparation(root, on_bad="skip"), ["train"], Console(quiet=True))
+    with pytest.raises(DatasetError, match="was made without 1 keyframes; delete it"):
+        run(preparation(root), ["train"], Console(quiet=True))
+
+
+def test_nothing_left(root: Path) -> None:
+    for token in tokens_of(root):
+        lose_image(root, token)
+    with pytest.raises(DatasetError, match=r"no keyframe of split 'train' of .* can be used"):
+        prepare(preparation(root, on_bad="skip"))
+
+
+def test_a_city_without_map(root: Path) -> None:
+    shutil.rmtree(root / "maps" / "expansion")
+    with pytest.raises(DatasetError, match=r"2 of 2 keyframes cannot be used \(2 without map\).*expansion.*json"):
+        prepare(preparation(root))
+
+
+def test_check_looks_at_the_whole_folder_and_makes_no_store(root: Path) -> None:
+    check(preparation(root, decode=True), [], Console(quiet=True))
+    truncate_image(root, tokens_of(root)[1])
+    check(preparation(root, decode=False), [], Console(quiet=True))
+    with pytest.raises(DatasetError, match=r"1 of 4 keyframes cannot be used \(1 with an unreadable image\)"):
+        check(preparation(root, decode=True), [], Console(quiet=True))
+    check(preparation(root, decode=True), ["val"], Console(quiet=True))
+    with pytest.raises(DatasetError, match="no scene of trian"):
+        check(preparation(root), ["trian"], Console(quiet=True))
+    assert [path.name.split("-")[0] for path in (root.parent / "stores").iterdir()] == ["index"]
+
+
+def test_a_cache_that_cannot_be_written(root: Path) -> None:
+    (root / "file").write_text("x")
+    with pytest.raises(OutputError, match="cannot write the cache"):
+        prepare(preparation(root, cache=root / "file" / "cache"))
+    with pytest.raises(OutputError, match="cannot write the cache"):
+        run(preparation(root, cache=root / "file" / "cache"), ["train"], Console(quiet=True))
+
+
+def test_the_result_does_not_depend_on_the_workers(root: Path) -> None:
+    both = (
+        [prepare(preparation(root, cache=root.parent / str(n), workers=n, split="own")) for n in (1, 2)]
+        if (_own_split(root))
+        else []
+    )
+    assert len(both) == 2 and both[0].name == both[1].name
+    for path in sorted(both[0].glob("*.npy")):
+        assert path.read_bytes() == (both[1] / path.name).read_bytes(), path.name
+
+
+def _own_split(root: Path) -> bool:
+    """A split of both scenes, so that two workers have work."""
+    names = [scene.name for scene in NuScenesTables(root).scenes]
+    (root / "v1.0-mini" / "splits.json").write_text(json.dumps({"own": names}))
+    return len(names) == 2
+
+
+def test_the_index_says_what_the_tables_say(root: Path, tmp_path: Path) -> None:
+    tables = NuScenesTables(root)
+    write_index(tables, tmp_path / "cache")
+    index = open_tables(root, tmp_path / "cache")
+    assert isinstance(index, KeyframeIndex) and index.scenes == tables.scenes
+    for scene in tables.scenes:
+        for token in scene.sample_tokens:
+            expected = {c: f for c, f in tables.keyframe(token).items() if f.modality != "radar"}
+            found = index.keyframe(token)
+            assert list(found) == list(expected)
+            for channel, frame in expected.items():
+                for name, value in vars(frame).items():
+                    np.testing.assert_array_equal(getattr(found[channel], name), value, err_msg=f"{channel} {name}")
+    with pytest.raises(DatasetError, match="has no sample 'x'"):
+        index.keyframe("x")
+
+
+def test_changed_tables_have_another_index(root: Path, tmp_path: Path) -> None:
+    write_index(NuScenesTables(root), tmp_path / "cache")
+    path = root / "v1.0-mini" / "scene.json"
+    path.write_text(path.read_text() + "\n")
+    assert isinstance(open_tables(root, tmp_path / "cache"), NuScenesTables)
+
+
+def test_a_damaged_index_is_named(root: Path, tmp_path: Path) -> None:
+    write_index(NuScenesTables(root), tmp_path / "cache")
+    (file,) = (tmp_path / "cache").glob("index-*/rows.npy")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DatasetError, match=r"the index .* is damaged .* delete it"):
+        open_tables(root, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("text", ["60", "60x", "axb", "0x30", "60x30x2"])
+def test_a_grid_that_is_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="--grid needs metres"):
+        model_of_grid(text)
+
+
+def test_the_verb(root: Path) -> None:
+    import typer
+
+    from training.cli import register
+
+    app = typer.Typer()
+    register(app)
+    done = CliRunner().invoke(app, ["prepare", str(root), "--grid", "30x18", "--split", "train", "--workers", "1"])
+    assert done.exit_code == 0, done.output
+    for said in ("keyframes", "divider elements", "34149 keyframes would take", "1 processes"):
+        assert said in done.output
+    assert load_keyframes(root, "train", MODEL, keep_inputs=False, workers=1).left_out == 0

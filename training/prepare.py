@@ -1,0 +1,154 @@
+"""`hdmap prepare`: checks a nuScenes folder and makes the stores that training opens."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from hdmap_core.datasets.nuscenes import NuScenesTables, Scene
+from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.datasets.nuscenes.splits import splits_of
+from hdmap_core.datasets.nuscenes.tables import TABLES
+from hdmap_core.errors import DatasetError
+from training.data.inspection import BadKeyframe, Inspection, find_bad, summary
+from training.data.preparation import Preparation, left_out, prepare
+from training.data.vector_store import CLASSES, VectorStore
+
+TRAINVAL_KEYFRAMES = 34149
+
+
+def open_index(root: Path, cache: Path) -> KeyframeIndex:
+    """The folder's index, written now if there is none that fits.
+
+    Raises:
+        DatasetError: if the tables cannot be used.
+        OutputError: if the cache cannot be written.
+    """
+    tables = open_tables(root, cache)
+    return write_index(tables, cache) if isinstance(tables, NuScenesTables) else tables
+
+
+def usual_splits(index: KeyframeIndex) -> tuple[str, ...]:
+    """Of a folder: train and val, else mini_train and mini_val, as far as the folder has them.
+
+    Raises:
+        DatasetError: if it has none of them.
+    """
+    splits, present = splits_of(index), {scene.name for scene in index.scenes}
+    for names in (("train", "val"), ("mini_train", "mini_val")):
+        found = tuple(name for name in names if present & set(splits[name]))
+        if found:
+            return found
+    raise DatasetError(f"{index.folder} has no scene of train, val or mini; say which with --split")
+
+
+def check(preparation: Preparation, splits: Sequence[str], console: Console) -> None:
+    """Reports on tables, splits, maps and sensor files; makes no store.
+
+    Args:
+        preparation: where and how to look; its split does not matter.
+        splits: whose keyframes to look at; all of the folder when empty.
+        console: where to report.
+
+    Raises:
+        DatasetError: if keyframes cannot be used, saying how many, why and which first.
+    """
+    index = open_index(preparation.root, preparation.cache)
+    console.print(f"{index.folder}: {len(TABLES)} tables, {len(index.scenes)} scenes")
+    console.print(_split_table(index))
+    wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
+    if not wanted:
+        raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
+    backbone = preparation.model.backbone
+    cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
+    inspection = Inspection(preparation.root, preparation.cache, cameras, preparation.points, preparation.decode)
+    total = sum(len(scene.sample_tokens) for scene in wanted)
+    with Progress(console=console) as progress:
+        bar = progress.add_task("checking", total=total)
+        bad = find_bad(
+            [scene.sample_tokens for scene in wanted],
+            inspection,
+            preparation.processes,
+            preparation.ray,
+            lambda count: progress.advance(bar, count),
+        )
+    looked = "decoded" if preparation.decode else "there"
+    console.print(f"{total} keyframes with {len(cameras)} cameras each: {total - len(bad)} complete, images {looked}")
+    _show(bad, console)
+    if bad:
+        raise DatasetError(summary(bad, total))
+
+
+def run(preparation: Preparation, splits: Sequence[str], console: Console) -> None:
+    """Prepares splits one after the other and says what came of it.
+
+    Args:
+        preparation: how; its split does not matter.
+        splits: their names; the usual ones when empty.
+        console: where to report.
+
+    Raises:
+        DatasetError: if the folder cannot be used, or keyframes cannot and `on_bad` says `fail`.
+        OutputError: if the cache cannot be written.
+    """
+    index = open_index(preparation.root, preparation.cache)
+    for split in splits or usual_splits(index):
+        started = time.monotonic()
+        folder = prepare(replace(preparation, split=split))
+        seconds = time.monotonic() - started
+        bad = left_out(folder)
+        _show(bad, console)
+        if bad and preparation.on_bad == "fail":
+            raise DatasetError(
+                f"{folder} was made without {len(bad)} keyframes; delete it to make it again, or say --on-bad skip"
+            )
+        console.print(_summary(split, folder, seconds, preparation, len(bad)))
+
+
+def _in_splits(scene: Scene, names: Sequence[str], index: KeyframeIndex) -> bool:
+    splits = splits_of(index)
+    return any(scene.name in splits.get(name, ()) for name in names)
+
+
+def _split_table(index: KeyframeIndex) -> Table:
+    present = {scene.name: len(scene.sample_tokens) for scene in index.scenes}
+    table = Table("split", "scenes here", "of", "keyframes")
+    for name, scenes in sorted(splits_of(index).items()):
+        here = [present[scene] for scene in scenes if scene in present]
+        if here:
+            table.add_row(name, str(len(here)), str(len(scenes)), str(sum(here)))
+    return table
+
+
+def _show(bad: Sequence[BadKeyframe], console: Console) -> None:
+    if not bad:
+        return
+    table = Table("keyframes", "count", Column("first", overflow="fold"))
+    for reason, count in Counter(frame.reason for frame in bad).most_common():
+        first = next(frame for frame in bad if frame.reason == reason)
+        table.add_row(reason, str(count), f"{first.scene}, sample {first.token}: {first.detail}")
+    console.print(table)
+
+
+def _summary(split: str, folder: Path, seconds: float, preparation: Preparation, left: int) -> Table:
+    store = VectorStore.read(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    labels = np.asarray(store.shapes[store.shapes[:, 0] == 0, 1])
+    counts = np.bincount(labels, minlength=len(CLASSES))
+    table = Table(title=f"{split} → {folder}", show_header=False)
+    table.add_row("keyframes", f"{len(store)}" + (f" ({left} left out)" if left else ""))
+    for label in preparation.model.classes:
+        count = int(counts[CLASSES.index(label)])
+        table.add_row(f"{label} elements", f"{count} ({count / len(store):.1f} per keyframe)")
+    table.add_row("size on disk", f"{size / 1e6:.1f} MB ({size / len(store) / 1e3:.1f} kB per keyframe)")
+    per_frame = size / len(store)
+    table.add_row(f"{TRAINVAL_KEYFRAMES} keyframes would take", f"{per_frame * TRAINVAL_KEYFRAMES / 1e9:.2f} GB")
+    workers = f"on Ray at {preparation.ray}" if preparation.ray else f"with {preparation.processes} processes"
+    table.add_row("time", f"{seconds:.1f} s {workers}")
+    return table
