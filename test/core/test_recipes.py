@@ -127,7 +127,8 @@ def test_published_schedule(path: Path) -> None:
     optim = config.optim
     assert optim.steps == epochs * (TRAIN_KEYFRAMES // optim.batch_size)
     assert (optim.batch_size, optim.lr, optim.weight_decay, optim.clip_norm) == (32, 6e-4, 0.01, 35)
-    assert optim.warmup_steps == 500
+    assert (optim.warmup_steps, optim.schedule, optim.final_lr, optim.backbone_lr) == (500, "cosine", 1e-3, 0.1)
+    assert optim.batch_size == 4 * 8 == 4 * optim.accumulate  # the authors' frames per GPU, on one
     loss = config.loss
     assert (loss.classes, loss.points, loss.direction) == (2.0, 5.0, 0.005)
     assert (loss.auxiliary.bev_lines, loss.auxiliary.image_lines, loss.auxiliary.surface_dice) == (1.0, 2.0, 1.0)
