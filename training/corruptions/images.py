@@ -1,8 +1,8 @@
 """Corruptions of one image: pure functions `(image, severity, random) -> image`.
 
 Image: (H, W, 3) uint8 RGB, returned anew and never written to. Severity: 1, 2 or 3. The same random state gives the
-same pattern at every severity, only stronger, so that the three can be compared. The kinds are those of RoboBEV (Xie
-et al., TPAMI 2025, section 3); the strengths are ours, as the paper does not give them all.
+same pattern at every severity, only stronger, so that the three can be compared. The kinds are those of
+RoboBEV (Xie et al.); the strengths are ours, so figures do not compare with its tables.
 """
 
 from collections.abc import Callable

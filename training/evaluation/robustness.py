@@ -1,7 +1,7 @@
 """How much a score suffers from corruptions: mean corruption error and mean resilience rate.
 
-With mAP in 0..1, kinds of corruption i = 1..N and severities s = 1..3 (RoboBEV, Xie et al., TPAMI 2025, section 3.3,
-there with NDS, after Hendrycks & Dietterich, ICLR 2019):
+With mAP in 0..1, kinds of corruption i = 1..N and severities s = 1..3 (as RoboBEV and Robo3D define them, there with
+other scores):
 
     CE_i = sum_s (1 - mAP_i,s) / sum_s (1 - baseline's mAP_i,s)       mCE = mean of CE_i;  below 1: better than baseline
     RR_i = sum_s mAP_i,s / (3 mAP_clean)                              mRR = mean of RR_i;  1: nothing is lost
