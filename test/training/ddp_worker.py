@@ -1,8 +1,10 @@
-"""Trains the tiny recipe on noise in one of several processes; run by test_ddp.py as `python ddp_worker.py CONFIG ...`.
+"""Trains the tiny recipe on noise in one of several processes; run by test_ddp.py and test_resume.py.
 
 Batch norms are replaced by group norms: on CPUs a batch norm sees its own process's samples only, by design.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -48,7 +50,8 @@ def without_batch_norm(module: nn.Module) -> None:
 
 
 def main() -> None:
-    """CONFIG FOLDER DEVICES STRATEGY"""
+    """Arguments: CONFIG FOLDER DEVICES STRATEGY [CALL], the call of the objective in which to die by SIGKILL."""
+    calls, last = 0, int(sys.argv[5]) if len(sys.argv) > 5 else 0
     config = load_config(TrainConfig, Path(sys.argv[1]))
     fabric = make_fabric(Hardware("cpu", int(sys.argv[3]), 1, sys.argv[4]), config.optim.precision)  # type: ignore[arg-type]
     fabric.launch()
@@ -58,6 +61,10 @@ def main() -> None:
     batches = TrainBatches(frames_of(config), per_process(config, fabric.world_size))
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            os.kill(os.getpid(), signal.SIGKILL)
         return supervised(model, batch, config)
 
     run = RunFolder(Path(sys.argv[2]), config, {}, writes=fabric.is_global_zero)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -20,13 +19,12 @@ from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
 from hdmap_core.config import load_config
 from hdmap_core.errors import CheckpointError, OutputError
 from hdmap_core.models import build_model
-from training.config import OptimConfig, TrainConfig
+from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
 from training.launch import Hardware, make_fabric, per_process
 from training.loop import DivergedError, Evaluation, Terms, fit
 from training.objectives import supervised
-from training.optimiser import schedule
 from training.pictures import picture_predictions
 from training.run_folder import RunFolder
 from training.train import quick_score
@@ -240,15 +238,6 @@ def test_best_is_kept_by_map(tiny_config: Load, tmp_path: Path) -> None:
         folder.evaluated(step, {"mAP": score}, model)
     best = load_checkpoint(tmp_path / "checkpoints" / "best.safetensors").provenance
     assert (best["step"], best["metrics"]) == (2, {"mAP": 0.4})
-
-
-def test_schedule() -> None:
-    optim = OptimConfig(steps=100, warmup_steps=10)
-    factors = [schedule(step, optim) for step in range(100)]
-    assert factors[0] == pytest.approx(0.1) and factors[9] == pytest.approx(1.0) and max(factors) <= 1.0
-    assert (np.diff(factors[:10]) > 0).all() and (np.diff(factors[10:]) < 0).all()
-    assert factors[-1] == pytest.approx(0.01, abs=2e-3)
-    assert schedule(0, OptimConfig(steps=5, warmup_steps=0)) == pytest.approx(1.0)
 
 
 def test_objective_weighs_the_terms_of_the_heads_that_are_there(tiny_config: Load, keyframes: Make) -> None:
