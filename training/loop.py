@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from torch import Tensor, distributed, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
 from hdmap_core.errors import CheckpointError, HdmapError
 from training.average import WeightAverage, whole
 from training.config import OptimConfig, TrainConfig
 from training.console import Watch
-from training.data.batches import Batch
+from training.data.batches import Batch, load_batches
 from training.interruption import Interruption, leave_group
 from training.optimiser import build_optimizer, schedule
 from training.run_folder import RunFolder
@@ -79,7 +79,7 @@ def fit(
     rates = [group["lr"] for group in optimizer.param_groups]
     average = WeightAverage(model, published)
     first = _resume(fabric, run, model, average, optimizer.optimizer, console)
-    loader = _loader(fabric, batches, range(first, optim.steps), optim.accumulate)
+    loader = _loader(fabric, batches, range(first, optim.steps), optim.accumulate, config.data.workers)
     watch = Watch(console, first, optim.steps, shown=fabric.is_global_zero)
     started = time.monotonic()
     with Interruption() as interruption, watch:
@@ -149,19 +149,19 @@ def _resume(
     return first
 
 
-def _loader(fabric: Fabric, batches: Dataset[Batch], steps: range, accumulate: int) -> Iterator[Batch]:
+def _loader(fabric: Fabric, batches: Dataset[Batch], steps: range, accumulate: int, workers: int) -> Iterator[Batch]:
     """This process's micro-batches of the steps, in order."""
     begin = [(step * fabric.world_size + fabric.global_rank) * accumulate for step in steps]
-    share = Subset(batches, [first + part for first in begin for part in range(accumulate)])
-    loader = DataLoader(
+    share = [first + part for first in begin for part in range(accumulate)]
+    loader = load_batches(
+        batches,
         share,
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=4,
-        worker_init_fn=leave_group,
+        workers,
         pin_memory=fabric.device.type == "cuda",
+        local_processes=getattr(fabric.strategy, "num_processes", 1),
+        on_start=leave_group,
     )
-    return iter(loader) if len(share) else iter(())
+    return iter(loader) if share else iter(())
 
 
 def _gradients(
@@ -185,7 +185,7 @@ def _gradients(
         batch = next(loader)
         tokens += batch.tokens
         with fabric.no_backward_sync(forward, enabled=part + 1 < accumulate):
-            terms = terms_of(forward, _moved(batch, fabric.device))
+            terms = terms_of(forward, batch.to(fabric.device, non_blocking=True))
             values = torch.stack(list(terms.values())).float()
             shared = fabric.all_reduce(values.detach(), reduce_op="mean").tolist()
             for name, value in zip((*terms, "loss"), (*shared, sum(shared)), strict=True):
@@ -225,10 +225,6 @@ def _due(step: int, every: int, optim: OptimConfig) -> bool:
 def _seed(seed: int, step: int, rank: int) -> int:
     """Of the random numbers (dropout) of one step in one process."""
     return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    return replace(batch, inputs=batch.inputs.to(device, non_blocking=True), targets=batch.targets.to(device))
 
 
 def _diverged(

@@ -107,6 +107,7 @@ def _keyframes(config: TrainConfig, split: str) -> Keyframes:
         points=auxiliary is not None and auxiliary.depth is not None,
         cache=data.cache,
         workers=data.workers,
+        reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
     )
 
 

@@ -19,7 +19,9 @@ from training.config import AugmentConfig
 from training.data.keyframes import Keyframe
 
 
-def augment(frame: Keyframe, config: AugmentConfig, random: np.random.Generator, grid: BEVGrid | None = None) -> Keyframe:
+def augment(
+    frame: Keyframe, config: AugmentConfig, random: np.random.Generator, grid: BEVGrid | None = None
+) -> Keyframe:
     """A random variant of one keyframe; for `mirror` and `turn` the grid must be symmetric about the ego origin.
 
     Args:

@@ -1,8 +1,9 @@
 """An endless, seeded stream of batches that can be entered at any step."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -52,25 +53,32 @@ class Batch:
 
 
 def load_batches(
-    batches: Dataset[Batch], steps: range, workers: int = 0, pin_memory: bool = False, local_processes: int = 1
+    batches: Dataset[Batch],
+    order: Sequence[int],
+    workers: int = 0,
+    *,
+    pin_memory: bool = False,
+    local_processes: int = 1,
+    on_start: Callable[[int], object] = lambda worker: None,
 ) -> DataLoader[Batch]:
-    """The batches of these steps, in order, made ahead by worker processes; how many does not change them.
+    """Batches in this order, made ahead by worker processes; how many of these does not change them.
 
     Args:
-        batches: item i is the batch of step i.
-        steps: which.
+        batches: item i is batch i.
+        order: which.
         workers: processes; 0 = one per core, at most 16.
         pin_memory: bring them into page-locked memory, from where a GPU takes them without waiting.
         local_processes: how many training processes share this machine's cores.
+        on_start: called first in each worker, with its number.
     """
     cores = len(os.sched_getaffinity(0)) // local_processes
     return DataLoader(
-        Subset(batches, steps),  # type: ignore[arg-type]
+        Subset(batches, order),
         batch_size=None,
         num_workers=workers or max(1, min(_MOST_WORKERS, cores)),
         prefetch_factor=_PREFETCHED,
         pin_memory=pin_memory,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, on_start),
     )
 
 
@@ -154,5 +162,6 @@ def _pinned(value: T) -> T:
     return value
 
 
-def _start_worker(_: int) -> None:
+def _start_worker(on_start: Callable[[int], object], worker: int) -> None:
     one_thread()
+    on_start(worker)

@@ -3,10 +3,10 @@
 Numbers are drawn where the batch is made, so that a batch depends on nothing but seed and step; a few bytes per image
 travel with it, and the arithmetic over millions of pixels happens where the model runs.
 
-Photometric distortion is that of MapTR and MapQR (brightness by up to 32 grey levels, contrast and saturation by 0.5
-to 1.5, hue by up to 18 degrees, channels shuffled, each with probability 1/2 and for each camera on its own). Deliberate
-difference: hue turns about the grey axis of a luma-chroma space, saturation scales the distance from that axis (as
-torchvision does); the published code goes through HSV. Both keep grey grey, and neither needs a branch per pixel.
+Photometric distortion is that of MapTR and MapQR: brightness by up to 32 grey levels, contrast and saturation by 0.5
+to 1.5, hue by up to 18 degrees, channels shuffled, each with probability 1/2, for each camera on its own.
+Deliberate difference: hue turns colours about the grey axis and saturation scales their distance from it, so that all
+five steps are one affine map of RGB, a single matrix product; the published code goes through HSV. Both keep grey grey.
 
 The grid mask (Chen et al., 2020, as BEVFormer and MapQR use it) hides squares in a regular pattern. Deliberate
 differences: each frame has a mask of its own, where published code draws one for the whole batch; hidden pixels get the

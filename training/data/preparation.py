@@ -80,7 +80,7 @@ def prepare(preparation: Preparation) -> Path:
     scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]
     if not scenes:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
-    folder = preparation.cache / f"{split}-{_key(scenes, preparation.model, preparation.keep_inputs)}"
+    folder = preparation.cache / f"{split}-{store_key(scenes, preparation.model, preparation.keep_inputs)}"
     if not (folder / "complete").is_file():
         try:
             (folder / "parts").mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,8 @@ def left_out(folder: Path) -> list[BadKeyframe]:
         raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
 
 
-def _key(scenes: Scenes, model: ModelConfig, keep_inputs: bool) -> str:
+def store_key(scenes: Scenes, model: ModelConfig, keep_inputs: bool) -> str:
+    """A hash of all that a store's content depends on."""
     grid = model.grid
     content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, [c.value for c in model.classes], LAYERS]
     if keep_inputs:

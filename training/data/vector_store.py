@@ -109,9 +109,14 @@ class VectorStore:
         return {layer: MultiPolygon([Polygon(*polygon) for polygon in polygons]) for layer, polygons in rings.items()}
 
     def _rows(self, index: int) -> Iterable[tuple[int, int, int, np.ndarray]]:
-        for row in range(self.frames[index], self.frames[index + 1]):
-            what, label, closed = (int(value) for value in self.shapes[row])
-            yield what, label, closed, self.points[self.starts[row] : self.starts[row + 1]]
+        first, last = self.frames[index : index + 2].tolist()
+        starts = self.starts[first : last + 1].tolist()
+        # One plain array per frame: each slice of a memory map costs microseconds.
+        points = np.array(self.points[starts[0] : starts[-1]])
+        for (what, label, closed), start, end in zip(
+            self.shapes[first:last].tolist(), starts[:-1], starts[1:], strict=True
+        ):
+            yield what, label, closed, points[start - starts[0] : end - starts[0]]
 
 
 def _counts(store: VectorStore) -> tuple[np.ndarray, np.ndarray]:
