@@ -13,6 +13,7 @@ from torch import nn
 from hdmap_core.config import Config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from training.config import TrainConfig
@@ -44,7 +45,9 @@ class Watched:
             self.idle.discard(name)
 
 
-def overfit(config: TrainConfig, folder: Path, console: Console, *, shrink: bool, target: float) -> float:
+def overfit(
+    config: TrainConfig, folder: Path, console: Console, *, shrink: bool, target: float, steps: int = 2000
+) -> float:
     """Trains on four keyframes until the mAP (Chamfer, MapTR's thresholds) on them reaches `target` or steps run out.
 
     Args:
@@ -53,14 +56,19 @@ def overfit(config: TrainConfig, folder: Path, console: Console, *, shrink: bool
         console: where to report.
         shrink: make the model small first.
         target: mAP to stop at.
+        steps: to stop at if the target is not reached.
 
     Returns:
         The best mAP.
+
+    Raises:
+        ConfigError: if the backbone is of a family that is not known here and cannot be made small.
     """
+    config = shrunk(config) if shrink else config
     data = folder / "keyframes"
     preset = PRESETS["tiny"].model_copy(update={"towns": {"train": 1}, "keyframes": FRAMES, "image_size": (450, 800)})
     write_dataset(data, preset)
-    config = prepared(shrunk(config) if shrink else config, data)
+    config = prepared(config, data, steps)
     watched: list[Watched] = []
     best = train(config, folder / "run", console, until=target, on_model=lambda model: watched.append(Watched(model)))
     for title, names in (("frozen", watched[0].frozen), ("without gradient", watched[0].idle)):
@@ -70,14 +78,16 @@ def overfit(config: TrainConfig, folder: Path, console: Console, *, shrink: bool
     return best
 
 
-def prepared(config: TrainConfig, data: Path) -> TrainConfig:
+def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
     """The recipe on these keyframes: no augmentation, a short schedule, scored every 100 steps."""
     nothing = dict.fromkeys(type(config.augment).model_fields, 0)
     optim = config.optim.model_copy(
         update={
-            "steps": 2000,
+            "steps": steps,
             "batch_size": FRAMES,
+            "accumulate": 1,
             "lr": 1e-3,
+            "backbone_lr": 1.0,  # nothing there is pretrained
             "warmup_steps": 50,
             "ema": 0.98,
             "precision": "32-true",
@@ -104,7 +114,13 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     model = config.model
     smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.5)}
     if model.backbone is not None:
-        size, arguments = next(value for family, value in TRUNKS.items() if family in model.backbone.model)
+        found = [value for family, value in TRUNKS.items() if family in model.backbone.model]
+        if not found:
+            raise ConfigError(
+                f"backbone.model {model.backbone.model} is none of {', '.join(TRUNKS)}, which can be made small; "
+                "add --full-size"
+            )
+        size, arguments = found[0]
         smaller["backbone"] = _changed(
             model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH, frozen_batch_norm=False
         )

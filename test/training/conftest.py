@@ -6,17 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shapely import MultiPolygon, box
 
 from hdmap_core.config import load_config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.model_io import ModelInput
-from hdmap_core.preprocess import ground_grid
+from hdmap_core.observation import Observation
+from hdmap_core.preprocess import ground_grid, preprocess
 from training.config import TrainConfig
 from training.data.keyframes import Keyframe
 
-RECIPE = Path(__file__).resolve().parents[2] / "config" / "recipes" / "tiny" / "ground.yaml"
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+MAPFM = ROOT / "config" / "recipes" / "mapfm" / "resnet50.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +74,77 @@ def keyframes() -> Callable[[TrainConfig], list[Keyframe]]:
         return frames
 
     return make
+
+
+@pytest.fixture
+def image_config() -> Callable[..., TrainConfig]:
+    """MapFM on a narrow ResNet, with every auxiliary head; then overrides."""
+
+    def load(*overrides: str) -> TrainConfig:
+        backbone = (
+            "{model: resnet18.tv_in1k, image_size: [64, 96], features: [2, 3, 4], aggregation: cnn, out_channels: 16, "
+            "frozen_batch_norm: false, arguments: {layers: [1, 1, 1, 1], channels: [8, 12, 16, 16]}}"
+        )
+        smaller = (
+            *("model.grid.x_range=[-9, 9]", "model.grid.y_range=[-6, 6]", "model.grid.resolution=1.0"),
+            *(f"model.backbone={backbone}", "model.view_transform.channels=16", "model.view_transform.heads=4"),
+            *("model.view_transform.feedforward=32", "model.view_transform.layers=1", "model.view_transform.dropout=0"),
+            *("model.vectors.num_queries=6", "model.vectors.num_points=5", "model.vectors.channels=16"),
+            *("model.vectors.attention_heads=4", "model.vectors.feedforward=32", "model.vectors.dropout=0"),
+            *("model.vectors.layers=2", "model.vectors.one_to_many=2", "loss.repeats=2"),
+            *("model.auxiliary.channels=8", "model.auxiliary.depth={min_depth: 1, max_depth: 9, bin_size: 2}"),
+            *("optim.batch_size=4", "optim.steps=20", "optim.warmup_steps=3", "optim.precision=32-true"),
+        )
+        return load_config(TrainConfig, MAPFM, [*smaller, *overrides])
+
+    return load
+
+
+@pytest.fixture
+def image_keyframes() -> Callable[[TrainConfig], list[Keyframe]]:
+    """Four frames of a camera ahead and one behind, over noise with a bright line where the divider lies."""
+
+    def make(config: TrainConfig) -> list[Keyframe]:
+        rig = camera_rig()
+        frames = []
+        for number, y in enumerate((-3.2, -1.1, 0.8, 2.9)):
+            random = np.random.default_rng(number)
+            ends = np.array([[-9.0, y - 0.5], [9.0, y + 0.5]])
+            crossing = np.array([[3.0, y - 2], [5, y - 2], [5, y + 2], [3, y + 2]])
+            images = tuple(painted(rig, camera, ends, random) for camera in range(2))
+            inputs = preprocess(Observation(images, rig, stamp_ns=0, token="a"), config.model)
+            elements = [MapElement(MapClass.DIVIDER, ends), MapElement(MapClass.PED_CROSSING, crossing, closed=True)]
+            areas = {"drivable_area": MultiPolygon([box(-9, y - 2, 9, y + 2)]), "ped_crossing": MultiPolygon()}
+            points = random.uniform([-9, -6, -0.1], [9, 6, 1], (60, 3))
+            points = np.pad(points, ((0, 0), (0, 2))).astype(np.float32)
+            frames.append(Keyframe(f"frame-{number}", inputs, elements[: 1 + number % 2], areas, points))
+        return frames
+
+    return make
+
+
+def camera_rig() -> CameraRig:
+    """One camera ahead, one behind, 1.5 m above the ground and tilted down a little."""
+    poses = []
+    for yaw in (0.0, np.pi):
+        forward, left = np.array([np.cos(yaw), np.sin(yaw), -0.2]), np.array([-np.sin(yaw), np.cos(yaw), 0])
+        forward /= np.linalg.norm(forward)
+        rotation = np.stack([-left, np.cross(forward, -left), forward], axis=1)
+        poses.append(se3.se3(rotation, [0.2 * np.cos(yaw), 0.0, 1.5]))
+    intrinsics = np.array([[100.0, 0, 95.5], [0, 100, 63.5], [0, 0, 1]])
+    return CameraRig.from_arrays(["AHEAD", "BEHIND"], [intrinsics] * 2, poses, (128, 192))
+
+
+def painted(rig: CameraRig, camera: int, ends: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8: 255 within 25 cm of the straight line between two points on the ground, dark noise elsewhere."""
+    rows, columns = np.indices(rig.image_size)
+    pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
+    pose = rig.ego_from_camera[camera].numpy()
+    rays = pixels @ np.linalg.inv(rig.intrinsics[camera].numpy()).T @ pose[:3, :3].T
+    down = rays[..., 2] < -1e-3
+    ground = pose[:2, 3] - rays[..., :2] * (pose[2, 3] / np.where(down, rays[..., 2], 1))[..., None]
+    along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
+    beside = (ground - ends[0]) @ np.array([-along[1], along[0]])
+    image = random.integers(1, 60, (*rig.image_size, 3), dtype=np.uint8)
+    image[down & (np.abs(beside) < 0.25) & (np.abs(ground[..., 0]) < 9)] = 255
+    return image

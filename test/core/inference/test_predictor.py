@@ -10,10 +10,16 @@ from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
+from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
+from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
+from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import DecodeConfig
+from hdmap_core.postprocess.decode import decode
+from hdmap_core.preprocess import preprocess
 
 CONFIG = CheckpointConfig(
     model=ModelConfig(
@@ -83,6 +89,48 @@ def test_another_head(checkpoint: Path) -> None:
     assert masks.predict(observation(noise())).elements == [], "an untrained segmentation is sure of nothing"
     with pytest.raises(ConfigError, match="head 'polygons': use vectors or masks"):
         load_predictor(checkpoint, "cpu", head="polygons")
+
+
+def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:
+    """MapFM, small: cameras by name, whatever is missing, without the heads of training."""
+    config = CheckpointConfig(
+        model=ModelConfig(
+            name="small-mapfm",
+            grid=CONFIG.model.grid,
+            backbone=ImageBackboneConfig(
+                model="resnet18.tv_in1k",
+                image_size=(32, 64),
+                cameras=("ANY_NAME", "ANOTHER"),
+                out_channels=8,
+                arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
+            ),
+            view_transform=BEVFormerConfig(channels=8, layers=1, heads=2, feedforward=16),
+            bev_encoder=None,
+            vectors=MapQRDecoderConfig(
+                num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2, feedforward=16, one_to_many=1
+            ),
+            segmentation=None,
+            auxiliary=AuxiliaryConfig(channels=4),
+        ),
+        decode=DecodeConfig(head="vectors", score_threshold=0.0, max_elements=12),
+    )
+    torch.manual_seed(0)
+    path = tmp_path / "mapfm.safetensors"
+    model = build_model(config.model)
+    save_checkpoint(path, model, config, {"dataset": "synth-v1", "step": 3})
+    predictor = load_predictor(path, "cpu")
+    assert predictor.info.camera_names == ("ANY_NAME", "ANOTHER")
+    assert (predictor.info.image_size, predictor.info.points_per_element) == (None, 4)
+    seen, unseen = predictor.predict(observation(noise())), predictor.predict(observation(None))
+    assert len(seen.elements) == len(unseen.elements) == 12
+    assert all(len(element.points) == 4 for element in seen.elements)
+    assert {element.score for element in seen.elements} != {element.score for element in unseen.elements}
+    with torch.no_grad():
+        output = model.eval()(preprocess(observation(noise()), config.model))
+    expected = decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
+    for element, other in zip(seen.elements, expected, strict=True):
+        assert element.label == other.label
+        np.testing.assert_array_equal(element.points, other.points)
 
 
 @pytest.mark.parametrize("device", ["gpu", "mps", "meta", "cpu:zero", "", "cuda:99"])
