@@ -23,6 +23,11 @@ _FIXED = ("model", "data.train", "optim.batch_size", "seed")
 """What a run cannot go on without: with another value, it would be another run."""
 
 
+def state_file(folder: Path) -> Path:
+    """The file of a run folder that a run goes on from."""
+    return folder / "checkpoints" / "state.safetensors"
+
+
 class RunFolder:
     """Writes everything a run leaves behind. Of several processes, only the first does.
 
@@ -48,8 +53,8 @@ class RunFolder:
 
     @property
     def state(self) -> Path:
-        """The file that a run goes on from."""
-        return self.path / "checkpoints" / "state.safetensors"
+        """See `state_file`."""
+        return state_file(self.path)
 
     def restore(self) -> tuple[int, int, dict[str, Tensor]]:
         """What `save` wrote: steps done, number of processes then, tensors; 0 steps and no tensors in a new folder.

@@ -22,7 +22,7 @@ from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
 from training.objectives import supervised
 from training.pictures import picture_predictions
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, state_file
 
 
 def train(
@@ -54,7 +54,7 @@ def train(
         console = Console(quiet=True)
     seed_everything(config.seed, verbose=False)
     model = build_model(config.model)
-    if model.backbone is not None:
+    if model.backbone is not None and not state_file(folder).is_file():  # a state has the trained ones
         console.print(load_pretrained(model.backbone, config.backbone_weights))
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     on_model(model)

@@ -3,15 +3,18 @@
 from torch import nn
 
 from hdmap_core.model_io import ModelInput, ModelOutput
+from hdmap_core.models.backbones.image_backbone import ImageBackbone
 
 
 class MapModel(nn.Module):
     """Cameras to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
 
+    backbone: ImageBackbone | None
+
     def __init__(
         self,
         *,
-        backbone: nn.Module | None = None,
+        backbone: ImageBackbone | None = None,
         view_transform: nn.Module,
         bev_encoder: nn.Module | None = None,
         vector_head: nn.Module | None = None,
