@@ -55,7 +55,7 @@ class ModelConfig(Config):
 
 def build_model(config: ModelConfig) -> MapModel:
     """The model of a config, randomly initialised."""
-    grid, num_classes = config.grid, len(config.classes)
+    num_classes = len(config.classes)
     backbone = None if config.backbone is None else ImageBackbone(config.backbone)
     image_channels = None if backbone is None else backbone.out_channels
     view_transform = _view_transform(config, image_channels)
@@ -66,7 +66,7 @@ def build_model(config: ModelConfig) -> MapModel:
         backbone=backbone,
         view_transform=view_transform,
         bev_encoder=bev_encoder,
-        vector_head=_vector_head(config, bev_channels),
+        vector_head=_vector_head(config, bev_channels, num_classes),
         segmentation_head=None
         if config.segmentation is None
         else SegmentationHead(config.segmentation, in_channels=bev_channels, num_classes=num_classes),
@@ -87,8 +87,7 @@ def _view_transform(config: ModelConfig, image_channels: int | None) -> GroundPi
             assert_never(other)
 
 
-def _vector_head(config: ModelConfig, in_channels: int) -> VectorDecoder | MapQRDecoder | None:
-    num_classes = len(config.classes)
+def _vector_head(config: ModelConfig, in_channels: int, num_classes: int) -> VectorDecoder | MapQRDecoder | None:
     match config.vectors:
         case None:
             return None
