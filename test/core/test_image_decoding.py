@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.errors import ImageError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.image_decoding import decode_image, reduction_for
 
 
 def encoded(kind: str, height: int = 40, width: int = 60) -> bytes:
@@ -47,3 +47,32 @@ def test_not_a_picture(data: bytes, message: str) -> None:
 def test_headers_without_content() -> None:
     with pytest.raises(ImageError):
         decode_image(b"\xff\xd8\xff\xda" + b"\0" * 30 + b"\xff\xd9", "x")
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "reduction"),
+    [
+        ((900, 1600), (480, 800), 2),  # short of it by a sixteenth
+        ((900, 1600), (448, 798), 2),
+        ((900, 1600), (481, 800), 1),
+        ((900, 1600), (225, 400), 4),
+        ((900, 1600), (112, 200), 4),  # 900 is no multiple of 8
+        ((901, 1600), (100, 100), 1),
+        ((896, 1600), (112, 200), 8),
+        ((90, 160), (480, 800), 1),
+    ],
+)
+def test_how_far_an_image_may_be_reduced(stored: tuple, wanted: tuple, reduction: int) -> None:
+    assert reduction_for(stored, wanted) == reduction
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4, 8])
+def test_reduced_pictures_are_means_of_the_full_one(reduction: int) -> None:
+    rows, columns = np.indices((64, 96))
+    waves = [127 + 100 * np.sin(rows / 9 + columns / 13 + channel) for channel in range(3)]
+    image = np.stack(waves, axis=-1).astype(np.uint8)
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    found = decode_image(data, "x", reduction).astype(float)
+    means = image.reshape(64 // reduction, reduction, 96 // reduction, reduction, 3).mean((1, 3))
+    assert found.shape == means.shape
+    assert np.abs(found - means).mean() < 2

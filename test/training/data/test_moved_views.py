@@ -142,7 +142,7 @@ def test_what_was_not_seen_is_black(frame: Keyframe, synthetic_root: Path) -> No
     seen = replace(frame, inputs=ModelInput(ground=ground))
     new = moved(seen, motion(90, 0, 0), GRID).inputs.ground
     assert new is not None
-    assert (new[0, :, :, :60] == 0).all() and (new[0, :, :, -60:] == 0).all(), "beyond the old grid"
+    assert (new[0, :, :, :39] == 0).all() and (new[0, :, :, -39:] == 0).all(), "beyond the old grid"
 
 
 def test_without_a_map_the_view_cannot_move(frame: Keyframe) -> None:
