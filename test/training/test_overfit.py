@@ -115,6 +115,7 @@ def tiny_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "write_dataset", write)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny_images")
 def test_the_verb_ends_0_when_learnt_and_1_when_not(hdmap: Callable, recipe: Path, tmp_path: Path) -> None:
     def call(target: float, name: str) -> Any:
