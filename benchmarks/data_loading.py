@@ -29,11 +29,11 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset, SensorFrame
 from hdmap_core.datasets.nuscenes.keyframe_index import write_index
 from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.models import ModelConfig
+from hdmap_core.parallel import one_thread
 from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframe, load_keyframes
 from training.data.preparation import store_key
 from training.data.vector_store import VectorStore
-from training.parallel import one_thread
 
 SIZES = ((480, 800), (448, 798), (450, 800))
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)

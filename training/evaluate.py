@@ -19,13 +19,13 @@ from hdmap_core.metrics.breakdown import Breakdown, Frames, breakdown, distance_
 from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
+from hdmap_core.parallel import ray_has_gpus
 from training.corruptions import SEVERITIES, Corruption
 from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
 from training.evaluation.predictions import Source, Wanted, data_digest, predict_frames
 from training.evaluation.robustness import Robustness, robustness_table
-from training.parallel import ray_has_gpus
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ RULES = {
     "hdmap_core.geometry.ground_view": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.elements": rule(CORE_TYPES | {"hdmap_core.files"}, CORE_NEVER),
     "hdmap_core.files": rule(set(), CORE_NEVER, set()),
+    "hdmap_core.parallel": rule(set(), CORE_NEVER),
     "hdmap_core.observation": rule(CORE_TYPES, CORE_NEVER),
     "hdmap_core.model_io": rule(CORE_TYPES, CORE_NEVER),
     "hdmap_core.models": rule(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from hdmap_core.model_io import ModelInput, stack
+from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.augment import augment
@@ -19,7 +20,6 @@ from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_ta
 from training.data.distortion import Distortion, collate, distort, draw
 from training.data.keyframes import Keyframe
 from training.data.targets import Targets, build_targets
-from training.parallel import one_thread
 
 _MOST_WORKERS = 16
 _PREFETCHED = 2  # batches per worker

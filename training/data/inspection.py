@@ -10,7 +10,7 @@ from hdmap_core.datasets.nuscenes import LIDAR, NuScenesDataset, SensorFrame
 from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
 from hdmap_core.datasets.nuscenes.observations import read_image
 from hdmap_core.errors import DatasetError, ImageError
-from training.parallel import map_scenes
+from hdmap_core.parallel import map_scenes
 
 _CHECK_REDUCTION = 8  # all compressed data are still read
 

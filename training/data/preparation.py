@@ -23,10 +23,10 @@ from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.files import write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
+from hdmap_core.parallel import map_scenes
 from hdmap_core.preprocess import preprocess
 from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
 from training.data.vector_store import LAYERS, VectorStore
-from training.parallel import map_scenes
 
 _VERSION = 2
 _RESOLUTION = 0.1  # ground truth does not depend on it

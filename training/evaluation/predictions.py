@@ -20,8 +20,8 @@ from hdmap_core.elements import MapElement, read_elements, write_elements
 from hdmap_core.errors import ElementError, OutputError
 from hdmap_core.files import write_atomically
 from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.parallel import map_scenes
 from training.corruptions import Corruption, corrupt
-from training.parallel import map_scenes
 
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from hdmap_core.errors import ConfigError, DatasetError
-from training.parallel import WorkerLostError, map_scenes
+from hdmap_core.parallel import WorkerLostError, map_scenes
 
 FUNCTIONS = """
 import os, signal
