@@ -1,7 +1,7 @@
 """Seconds and memory of each stage of one forward pass at batch 1: the models of the recipes against the student.
 
 A keyframe of six cameras from a synthetic town; random weights, which do not change the time. Every model runs in a
-process of its own, after one pass to warm up. On a CPU, time is the process's CPU time on one thread (other work on the
+process of its own. On a CPU, time is the process's CPU time on one thread (other work on the
 machine does not count) and memory is how far resident memory rose above what it was before the stage (Linux); on CUDA,
 it is the time until the device is done and the allocator's peak.
 
@@ -9,6 +9,7 @@ Run: python benchmarks/model_latency.py [--device cuda [--half]] [--repeats 1] [
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import re
 import tempfile
@@ -19,12 +20,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
 from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.models.view_transforms.pillar_projection import anchor_heights, project_pillars
 from hdmap_core.observation import Observation
@@ -34,7 +37,8 @@ from training.config import TrainConfig
 RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
 STUDENT = "student"
 SLOTS = ("backbone", "view_transform", "bev_encoder", "vector_head", "segmentation_head")
-# name: recipe, overrides
+# name: recipe, overrides. What is after a comma changes nothing in the backbone, whose cost is taken from the model of
+# the name before the comma, where that one is measured.
 MODELS: dict[str, tuple[str, list[str]]] = {
     STUDENT: ("student/ground", []),
     "resnet50": ("mapqr/resnet50", []),
@@ -67,6 +71,7 @@ class Meter:
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
         else:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # or a stage would live on what the one before has freed
             Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
         self.before = self.memory()
         self.began = self.now()
@@ -100,7 +105,20 @@ def keyframe(folder: Path) -> Observation:
     return dataset.observation(dataset.tokens[0], points=False)
 
 
-def measure(name: str, observation: Observation, device_name: str, half: bool, repeats: int) -> dict[str, Cost]:
+class RandomFeatures(nn.Module):
+    """Stands in for a backbone: its output's shape, at no cost."""
+
+    def __init__(self, backbone: ImageBackbone) -> None:
+        super().__init__()
+        self.shape = backbone.out_channels, *backbone.feature_size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.randn(*images.shape[:2], *self.shape, device=images.device)
+
+
+def measure(
+    name: str, observation: Observation, device_name: str, half: bool, warm_up: int, repeats: int
+) -> dict[str, Cost]:
     """Cost of each slot; of several passes the least seconds and the most memory."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -110,16 +128,19 @@ def measure(name: str, observation: Observation, device_name: str, half: bool, r
     model = build_model(config).eval().to(device)
     inputs = preprocess(observation, config).to(device)
     meter = Meter(device)
-    costs: dict[str, list[Cost]] = {slot: [] for slot in SLOTS if getattr(model, slot) is not None}
+    slots = SLOTS
+    if "," in name and model.backbone is not None:
+        model.backbone, slots = RandomFeatures(model.backbone), SLOTS[1:]
+    costs: dict[str, list[Cost]] = {slot: [] for slot in slots if getattr(model, slot) is not None}
     for slot, found in costs.items():
         module = getattr(model, slot)
         module.register_forward_pre_hook(lambda *_: meter.start())
         module.register_forward_hook(lambda *_, found=found: found.append(meter.stop()))
     with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half):
-        for _ in range(repeats + 1):  # the first one warms up; memory that it leaves behind is not taken again
+        for _ in range(warm_up + repeats):
             model(inputs)
     return {
-        slot: Cost(min(cost.seconds for cost in found[1:]), max(cost.mebibytes for cost in found))
+        slot: Cost(min(cost.seconds for cost in found[warm_up:]), max(cost.mebibytes for cost in found))
         for slot, found in costs.items()
     }
 
@@ -165,7 +186,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--half", action="store_true", help="fp16 autocast")
-    parser.add_argument("--repeats", type=int, default=1, help="passes after the one to warm up")
+    parser.add_argument("--repeats", type=int, default=1, help="passes that count")
+    parser.add_argument("--warm-up", type=int, default=1, help="passes before them; memory counts from the first")
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS), help="these models")
     arguments = parser.parse_args()
     console = Console()
@@ -178,8 +200,10 @@ def main() -> None:
     for name in arguments.only:
         # A process each: what an earlier model left in the allocator would hide what the next one needs.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            work = (name, observation, arguments.device, arguments.half, arguments.repeats)
-            costs[name] = pool.apply(measure, work)
+            work = (name, observation, arguments.device, arguments.half, arguments.warm_up, arguments.repeats)
+            found = pool.apply(measure, work)
+        backbone = costs.get(name.partition(",")[0], {}).get("backbone")
+        costs[name] = {"backbone": backbone, **found} if backbone else found
         seconds = {slot: f"{cost.seconds:.2f} s, {cost.mebibytes:.0f} MiB" for slot, cost in costs[name].items()}
         console.print(name, seconds)
     console.print(table(f"batch 1, {arguments.device}, {'fp16' if arguments.half else 'fp32'}", costs))
