@@ -156,7 +156,7 @@ def _auxiliary(
 
 def _pinned(value: T) -> T:
     if isinstance(value, Tensor):
-        return value.pin_memory()
+        return value.pin_memory()  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
     return value

@@ -73,8 +73,11 @@ def find_bad(
         ray: address of a Ray cluster to run on instead.
         done: called with how many keyframes were looked at.
     """
-    jobs = [(tokens, inspection) for tokens in scenes]
-    found = map_scenes(_scene, jobs, workers, ray, lambda index, _: done(len(scenes[index])))
+
+    def looked_at(index: int, _: list[BadKeyframe]) -> None:
+        done(len(scenes[index]))
+
+    found = map_scenes(_scene, [(tokens, inspection) for tokens in scenes], workers, ray, looked_at)
     return [bad for scene in found for bad in scene]
 
 

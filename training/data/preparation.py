@@ -204,6 +204,7 @@ def _prepare_scene(job: Job) -> int:
         areas = dataset.areas(token, grid.x_range, grid.y_range, LAYERS)
         frames.append((token, dataset.elements(token, grid.x_range, grid.y_range, model.classes), areas))
     for rows in kept.values():
+        assert isinstance(rows, np.memmap)
         rows.flush()
     part = folder / "parts" / tokens[0]
     part.mkdir(exist_ok=True)
@@ -226,14 +227,14 @@ def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -
     fresh.rename(folder / "inputs")
 
 
-def open_rows(path: Path, mode: str = "r") -> np.ndarray:
+def open_rows(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
     """A memory-mapped array of kept inputs.
 
     Raises:
         DatasetError: if it is damaged.
     """
     try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[call-overload]
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         folder = path.parents[1]
         raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
