@@ -50,8 +50,15 @@ def write(
 
 @app.command()
 def replay(
-    bag: Annotated[Path, typer.Argument(help="An .mcap file or a rosbag2 folder")],
-    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for predictions.jsonl, map.mcap and report.json")],
+    bags: Annotated[list[Path], typer.Argument(help="An .mcap file or a rosbag2 folder, or several")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--out",
+            help="Folder for predictions.jsonl, map.mcap and report.json; several bags: one in it for each",
+        ),
+    ],
     weights: Annotated[
         Path | None, typer.Option(help="Checkpoint or run folder; the shipped student by default")
     ] = None,
@@ -60,27 +67,42 @@ def replay(
     min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="YAML, for bags without CameraInfo")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, for several bags; the maps do not depend on it")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
+    ] = None,
 ) -> None:
-    """Run the model over a bag, every set of images, without a ROS graph.
+    """Run the model over bags, every set of images, without a ROS graph.
+
+    Several bags run on one thread each. One that cannot be replayed is named at the end, the others are done.
 
     Example: hdmap bag replay drive.mcap -o out/
+
+    Example: hdmap bag replay monday.mcap tuesday.mcap -o out/ --workers 2
     """
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
     from hdmap_ros.bag.layouts import load_layout
     from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+    from hdmap_ros.bag.replay_many import folders_of, replay_bags
     from hdmap_ros.calibration import read_calibration_file
 
     layout = load_layout(topics)
     calibrations = read_calibration_file(calibration) if calibration else None
-    predictor = load_predictor(find_checkpoint(weights) if weights else default_weights(), device)
+    path = find_checkpoint(weights) if weights else default_weights()
+    config = ReplayConfig(layout, min_cameras, every, calibrations)
+    folders = folders_of(bags, out)
     with _progress("replaying") as progress:
-        report = replay_bag(bag, predictor, out, ReplayConfig(layout, min_cameras, every, calibrations), progress)
-    network_ms = report["latency_ms"].get("network", {}).get("p50", 0.0)
-    typer.echo(
-        f"{out}: {report['published']} maps from {report['sets']} sets, {report['published_elements']} elements, "
-        f"{report['rate_hz']:.1f} maps/s, network {network_ms:.0f} ms"
-    )
+        if len(bags) > 1 or ray is not None:
+            reports = replay_bags(bags, path, device, folders, config, workers=workers, ray=ray, progress=progress)
+        else:
+            reports = [replay_bag(bags[0], load_predictor(path, device), out, config, progress)]
+    for folder, report in zip(folders, reports, strict=True):
+        network_ms = report["latency_ms"].get("network", {}).get("p50", 0.0)
+        typer.echo(
+            f"{folder}: {report['published']} maps from {report['sets']} sets, "
+            f"{report['published_elements']} elements, {report['rate_hz']:.1f} maps/s, network {network_ms:.0f} ms"
+        )
 
 
 @contextmanager
