@@ -73,8 +73,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
 def _explain(kind: type[BaseModel], item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"])
     if item["type"] == "union_tag_not_found":
-        choices = [repr(_tag(section)) for section in _candidates(kind, item["loc"])]
-        return f"{where} needs kind: one of {', '.join(choices)}"
+        kinds = [repr(_tag(section)) for section in _candidates(kind, item["loc"])]
+        return f"{where} needs kind: one of {', '.join(kinds)}"
     if item["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
         message = item["msg"].removeprefix("Value error, ")
         got = "" if isinstance(item["input"], dict | BaseModel) else f" (got {item['input']!r})"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.wrappers import _FabricModule
 from rich.console import Console
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
@@ -116,7 +117,7 @@ def fit(
     return average.publish()
 
 
-def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> tuple[nn.Module, Any]:
+def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> tuple[_FabricModule, Any]:
     """The model as Fabric calls it, and its optimiser. Batch norms see the batches of all GPUs."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
@@ -166,7 +167,7 @@ def _loader(fabric: Fabric, batches: Dataset[Batch], steps: range, accumulate: i
 
 def _gradients(
     fabric: Fabric,
-    forward: nn.Module,
+    forward: _FabricModule,
     terms_of: Callable[[nn.Module, Batch], Terms],
     loader: Iterator[Batch],
     accumulate: int,
@@ -187,7 +188,7 @@ def _gradients(
         with fabric.no_backward_sync(forward, enabled=part + 1 < accumulate):
             terms = terms_of(forward, batch.to(fabric.device, non_blocking=True))
             values = torch.stack(list(terms.values())).float()
-            shared = fabric.all_reduce(values.detach(), reduce_op="mean").tolist()
+            shared = _mean(fabric, values.detach()).tolist()
             for name, value in zip((*terms, "loss"), (*shared, sum(shared)), strict=True):
                 numbers[name] = numbers.get(name, 0.0) + value / accumulate
             if not math.isfinite(numbers["loss"]):  # before the way back: torch's grid_sample crashes on NaN there
@@ -198,7 +199,14 @@ def _gradients(
 
 def _any(fabric: Fabric, flag: bool) -> bool:
     """Whether the flag is up in any process."""
-    return bool(fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="mean") > 0)
+    return bool(_mean(fabric, torch.tensor(float(flag), device=fabric.device)) > 0)
+
+
+def _mean(fabric: Fabric, value: Tensor) -> Tensor:
+    """Over all processes."""
+    mean = fabric.all_reduce(value, reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean
 
 
 def _validate(

@@ -1,7 +1,5 @@
 """Pictures of predictions for the TensorBoard."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import nn
@@ -9,7 +7,7 @@ from torch import nn
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.viz import draw_bev
 from training.config import TrainConfig
-from training.data.keyframes import Keyframe
+from training.data.keyframes import KeyframeList
 
 _MIN_SCORE = 0.3
 _PIXELS_PER_METRE = 12
@@ -17,7 +15,7 @@ _PIXELS_PER_METRE = 12
 
 @torch.inference_mode()
 def picture_predictions(
-    model: nn.Module, keyframes: Sequence[Keyframe], config: TrainConfig, count: int = 4
+    model: nn.Module, keyframes: KeyframeList, config: TrainConfig, count: int = 4
 ) -> dict[str, np.ndarray]:
     """Prediction in colour over ground truth in white, from above, of evenly spread keyframes.
 

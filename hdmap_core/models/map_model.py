@@ -37,10 +37,10 @@ class MapModel(nn.Module):
         features = None if self.backbone is None else self.backbone(inputs.images)
         camera_bev = self.view_transform(features, inputs)
         pyramid = (camera_bev,) if self.bev_encoder is None else self.bev_encoder(camera_bev)
-        auxiliary = self.auxiliary_heads is not None and self.training
+        auxiliary_heads = self.auxiliary_heads if self.training else None
         return ModelOutput(
             vectors=None if self.vector_head is None else self.vector_head(pyramid),
             semantic=None if self.segmentation_head is None else self.segmentation_head(pyramid[0]),
-            auxiliary=self.auxiliary_heads(features, pyramid[0]) if auxiliary else None,
+            auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0]),
             taps={"camera": camera_bev, "bev": pyramid[0]},
         )

@@ -18,7 +18,7 @@ from training.config import TrainConfig
 from training.data.augment import augment
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.distortion import Distortion, collate, distort, draw
-from training.data.keyframes import Keyframe
+from training.data.keyframes import Keyframe, KeyframeList
 from training.data.targets import Targets, build_targets
 
 _MOST_WORKERS = 16
@@ -89,7 +89,7 @@ class TrainBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, keyframes: Sequence[Keyframe], config: TrainConfig, feature_size: tuple[int, int] | None = None
+        self, keyframes: KeyframeList, config: TrainConfig, feature_size: tuple[int, int] | None = None
     ) -> None:
         self.keyframes = keyframes
         self.config = config

@@ -7,6 +7,7 @@ a grey level, on average, of what the node makes of them (docs/results/data_load
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,14 @@ class Keyframe:
     areas: Areas
     points: np.ndarray | None = None
     cut: Cut | None = None
+
+
+class KeyframeList(Protocol):
+    """Keyframes by number: a list of them, or `Keyframes`, which reads them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Keyframe: ...
 
 
 @dataclass(frozen=True)
