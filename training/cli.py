@@ -79,7 +79,7 @@ def prepare(
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. config/recipes/student/ground.yaml")],
     overrides: Overrides = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<recipe's name> by default")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<model.name> by default")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run folder that already holds a run")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print parameters, memory and schedule; write nothing")] = False,
     devices: Annotated[int, typer.Option(min=0, help="Processes per machine, a GPU each; 0 = all GPUs")] = 1,
@@ -95,10 +95,12 @@ def train(
     from hdmap_core.errors import MissingDependencyError, OutputError
     from training.config import TrainConfig
 
-    folder = out or Path("runs") / recipe.stem
+    config = load_config(TrainConfig, recipe, overrides or [])
+    folder = out or Path("runs") / config.model.name
     if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
-    config = load_config(TrainConfig, folder / "config.yaml" if resume else recipe, overrides or [])
+    if resume:
+        config = load_config(TrainConfig, folder / "config.yaml", overrides or [])
     try:  # after the recipe is known to be right: this takes seconds
         from rich.console import Console
 
