@@ -1,7 +1,9 @@
 """A small synthetic nuScenes folder, and keyframes without any folder."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -37,6 +39,16 @@ def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe() -> Path:
     """The tiny recipe."""
     return RECIPE
+
+
+@pytest.fixture(scope="session")
+def ddp_worker() -> ModuleType:
+    """The script that trains without batch norms, as a module."""
+    spec = importlib.util.spec_from_file_location("ddp_worker", Path(__file__).with_name("ddp_worker.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -49,26 +49,44 @@ def without_batch_norm(module: nn.Module) -> None:
             without_batch_norm(child)
 
 
-def main() -> None:
-    """Arguments: CONFIG FOLDER DEVICES STRATEGY [CALL], the call of the objective in which to die by SIGKILL."""
-    calls, last = 0, int(sys.argv[5]) if len(sys.argv) > 5 else 0
-    config = load_config(TrainConfig, Path(sys.argv[1]))
-    fabric = make_fabric(Hardware("cpu", int(sys.argv[3]), 1, sys.argv[4]), config.optim.precision)  # type: ignore[arg-type]
+def train(
+    config: TrainConfig,
+    folder: Path,
+    devices: int,
+    strategy: str,
+    *,
+    frames: list[Keyframe] | None = None,
+    die_at: int = 0,
+) -> nn.Module:
+    """Trains on `frames_of`, or on other frames; dies by SIGKILL in that call of the objective."""
+    calls = 0
+    fabric = make_fabric(Hardware("cpu", devices, 1, strategy), config.optim.precision)  # type: ignore[arg-type]
     fabric.launch()
     torch.manual_seed(config.seed)
     model = build_model(config.model)
     without_batch_norm(model)
-    batches = TrainBatches(frames_of(config), per_process(config, fabric.world_size))
+    batches = TrainBatches(frames or frames_of(config), per_process(config, fabric.world_size))
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
         nonlocal calls
         calls += 1
-        if calls == last:
+        if calls == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
         return supervised(model, batch, config)
 
-    run = RunFolder(Path(sys.argv[2]), config, {}, writes=fabric.is_global_zero)
-    fit(fabric, model, objective, batches, config, run, lambda model: Evaluation({"mAP": 0.5}), Console())
+    run = RunFolder(folder, config, {}, writes=fabric.is_global_zero)
+    return fit(
+        fabric, model, objective, batches, config, run, lambda model: Evaluation({"mAP": 0.5}), Console(quiet=True)
+    )
+
+
+def main() -> None:
+    """Arguments: CONFIG FOLDER DEVICES STRATEGY[,STRATEGY] [CALL]; several strategies have folders in FOLDER."""
+    strategies = sys.argv[4].split(",")
+    config, folder = load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2])
+    for strategy in strategies:
+        place = folder / strategy if len(strategies) > 1 else folder
+        train(config, place, int(sys.argv[3]), strategy, die_at=int(sys.argv[5]) if len(sys.argv) > 5 else 0)
 
 
 if __name__ == "__main__":
