@@ -19,7 +19,7 @@ from training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3
-PATIENCE_S = 540
+PATIENCE_S = 900
 """Of processes whose start alone takes seconds on a free machine, and minutes on a busy one."""
 # The agent's own address: a machine's name may stand for none that can be reached.
 TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,6 +64,9 @@ def load_batches(
 ) -> DataLoader[Batch]:
     """Batches in this order, made ahead by worker processes; how many of these does not change them.
 
+    From here on OpenCV has one thread in this process too: workers are forks of it, and one that inherits a pool whose
+    threads stayed behind waits for them for ever, or crashes.
+
     Args:
         batches: item i is batch i.
         order: which.
@@ -71,6 +75,7 @@ def load_batches(
         local_processes: how many training processes share this machine's cores.
         on_start: called first in each worker, with its number.
     """
+    cv2.setNumThreads(1)
     cores = len(os.sched_getaffinity(0)) // local_processes
     return DataLoader(
         Subset(batches, order),

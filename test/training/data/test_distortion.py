@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -125,6 +126,18 @@ def test_the_loader_keeps_the_order(
         assert batch.tokens == expected.tokens
         assert torch.equal(batch.inputs.ground, expected.inputs.ground)
         assert torch.equal(batch.targets.masks, expected.targets.masks)
+
+
+def test_workers_do_not_inherit_threads_of_opencv(
+    tiny_config: Callable[..., TrainConfig], keyframes: Callable[[TrainConfig], list[Keyframe]]
+) -> None:
+    """What the first process of a run prepares leaves a pool of them behind; forked, it would hang."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((1000, 1000, 3), np.uint8), (9, 9), 3)
+    config = tiny_config()
+    loader = load_batches(TrainBatches(keyframes(config), config), [0], 2)
+    assert cv2.getNumThreads() == 1, "or the next line would wait for ever"
+    assert len(list(loader)) == 1
 
 
 @pytest.mark.parametrize("name", ["zoom", "photometric", "grid_mask"])
