@@ -145,7 +145,9 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
         part.rename(folder)
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot write the cache {folder}: {reason}; name another with --cache or data.cache") from None
+        raise OutputError(
+            f"cannot write the cache {folder}: {reason}; name another with --cache or data.cache"
+        ) from None
     return KeyframeIndex(tables.root, folder, tables.version)
 
 
