@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -110,7 +111,7 @@ def _one_pool(
 ) -> None:
     """Works through the items that have no result yet, until all have or a worker dies."""
     context = multiprocessing.get_context("spawn")  # threads of torch and OpenCV do not survive a fork
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=one_thread) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         jobs: dict[Future[Result], int] = {}
         try:
             for index, item in enumerate(items):
@@ -127,6 +128,19 @@ def _one_pool(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _begin_worker() -> None:
+    """One thread, and an end with the process that started it: a killed parent cannot tell its workers to stop."""
+    one_thread()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _connected(address: str, workers: int) -> Any:

@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,7 @@ from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.parallel import WorkerLostError, map_scenes
 
 FUNCTIONS = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 
 from hdmap_core.errors import DatasetError
@@ -43,6 +45,14 @@ def die_always(item):
     if item == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
+
+def tell_and_wait(folder):
+    (Path(folder) / f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+def run_two(folder):
+    from hdmap_core.parallel import map_scenes
+    map_scenes(tell_and_wait, [folder, folder], workers=2)
 """
 
 
@@ -125,3 +135,32 @@ def test_two_workers_of_a_local_ray(tmp_path: Path) -> None:
     assert mapped([0, 1, 2, 3, 4]) == [(0, 1), (1, 1), (4, 1), (9, 1), (16, 1)] and mark.exists()
     with pytest.raises(DatasetError, match=r"^scene -1 is broken$"):
         mapped([1, -1])
+
+
+def test_workers_end_with_the_process_that_started_them(functions: ModuleType, tmp_path: Path) -> None:
+    assert functions.__file__ is not None
+    code = f"import mapped_functions; mapped_functions.run_two({str(tmp_path)!r})"
+    paths = os.pathsep.join([str(Path(functions.__file__).parent), str(Path(__file__).parents[2])])
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        assert _within(200, lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert _within(60, lambda: not any(_is_running(worker) for worker in workers))
+
+
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def _is_running(process: int) -> bool:
+    """Whether it exists and is no zombie."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
