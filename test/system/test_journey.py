@@ -69,7 +69,7 @@ def replayed(run: Path, drive: Path) -> Path:
 def test_training_leaves_a_run_folder(run: Path) -> None:
     found = {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
     expected = {"config.yaml", "metrics.jsonl", "environment.txt", "checkpoints/best.safetensors"}
-    assert expected | {"checkpoints/last.safetensors", "checkpoints/state.pt"} <= found
+    assert expected | {"checkpoints/last.safetensors", "checkpoints/state.safetensors"} <= found
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if line["phase"] == "train"]
     assert losses and all(np.isfinite(losses))

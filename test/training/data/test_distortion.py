@@ -97,7 +97,7 @@ def test_nothing_asked_nothing_drawn() -> None:
 def test_batches_carry_their_distortion_to_the_device(
     image_config: Callable[..., TrainConfig], image_keyframes: Callable[[TrainConfig], list[Keyframe]]
 ) -> None:
-    plain, changed = (image_config(*o) for o in ((), ("augment.photometric=1", "augment.grid_mask=1")))
+    plain, changed = (image_config(f"augment.photometric={on}", f"augment.grid_mask={on}") for on in (0, 1))
     frames = image_keyframes(plain)
     batch, distorted = (TrainBatches(frames, config, (16, 24))[3] for config in (plain, changed))
     assert batch.distortion is None and distorted.distortion is not None
