@@ -47,8 +47,10 @@ def test_six_cameras_in_map_out(graph: Any, start_node: Any, predictor: Any, rig
     assert (start.x, start.y) == pytest.approx((mount[0, 3] - 0.076, mount[1, 3]), abs=1e-4)
     assert message.elements[6].closed and len(message.elements[6].points) == 4
     assert [entry.sequence for entry in maps] == list(range(maps[0].sequence, maps[0].sequence + len(maps)))
-    assert graph.until(lambda: markers and markers[-1].markers)
-    assert markers[-1].markers[0].header.stamp == message.header.stamp
+    # Markers are another topic: those of the last map may come after it.
+    assert graph.until(
+        lambda: markers and markers[-1].markers and markers[-1].markers[0].header.stamp == message.header.stamp
+    )
     node.trigger_deactivate()
     report = json.loads(report_file.read_text())
     assert report["published"] == len(maps)
