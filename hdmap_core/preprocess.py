@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig
-from hdmap_core.geometry.ground_view import ground_view
+from hdmap_core.geometry.ground_view import check_image, ground_view
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
@@ -59,11 +58,7 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
         image = picture.get(name)
         if image is None:
             continue
-        if image.shape != (*given.image_size, 3) or image.dtype != np.uint8:
-            raise ImageError(
-                f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
-                f"uint8 of {(*given.image_size, 3)}"
-            )
+        check_image(name, image, given.image_size)
         cv2.resize(image, image_size[::-1], dst=images[index], interpolation=cv2.INTER_AREA)
         mask[index] = True
     channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

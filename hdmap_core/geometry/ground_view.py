@@ -39,11 +39,7 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
     for name, image, pixels_from_plane in zip(rig.names, images, plane, strict=True):
         if image is None:
             continue
-        if image.shape != (*rig.image_size, 3) or image.dtype != np.uint8:
-            raise ImageError(
-                f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
-                f"uint8 of {(*rig.image_size, 3)}"
-            )
+        check_image(name, image, rig.image_size)
         weight, rows, columns = _camera_weight(pixels_from_plane, rig.image_size, grid)
         if weight is None:
             continue
@@ -53,6 +49,15 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
     seen = weight_sum > 1e-3
     rgb = total / np.maximum(weight_sum, 1e-3)[..., None]
     return np.concatenate([rgb + 0.5, seen[..., None] * 255.0], axis=-1).astype(np.uint8)
+
+
+def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> None:
+    """Raises ImageError unless the image is (H, W, 3) uint8 of the size (H, W) that its calibration is for."""
+    if image.shape != (*image_size, 3) or image.dtype != np.uint8:
+        raise ImageError(
+            f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
+            f"uint8 of {(*image_size, 3)}"
+        )
 
 
 def _warp(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, rows: slice, columns: slice) -> np.ndarray:
