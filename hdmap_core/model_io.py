@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass
@@ -22,6 +23,11 @@ class ModelInput:
         projection: (B, N, 3, 4) float32: homogeneous ego points in metres -> (u z, v z, z), pixels of `images` (the
             centre of the top-left one is (0, 0)) and depth in metres. All that a model knows of the calibration.
         camera_mask: (B, N) bool: which cameras are there.
+        points: (B, P, 5) float32 LiDAR points of one or several sweeps: x, y, z in metres (ego frame), intensity 0..255,
+            age in seconds; rows behind `point_count` are padding.
+        point_count: (B,) int64: how many rows of `points` are points; 0 where there was no sweep.
+        sd_raster: (B, 1, Y, X) float32 roads of the SD map on the BEV grid: 1 on a road, -1 elsewhere.
+        semantic: (B, 1 + K, Y, X) float32: a map as a raster, for a model that is nothing but an HD-map refiner.
         previous_bev: (B, C, Y, X) the BEV features of an earlier instant (`ModelOutput.taps["camera"]`).
         ego_from_previous: (B, 4, 4) float32: the ego frame of that instant, seen from this one's.
     """
@@ -30,6 +36,10 @@ class ModelInput:
     images: Tensor | None = None
     projection: Tensor | None = None
     camera_mask: Tensor | None = None
+    points: Tensor | None = None
+    point_count: Tensor | None = None
+    sd_raster: Tensor | None = None
+    semantic: Tensor | None = None
     previous_bev: Tensor | None = None
     ego_from_previous: Tensor | None = None
 
@@ -42,13 +52,16 @@ class ModelInput:
 
 
 def stack(inputs: Sequence[ModelInput]) -> ModelInput:
-    """One batch of several; every field must be present in all of them or in none."""
+    """One batch of several; every field must be present in all of them or in none. Points are padded to the longest."""
     columns: dict[str, Any] = {}
     for f in fields(ModelInput):
         values = [getattr(item, f.name) for item in inputs]
         present = [value for value in values if value is not None]
         if present and len(present) < len(values):
             raise ValueError(f"only {len(present)} of {len(values)} inputs have the field {f.name!r}")
+        if f.name == "points":
+            most = max((len(points[0]) for points in present), default=0)
+            present = [functional.pad(points, (0, 0, 0, most - points.shape[1])) for points in present]
         columns[f.name] = torch.cat(present) if present else None
     return ModelInput(**columns)
 
@@ -86,17 +99,37 @@ class AuxiliaryOutput:
 
 
 @dataclass
+class DenseOutput:
+    """Rasters on the BEV grid, from which lines are made by clustering (HDMapNet, section III-C).
+
+    Attributes:
+        semantic: (B, 1 + K, Y, X) logits of a softmax; channel 0 is the background, then the classes in their order.
+        embedding: (B, E, Y, X): near one another for cells of one instance, far apart for others.
+        direction: (B, 1 + D, Y, X) logits of a softmax over directions of the line through a cell; channel 0: none,
+            channel 1 + d: (d - 0.5) ... (d + 0.5) times 360 / D degrees, counter-clockwise from x (forward).
+    """
+
+    semantic: Tensor
+    embedding: Tensor
+    direction: Tensor
+
+
+@dataclass
 class ModelOutput:
     """None: this model does not make it.
 
     Attributes:
         vectors: polylines of the vector head.
         semantic: (B, K, 2Y, 2X) logits per class at half the grid's cell size.
+        dense: rasters of the dense heads; of the refiner, in a model that has one.
+        unrefined: what the dense heads said before the refiner; None in a model without one.
         auxiliary: heads that only training has.
         taps: named BEV features (B, C, Y, X) that distillation may look at.
     """
 
     vectors: VectorOutput | None = None
     semantic: Tensor | None = None
+    dense: DenseOutput | None = None
+    unrefined: DenseOutput | None = None
     auxiliary: AuxiliaryOutput | None = None
     taps: dict[str, Tensor] = field(default_factory=dict)
