@@ -23,7 +23,7 @@ class ModelInput:
         projection: (B, N, 3, 4) float32: homogeneous ego points in metres -> (u z, v z, z), pixels of `images` (the
             centre of the top-left one is (0, 0)) and depth in metres. All that a model knows of the calibration.
         camera_mask: (B, N) bool: which cameras are there.
-        points: (B, P, 5) float32 LiDAR points of one or several sweeps: x, y, z in metres (ego frame), intensity 0..255,
+        points: (B, P, 5) float32 LiDAR points of one or more sweeps: x, y, z in metres (ego frame), intensity 0..255,
             age in seconds; rows behind `point_count` are padding.
         point_count: (B,) int64: how many rows of `points` are points; 0 where there was no sweep.
         sd_raster: (B, 1, Y, X) float32 roads of the SD map on the BEV grid: 1 on a road, -1 elsewhere.
