@@ -60,7 +60,8 @@ def predict(
     predictor = load_predictor(find_checkpoint(checkpoint), device)
     dataset = NuScenesDataset(dataroot)
     token = sample or dataset.tokens[0]
-    observation = dataset.observation(token, points=False)
+    sweeps = predictor.info.lidar_sweeps
+    observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
     grid = predictor.info.grid
     prediction = predictor.predict(observation)
     truth = None

@@ -1,5 +1,6 @@
 """Observation -> ModelInput: the same function in training, evaluation, bag replay and node."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -9,20 +10,60 @@ from torch import Tensor
 
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import check_image, ground_view
+from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
+from hdmap_core.sd_raster import sd_raster
 
 
 def preprocess(observation: Observation, model: ModelConfig) -> ModelInput:
     """A batch of one with the fields that a model of this config looks at.
 
+    A model with a LiDAR branch takes an observation without points as one of an empty sweep; one with an SD prior takes
+    an observation without SD map, or outside of it, as one without roads.
+
     Raises:
         ImageError: naming a camera whose image has not the size that its calibration is for.
     """
-    if model.backbone is None:
+    inputs = camera_inputs(observation, model)
+    return with_points_and_roads(inputs, lidar_points(observation), observation.sd_lines, model)
+
+
+def camera_inputs(observation: Observation, model: ModelConfig) -> ModelInput:
+    """The fields that come from the cameras; what is costly, and may be kept."""
+    if model.backbone is not None:
+        return image_inputs(observation, model.backbone.image_size, model.backbone.cameras)
+    if model.view_transform is not None:
         return ModelInput(ground=torch.from_numpy(ground_pixels(observation, model.grid))[None])
-    return image_inputs(observation, model.backbone.image_size, model.backbone.cameras)
+    return ModelInput()
+
+
+def with_points_and_roads(
+    inputs: ModelInput, points: np.ndarray | None, sd_lines: Sequence[np.ndarray] | None, model: ModelConfig
+) -> ModelInput:
+    """Adds the fields for the LiDAR branch and the SD prior, as far as the model has them.
+
+    Args:
+        inputs: a batch of one; left as it is.
+        points: (P, 5) float32 of `lidar_points`; None: no sweep.
+        sd_lines: roads, each (P, 2) metres in the ego frame; None: no SD map.
+        model: decides what is added.
+    """
+    added: dict[str, Tensor] = {}
+    if reads_points(model):
+        points = np.zeros((0, 5), np.float32) if points is None else points
+        added["points"] = torch.from_numpy(np.ascontiguousarray(points, np.float32))[None]
+        added["point_count"] = torch.tensor([len(points)])
+    if model.sd_prior is not None:
+        added["sd_raster"] = torch.from_numpy(sd_raster(sd_lines, model.grid))[None]
+    return replace(inputs, **added)
+
+
+def reads_points(model: ModelConfig) -> bool:
+    """Whether a model of this config looks at LiDAR points."""
+    return isinstance(model.lidar, PillarsConfig)
 
 
 def ground_grid(grid: BEVGrid) -> BEVGrid:

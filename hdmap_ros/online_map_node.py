@@ -305,7 +305,8 @@ def load_model(config: OnlineMapConfig) -> Predictor:
 
         torch.set_num_threads(config.threads)
     path = find_checkpoint(Path(config.weights).expanduser()) if config.weights else default_weights()
-    return load_predictor(path, config.device, None if config.precision == "auto" else config.precision)
+    precision = None if config.precision == "auto" else config.precision
+    return load_predictor(path, config.device, precision, cameras_only=True)
 
 
 def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | None = None) -> int:

@@ -49,6 +49,7 @@ def prepare(
     from hdmap_core.config import load_config
     from hdmap_core.errors import ConfigError
     from training.config import TrainConfig
+    from training.data.keyframes import sweeps_for
     from training.data.preparation import Preparation, model_of_grid
     from training.prepare import check as run_check
     from training.prepare import run
@@ -59,7 +60,7 @@ def prepare(
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [f"data.root={dataroot}"])
         model, keep_inputs = config.model, config.data.keep_inputs
-        points = model.auxiliary is not None and model.auxiliary.depth is not None
+        points = sweeps_for(model) > 0
         splits, cache = splits or (config.data.train, config.data.val), cache or config.data.cache
     preparation = Preparation(
         root=dataroot,

@@ -8,8 +8,10 @@ from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import Config
+from training.data.masking import MaskingConfig
 from training.data.point_orders import ClosedOrders
 from training.losses.auxiliary import AuxiliaryLossConfig
+from training.losses.dense import DenseLossConfig
 
 
 class DataConfig(Config):
@@ -73,6 +75,7 @@ class LossConfig(Config):
         repeats: how many of these each true element goes to.
         closed_orders: which point orders of a ring count as equal: `all`, or the `published` code's.
         auxiliary: weights of the heads that only training has.
+        dense: of the dense heads.
         line_width: of lines in the masks, metres.
     """
 
@@ -83,6 +86,7 @@ class LossConfig(Config):
     repeats: PositiveInt = 6
     closed_orders: ClosedOrders = "all"
     auxiliary: AuxiliaryLossConfig = AuxiliaryLossConfig()
+    dense: DenseLossConfig = DenseLossConfig()
     mask_bce: float = 10.0
     mask_dice: float = 2.0
     mask_positive_weight: float = 3.0
@@ -118,15 +122,33 @@ class OptimConfig(Config):
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
 
+class InitialWeights(Config):
+    """Checkpoints that a run starts from, each strict: what is named must be there, whole.
+
+    Attributes:
+        model: a run folder or file; all of its slots are taken, and must be slots of this model.
+        hd_refiner: a pre-trained refiner; only that slot is taken.
+    """
+
+    model: Path | None = None
+    hd_refiner: Path | None = None
+
+
 class TrainConfig(CheckpointConfig):
     """A whole recipe.
 
     Attributes:
+        objective: how a batch becomes a loss: `supervised`, or `masked_autoencoder` for a refiner by itself.
+        masking: which parts of a map the masked autoencoder does not see.
+        start: checkpoints of earlier stages.
         backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded), a
             .safetensors file, or `random`. A model without a backbone does not look at it.
     """
 
     data: DataConfig
+    objective: Literal["supervised", "masked_autoencoder"] = "supervised"
+    masking: MaskingConfig = MaskingConfig()
+    start: InitialWeights = InitialWeights()
     backbone_weights: str = "hub"
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
@@ -136,6 +158,15 @@ class TrainConfig(CheckpointConfig):
     save_every: PositiveInt = 500
     evaluate_every: PositiveInt = 2000
     evaluate_frames: PositiveInt = 120
+
+    @model_validator(mode="after")
+    def _objective_fits_model(self) -> Self:
+        if (self.objective == "masked_autoencoder") != (self.model.view_transform is None):
+            raise ValueError(
+                "objective masked_autoencoder and a model that is a refiner by itself (model.view_transform: null) "
+                "belong together"
+            )
+        return self
 
     @model_validator(mode="after")
     def _augmentation_fits_grid(self) -> Self:

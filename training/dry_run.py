@@ -16,6 +16,7 @@ from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
 from hdmap_core.preprocess import preprocess
 from training.config import OptimConfig, TrainConfig
+from training.data.keyframes import sweeps_for
 from training.launch import Hardware, make_fabric, per_process
 from training.optimiser import schedule
 
@@ -76,7 +77,11 @@ def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
     tokens = [token for scene in scenes_of_split(dataset, config.data.train) for token in scene.sample_tokens]
     if not tokens:
         raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")
-    return tokens, preprocess(dataset.observation(tokens[0], points=False), config.model)
+    model = config.model
+    if model.view_transform is None:
+        return tokens, ModelInput(semantic=torch.zeros(1, 1 + len(model.classes), *model.grid.shape))
+    sweeps = sweeps_for(model)
+    return tokens, preprocess(dataset.observation(tokens[0], points=sweeps > 0, sweeps=max(1, sweeps)), model)
 
 
 def _slots(model: nn.Module, name: str) -> Table:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from training.config import OptimConfig
 
 _FREE = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
@@ -16,11 +17,11 @@ _TABLES = ("embed", "embedding", "position", "queries", "query", "reference", "t
 def build_optimizer(model: nn.Module, optim: OptimConfig) -> torch.optim.AdamW:
     """AdamW over what is trainable.
 
-    A pretrained trunk (`model.backbone.trunk`, where a model has one) learns at `lr * backbone_lr`. Norms, biases,
+    Pretrained trunks (of every `ImageBackbone` in the model) learn at `lr * backbone_lr`. Norms, biases,
     other vectors, and tables of embeddings do not decay.
     """
-    trunk = getattr(getattr(model, "backbone", None), "trunk", None)
-    of_trunk = {id(parameter) for parameter in trunk.parameters()} if isinstance(trunk, nn.Module) else set()
+    trunks = [module.trunk for module in model.modules() if isinstance(module, ImageBackbone)]
+    of_trunk = {id(parameter) for trunk in trunks for parameter in trunk.parameters()}
     free = {id(parameter) for parameter in _without_decay(model)}
     groups = []
     for pretrained in (False, True):

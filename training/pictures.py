@@ -8,6 +8,7 @@ from hdmap_core.postprocess.decode import decode
 from hdmap_core.viz import draw_bev
 from training.config import TrainConfig
 from training.data.keyframes import KeyframeList
+from training.quick_score import validation_inputs
 
 _MIN_SCORE = 0.3
 _PIXELS_PER_METRE = 12
@@ -26,10 +27,10 @@ def picture_predictions(
     device = next(model.parameters()).device
     pictures = {}
     for number in range(count):
-        frame = keyframes[number * len(keyframes) // count]
-        elements = decode(
-            model(frame.inputs.to(device)), config.decode, classes=config.model.classes, grid=config.model.grid
-        )
+        index = number * len(keyframes) // count
+        frame = keyframes[index]
+        output = model(validation_inputs(frame, index, config).to(device))
+        elements = decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
         sure = [element for element in elements if element.score >= _MIN_SCORE]
         pictures[f"predictions/{number}"] = draw_bev(None, sure, frame.elements, config.model.grid, _PIXELS_PER_METRE)
     return pictures

@@ -11,17 +11,16 @@ from lightning.fabric import seed_everything
 from rich.console import Console
 from torch import nn
 
-from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.models import MapModel, build_model
-from hdmap_core.models.backbones.weights import load_pretrained
-from hdmap_core.postprocess.decode import decode
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.keyframes import Keyframes, load_keyframes
+from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
-from training.objectives import supervised
+from training.initial_weights import load_initial
+from training.objectives import masked_autoencoder, supervised
 from training.pictures import picture_predictions
+from training.quick_score import quick_score
 from training.run_folder import RunFolder, state_file
 
 
@@ -54,8 +53,9 @@ def train(
         console = Console(quiet=True)
     seed_everything(config.seed, verbose=False)
     model = build_model(config.model)
-    if model.backbone is not None and not state_file(folder).is_file():  # a state has the trained ones
-        console.print(load_pretrained(model.backbone, config.backbone_weights))
+    if not state_file(folder).is_file():  # a state has the trained ones
+        for report in load_initial(model, config):
+            console.print(report)
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
@@ -64,7 +64,8 @@ def train(
     run = RunFolder(folder, config, _provenance(config, training), writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
-        return supervised(model, batch, config)
+        method = masked_autoencoder if config.objective == "masked_autoencoder" else supervised
+        return method(model, batch, config)
 
     def evaluate(model: nn.Module) -> Evaluation:
         return Evaluation(quick_score(model, validation, config), picture_predictions(model, validation, config))
@@ -74,37 +75,14 @@ def train(
     return run.best
 
 
-@torch.inference_mode()
-def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> dict[str, float]:
-    """Chamfer mAP (MapTR) of each head on evenly spread validation keyframes; `mAP` is that of the published head."""
-    count = min(config.evaluate_frames, len(keyframes))
-    indices = [index * len(keyframes) // count for index in range(count)]
-    truth: dict[str, list] = {}
-    ways = {"mAP": config.decode}
-    if config.model.vectors is not None:
-        ways["mAP_vectors"] = config.decode.only("vectors")
-    if config.model.segmentation is not None:
-        ways["mAP_masks"] = config.decode.only("masks")
-    predictions: dict[str, dict[str, list]] = {name: {} for name in ways}
-    device = next(model.parameters()).device
-    for index in indices:
-        frame = keyframes[index]
-        truth[frame.token] = frame.elements
-        output = model(frame.inputs.to(device))
-        for name, way in ways.items():
-            predictions[name][frame.token] = decode(output, way, classes=config.model.classes, grid=config.model.grid)
-    classes = config.model.classes
-    return {name: chamfer_ap(elements, truth, "maptr", classes).mean_ap for name, elements in predictions.items()}
-
-
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:
-    data, auxiliary = config.data, config.model.auxiliary
+    data = config.data
     return load_keyframes(
         data.root,
         split,
         config.model,
         keep_inputs=data.keep_inputs,
-        points=auxiliary is not None and auxiliary.depth is not None,
+        sweeps=sweeps_for(config.model),
         cache=data.cache,
         workers=data.workers,
         reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would

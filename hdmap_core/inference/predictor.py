@@ -11,6 +11,7 @@ from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import Head
 from hdmap_core.postprocess.decode import decode
@@ -27,6 +28,8 @@ class ModelInfo:
         image_size: (H, W) that images must have; None when any size will do.
         points_per_element: points of every published element; 0 when it varies.
         score_threshold: below it nothing is published.
+        lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
+        sd_map: whether it looks at an SD map.
     """
 
     model_name: str
@@ -41,6 +44,8 @@ class ModelInfo:
     precision: str
     device: str
     score_threshold: float
+    lidar_sweeps: int = 0
+    sd_map: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ class Predictor:
             precision=precision,
             device=str(device),
             score_threshold=decoding.score_threshold,
+            lidar_sweeps=model.lidar.sweeps if isinstance(model.lidar, PillarsConfig) else 0,
+            sd_map=model.sd_prior is not None,
         )
 
     def predict(self, observation: Observation) -> Prediction:
@@ -101,7 +108,12 @@ class Predictor:
 
 
 def load_predictor(
-    path: Path, device: str = "auto", precision: str | None = None, head: str | None = None
+    path: Path,
+    device: str = "auto",
+    precision: str | None = None,
+    head: str | None = None,
+    *,
+    cameras_only: bool = False,
 ) -> Predictor:
     """A predictor from a checkpoint file.
 
@@ -110,10 +122,11 @@ def load_predictor(
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
         precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
         head: publish this head instead of the one that the checkpoint names.
+        cameras_only: the model will see images and nothing else; refuse one that looks at LiDAR or an SD map.
 
     Raises:
         CheckpointError: if the checkpoint cannot be used.
-        ConfigError: if device or precision cannot be had.
+        ConfigError: if device, precision or head cannot be had, or cameras are not enough.
     """
     place = _device(device)
     precision = precision or ("fp16" if place.type == "cuda" else "fp32")
@@ -126,7 +139,13 @@ def load_predictor(
         decoding = checkpoint.config.decode.only(cast(Head, head))
         config = checkpoint.config.model_copy(update={"decode": decoding})
         checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
-    return Predictor(checkpoint, place, precision)
+    predictor = Predictor(checkpoint, place, precision)
+    if cameras_only and (predictor.info.lidar_sweeps or predictor.info.sd_map):
+        raise ConfigError(
+            f"{path} looks at {'LiDAR' if predictor.info.lidar_sweeps else 'an SD map'} as well, but here are only "
+            "cameras; give a model of cameras alone, e.g. one distilled from it"
+        )
+    return predictor
 
 
 def default_weights() -> Path:

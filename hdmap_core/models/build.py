@@ -10,79 +10,185 @@ from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
+from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads
+from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoder, MapQRDecoderConfig
 from hdmap_core.models.heads.segmentation import SegmentationConfig, SegmentationHead
 from hdmap_core.models.heads.vector_decoder import VectorDecoder, VectorDecoderConfig
+from hdmap_core.models.lidar.pillars import Pillars, PillarsConfig
+from hdmap_core.models.lidar.simulated import SimulatedLidar, SimulatedLidarConfig
 from hdmap_core.models.map_model import MapModel
+from hdmap_core.models.priors.hd_refiner import HDRefiner, HDRefinerConfig
+from hdmap_core.models.priors.sd_fusion import SDFusion, SDFusionConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
 from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, GroundPixelsConfig
+from hdmap_core.models.view_transforms.lift_splat import LiftSplat, LiftSplatConfig
+from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
 
-ViewTransformConfig = Annotated[GroundPixelsConfig | BEVFormerConfig, Field(discriminator="kind")]
+ViewTransformConfig = Annotated[
+    GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig, Field(discriminator="kind")
+]
+LidarConfig = Annotated[PillarsConfig | SimulatedLidarConfig, Field(discriminator="kind")]
+EncoderConfig = Annotated[BEVEncoderConfig | ResNetEncoderConfig, Field(discriminator="kind")]
 VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig, Field(discriminator="kind")]
 
 
 class ModelConfig(Config):
-    """One model: what it sees, what it knows, and what fills each slot. The defaults are the shipped student's."""
+    """One model: what it sees, what it knows, and what fills each slot. The defaults are the shipped student's.
+
+    Attributes:
+        view_transform: None only for a model that is nothing but an HD-map refiner (its pre-training).
+    """
 
     name: str
     grid: BEVGrid = BEVGrid()
     classes: tuple[MapClass, ...] = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
     backbone: ImageBackboneConfig | None = None
-    view_transform: ViewTransformConfig = GroundPixelsConfig()
-    bev_encoder: BEVEncoderConfig | None = BEVEncoderConfig()
+    view_transform: ViewTransformConfig | None = GroundPixelsConfig()
+    lidar: LidarConfig | None = None
+    sd_prior: SDFusionConfig | None = None
+    bev_encoder: EncoderConfig | None = BEVEncoderConfig()
     vectors: VectorsConfig | None = VectorDecoderConfig()
     segmentation: SegmentationConfig | None = SegmentationConfig()
+    dense: DenseConfig | None = None
+    hd_refiner: HDRefinerConfig | None = None
     auxiliary: AuxiliaryConfig | None = None
 
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:
-        if self.vectors is None and self.segmentation is None:
-            raise ValueError("a model needs a head: give vectors or segmentation")
+        if self.view_transform is None:
+            return self._refiner_alone()
+        if self.vectors is None and self.segmentation is None and self.dense is None:
+            raise ValueError("a model needs a head: give vectors, segmentation or dense")
         if (self.backbone is None) != (self.view_transform.kind == "ground_pixels"):
             raise ValueError(
                 "the view transform ground_pixels looks at the ground itself and needs backbone: null; every other "
                 "one needs a backbone"
             )
-        levels = len(self.bev_encoder.channels) + 1 if self.bev_encoder else 1
-        read = set(self.vectors.levels) if self.vectors and self.vectors.kind == "scatter_gather" else set()
-        if not read <= set(range(levels)):
-            raise ValueError(f"vectors.levels is {sorted(read)}, but the BEV encoder makes {levels}")
+        if self.backbone is not None:
+            self._cameras_fit(self.backbone)
+        self._heads_fit()
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise ValueError("classes must name at least one class, and none twice")
         return self
 
+    def _refiner_alone(self) -> Self:
+        others = "backbone", "lidar", "sd_prior", "bev_encoder", "vectors", "segmentation", "dense", "auxiliary"
+        if self.hd_refiner is None or any(getattr(self, name) is not None for name in others):
+            raise ValueError(
+                "view_transform: null is for an HD-map refiner by itself: give hd_refiner, and null for "
+                + ", ".join(others)
+            )
+        return self
+
+    def _cameras_fit(self, backbone: ImageBackboneConfig) -> None:
+        view = self.view_transform
+        if isinstance(view, MlpIPMConfig) and view.weights == "per_camera" and not backbone.cameras:
+            raise ValueError(
+                "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "
+                "view_transform.weights=shared"
+            )
+        if isinstance(self.lidar, SimulatedLidarConfig) and self.lidar.backbone.image_size != backbone.image_size:
+            raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
+
+    def _heads_fit(self) -> None:
+        two_levels = isinstance(self.bev_encoder, ResNetEncoderConfig)
+        if two_levels != (self.dense is not None) or (two_levels and (self.vectors or self.segmentation)):
+            raise ValueError(
+                "the dense heads and the BEV encoder resnet18 belong together, without vectors and segmentation: set "
+                "bev_encoder: {kind: resnet18}, dense: {}, vectors: null, segmentation: null"
+            )
+        if self.hd_refiner is not None and self.dense is None:
+            raise ValueError("hd_refiner refines what the dense heads say; give dense as well")
+        if isinstance(self.bev_encoder, BEVEncoderConfig):
+            levels = len(self.bev_encoder.channels) + 1
+        else:
+            levels = 1
+        read = set(self.vectors.levels) if self.vectors and self.vectors.kind == "scatter_gather" else set()
+        if not read <= set(range(levels)):
+            raise ValueError(f"vectors.levels is {sorted(read)}, but the BEV encoder makes {levels}")
+
 
 def build_model(config: ModelConfig) -> MapModel:
     """The model of a config, randomly initialised."""
-    num_classes = len(config.classes)
+    num_classes, size = len(config.classes), config.grid.shape
+    refiner = None if config.hd_refiner is None else HDRefiner(config.hd_refiner, size=size, num_classes=num_classes)
+    if config.view_transform is None:
+        return MapModel(hd_refiner=refiner)
     backbone = None if config.backbone is None else ImageBackbone(config.backbone)
-    image_channels = None if backbone is None else backbone.out_channels
-    view_transform = _view_transform(config, image_channels)
-    bev_channels = view_transform.out_channels
-    bev_encoder = None if config.bev_encoder is None else BEVUNet(config.bev_encoder, in_channels=bev_channels)
-    bev_channels = bev_channels if bev_encoder is None else bev_encoder.out_channels
+    view_transform = _view_transform(config.view_transform, config.grid, backbone)
+    lidar = None if config.lidar is None else _lidar(config.lidar, config.grid)
+    channels = view_transform.out_channels + (0 if lidar is None else lidar.out_channels)
+    sd_prior = None if config.sd_prior is None else SDFusion(config.sd_prior, in_channels=channels, size=size)
+    bev_encoder = _bev_encoder(config.bev_encoder, channels)
+    dense_heads = None
+    if isinstance(bev_encoder, ResNetEncoder):
+        assert config.dense is not None  # ModelConfig has seen to it
+        level_channels = bev_encoder.level_channels
+        dense_heads = DenseHeads(config.dense, level_channels=level_channels, num_classes=num_classes, size=size)
+        channels = level_channels[0]
+    elif bev_encoder is not None:
+        channels = bev_encoder.out_channels
     return MapModel(
         backbone=backbone,
         view_transform=view_transform,
+        lidar=lidar,
+        sd_prior=sd_prior,
         bev_encoder=bev_encoder,
-        vector_head=_vector_head(config, bev_channels, num_classes),
+        vector_head=_vector_head(config, channels, num_classes),
         segmentation_head=None
         if config.segmentation is None
-        else SegmentationHead(config.segmentation, in_channels=bev_channels, num_classes=num_classes),
+        else SegmentationHead(config.segmentation, in_channels=channels, num_classes=num_classes),
+        dense_heads=dense_heads,
+        hd_refiner=refiner,
         auxiliary_heads=None
         if config.auxiliary is None
-        else AuxiliaryHeads(config.auxiliary, image_channels=image_channels, bev_channels=bev_channels),
+        else AuxiliaryHeads(
+            config.auxiliary,
+            image_channels=None if backbone is None else backbone.out_channels,
+            bev_channels=channels,
+        ),
     )
 
 
-def _view_transform(config: ModelConfig, image_channels: int | None) -> GroundPixels | BEVFormer:
-    match config.view_transform:
-        case GroundPixelsConfig() as chosen:
-            return GroundPixels(chosen, grid=config.grid)
-        case BEVFormerConfig() as chosen:
-            assert image_channels is not None  # ModelConfig has seen to it
-            return BEVFormer(chosen, grid=config.grid, in_channels=image_channels)
+def _view_transform(
+    config: ViewTransformConfig, grid: BEVGrid, backbone: ImageBackbone | None
+) -> GroundPixels | BEVFormer | MlpIPM | LiftSplat:
+    if isinstance(config, GroundPixelsConfig):
+        return GroundPixels(config, grid=grid)
+    assert backbone is not None  # ModelConfig has seen to it
+    channels, size = backbone.out_channels, backbone.feature_size
+    match config:
+        case BEVFormerConfig():
+            return BEVFormer(config, grid=grid, in_channels=channels)
+        case MlpIPMConfig():
+            cameras = len(backbone.config.cameras)
+            return MlpIPM(config, grid=grid, in_channels=channels, feature_size=size, num_cameras=cameras)
+        case LiftSplatConfig():
+            return LiftSplat(config, grid=grid, in_channels=channels)
+        case other:
+            assert_never(other)
+
+
+def _lidar(config: LidarConfig, grid: BEVGrid) -> Pillars | SimulatedLidar:
+    match config:
+        case PillarsConfig():
+            return Pillars(config, grid=grid)
+        case SimulatedLidarConfig():
+            return SimulatedLidar(config, grid=grid)
+        case other:
+            assert_never(other)
+
+
+def _bev_encoder(config: EncoderConfig | None, in_channels: int) -> BEVUNet | ResNetEncoder | None:
+    match config:
+        case None:
+            return None
+        case BEVEncoderConfig():
+            return BEVUNet(config, in_channels=in_channels)
+        case ResNetEncoderConfig():
+            return ResNetEncoder(config, in_channels=in_channels)
         case other:
             assert_never(other)
 

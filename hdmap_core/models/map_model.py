@@ -1,13 +1,17 @@
-"""MapModel: one shape for every model of the library, `backbone -> view_transform -> bev_encoder -> heads`."""
+"""MapModel: one shape for every model of the library.
 
-from torch import nn
+`backbone -> view_transform (+ lidar) -> sd_prior -> bev_encoder -> heads -> hd_refiner`
+"""
+
+import torch
+from torch import Tensor, nn
 
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 
 
 class MapModel(nn.Module):
-    """Cameras to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
+    """Sensors to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
 
     backbone: ImageBackbone | None
 
@@ -15,32 +19,61 @@ class MapModel(nn.Module):
         self,
         *,
         backbone: ImageBackbone | None = None,
-        view_transform: nn.Module,
+        view_transform: nn.Module | None = None,
+        lidar: nn.Module | None = None,
+        sd_prior: nn.Module | None = None,
         bev_encoder: nn.Module | None = None,
         vector_head: nn.Module | None = None,
         segmentation_head: nn.Module | None = None,
+        dense_heads: nn.Module | None = None,
+        hd_refiner: nn.Module | None = None,
         auxiliary_heads: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.view_transform = view_transform
+        self.lidar = lidar
+        self.sd_prior = sd_prior
         self.bev_encoder = bev_encoder
         self.vector_head = vector_head
         self.segmentation_head = segmentation_head
+        self.dense_heads = dense_heads
+        self.hd_refiner = hd_refiner
         self.auxiliary_heads = auxiliary_heads
 
     def forward(self, inputs: ModelInput) -> ModelOutput:
-        """Runs the slots in order; `taps` holds the BEV features before and after the encoder.
+        """Runs the slots in order.
 
+        `taps` holds BEV features that distillation may look at: `camera` (behind the view transform), `lidar`, `bev`
+        (the finest that the heads see), and of the SD fusion `bev_small` (before its attention) and `bev_out` (after).
         The auxiliary heads run in training mode only: inference pays nothing for them.
         """
+        if self.view_transform is None:  # a refiner by itself
+            assert self.hd_refiner is not None
+            return ModelOutput(dense=self.hd_refiner(inputs.semantic, is_logits=False))
         features = None if self.backbone is None else self.backbone(inputs.images)
-        camera_bev = self.view_transform(features, inputs)
-        pyramid = (camera_bev,) if self.bev_encoder is None else self.bev_encoder(camera_bev)
+        bev, taps = self._fused(features, inputs)
+        pyramid = (bev,) if self.bev_encoder is None else self.bev_encoder(bev)
+        dense = None if self.dense_heads is None else self.dense_heads(pyramid)
+        refined = None if self.hd_refiner is None or dense is None else self.hd_refiner(dense.semantic)
         auxiliary_heads = self.auxiliary_heads if self.training else None
         return ModelOutput(
             vectors=None if self.vector_head is None else self.vector_head(pyramid),
             semantic=None if self.segmentation_head is None else self.segmentation_head(pyramid[0]),
+            dense=dense if refined is None else refined,
+            unrefined=None if refined is None else dense,
             auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0]),
-            taps={"camera": camera_bev, "bev": pyramid[0]},
+            taps={**taps, "bev": pyramid[0]},
         )
+
+    def _fused(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, dict[str, Tensor]]:
+        """The BEV of all sensors and priors, and what it was made of."""
+        assert self.view_transform is not None
+        bev = self.view_transform(features, inputs)
+        taps = {"camera": bev}
+        if self.lidar is not None:
+            taps["lidar"] = self.lidar(features, inputs)
+            bev = torch.cat([bev, taps["lidar"]], dim=1)
+        if self.sd_prior is not None:
+            bev, taps["bev_small"], taps["bev_out"] = self.sd_prior(bev, inputs.sd_raster)
+        return bev, taps

@@ -6,11 +6,12 @@ from pydantic import Field
 
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
+from hdmap_core.postprocess.dense import DenseDecodeConfig
 from hdmap_core.postprocess.masks import MaskDecodeConfig
 from hdmap_core.postprocess.vectors import VectorDecodeConfig
 
-Head = Literal["vectors", "masks"]
-"""The vector decoder, or the segmentation, which is traced."""
+Head = Literal["vectors", "masks", "dense"]
+"""The vector decoder; the segmentation, which is traced; or the dense heads, whose cells are clustered."""
 
 
 class DecodeConfig(Config):
@@ -23,6 +24,7 @@ class DecodeConfig(Config):
         max_elements: at most so many, best first.
         vectors: suppression and simplification of what the vector decoder makes.
         masks: how the segmentation is traced.
+        dense: how lines are made of the dense heads' rasters.
     """
 
     head: Head = "vectors"
@@ -31,6 +33,7 @@ class DecodeConfig(Config):
     max_elements: int = 50
     vectors: VectorDecodeConfig = VectorDecodeConfig()
     masks: MaskDecodeConfig = MaskDecodeConfig()
+    dense: DenseDecodeConfig = DenseDecodeConfig()
 
     def head_of(self, label: MapClass) -> Head:
         """The head that a class is published from."""
@@ -41,4 +44,4 @@ class DecodeConfig(Config):
         return self.model_copy(update={"head": head, "by_class": {}})
 
 
-__all__ = ["DecodeConfig", "Head", "MaskDecodeConfig", "VectorDecodeConfig"]
+__all__ = ["DecodeConfig", "DenseDecodeConfig", "Head", "MaskDecodeConfig", "VectorDecodeConfig"]

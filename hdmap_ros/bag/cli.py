@@ -96,7 +96,8 @@ def replay(
         if len(bags) > 1 or ray is not None:
             reports = replay_bags(bags, path, device, folders, config, workers=workers, ray=ray, progress=progress)
         else:
-            reports = [replay_bag(bags[0], load_predictor(path, device), out, config, progress)]
+            predictor = load_predictor(path, device, cameras_only=True)
+            reports = [replay_bag(bags[0], predictor, out, config, progress)]
     for folder, report in zip(folders, reports, strict=True):
         network_ms = report["latency_ms"].get("network", {}).get("p50", 0.0)
         typer.echo(

@@ -115,7 +115,7 @@ def _replay(job: _Job) -> dict[str, Any] | str:
 
 @lru_cache(maxsize=1)
 def _predictor(weights: Path, device: str) -> Predictor:
-    return load_predictor(weights, device)
+    return load_predictor(weights, device, cameras_only=True)
 
 
 def _ray_device(device: str, ray: str, workers: int) -> tuple[str, float]:

@@ -41,15 +41,17 @@ def augment(
     inputs = replace(frame.inputs)
     if inputs.ground is not None:
         inputs.ground = _changed_ground(inputs.ground, sign, blind, config.colour, random)
-    else:
+    if inputs.images is not None:
         _change_images(inputs, sign, blind, config, random)
     points = None if frame.points is None else frame.points * np.append(sign, np.ones(frame.points.shape[1] - 2, "f4"))
+    sd_lines = None if frame.sd_lines is None else tuple(line * sign for line in frame.sd_lines)
     return replace(
         frame,
         inputs=inputs,
         elements=[replace(element, points=element.points * sign) for element in frame.elements],
         areas={layer: shapely.transform(area, lambda xy: xy * sign) for layer, area in frame.areas.items()},
         points=points,
+        sd_lines=sd_lines,
         cut=None,
     )
 
@@ -70,7 +72,7 @@ def moved(frame: Keyframe, ego_from_moved: np.ndarray, grid: BEVGrid | None) -> 
     if frame.cut is None:
         raise ValueError(f"keyframe {frame.token} has no map; set augment.rotate and augment.shift to 0")
     elements, areas = frame.cut(ego_from_moved)
-    inputs, points = replace(frame.inputs), frame.points
+    inputs, points, sd_lines = replace(frame.inputs), frame.points, frame.sd_lines
     if inputs.projection is not None:
         motion = torch.from_numpy(ego_from_moved)
         inputs.projection = (inputs.projection.double() @ motion).to(inputs.projection.dtype)
@@ -80,7 +82,10 @@ def moved(frame: Keyframe, ego_from_moved: np.ndarray, grid: BEVGrid | None) -> 
     if points is not None:
         points = points.copy()
         points[:, :3] = se3.transform_points(se3.inverse(ego_from_moved), points[:, :3].astype(np.float64))
-    return replace(frame, inputs=inputs, elements=elements, areas=areas, points=points)
+    if sd_lines is not None:
+        turn, shift = ego_from_moved[:2, :2], ego_from_moved[:2, 3]
+        sd_lines = tuple(((line - shift) @ turn).astype(np.float32) for line in sd_lines)
+    return replace(frame, inputs=inputs, elements=elements, areas=areas, points=points, sd_lines=sd_lines)
 
 
 def _motion(config: AugmentConfig, random: np.random.Generator) -> np.ndarray:

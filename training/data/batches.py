@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from hdmap_core.elements import MapElement
 from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
@@ -19,7 +20,9 @@ from training.config import TrainConfig
 from training.data.augment import augment
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.distortion import Distortion, collate, distort, draw
-from training.data.keyframes import Keyframe, KeyframeList
+from training.data.dense_targets import DenseTargets, build_dense_targets
+from training.data.keyframes import Keyframe, KeyframeList, complete
+from training.data.masking import draw_hidden
 from training.data.targets import Targets, build_targets
 
 _MOST_WORKERS = 16
@@ -33,12 +36,14 @@ class Batch:
 
     Attributes:
         distortion: what `to` does to the images once they are on the device.
+        hidden: (B, K, Y, X) bool: which cells of the map a masked autoencoder must complete; None for other objectives.
     """
 
     inputs: ModelInput
     targets: Targets
     tokens: tuple[str, ...]
     distortion: Distortion | None = None
+    hidden: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, its images distorted there; of pinned memory the copy need not be waited for."""
@@ -46,7 +51,8 @@ class Batch:
         if self.distortion is not None and inputs.images is not None:
             moved = self.distortion.to(device, non_blocking=non_blocking)
             inputs.images = distort(inputs.images, moved, inputs.camera_mask)
-        return Batch(inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens)
+        hidden = None if self.hidden is None else self.hidden.to(device, non_blocking=non_blocking)
+        return Batch(inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens, hidden=hidden)
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory; DataLoader calls this."""
@@ -107,26 +113,39 @@ class TrainBatches(Dataset[Batch]):
         size, frames = self.config.optim.batch_size, len(self.keyframes)
         positions = range(step * size, (step + 1) * size)
         samples = [self._sample(position, frames) for position in positions]
-        batch = make_batch([frame for frame, _ in samples], self.config, self.feature_size)
-        return replace(batch, distortion=collate([distortion for _, distortion in samples]))
+        batch = make_batch([sample.frame for sample in samples], self.config, self.feature_size)
+        hidden = [sample.hidden for sample in samples if sample.hidden is not None]
+        return replace(
+            batch,
+            distortion=collate([sample.distortion for sample in samples]),
+            hidden=torch.from_numpy(np.stack(hidden)) if hidden else None,
+        )
 
-    def _sample(self, position: int, frames: int) -> tuple[Keyframe, Distortion | None]:
+    def _sample(self, position: int, frames: int) -> "_Sample":
         index = self._shuffled(position // frames)[position % frames]
         random = np.random.default_rng((self.config.seed, 1, position))
         frame = augment(self.keyframes[index], self.config.augment, random, self.config.model.grid)
-        images = frame.inputs.images
-        if images is None:
-            return frame, None
-        return frame, draw(self.config.augment, images.shape[1], images.shape[3], random)
+        images, model = frame.inputs.images, self.config.model
+        distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
+        hidden = None
+        if self.config.objective == "masked_autoencoder":
+            hidden = draw_hidden(self.config.masking, model.classes, model.grid.shape, random)
+        return _Sample(frame, distortion, hidden)
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
 
 
+class _Sample(NamedTuple):
+    frame: Keyframe
+    distortion: Distortion | None
+    hidden: np.ndarray | None
+
+
 def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tuple[int, int] | None = None) -> Batch:
     """Stacks keyframes and builds their targets; `feature_size` (h, w) is that of the backbone, if there is one."""
     model = config.model
-    inputs = stack([frame.inputs for frame in frames])
+    inputs = stack([complete(frame, model) for frame in frames])
     targets = build_targets(
         [frame.elements for frame in frames],
         grid=model.grid,
@@ -138,7 +157,16 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
     )
     if model.auxiliary is not None:
         targets = replace(targets, auxiliary=_auxiliary(frames, inputs, config, feature_size))
+    if model.dense is not None or model.view_transform is None:
+        targets = replace(targets, dense=dense_targets([frame.elements for frame in frames], config))
     return Batch(inputs, targets, tuple(frame.token for frame in frames))
+
+
+def dense_targets(frames: Sequence[Sequence[MapElement]], config: TrainConfig) -> DenseTargets:
+    """Rasters of the frames' ground truth as the dense heads of this recipe's model should make them."""
+    model = config.model
+    heads = model.dense or (model.hd_refiner and model.hd_refiner.heads)
+    return build_dense_targets(frames, grid=model.grid, classes=model.classes, directions=heads.directions)
 
 
 def _auxiliary(
@@ -155,8 +183,12 @@ def _auxiliary(
         camera_mask=inputs.camera_mask,
         image_size=model.backbone.image_size if model.backbone else None,
         feature_size=feature_size,
-        points=[frame.points for frame in frames],
+        points=[_key_sweep(frame.points) for frame in frames],
     )
+
+
+def _key_sweep(points: np.ndarray | None) -> np.ndarray | None:
+    return None if points is None else points[points[:, 4] == 0]
 
 
 def _pinned(value: T) -> T:

@@ -15,9 +15,11 @@ import torch
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import se3
+from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
-from hdmap_core.preprocess import preprocess
+from hdmap_core.models.lidar.pillars import PillarsConfig
+from hdmap_core.preprocess import camera_inputs, with_points_and_roads
 from training.data.inspection import open_dataset
 from training.data.preparation import Preparation, left_out, open_rows, prepare
 from training.data.vector_store import LAYERS, Areas, VectorStore
@@ -31,10 +33,11 @@ class Keyframe:
 
     Attributes:
         token: of the sample.
-        inputs: a batch of one.
+        inputs: a batch of one with what comes from the cameras; `complete` adds the rest.
         elements: ground truth, metres in the ego frame.
         areas: polygon layers within the grid, metres in the ego frame.
-        points: (P, 5) LiDAR points in the ego frame, or None when nobody asked for them.
+        points: (P, 5) LiDAR points of `lidar_points`, ego frame, or None when nobody asked for them.
+        sd_lines: roads of the SD map, each (P, 2) metres in the ego frame; None when nobody asked for them.
         cut: ground truth and areas of the grid somewhere else, cut from the whole map: takes the (4, 4)
             ego_from_moved of a flat motion, answers in the moved frame. None where there is no map to cut from.
     """
@@ -44,6 +47,7 @@ class Keyframe:
     elements: list[MapElement]
     areas: Areas
     points: np.ndarray | None = None
+    sd_lines: tuple[np.ndarray, ...] | None = None
     cut: Cut | None = None
 
 
@@ -65,7 +69,7 @@ class Keyframes:
         model: what the inputs are made for.
         truth: the store.
         inputs: a memory map (F, ...) per field of `ModelInput` that is kept.
-        points: read the LiDAR sweeps.
+        sweeps: how many LiDAR sweeps are read, the keyframe's and those before it; 0: none.
         reduced: decode images at the smallest size that is enough.
         left_out: how many keyframes of the split are left out because they cannot be used.
     """
@@ -75,7 +79,7 @@ class Keyframes:
     model: ModelConfig
     truth: VectorStore
     inputs: dict[str, np.ndarray]
-    points: bool = False
+    sweeps: int = 0
     reduced: bool = True
     left_out: int = 0
 
@@ -95,21 +99,24 @@ class Keyframes:
         """
         token = str(self.tokens[index])
         kept = {name: torch.from_numpy(np.array(rows[index]))[None] for name, rows in self.inputs.items()}
-        points = None
-        if not kept or self.points:
+        images = not kept and self.model.view_transform is not None
+        points, inputs = None, ModelInput(**kept)
+        if images or self.sweeps:
             backbone = self.model.backbone
             enough = backbone.image_size if self.reduced and backbone is not None else None
-            observation = self._dataset.observation(token, images=not kept, points=self.points, at_least=enough)
-            points = observation.points
-            inputs = ModelInput(**kept) if kept else preprocess(observation, self.model)
-        else:
-            inputs = ModelInput(**kept)
+            observation = self._dataset.observation(
+                token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps)
+            )
+            points = lidar_points(observation) if self.sweeps else None
+            if images:
+                inputs = camera_inputs(observation, self.model)
         return Keyframe(
             token,
             inputs,
             self.truth.elements(index),
             self.truth.areas(index),
             points,
+            self._dataset.sd_lines(token) if self.model.sd_prior is not None else None,
             lambda ego_from_moved: self._cut(token, ego_from_moved),
         )
 
@@ -132,7 +139,7 @@ def load_keyframes(
     model: ModelConfig,
     *,
     keep_inputs: bool,
-    points: bool = False,
+    sweeps: int = 0,
     cache: Path | None = None,
     workers: int = 0,
     reduced: bool = True,
@@ -144,7 +151,7 @@ def load_keyframes(
         split: its name.
         model: what the keyframes are prepared for.
         keep_inputs: keep the model's inputs as well as the ground truth, so that no image is decoded again.
-        points: read the LiDAR sweep of each keyframe.
+        sweeps: how many LiDAR sweeps to read, the keyframe's and those before it; 0: none.
         cache: where prepared keyframes lie; `<root>/cache` by default.
         workers: processes that prepare; 0 = one per core.
         reduced: where images are decoded as they are needed, decode them at the smallest size that is enough.
@@ -154,8 +161,20 @@ def load_keyframes(
         OutputError: if the cache cannot be written.
     """
     root, cache = Path(root), cache or Path(root) / "cache"
-    preparation = Preparation(root, cache, split, model, keep_inputs=keep_inputs, points=points, workers=workers)
+    preparation = Preparation(root, cache, split, model, keep_inputs=keep_inputs, points=sweeps > 0, workers=workers)
     folder = prepare(preparation)
     truth = VectorStore.read(folder)
     kept = {path.stem: open_rows(path) for path in sorted((folder / "inputs").glob("*.npy"))}
-    return Keyframes(root, cache, model, truth, kept, points, reduced, len(left_out(folder)))
+    return Keyframes(root, cache, model, truth, kept, sweeps, reduced, len(left_out(folder)))
+
+
+def sweeps_for(model: ModelConfig) -> int:
+    """How many LiDAR sweeps a keyframe of this model needs: for its LiDAR branch, or as ground truth of depth."""
+    if isinstance(model.lidar, PillarsConfig):
+        return model.lidar.sweeps
+    return int(model.auxiliary is not None and model.auxiliary.depth is not None)
+
+
+def complete(frame: Keyframe, model: ModelConfig) -> ModelInput:
+    """All inputs of a keyframe, as `preprocess` makes them of an observation."""
+    return with_points_and_roads(frame.inputs, frame.points, frame.sd_lines, model)

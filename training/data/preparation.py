@@ -24,7 +24,7 @@ from hdmap_core.files import write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import map_scenes
-from hdmap_core.preprocess import preprocess
+from hdmap_core.preprocess import camera_inputs
 from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
 from training.data.vector_store import LAYERS, VectorStore
 
@@ -198,7 +198,7 @@ def _prepare_scene(job: Job) -> int:
     frames = []
     for index, token in enumerate(tokens, start=first):
         if kept:
-            inputs = preprocess(dataset.observation(token, points=False), model)
+            inputs = camera_inputs(dataset.observation(token, points=False), model)
             for name, rows in kept.items():
                 rows[index] = getattr(inputs, name)[0].numpy()
         areas = dataset.areas(token, grid.x_range, grid.y_range, LAYERS)
@@ -216,7 +216,7 @@ def _prepare_scene(job: Job) -> int:
 def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -> None:
     """Empty arrays (F, ...) for the fields of `ModelInput` that `preprocess` fills."""
     dataset = open_dataset(preparation.root, preparation.cache)
-    example = preprocess(dataset.observation(token, points=False), preparation.model)
+    example = camera_inputs(dataset.observation(token, points=False), preparation.model)
     fresh = folder / "inputs.part"
     fresh.mkdir(exist_ok=True)
     for field in fields(example):

@@ -10,6 +10,7 @@ from torch import Tensor
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, raster
 from training.data.auxiliary_targets import AuxiliaryTargets
+from training.data.dense_targets import DenseTargets
 from training.data.point_orders import ClosedOrders, pack_orders, point_orders
 
 
@@ -25,6 +26,7 @@ class Targets:
         owners: (B, R) int64: which element of its frame a row of `orders` belongs to; -1 for padding.
         extent: (2,) float32: the metres (x, y) that 1 stands for in `orders`.
         auxiliary: of the heads that only training has; None for a model without.
+        dense: of the dense heads; None for a model without.
     """
 
     masks: Tensor
@@ -33,6 +35,7 @@ class Targets:
     owners: Tensor
     extent: Tensor
     auxiliary: AuxiliaryTargets | None = None
+    dense: DenseTargets | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Targets":
         """The targets on another device."""

@@ -140,10 +140,10 @@ def _predict_piece(piece: _Piece) -> dict[str, list[MapElement]]:
     """In a worker."""
     source = piece.source
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
-    dataset = _dataset(source.dataroot, source.data_digest)
+    dataset, sweeps = _dataset(source.dataroot, source.data_digest), predictor.info.lidar_sweeps
     frames = {}
     for token in piece.tokens:
-        observation = dataset.observation(token, points=False)
+        observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
         frames[token] = [_as_written(element) for element in predictor.predict(observation).elements]

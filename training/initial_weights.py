@@ -1,0 +1,63 @@
+"""What a run starts from: pretrained trunks, and whole slots of earlier stages."""
+
+from pathlib import Path
+
+from torch import nn
+
+from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
+from hdmap_core.errors import CheckpointError
+from hdmap_core.models import MapModel
+from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.backbones.weights import load_pretrained
+from training.config import TrainConfig
+
+
+def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
+    """Fills a new model in place and says with what, one line per source.
+
+    Trunks come from `backbone_weights`, unless a checkpoint that `start` names brings them. A checkpoint must have been
+    trained for the same grid and classes, and each of its slots must be exactly what the model has there.
+
+    Raises:
+        CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot.
+    """
+    reports = []
+    if config.start.model is None:
+        trunks = [module for module in model.modules() if isinstance(module, ImageBackbone)]
+        reports += [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
+    else:
+        reports.append(_take(model, config, config.start.model, None))
+    if config.start.hd_refiner is not None:
+        reports.append(_take(model, config, config.start.hd_refiner, "hd_refiner"))
+    return reports
+
+
+def _take(model: MapModel, config: TrainConfig, source: Path, only: str | None) -> str:
+    path = find_checkpoint(source)
+    stage = load_checkpoint(path)
+    theirs = stage.config.model
+    if (theirs.grid, theirs.classes) != (config.model.grid, config.model.classes):
+        raise CheckpointError(f"{path} was trained for another grid or other classes than this recipe")
+    slots = {name: slot for name, slot in stage.model.named_children() if only in (None, name)}
+    if only is not None and not slots:
+        raise CheckpointError(f"{path} has no slot {only}; it is a {theirs.name}")
+    for name, slot in slots.items():
+        mine = getattr(model, name)
+        if mine is None:
+            raise CheckpointError(f"{path} has a slot {name}, which this model has not; its training would be lost")
+        _fits(mine, slot, f"{path}, slot {name}")
+    for name, slot in slots.items():
+        getattr(model, name).load_state_dict(slot.state_dict())
+    fresh = [name for name, _ in model.named_children() if name not in slots]
+    return f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
+
+
+def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:
+    wanted, given = mine.state_dict(), theirs.state_dict()
+    for problem, names in {
+        "lacks": wanted.keys() - given.keys(),
+        "has unknown": given.keys() - wanted.keys(),
+        "has misshapen": {n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape},
+    }.items():
+        if names:
+            raise CheckpointError(f"{place}: it {problem} {len(names)} tensors of this recipe's, e.g. {min(names)!r}")
