@@ -143,6 +143,7 @@ class TrainConfig(CheckpointConfig):
         start: checkpoints of earlier stages.
         backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded), a
             .safetensors file, or `random`. A model without a backbone does not look at it.
+        best_by: which score of the validations decides what `best.safetensors` is; mIoU is for dense heads.
     """
 
     data: DataConfig
@@ -158,6 +159,7 @@ class TrainConfig(CheckpointConfig):
     save_every: PositiveInt = 500
     evaluate_every: PositiveInt = 2000
     evaluate_frames: PositiveInt = 120
+    best_by: Literal["mAP", "mIoU"] = "mAP"
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> Self:
@@ -166,6 +168,8 @@ class TrainConfig(CheckpointConfig):
                 "objective masked_autoencoder and a model that is a refiner by itself (model.view_transform: null) "
                 "belong together"
             )
+        if self.best_by == "mIoU" and self.model.dense is None and self.model.hd_refiner is None:
+            raise ValueError("best_by: mIoU needs the dense heads, whose score it is")
         return self
 
     @model_validator(mode="after")

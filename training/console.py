@@ -43,10 +43,10 @@ class Watch:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._progress.stop()
 
-    def step(self, step: int, numbers: Mapping[str, float], *, best: float, log: bool) -> None:
-        """After each step: its numbers (`loss`, `lr`, `samples_per_s`) and the best mAP (below 0: none yet)."""
+    def step(self, step: int, numbers: Mapping[str, float], *, best: str, log: bool) -> None:
+        """After each step: its numbers (`loss`, `lr`, `samples_per_s`) and the best validation, in words."""
         facts = f"loss {numbers['loss']:.3f}  lr {numbers['lr']:.1e}  {numbers['samples_per_s']:.1f}/s"
-        facts += f"  best mAP {best:.3f}" if best >= 0 else ""
+        facts += f"  {best}" if best else ""
         self._progress.update(self._bar, completed=step, facts=facts)
         if log and self._shown and not self._console.is_terminal:
             self._console.print(f"step {step}/{self._steps}  {facts}", highlight=False)

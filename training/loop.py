@@ -34,7 +34,7 @@ class DivergedError(HdmapError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a validation found: numbers (`mAP` picks the best model) and (H, W, 3) uint8 RGB pictures."""
+    """What a validation found: numbers (`config.best_by` picks the best model) and (H, W, 3) uint8 RGB pictures."""
 
     metrics: dict[str, float]
     pictures: dict[str, np.ndarray] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def fit(
         run: where metrics, checkpoints and the state to go on from are kept.
         evaluate: called in the first process with the averaged model every `evaluate_every` steps and at the end.
         console: where progress is shown.
-        until: stop as soon as a validation's `mAP` is this good.
+        until: stop as soon as a validation's `best_by` is this good.
 
     Raises:
         DivergedError: as soon as the loss or its gradient is not finite, naming the batch's tokens.
@@ -103,7 +103,7 @@ def fit(
             numbers |= {"lr": optimizer.param_groups[0]["lr"], "samples_per_s": rate}
             if log := step % config.log_every == 0:
                 run.log("train", step, numbers)
-            watch.step(step, numbers, best=run.best, log=log)
+            watch.step(step, numbers, best=run.best_in_words, log=log)
             stop = _any(fabric, interruption.asked is not None)
             if stop or _due(step, config.save_every, optim):
                 run.save(step, fabric.world_size, average.publish(), gather_state(model, average, optimizer.optimizer))

@@ -16,15 +16,20 @@ from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
-from training.config import TrainConfig
+from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
+from hdmap_core.models.bev_resnet import ResNetEncoderConfig
+from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
+from training.config import InitialWeights, TrainConfig
 from training.train import train
 
 FRAMES = 4
 WIDTH = 64
+CELL_M, DENSE_CELL_M = 1.5, 0.3  # dense heads draw lines five cells wide
 TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "resnet": ((96, 160), {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}),
     "swin": ((96, 160), {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
     "naflexvit": ((96, 160), {"embed_dim": 48, "num_heads": 3}),
+    "efficientnet": ((96, 160), {}),
     "vit": ((98, 154), {"embed_dim": 48, "num_heads": 3}),
 }
 """Family of a timm model -> image size and arguments that make it small; the number of a ViT's blocks stays."""
@@ -48,18 +53,18 @@ class Watched:
 def overfit(
     config: TrainConfig, folder: Path, console: Console, *, shrink: bool, target: float, steps: int = 2000
 ) -> float:
-    """Trains on four keyframes until the mAP (Chamfer, MapTR's thresholds) on them reaches `target` or steps run out.
+    """Trains on four keyframes until the score on them (`best_by`) reaches `target` or steps run out.
 
     Args:
         config: a recipe; its data are not used.
         folder: where the keyframes and the run go.
         console: where to report.
         shrink: make the model small first.
-        target: mAP to stop at.
+        target: score to stop at.
         steps: to stop at if the target is not reached.
 
     Returns:
-        The best mAP.
+        The best score.
 
     Raises:
         ConfigError: if the backbone is of a family that is not known here and cannot be made small.
@@ -74,7 +79,7 @@ def overfit(
     for title, names in (("frozen", watched[0].frozen), ("without gradient", watched[0].idle)):
         console.print(f"parameters {title}: {len(names)} {'(' + ', '.join(sorted(names)) + ')' if names else ''}")
     reached = best >= target
-    console.print(f"{'[green]learnt' if reached else '[red]NOT learnt'}[/]: mAP {best:.3f}, wanted {target}")
+    console.print(f"{'[green]learnt' if reached else '[red]NOT learnt'}[/]: {config.best_by} {best:.3f}, wanted {target}")
     return best
 
 
@@ -101,6 +106,7 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
             "augment": config.augment.model_copy(update=nothing),
             "optim": optim,
             "backbone_weights": "random",
+            "start": InitialWeights(),
             "log_every": 20,
             "save_every": 2000,
             "evaluate_every": 100,
@@ -110,28 +116,43 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
 
 
 def shrunk(config: TrainConfig) -> TrainConfig:
-    """The same structure, small: narrow layers, small images, cells of 1.5 m."""
+    """The same structure, small: narrow layers, small images, coarse cells."""
     model = config.model
-    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, 1.5)}
+    dense = model.dense is not None or model.view_transform is None
+    narrow: dict[str, Any] = {"channels": WIDTH, "feedforward": 2 * WIDTH, "dropout": 0.0}
+    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, DENSE_CELL_M if dense else CELL_M)}
     if model.backbone is not None:
-        found = [value for family, value in TRUNKS.items() if family in model.backbone.model]
-        if not found:
-            raise ConfigError(
-                f"backbone.model {model.backbone.model} is none of {', '.join(TRUNKS)}, which can be made small; "
-                "add --full-size"
-            )
-        size, arguments = found[0]
-        smaller["backbone"] = _changed(
-            model.backbone, image_size=size, arguments=arguments, out_channels=WIDTH, frozen_batch_norm=False
-        )
-    narrow = {"channels": WIDTH, "feedforward": 2 * WIDTH, "dropout": 0.0}
-    smaller["view_transform"] = _changed(model.view_transform, **narrow, layers=1, heads=4, max_views=2)
+        smaller["backbone"] = _small_backbone(model.backbone, WIDTH)
+    if model.view_transform is not None:
+        smaller["view_transform"] = _changed(model.view_transform, **narrow, layers=1, heads=4, max_views=2)
+    if isinstance(model.lidar, SimulatedLidarConfig):
+        backbone = _small_backbone(model.lidar.backbone, WIDTH)
+        lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
+        smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
+    elif model.lidar is not None:
+        smaller["lidar"] = _changed(model.lidar, channels=WIDTH)
+    if isinstance(model.bev_encoder, ResNetEncoderConfig):
+        smaller["bev_encoder"] = _changed(model.bev_encoder, channels=(WIDTH // 2, WIDTH, WIDTH), blocks=(1, 1, 1))
     if model.vectors is not None:
         few = {"num_queries": 30, "layers": 2, "attention_heads": 4, "one_to_many": 2 * bool(_one_to_many(model))}
         smaller["vectors"] = _changed(model.vectors, **narrow, **few)
+    if model.dense is not None:
+        smaller["dense"] = _changed(model.dense, channels=WIDTH, last_channels=WIDTH // 2)
     if model.auxiliary is not None:
         smaller["auxiliary"] = _changed(model.auxiliary, channels=WIDTH)
     return config.model_copy(update={"model": model.model_copy(update=smaller)})
+
+
+def _small_backbone(backbone: ImageBackboneConfig, out_channels: int) -> Config:
+    found = [value for family, value in TRUNKS.items() if family in backbone.model]
+    if not found:
+        raise ConfigError(
+            f"backbone.model {backbone.model} is none of {', '.join(TRUNKS)}, which can be made small; add --full-size"
+        )
+    size, arguments = found[0]
+    return _changed(
+        backbone, image_size=size, arguments=arguments, out_channels=out_channels, frozen_batch_norm=False
+    )
 
 
 def _one_to_many(model: ModelConfig) -> int:

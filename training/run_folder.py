@@ -88,7 +88,7 @@ class RunFolder:
         """
         metrics = self.path / "metrics.jsonl"
         records = [record for record in _read_lines(metrics) if record["step"] <= step]
-        self.best = max([-1.0, *(record["mAP"] for record in records if record["phase"] == "val")])
+        self.best = max([-1.0, *(record[self.config.best_by] for record in records if record["phase"] == "val")])
         if not self._writes:
             return
         plain = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
@@ -119,14 +119,19 @@ class RunFolder:
             for name, picture in pictures.items():
                 self._tensorboard.add_image(name, picture, step, dataformats="HWC")
 
+    @property
+    def best_in_words(self) -> str:
+        """Like `best mAP 0.512`; empty before the first validation."""
+        return f"best {self.config.best_by} {self.best:.3f}" if self.best >= 0 else ""
+
     def is_evaluated(self, step: int) -> bool:
         """Whether the validation of a step has been logged."""
         return any(r["phase"] == "val" and r["step"] == step for r in _read_lines(self.path / "metrics.jsonl"))
 
     def evaluated(self, step: int, metrics: dict[str, float], average: nn.Module) -> None:
-        """Keeps the best model by mAP and logs validation metrics, in this order: a logged one is complete."""
-        if metrics["mAP"] > self.best:
-            self.best = metrics["mAP"]
+        """Keeps the best model and logs validation metrics, in this order: a logged one is complete."""
+        if metrics[self.config.best_by] > self.best:
+            self.best = metrics[self.config.best_by]
             self._write("best", average, step, metrics)
         self.log("val", step, metrics)
 

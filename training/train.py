@@ -39,12 +39,12 @@ def train(
         config: the recipe.
         folder: the run folder.
         console: where to report.
-        until: stop as soon as the validation's mAP is this good.
+        until: stop as soon as the validation's `best_by` is this good.
         on_model: called with the model before its first step.
         hardware: where to train; starts the other processes, which run this program from its beginning.
 
     Returns:
-        The best mAP of the validations.
+        The best of the validations.
     """
     fabric = make_fabric(hardware, config.optim.precision)
     share = per_process(config, fabric.world_size)
