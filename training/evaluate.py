@@ -1,7 +1,7 @@
 """Runs a checkpoint over keyframes, scores the elements it publishes, and shows where it is good and bad."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
+from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder, write_atomically
@@ -20,11 +21,13 @@ from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
 from hdmap_core.parallel import ray_has_gpus
+from training.data.sd_maps import check_sd_maps
 from training.corruptions import SEVERITIES, Corruption
 from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
-from training.evaluation.predictions import Source, Wanted, data_digest, predict_frames
+from training.evaluation.predictions import Predicted, Source, Wanted, data_digest, predict_frames
+from training.evaluation.raster_overlap import iou_table, total_iou
 from training.evaluation.robustness import Robustness, robustness_table
 
 
@@ -69,9 +72,14 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
     truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, info.classes) for token in tokens}
+    dense = predictor.config.model.dense is not None
+    if dense:
+        truth = {token: crossing_edges(elements) for token, elements in truth.items()}
+    if info.sd_map:
+        check_sd_maps(dataset, split)
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
-    source = Source(path, info.weights_sha256, dataroot, data_digest(dataset), options.head, device)
+    source = Source(path, info.weights_sha256, dataroot, data_digest(dataset), options.head, device, dense)
     wanted = _wanted(source, (None, *corruptions), options.out)
     baseline_name = None
     if options.baseline is not None:
@@ -79,7 +87,8 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
     if options.out is not None:
         make_folder(options.out)  # a place that cannot be written is told before the long part
-    predicted = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
+    frames = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
+    predicted = [{token: frame.elements for token, frame in found.items()} for found in frames]
 
     bands = distance_bands(info.grid.x_range, info.grid.y_range)
     parts = breakdown(predicted[0], truth, groups, bands, options.protocol, info.classes, gallery.MIN_SCORE)
@@ -92,6 +101,12 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         )
     report: dict[str, Any] = {"checkpoint": info.model_id, "split": split, "heads": heads}
     report |= {**score_json(parts.overall), "breakdown": breakdown_json(parts)}
+    iou, rasters = None, []
+    if dense:
+        overlaps = [frame.overlap for frame in frames[0].values() if frame.overlap is not None]
+        iou = total_iou(overlaps, info.classes)
+        rasters = [raster_ap(predicted[0], truth, name, info.classes, info.grid) for name in RASTER_PROTOCOLS]
+        report |= {"iou": iou, "raster_ap": {score.protocol: raster_json(score) for score in rasters}}
     report["robustness"] = None if robustness is None else robustness.to_json()
     if options.out is not None:
         write_elements(options.out / "gt.jsonl", truth)
@@ -109,6 +124,8 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         print(_json(report))
     else:
         _print(parts, robustness, options)
+        if iou is not None:
+            _print_rasters(iou, rasters)
 
 
 def _checked(options: EvaluateOptions) -> list[Corruption]:
@@ -168,7 +185,7 @@ def _predict(
     title: str,
     options: EvaluateOptions,
     gpus: float,
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Predicted]]:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=len(wanted) * sum(map(len, scenes)))
@@ -226,6 +243,14 @@ def _print(parts: Breakdown, robustness: Robustness | None, options: EvaluateOpt
     if options.out is not None:
         page = options.out / "gallery" / "index.html" if options.gallery else options.out / "report.json"
         console.print(f"→ {page}", soft_wrap=True, highlight=False)
+
+
+def _print_rasters(iou: Mapping[str, float], rasters: Sequence[RasterScore]) -> None:
+    console = Console()
+    console.print(iou_table(iou))
+    for score in rasters:
+        console.print(raster_table(score))
+    console.print("The first table is honest Chamfer AP; crossings count by their two long edges in all of them.")
 
 
 def _json(report: dict[str, Any]) -> str:

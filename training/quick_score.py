@@ -13,6 +13,7 @@ from training.config import TrainConfig
 from training.data.batches import dense_targets
 from training.data.keyframes import Keyframe, Keyframes, complete
 from training.data.masking import draw_hidden, masked_one_hot
+from training.evaluation.raster_overlap import one_hot
 
 _MASKING_SEED = 2
 
@@ -66,8 +67,3 @@ def validation_inputs(frame: Keyframe, index: int, config: TrainConfig) -> Model
 def true_raster(frame: Keyframe, config: TrainConfig) -> np.ndarray:
     """(Y, X) uint8 class indices of a keyframe's ground truth."""
     return dense_targets([frame.elements], config).semantic[0].numpy()
-
-
-def one_hot(raster: np.ndarray, num_classes: int) -> np.ndarray:
-    """(Y, X) class indices -> (K, Y, X) bool without the background."""
-    return raster[None] == np.arange(1, num_classes + 1)[:, None, None]

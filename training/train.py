@@ -14,7 +14,9 @@ from torch import nn
 from hdmap_core.models import MapModel, build_model
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
+from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
+from training.data.sd_maps import check_sd_maps
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
 from training.initial_weights import load_initial
@@ -77,6 +79,8 @@ def train(
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:
     data = config.data
+    if config.model.sd_prior is not None:
+        check_sd_maps(open_dataset(data.root, data.cache or data.root / "cache"), split)
     return load_keyframes(
         data.root,
         split,

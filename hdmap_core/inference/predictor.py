@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
 import torch
 
 from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
@@ -50,10 +51,17 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Elements in the ego frame of the observation's stamp, sorted by class, then by falling score."""
+    """What a model says of an observation.
+
+    Attributes:
+        elements: in the ego frame of the observation's stamp, sorted by class, then by falling score.
+        timings_ms: stage -> milliseconds.
+        raster: (Y, X) uint8 class indices on the model's grid, 0 is the background; None without dense heads.
+    """
 
     elements: list[MapElement]
     timings_ms: dict[str, float]
+    raster: np.ndarray | None = None
 
 
 class Predictor:
@@ -104,7 +112,8 @@ class Predictor:
         elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
         ended = time.perf_counter()
         stages = {"preprocess": prepared - started, "network": inferred - prepared, "postprocess": ended - inferred}
-        return Prediction(elements, {name: 1e3 * seconds for name, seconds in stages.items()})
+        raster = None if output.dense is None else output.dense.semantic[0].argmax(dim=0).byte().cpu().numpy()
+        return Prediction(elements, {name: 1e3 * seconds for name, seconds in stages.items()}, raster)
 
 
 def load_predictor(

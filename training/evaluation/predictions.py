@@ -1,9 +1,9 @@
 """Predictions of many frames: in pieces of scenes, by any number of workers, never computed twice.
 
 A folder holds `predictions.jsonl` and `predictions.meta.json`, which says what they are of: the checkpoint's SHA-256,
-the data set, head, device, corruption, and a digest of this program's sources. While they are being made, each finished
-piece lies in `resume/`. What agrees in all of that is taken instead of being computed again; anything else is left
-aside and replaced at the end.
+the data set, head, device, corruption, and a digest of this program's sources. Of dense heads it also holds
+`overlaps.json`, for their mIoU. While they are being made, each finished piece lies in `resume/`. What agrees in all of
+that is taken instead of being computed again; anything else is left aside and replaced at the end.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.elements import MapElement, read_elements, write_elements
@@ -22,6 +22,7 @@ from hdmap_core.files import write_atomically
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.parallel import map_scenes
 from training.corruptions import Corruption, corrupt
+from training.evaluation.raster_overlap import Overlap, raster_overlap
 
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
@@ -38,6 +39,7 @@ class Source:
         sha256: of its content.
         data_digest: see `data_digest`.
         head: see `load_predictor`.
+        dense: the model has dense heads, so frames have overlaps.
     """
 
     checkpoint: Path
@@ -46,6 +48,7 @@ class Source:
     data_digest: str
     head: str | None
     device: str
+    dense: bool = False
     corruption: Corruption | None = None
 
     def identity(self) -> dict[str, Any]:
@@ -68,6 +71,13 @@ class Wanted:
     folder: Path | None
 
 
+class Predicted(NamedTuple):
+    """What a model says of a frame; `overlap` is None without dense heads."""
+
+    elements: list[MapElement]
+    overlap: Overlap | None
+
+
 @dataclass(frozen=True)
 class _Piece:
     source: Source
@@ -82,7 +92,7 @@ def predict_frames(
     ray: str | None = None,
     gpus: float = 0.0,
     progress: Callable[[int], None] = lambda frames: None,
-) -> list[dict[str, list[MapElement]]]:
+) -> list[dict[str, Predicted]]:
     """Predicts the same frames from several sources.
 
     Args:
@@ -94,7 +104,7 @@ def predict_frames(
         progress: called with the number of frames that are finished or were found.
 
     Returns:
-        Per source: token -> elements, in the order of the frames. Numbers are as the files hold them (millimetres),
+        Per source: token -> what was predicted, in the order of the frames. Numbers are as the files hold them (millimetres),
         whether they were computed now or read.
 
     Raises:
@@ -112,7 +122,7 @@ def predict_frames(
                 pieces.append((index, _Piece(want.source, tuple(missing[start : start + PIECE]))))
     progress(sum(map(len, found)))
 
-    def done(number: int, frames: dict[str, list[MapElement]]) -> None:
+    def done(number: int, frames: dict[str, Predicted]) -> None:
         index, piece = pieces[number]
         found[index].update(frames)
         _keep(wanted[index], piece, frames)
@@ -136,17 +146,22 @@ def data_digest(dataset: NuScenesDataset) -> str:
     return digest.hexdigest()
 
 
-def _predict_piece(piece: _Piece) -> dict[str, list[MapElement]]:
+def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     """In a worker."""
     source = piece.source
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
+    classes, ranges = predictor.info.classes, (predictor.info.grid.x_range, predictor.info.grid.y_range)
     dataset, sweeps = _dataset(source.dataroot, source.data_digest), predictor.info.lidar_sweeps
     frames = {}
     for token in piece.tokens:
         observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
-        frames[token] = [_as_written(element) for element in predictor.predict(observation).elements]
+        prediction = predictor.predict(observation)
+        overlap = None
+        if prediction.raster is not None:
+            overlap = raster_overlap(prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model)
+        frames[token] = Predicted([_as_written(element) for element in prediction.elements], overlap)
     return frames
 
 
@@ -174,44 +189,61 @@ def _program_digest() -> str:
     return digest.hexdigest()
 
 
-def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, list[MapElement]]:
+def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
     if want.folder is None:
         return {}
     identity = want.source.identity()
     frames: dict[str, list[MapElement]] = {}
+    overlaps: dict[str, Overlap] = {}
     whole = want.folder / "predictions.jsonl"
     meta = _read_json(want.folder / "predictions.meta.json")
     try:
         if meta.get("of") == identity and meta.get("sha256") == hashlib.sha256(whole.read_bytes()).hexdigest():
             frames.update(read_elements(whole))
+            overlaps.update(_read_json(want.folder / "overlaps.json"))
         resume = want.folder / "resume"
         if _read_json(resume / "meta.json").get("of") == identity:
             for path in sorted(resume.glob("*.jsonl")):
                 frames.update(read_elements(path))
+                overlaps.update(_read_json(path.with_suffix(".json")))
     except (OSError, ElementError):  # it was written by a program, and only saves time: compute instead
         return {}
-    wanted = set(tokens)
-    return {token: elements for token, elements in frames.items() if token in wanted}
+    wanted = set(tokens) & frames.keys()
+    if want.source.dense:
+        wanted &= overlaps.keys()
+    return {token: Predicted(frames[token], overlaps.get(token)) for token in frames if token in wanted}
 
 
-def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Sequence[MapElement]]) -> None:
+def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
     resume = want.folder / "resume"
     if _read_json(resume / "meta.json").get("of") != want.source.identity():
         _remove(resume)
         write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
-    write_elements(resume / f"{piece.tokens[0]}.jsonl", frames)
+    if want.source.dense:  # first, so that elements are never without
+        write_atomically(resume / f"{piece.tokens[0]}.json", _json(_overlaps(frames)))
+    write_elements(resume / f"{piece.tokens[0]}.jsonl", _elements(frames))
 
 
-def _finish(want: Wanted, frames: Mapping[str, Sequence[MapElement]]) -> None:
+def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
     path = want.folder / "predictions.jsonl"
-    write_elements(path, frames)
+    if want.source.dense:
+        write_atomically(want.folder / "overlaps.json", _json(_overlaps(frames)))
+    write_elements(path, _elements(frames))
     meta = {"of": want.source.identity(), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     write_atomically(want.folder / "predictions.meta.json", _json(meta))
     _remove(want.folder / "resume")
+
+
+def _elements(frames: Mapping[str, Predicted]) -> dict[str, list[MapElement]]:
+    return {token: frame.elements for token, frame in frames.items()}
+
+
+def _overlaps(frames: Mapping[str, Predicted]) -> dict[str, Overlap | None]:
+    return {token: frame.overlap for token, frame in frames.items()}
 
 
 def _remove(resume: Path) -> None:
