@@ -21,14 +21,17 @@ def sd_raster(lines: Sequence[np.ndarray] | None, grid: BEVGrid, thickness_cells
     Returns:
         (1, Y, X) float32: 1 on roads, -1 elsewhere.
     """
-    # Clipped before drawing, since OpenCV counts in 32-bit fixed point; a road just outside still reaches in.
-    margin = thickness_cells * grid.resolution
+    # Drawn with a rim, which is then cut off, so that a road just outside reaches in.
+    rim = thickness_cells
+    margin = rim * grid.resolution
     (x0, x1), (y0, y1) = grid.x_range, grid.y_range
+    around = BEVGrid((x0 - margin, x1 + margin), (y0 - margin, y1 + margin), grid.resolution)
+    # Clipped before drawing, since OpenCV counts in 32-bit fixed point.
     roads = [shapely.LineString(np.asarray(line, np.float64)) for line in lines or () if len(line) >= 2]
-    clipped = shapely.clip_by_rect(roads, x0 - margin, y0 - margin, x1 + margin, y1 + margin)
+    clipped = shapely.clip_by_rect(roads, *np.transpose([around.x_range, around.y_range]).ravel())
     parts = [shapely.get_coordinates(part) for part in shapely.get_parts(clipped)]
     drawn = [part for part in parts if len(part) >= 2]
     if not drawn:
         return np.full((1, *grid.shape), -1, np.float32)
-    mask = draw_lines(grid, drawn, thickness_cells * grid.resolution)
+    mask = draw_lines(around, drawn, thickness_cells * grid.resolution)[rim:-rim, rim:-rim]
     return mask[None].astype(np.float32) * 2 - 1
