@@ -180,12 +180,13 @@ def match_lines(found: RasterLines, wanted: RasterLines, rules: RasterProtocol, 
     result = np.full(len(found.cells), np.inf)
     if not len(found.cells) or not len(wanted.cells):
         return result
-    distance = distances(found, wanted, resolution, symmetric=rules.symmetric)
+    limit = max(rules.thresholds)
+    distance = distances(found, wanted, resolution, symmetric=rules.symmetric, limit=limit)
     allowed = overlaps(found, wanted) >= rules.min_iou
     rows, columns = np.unravel_index(np.argsort(distance, axis=None, kind="stable"), distance.shape)
     row_taken, column_taken = np.zeros(len(found.cells), bool), np.zeros(len(wanted.cells), bool)
     for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-        if not row_taken[row] and not column_taken[column]:
+        if distance[row, column] < limit and not (row_taken[row] or column_taken[column]):
             row_taken[row] = column_taken[column] = True
             if allowed[row, column]:
                 result[row] = distance[row, column]

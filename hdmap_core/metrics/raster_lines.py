@@ -54,13 +54,17 @@ def draw(elements: Sequence[MapElement], grid: BEVGrid, thickness: int) -> Raste
     return RasterLines(labels, cells, numbers, np.array(score, np.float64)[numbers - 1])
 
 
-def distances(found: RasterLines, wanted: RasterLines, resolution: float, *, symmetric: bool) -> np.ndarray:
+def distances(
+    found: RasterLines, wanted: RasterLines, resolution: float, *, symmetric: bool, limit: float = np.inf
+) -> np.ndarray:
     """(N, M) metres: mean distance of the cells of a found line from the nearest cell of a wanted one.
 
-    With `symmetric` the mean of that and of the way back. Exact: from one distance transform per line.
+    With `symmetric` the mean of that and of the way back. Exact: from one distance transform per line. Pairs whose
+    bounding boxes are more than `limit` metres apart come as infinity.
     """
-    there = _directed(found, wanted)
-    result = (there + _directed(wanted, found).T) / 2 if symmetric else there
+    near = _gaps(_boxes(found), _boxes(wanted)) * resolution <= limit
+    there = _directed(found, wanted, near)
+    result = (there + _directed(wanted, found, near.T).T) / 2 if symmetric else there
     return result * resolution
 
 
@@ -74,16 +78,34 @@ def overlaps(found: RasterLines, wanted: RasterLines) -> np.ndarray:
     return shared / (sizes[0][:, None] + sizes[1][None, :] - shared)
 
 
-def _directed(lines: RasterLines, targets: RasterLines) -> np.ndarray:
-    """(N, M) cells: mean distance of the cells of each line from the nearest cell of each target."""
-    result = np.zeros((len(lines.cells), len(targets.cells)))
-    if not len(lines.cells):
-        return result
-    every = np.concatenate(lines.cells)
-    starts = np.cumsum([0, *(len(cells) for cells in lines.cells[:-1])])
-    sizes = np.array([len(cells) for cells in lines.cells])
+def _directed(lines: RasterLines, targets: RasterLines, near: np.ndarray) -> np.ndarray:
+    """(N, M) cells: mean distance of the cells of each line from the nearest of each target; infinity if not near."""
+    result = np.full(near.shape, np.inf)
+    columns = lines.labels.shape[1]
+    boxes, target_boxes = _boxes(lines), _boxes(targets)
     for column, number in enumerate(targets.numbers):
-        elsewhere = (targets.labels != number).astype(np.uint8)
+        rows = np.flatnonzero(near[:, column])
+        if not len(rows):
+            continue
+        corners = np.concatenate([boxes[rows], target_boxes[[column]]])  # all that matters lies between these
+        low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0) + 1
+        elsewhere = (targets.labels[low[0] : high[0], low[1] : high[1]] != number).astype(np.uint8)
         far = cv2.distanceTransform(elsewhere, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        result[:, column] = np.add.reduceat(far.ravel()[every], starts, dtype=np.float64) / sizes
+        for row in rows:
+            y, x = np.divmod(lines.cells[row], columns)
+            result[row, column] = far[y - low[0], x - low[1]].mean(dtype=np.float64)
     return result
+
+
+def _boxes(lines: RasterLines) -> np.ndarray:
+    """(N, 4) first row, first column, last row, last column of each line."""
+    places = [np.divmod(cells, lines.labels.shape[1]) for cells in lines.cells]
+    boxes = [(y.min(), x.min(), y.max(), x.max()) for y, x in places]
+    return np.array(boxes, np.int64).reshape(-1, 4)
+
+
+def _gaps(boxes: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(N, M) cells between boxes, 0 where they overlap."""
+    boxes, targets = boxes[:, None], targets[None]
+    apart = np.maximum(np.maximum(targets[..., :2] - boxes[..., 2:], boxes[..., :2] - targets[..., 2:]), 0)
+    return np.hypot(apart[..., 0], apart[..., 1])
