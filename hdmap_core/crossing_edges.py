@@ -42,7 +42,8 @@ def _two_longest(outline: np.ndarray) -> list[np.ndarray]:
         sides = [box[[0, 1]], box[[1, 2]], box[[2, 3]], box[[3, 0]]]
     else:
         sides = _sides(ring)
-    return [side.astype(np.float32) for side in sorted(sides, key=polyline.length, reverse=True)[:2]]
+    lengths = np.array([polyline.length(side) for side in sides])
+    return [sides[index].astype(np.float32) for index in np.argsort(-lengths, kind="stable")[:2]]
 
 
 def _simplified(ring: np.ndarray) -> np.ndarray:
