@@ -20,6 +20,7 @@ class Observation:
         points: (P, 5) float32 x, y, z in metres (ego frame of `stamp_ns`), intensity 0..255, ring; or None.
         sd_lines: SD-map roads, each (P, 2) float32 metres in the ego frame; or None when there is no SD map.
         map_from_ego: (4, 4) float64 pose of the ego frame; or None when unknown.
+        point_age_s: (P,) float32, how long before `stamp_ns` each point's sweep ended, seconds; None without points.
         camera_stamps_ns: exposure time of each camera, in the order of `rig`.
     """
 
@@ -31,6 +32,7 @@ class Observation:
     sd_lines: tuple[np.ndarray, ...] | None = None
     map_from_ego: np.ndarray | None = None
     camera_stamps_ns: tuple[int, ...] = field(default=())
+    point_age_s: np.ndarray | None = None
 
     @property
     def camera_mask(self) -> tuple[bool, ...]:

@@ -145,14 +145,7 @@ def match_classes(
     """Class -> frame token -> matches, for every frame of the ground truth and in its order; see `chamfer_ap`."""
     if protocol not in PROTOCOLS:
         raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
-    if not truth:
-        raise ElementError("there is no ground-truth frame to score against")
-    extra = [token for token in predictions if token not in truth]
-    if extra:
-        shown = ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else "")
-        raise ElementError(
-            f"{len(extra)} predicted frames have no ground truth ({shown}); give the ground truth of the same split"
-        )
+    check_frames(predictions, truth)
     rules = PROTOCOLS[protocol]
     matches: dict[MapClass, dict[str, FrameMatches]] = {label: {} for label in classes}
     for label in classes:
@@ -163,6 +156,22 @@ def match_classes(
             hits = match_frame(found, wanted, confidence, rules)
             matches[label][token] = FrameMatches(len(wanted), confidence, hits)
     return matches
+
+
+def check_frames(predictions: Collection[str], truth: Collection[str]) -> None:
+    """Checks that predicted frames can be scored, by their tokens.
+
+    Raises:
+        ElementError: if there is no true frame, or a predicted frame has no ground truth.
+    """
+    if not truth:
+        raise ElementError("there is no ground-truth frame to score against")
+    extra = [token for token in predictions if token not in truth]
+    if extra:
+        shown = ", ".join(extra[:3]) + (", ..." if len(extra) > 3 else "")
+        raise ElementError(
+            f"{len(extra)} predicted frames have no ground truth ({shown}); give the ground truth of the same split"
+        )
 
 
 def pooled(

@@ -1,21 +1,26 @@
 """A score as a table for people and as JSON for programs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
 
-from hdmap_core.metrics.chamfer_ap import ChamferScore
+from hdmap_core.elements import MapClass
+from hdmap_core.metrics.chamfer_ap import ChamferScore, ClassScore
+from hdmap_core.metrics.raster_ap import RasterClassScore, RasterScore
 
 
-def score_table(score: ChamferScore, title: str | None = None) -> Table:
+def score_table(score: ChamferScore | RasterScore, title: str | None = None) -> Table:
     """A rich table: a row per class, a column per threshold."""
-    thresholds = list(next(iter(score.classes.values())).ap)
+    classes: Mapping[MapClass, ClassScore | RasterClassScore] = {**score.classes}
+    thresholds = list(next(iter(classes.values())).ap)
     caption = f"{score.num_frames} frames, {score.frames_without_prediction} of them without a prediction"
-    table = Table(title=title or f"Chamfer AP, protocol {score.protocol}", caption=caption)
+    kind = "Chamfer AP" if isinstance(score, ChamferScore) else "AP of rasterised lines as published"
+    table = Table(title=title or f"{kind}, protocol {score.protocol}", caption=caption)
     table.add_column("class")
     for header in ("truth", "predicted", *(f"AP@{threshold:g} m" for threshold in thresholds), "AP"):
         table.add_column(header, justify="right")
-    for label, result in score.classes.items():
+    for label, result in classes.items():
         cells = [f"{result.ap[threshold]:.3f}" for threshold in thresholds]
         counts = f"{result.num_truth:,}", f"{result.num_predictions:,}"
         table.add_row(label.value, *counts, *cells, f"{result.mean_ap:.3f}")
@@ -41,4 +46,25 @@ def score_json(score: ChamferScore) -> dict[str, Any]:
             }
             for label, result in score.classes.items()
         },
+    }
+
+
+def raster_json(published: RasterScore, honest: ChamferScore) -> dict[str, Any]:
+    """A paper's own figure as plain JSON values, with the vector AP under "honest"."""
+    return {
+        "protocol": published.protocol,
+        "mAP": published.mean_ap,
+        "num_frames": published.num_frames,
+        "frames_without_prediction": published.frames_without_prediction,
+        "classes": {
+            label.value: {
+                "AP": result.mean_ap,
+                "num_truth": result.num_truth,
+                "num_predictions": result.num_predictions,
+                "num_frames": result.num_frames,
+                "AP_by_threshold": {f"{threshold:g}": ap for threshold, ap in result.ap.items()},
+            }
+            for label, result in published.classes.items()
+        },
+        "honest": score_json(honest),
     }

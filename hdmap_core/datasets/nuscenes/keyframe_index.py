@@ -1,8 +1,9 @@
 """The keyframes of a nuScenes folder in memory-mapped arrays, so that nobody has to read the big tables again.
 
 `sample_data` and `ego_pose` of v1.0-trainval are more than a gigabyte of JSON each, a minute and gigabytes of memory
-in every process that reads them. The index holds what training asks of them: cameras and LiDAR of each keyframe with
-calibration and pose, about 2 kB per keyframe. To `NuScenesDataset` it is the same as the tables.
+in every process that reads them. The index holds what training asks of them: cameras and LiDAR of each keyframe, and
+the LiDAR sweeps just before it, with calibration and pose: about 6 kB per keyframe. To `NuScenesDataset` it is the same
+as the tables.
 """
 
 import hashlib
@@ -16,11 +17,14 @@ import numpy as np
 from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, Scene, SensorFrame, find_version
 from hdmap_core.errors import DatasetError, OutputError
 
-_VERSION = 1
+_VERSION = 2
 _COLUMNS = ("samples", "starts", "rows", "texts")
+"""Names of keyframes; where the rows of each begin and where its sweeps do; what `SensorFrame` holds."""
 _ROW = np.dtype(
     [
         ("channel", "u1"),
+        ("sample", "u4"),
+        ("is_key_frame", "?"),
         ("stamp_ns", "i8"),
         ("ego_from_sensor", "f8", (4, 4)),
         ("map_from_ego", "f8", (4, 4)),
@@ -31,7 +35,7 @@ _ROW = np.dtype(
 
 
 class KeyframeIndex:
-    """What `NuScenesTables` says of keyframes; sweeps, radars and annotations are not in it.
+    """What `NuScenesTables` says of keyframes and the sweeps before them; radars and annotations are not in it.
 
     Args:
         root: the nuScenes folder.
@@ -67,24 +71,35 @@ class KeyframeIndex:
 
     def keyframe(self, sample_token: str) -> dict[str, SensorFrame]:
         """Channel -> keyframe file of one sample, as `NuScenesTables.keyframe` without radars."""
-        if sample_token not in self._number:
-            raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
-        number = self._number[sample_token]
-        frames = (self._frame(sample_token, at) for at in range(self._starts[number], self._starts[number + 1]))
+        first, sweeps, _ = self._span(sample_token)
+        frames = (self._frame(at) for at in range(first, sweeps))
         return {frame.channel: frame for frame in frames}
 
-    def _frame(self, sample_token: str, at: int) -> SensorFrame:
+    def previous_sweeps(self, sample_token: str) -> list[SensorFrame]:
+        """As `NuScenesTables.previous_sweeps`."""
+        _, sweeps, end = self._span(sample_token)
+        return [self._frame(at) for at in range(sweeps, end)]
+
+    def _span(self, sample_token: str) -> tuple[int, int, int]:
+        """Where the rows of a keyframe begin, those of its sweeps, and those of the next keyframe."""
+        if sample_token not in self._number:
+            raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
+        at = 2 * self._number[sample_token]
+        first, sweeps, end = self._starts[at : at + 3].tolist()
+        return first, sweeps, end
+
+    def _frame(self, at: int) -> SensorFrame:
         row = self._rows[at]
         channel, modality = self._channels[row["channel"]]
         token, path = (text.decode() for text in self._texts[at].tolist())
         return SensorFrame(
             token=token,
-            sample_token=sample_token,
+            sample_token=str(self._samples[row["sample"]]),
             channel=channel,
             modality=modality,
             path=self.root / path,
             stamp_ns=int(row["stamp_ns"]),
-            is_key_frame=True,
+            is_key_frame=bool(row["is_key_frame"]),
             ego_from_sensor=np.array(row["ego_from_sensor"]),
             map_from_ego=np.array(row["map_from_ego"]),
             intrinsics=np.array(row["intrinsics"]) if modality == "camera" else None,
@@ -114,18 +129,17 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
     """
     folder = cache / _name(tables.folder)
     channels: dict[tuple[str, str], int] = {}
-    samples, starts, rows, texts = [], [0], [], []
-    for sample in (token for scene in tables.scenes for token in scene.sample_tokens):
+    samples = [token for scene in tables.scenes for token in scene.sample_tokens]
+    number_of = {token: number for number, token in enumerate(samples)}
+    starts, rows, texts = [0], [], []
+    for sample in samples:
         frames = [frame for frame in tables.keyframe(sample).values() if frame.modality in ("camera", "lidar")]
-        for frame in frames:
-            number = channels.setdefault((frame.channel, frame.modality), len(channels))
-            intrinsics = np.zeros((3, 3)) if frame.intrinsics is None else frame.intrinsics
-            rows.append(
-                (number, frame.stamp_ns, frame.ego_from_sensor, frame.map_from_ego, intrinsics, frame.image_size)
-            )
-            texts.append((frame.token.encode(), frame.path.relative_to(tables.root).as_posix().encode()))
-        samples.append(sample)
-        starts.append(len(rows))
+        for group in (frames, tables.previous_sweeps(sample)):
+            for frame in group:
+                channel = channels.setdefault((frame.channel, frame.modality), len(channels))
+                rows.append(_row(frame, channel, number_of[frame.sample_token]))
+                texts.append((frame.token.encode(), frame.path.relative_to(tables.root).as_posix().encode()))
+            starts.append(len(rows))
     scenes = [{**vars(scene), "sample_tokens": list(scene.sample_tokens)} for scene in tables.scenes]
     arrays = (
         np.array(samples, dtype=np.str_),
@@ -149,6 +163,13 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
             f"cannot write the cache {folder}: {reason}; name another with --cache or data.cache"
         ) from None
     return KeyframeIndex(tables.root, folder, tables.version)
+
+
+def _row(frame: SensorFrame, channel: int, sample: int) -> tuple[object, ...]:
+    """What `_ROW` holds of a frame."""
+    intrinsics = np.zeros((3, 3)) if frame.intrinsics is None else frame.intrinsics
+    poses = frame.ego_from_sensor, frame.map_from_ego
+    return channel, sample, frame.is_key_frame, frame.stamp_ns, *poses, intrinsics, frame.image_size
 
 
 def _name(tables: Path) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from shapely import MultiPolygon
 
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, SensorFrame
+from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Range, VectorMap
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
@@ -24,7 +24,6 @@ from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-LIDAR = "LIDAR_TOP"
 _POINT_FIELDS = 5  # x, y, z, intensity, ring
 
 
@@ -85,7 +84,12 @@ class NuScenesDataset:
         return self._lidar(token, self.tables.keyframe(token)).map_from_ego
 
     def observation(
-        self, token: str, images: bool = True, points: bool = True, at_least: tuple[int, int] | None = None
+        self,
+        token: str,
+        images: bool = True,
+        points: bool = True,
+        at_least: tuple[int, int] | None = None,
+        sweeps: int = 1,
     ) -> Observation:
         """One keyframe.
 
@@ -96,6 +100,9 @@ class NuScenesDataset:
                 from the car itself.
             at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
                 `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
+            sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
+                fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile
+                leaves a trail.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -117,15 +124,17 @@ class NuScenesDataset:
         )
         if reduction > 1:
             rig = rig.resized((size[0] // reduction, size[1] // reduction))
+        cloud, age_s = self._points(token, lidar, sweeps) if points else (None, None)
         return Observation(
             images=pictures,
             rig=rig,
             stamp_ns=lidar.stamp_ns,
             token=token,
-            points=_read_points(lidar) if points else None,
+            points=cloud,
             sd_lines=self.sd_lines(token),
             map_from_ego=lidar.map_from_ego,
             camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
+            point_age_s=age_s,
         )
 
     def elements(
@@ -169,6 +178,17 @@ class NuScenesDataset:
         sd_map = self._sd_maps[city]
         reach = (-self.sd_range, self.sd_range)
         return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
+
+    def _points(self, token: str, key: SensorFrame, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Points (P, 5) and their ages (P,), newest sweep first."""
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
+        clouds, ages = [_read_points(key, key.ego_from_sensor)], [0.0]
+        ego_from_map = se3.inverse(key.map_from_ego)
+        for frame in self.tables.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ():
+            clouds.append(_read_points(frame, ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor))
+            ages.append((key.stamp_ns - frame.stamp_ns) * 1e-9)
+        return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
 
     def _lidar(self, token: str, frames: dict[str, SensorFrame]) -> SensorFrame:
         if LIDAR not in frames:
@@ -219,23 +239,25 @@ def _common_size(cameras: Sequence[SensorFrame]) -> tuple[int, int]:
     return first.image_size
 
 
-def _read_points(frame: SensorFrame) -> np.ndarray:
-    """(P, 5) float32: x, y, z in metres (ego frame), intensity 0..255, ring."""
-    data = _read_bytes(frame.path)
+def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray) -> np.ndarray:
+    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring."""
+    advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
+    data = _read_bytes(frame.path, advice)
     if len(data) % (4 * _POINT_FIELDS):
         raise DatasetError(
             f"{frame.path} has {len(data)} bytes, which is no whole number of points of {_POINT_FIELDS} float32; the "
             "file is truncated, copy it again"
         )
     points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FIELDS).copy()
-    points[:, :3] = se3.transform_points(frame.ego_from_sensor, points[:, :3].astype(np.float64))
+    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
     return points
 
 
-def _read_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path, advice: str = "") -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise DatasetError(
             f"cannot read {path}, which sample_data.json names: {error.strerror or error}; unpack the sensor files"
+            f"{advice}"
         ) from None

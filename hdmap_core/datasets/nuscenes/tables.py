@@ -1,23 +1,27 @@
 """The 13 JSON tables of a nuScenes folder: found, checked, indexed, followed. No devkit needed.
 
 Tables are read when they are first asked for. `sample_data` and `ego_pose` of v1.0-trainval hold 2.6 million rows each,
-so records are decoded one by one and only those that are wanted (keyframes, or one scene) are kept.
+so records are decoded one by one and only those that are wanted (keyframes and the LiDAR sweeps just before them, or one
+scene) are kept.
 """
 
-import json
-import re
+import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from hdmap_core.datasets.nuscenes.records import Record, read_records
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry import se3
 
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
+LIDAR = "LIDAR_TOP"
+SWEEP_REACH_NS = 300_000_000
+"""How far before a keyframe LiDAR sweeps are taken: six of them at nuScenes' 20 Hz, and no keyframe as a rule."""
 TABLES = (
     "attribute",
     "calibrated_sensor",
@@ -50,9 +54,6 @@ _FIELDS = {
     "scene": ("name", "log_token", "nbr_samples"),
     "sensor": ("channel", "modality"),
 }
-_SEPARATOR = re.compile(r"[\s,]*")
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -200,22 +201,61 @@ class NuScenesTables:
         shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
         raise DatasetError(f"{self.folder} has no scene {name!r}; it has {shown or 'none'}")
 
-    @cached_property
+    @property
     def keyframes(self) -> dict[str, dict[str, Record]]:
         """Sample token -> channel -> keyframe row of `sample_data`."""
+        return self._rows[0]
+
+    @cached_property
+    def _rows(self) -> tuple[dict[str, dict[str, Record]], dict[str, list[Record]]]:
+        """Of `sample_data`, read once: keyframes, and scene token -> LiDAR rows near keyframes in time order."""
         keyframes: dict[str, dict[str, Record]] = {token: {} for token in self.table("sample")}
-        for record in self.records("sample_data", lambda record: bool(record["is_key_frame"])):
+        lidar: dict[str, list[Record]] = {}
+        for record in self.records("sample_data", self._is_wanted):
             if record["sample_token"] not in keyframes:
                 raise self._dangling("sample", record["sample_token"], f"sample_data {record['token']}")
-            keyframes[record["sample_token"]][self._sensor(record)[1]["channel"]] = record
-        return keyframes
+            if record["is_key_frame"]:
+                keyframes[record["sample_token"]][self._sensor(record)[1]["channel"]] = record
+            if record["calibrated_sensor_token"] in self._lidar_mounts:
+                lidar.setdefault(self.table("sample")[record["sample_token"]]["scene_token"], []).append(record)
+        for rows in lidar.values():
+            rows.sort(key=lambda row: row["timestamp"])
+        return keyframes, lidar
+
+    def _is_wanted(self, row: Record) -> bool:
+        if row["is_key_frame"]:
+            return True
+        # A sweep belongs to the sample that follows it.
+        sample = self.table("sample").get(row["sample_token"])
+        if sample is None or row["calibrated_sensor_token"] not in self._lidar_mounts:
+            return False
+        return 0 < (sample["timestamp"] - row["timestamp"]) * 1000 <= SWEEP_REACH_NS
+
+    @cached_property
+    def _lidar_mounts(self) -> frozenset[str]:
+        """Tokens of the calibrations of the LiDAR."""
+        sensors = {token for token, sensor in self.table("sensor").items() if sensor["channel"] == LIDAR}
+        calibrations = self.table("calibrated_sensor").items()
+        return frozenset(token for token, row in calibrations if row["sensor_token"] in sensors)
 
     def keyframe(self, sample_token: str) -> dict[str, SensorFrame]:
         """Channel -> keyframe file of one sample."""
         if sample_token not in self.keyframes:
             raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
-        poses = self._keyframe_poses
+        poses = self._poses
         return {name: self._frame(record, poses) for name, record in self.keyframes[sample_token].items()}
+
+    def previous_sweeps(self, sample_token: str) -> list[SensorFrame]:
+        """The LiDAR sweeps of the same scene that ended at most `SWEEP_REACH_NS` before a keyframe's, newest first."""
+        if sample_token not in self.keyframes:
+            raise DatasetError(f"{self.folder} has no sample {sample_token!r}")
+        key = self.keyframes[sample_token].get(LIDAR)
+        if key is None:
+            return []
+        rows = self._rows[1][self.table("sample")[sample_token]["scene_token"]]
+        end = bisect_left(rows, key["timestamp"], key=lambda row: row["timestamp"])
+        start = bisect_left(rows, key["timestamp"] - SWEEP_REACH_NS // 1000, key=lambda row: row["timestamp"])
+        return [self._frame(row, self._poses) for row in reversed(rows[start:end])]
 
     def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
         """Keyframes and sweeps of a scene (of these channels) in time order."""
@@ -227,8 +267,10 @@ class NuScenesTables:
         return sorted((self._frame(row, poses) for row in rows), key=lambda frame: (frame.stamp_ns, frame.channel))
 
     @cached_property
-    def _keyframe_poses(self) -> dict[str, Record]:
-        wanted = {row["ego_pose_token"] for rows in self.keyframes.values() for row in rows.values()}
+    def _poses(self) -> dict[str, Record]:
+        keyframes, lidar = self._rows
+        rows = itertools.chain(*(rows.values() for rows in keyframes.values()), *lidar.values())
+        wanted = {row["ego_pose_token"] for row in rows}
         return {pose["token"]: pose for pose in self.records("ego_pose", lambda pose: pose["token"] in wanted)}
 
     def _sensor(self, row: Record) -> tuple[Record, Record]:
@@ -288,34 +330,3 @@ def find_version(root: Path, version: str | None = None) -> str:
     if version is not None and version not in found:
         raise DatasetError(f"{root} has no version {version!r}; it holds {', '.join(found)}")
     return version or found[0]
-
-
-def read_records(path: Path) -> Iterator[Record]:
-    """The objects of a JSON list, decoded one by one, so that millions of rows need not be held at once.
-
-    Raises:
-        DatasetError: naming file, line and column of what is not JSON, or not a list of objects.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from None
-    decode = json.JSONDecoder().raw_decode
-    position = len(text) - len(text.lstrip())
-    if text[position : position + 1] != "[":
-        raise DatasetError(f"{path}: expected a JSON list of records")
-    position += 1
-    while True:
-        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
-        if text[position : position + 1] == "]":
-            return
-        try:
-            record, position = decode(text, position)
-        except json.JSONDecodeError as error:
-            raise DatasetError(
-                f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; copy or unpack the "
-                "file again"
-            ) from None
-        if not isinstance(record, dict):
-            raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
-        yield record

@@ -54,7 +54,7 @@ class ImageBackboneConfig(Config):
         if (self.aggregation == "last") != (len(self.features) == 1):
             raise ValueError(
                 f"aggregation {self.aggregation!r} with {len(self.features)} features: 'last' takes exactly one, "
-                "'concat' and 'cnn' take several"
+                "the others take several"
             )
         if self.frozen_stages is not None and self.tuning != "full":
             raise ValueError(f"frozen_stages is for tuning 'full'; {self.tuning!r} says itself what is fixed")

@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from hdmap_core.elements import MapClass, MapElement, write_elements
-from hdmap_core.errors import ElementError, HdmapError
-from hdmap_core.metrics.cli import register
+from hdmap_core.errors import ConfigError, ElementError, HdmapError
+from hdmap_core.metrics.cli import parse_grid, register
 
 
 @pytest.fixture
@@ -85,3 +85,37 @@ def test_missing_file(app: typer.Typer, truth: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["score", str(tmp_path / "none.jsonl"), str(truth)])
     assert isinstance(result.exception, ElementError)
     assert "none.jsonl" in str(result.exception)
+
+
+@pytest.mark.parametrize("protocol", ["hdmapnet", "hdmapnet-code", "pmapnet"])
+def test_published_figures_have_the_honest_one_beside_them(app: typer.Typer, truth: Path, protocol: str) -> None:
+    arguments = ["score", str(truth), str(truth), "--protocol", protocol, "--grid", "60x30"]
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    score = json.loads(result.output)
+    assert (score["protocol"], score["honest"]["protocol"]) == (protocol, "maptr")
+    assert score["mAP"] == score["honest"]["mAP"] == pytest.approx(1 / 3)
+    tables = CliRunner().invoke(app, arguments).output
+    assert f"as published, protocol {protocol}" in " ".join(tables.split())
+    assert "Honest: Chamfer AP of vectors, protocol maptr" in " ".join(tables.split())
+
+
+def test_the_grid_cuts_lines(app: typer.Typer, truth: Path) -> None:
+    arguments = ["score", str(truth), str(truth), "--protocol", "hdmapnet", "--json", "--grid"]
+    near = json.loads(CliRunner().invoke(app, [*arguments, "6x6@0.3"]).output)
+    assert near["classes"]["divider"]["num_truth"] == 1
+    assert parse_grid("120x60@0.3").shape == (200, 400)
+    assert parse_grid("60x30").shape == (200, 400)
+
+
+@pytest.mark.parametrize("grid", ["60", "60x", "axb", "60x30@", "60x30@0.7", "0x30"])
+def test_bad_grid(app: typer.Typer, truth: Path, grid: str) -> None:
+    result = CliRunner().invoke(app, ["score", str(truth), str(truth), "--protocol", "hdmapnet", "--grid", grid])
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_unknown_protocol_lists_all(app: typer.Typer, truth: Path) -> None:
+    result = CliRunner().invoke(app, ["score", str(truth), str(truth), "--protocol", "mapnet"])
+    assert isinstance(result.exception, ElementError)
+    for name in ("maptr", "mapqr", "streammapnet-100x50", "hdmapnet-code", "pmapnet"):
+        assert name in str(result.exception)

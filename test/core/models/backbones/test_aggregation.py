@@ -39,7 +39,18 @@ def test_cnn_of_equal_sizes_is_the_sum_of_projections() -> None:
     torch.testing.assert_close(neck([first, second]), expected)
 
 
-@pytest.mark.parametrize("kind", ["concat", "cnn"])
+def test_double_conv_is_hdmapnets_neck() -> None:
+    neck = Neck("double_conv", in_channels=[3, 4, 5], out_channels=6)
+    shapes = [tuple(p.shape) for p in neck.parameters()]
+    assert shapes == [(6, 12, 3, 3), (6,), (6,), (6, 6, 3, 3), (6,), (6,)]
+    resized = [maps()[0]] + [F.interpolate(m, size=(7, 10), mode="bilinear", align_corners=True) for m in maps()[1:]]
+    expected = torch.cat(resized, dim=1)
+    for weight in (p for p in neck.parameters() if p.ndim == 4):
+        expected = F.batch_norm(F.conv2d(expected, weight, padding=1), None, None, training=True).relu()
+    torch.testing.assert_close(neck(maps()), expected)
+
+
+@pytest.mark.parametrize("kind", ["concat", "cnn", "double_conv"])
 def test_inputs_are_left_as_they_were(kind: str) -> None:
     given = maps()
     Neck(kind, in_channels=[3, 4, 5], out_channels=6)(given)  # type: ignore[arg-type]

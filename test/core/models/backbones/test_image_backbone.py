@@ -96,7 +96,7 @@ def test_cameras_and_samples_do_not_see_each_other(family: str) -> None:
 
 
 @ALL
-@pytest.mark.parametrize("aggregation", ["last", "concat", "cnn"])
+@pytest.mark.parametrize("aggregation", ["last", "concat", "cnn", "double_conv"])
 def test_every_trainable_parameter_receives_a_gradient(family: str, aggregation: str) -> None:
     features = (-1,) if aggregation == "last" else (-3, -2)
     backbone = build(family, odd=True, aggregation=aggregation, features=features, frozen_batch_norm=False)
@@ -113,7 +113,7 @@ def test_every_trainable_parameter_receives_a_gradient(family: str, aggregation:
 
 
 @pytest.mark.parametrize(("family", "stride"), [("resnet", 8), ("swin", 8), ("dinov2", 14)])
-@pytest.mark.parametrize("aggregation", ["concat", "cnn"])
+@pytest.mark.parametrize("aggregation", ["concat", "cnn", "double_conv"])
 def test_several_maps_meet_at_the_finest(family: str, stride: int, aggregation: str) -> None:
     features = {"resnet": (2, 3, 4), "swin": (1, 2, 3), "dinov2": (0, 1, 2)}[family]
     backbone = build(family, odd=True, aggregation=aggregation, features=features)
@@ -223,7 +223,7 @@ def test_exports_whole(family: str) -> None:
         ({"features": [3, 1], "aggregation": "cnn"}, "ascending numbers"),
         ({"features": [-1, 11], "aggregation": "concat"}, "ascending numbers"),
         ({"features": [3, 11]}, "'last' takes exactly one"),
-        ({"aggregation": "cnn"}, "'concat' and 'cnn' take several"),
+        ({"aggregation": "cnn"}, "the others take several"),
         ({"features": []}, "features"),
         ({"frozen_stages": 13}, "has 12 stages"),
         ({"frozen_stages": 1, "tuning": "frozen"}, "frozen_stages is for tuning 'full'"),

@@ -1,0 +1,44 @@
+"""JSON tables of any size: a list of objects, read one by one."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hdmap_core.errors import DatasetError
+
+_SEPARATOR = re.compile(r"[\s,]*")
+
+Record = dict[str, Any]
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The objects of a JSON list, decoded one by one, so that millions of rows need not be held at once.
+
+    Raises:
+        DatasetError: naming file, line and column of what is not JSON, or not a list of objects.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"cannot read {path}: {error}") from None
+    decode = json.JSONDecoder().raw_decode
+    position = len(text) - len(text.lstrip())
+    if text[position : position + 1] != "[":
+        raise DatasetError(f"{path}: expected a JSON list of records")
+    position += 1
+    while True:
+        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
+        if text[position : position + 1] == "]":
+            return
+        try:
+            record, position = decode(text, position)
+        except json.JSONDecodeError as error:
+            raise DatasetError(
+                f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; copy or unpack the "
+                "file again"
+            ) from None
+        if not isinstance(record, dict):
+            raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
+        yield record

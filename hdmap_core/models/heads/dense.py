@@ -1,0 +1,76 @@
+"""The three dense heads of HDMapNet (Li et al. 2022, section III-B): semantic, instance embedding, direction.
+
+In the published code the direction head runs through the embedding head's first block and its own stays unused
+(P-MapNet mended it); here every head has its own.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hdmap_core.config import Config
+from hdmap_core.model_io import DenseOutput
+from hdmap_core.models.layers.conv import conv_norm_act
+
+
+class DenseConfig(Config):
+    """Sizes of the three heads.
+
+    Attributes:
+        embedding: dimensions of the instance embedding.
+        directions: bins of the circle; "no line here" is one channel more.
+        channels: width of a head at half the grid's resolution.
+        last_channels: its width at full resolution.
+    """
+
+    kind: Literal["dense"] = "dense"
+    embedding: PositiveInt = 16
+    directions: PositiveInt = 36
+    channels: PositiveInt = 256
+    last_channels: PositiveInt = 128
+
+
+class DenseHeads(nn.Module):
+    """The finest and the coarsest map of a BEV encoder -> rasters on the BEV grid."""
+
+    def __init__(
+        self, config: DenseConfig, *, level_channels: Sequence[int], num_classes: int, size: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        in_channels = level_channels[0] + level_channels[-1]
+        self.semantic = DenseHead(config, in_channels=in_channels, out_channels=1 + num_classes, size=size)
+        self.embedding = DenseHead(config, in_channels=in_channels, out_channels=config.embedding, size=size)
+        self.direction = DenseHead(config, in_channels=in_channels, out_channels=1 + config.directions, size=size)
+
+    def forward(self, pyramid: Sequence[Tensor]) -> DenseOutput:
+        """[(B, C_0, y, x), ..., (B, C_n, y', x')], finest first -> rasters (B, ..., Y, X), exactly of `size`."""
+        finest, coarsest = pyramid[0], pyramid[-1]
+        return DenseOutput(
+            semantic=self.semantic(finest, coarsest),
+            embedding=self.embedding(finest, coarsest),
+            direction=self.direction(finest, coarsest),
+        )
+
+
+class DenseHead(nn.Module):
+    """One of them: the coarse map joins the fine one, two convolutions, then two more at the grid's resolution."""
+
+    def __init__(self, config: DenseConfig, *, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.join = nn.Sequential(
+            conv_norm_act(in_channels, config.channels), conv_norm_act(config.channels, config.channels)
+        )
+        self.finish = nn.Sequential(
+            conv_norm_act(config.channels, config.last_channels), nn.Conv2d(config.last_channels, out_channels, 1)
+        )
+
+    def forward(self, finest: Tensor, coarsest: Tensor) -> Tensor:
+        """(B, C_0, y, x), (B, C_n, y', x') -> (B, out, Y, X)."""
+        raised = F.interpolate(coarsest, size=finest.shape[-2:], mode="bilinear", align_corners=True)
+        joined = self.join(torch.cat([finest, raised], dim=1))
+        return self.finish(F.interpolate(joined, size=self.size, mode="bilinear", align_corners=True))

@@ -1,0 +1,1 @@
+"""The LiDAR slot: BEV features of points, or of a stand-in for them."""
