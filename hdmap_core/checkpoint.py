@@ -35,12 +35,14 @@ class CheckpointConfig(Config):
 
     @model_validator(mode="after")
     def _published_head_exists(self) -> Self:
-        slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation"}
+        slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation", "dense": "dense"}
+        if self.model.view_transform is None:  # a refiner by itself has the dense heads' outputs
+            slots["dense"] = "hd_refiner"
         for head in {self.decode.head_of(label) for label in self.model.classes}:
             if getattr(self.model, slots[head]) is None:
                 raise ValueError(f"decode.head is {head!r}, but model.{slots[head]} is null")
-        if MapClass.CENTERLINE in self.model.classes and self.decode.head_of(MapClass.CENTERLINE) == "masks":
-            raise ValueError("masks do not know a centerline's direction; set decode.by_class.centerline to 'vectors'")
+        if MapClass.CENTERLINE in self.model.classes and self.decode.head_of(MapClass.CENTERLINE) != "vectors":
+            raise ValueError("rasters do not know a centerline's sense; set decode.by_class.centerline to 'vectors'")
         return self
 
 

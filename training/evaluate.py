@@ -19,10 +19,11 @@ from hdmap_core.inference import ModelInfo, load_predictor
 from hdmap_core.metrics.breakdown import Breakdown, Frames, breakdown, distance_bands
 from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
-from hdmap_core.metrics.report import score_json, score_table
+from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS, RasterScore, raster_ap
+from hdmap_core.metrics.report import raster_json, score_json, score_table
 from hdmap_core.parallel import ray_has_gpus
-from training.data.sd_maps import check_sd_maps
 from training.corruptions import SEVERITIES, Corruption
+from training.data.sd_maps import check_sd_maps
 from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
@@ -106,7 +107,8 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         overlaps = [frame.overlap for frame in frames[0].values() if frame.overlap is not None]
         iou = total_iou(overlaps, info.classes)
         rasters = [raster_ap(predicted[0], truth, name, info.classes, info.grid) for name in RASTER_PROTOCOLS]
-        report |= {"iou": iou, "raster_ap": {score.protocol: raster_json(score) for score in rasters}}
+        published = {score.protocol: raster_json(score, parts.overall) for score in rasters}
+        report |= {"iou": iou, "raster_ap": published}
     report["robustness"] = None if robustness is None else robustness.to_json()
     if options.out is not None:
         write_elements(options.out / "gt.jsonl", truth)
@@ -249,7 +251,7 @@ def _print_rasters(iou: Mapping[str, float], rasters: Sequence[RasterScore]) -> 
     console = Console()
     console.print(iou_table(iou))
     for score in rasters:
-        console.print(raster_table(score))
+        console.print(score_table(score))
     console.print("The first table is honest Chamfer AP; crossings count by their two long edges in all of them.")
 
 

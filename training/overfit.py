@@ -128,9 +128,9 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     if isinstance(model.lidar, SimulatedLidarConfig):
         backbone = _small_backbone(model.lidar.backbone, WIDTH)
         lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
-        smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
+        smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, out_channels=WIDTH)
     elif model.lidar is not None:
-        smaller["lidar"] = _changed(model.lidar, channels=WIDTH)
+        smaller["lidar"] = _changed(model.lidar, channels=(WIDTH // 2, WIDTH), convolutions=(1, 1), out_channels=WIDTH)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, channels=(WIDTH // 2, WIDTH, WIDTH), blocks=(1, 1, 1))
     if model.vectors is not None:

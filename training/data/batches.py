@@ -165,7 +165,8 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
 def dense_targets(frames: Sequence[Sequence[MapElement]], config: TrainConfig) -> DenseTargets:
     """Rasters of the frames' ground truth as the dense heads of this recipe's model should make them."""
     model = config.model
-    heads = model.dense or (model.hd_refiner and model.hd_refiner.heads)
+    heads = model.dense or (model.hd_refiner and model.hd_refiner.dense)
+    assert heads is not None
     return build_dense_targets(frames, grid=model.grid, classes=model.classes, directions=heads.directions)
 
 
