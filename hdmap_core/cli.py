@@ -33,10 +33,12 @@ def main() -> None:
 
 def register(app: typer.Typer) -> None:
     """Adds the core's verbs."""
+    from hdmap_core.datasets.sd_cli import register as register_sdmap
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.metrics.cli import register as register_score
 
     register_synth(app)
+    register_sdmap(app)
     register_score(app)
     app.command(rich_help_panel="Models")(predict)
 

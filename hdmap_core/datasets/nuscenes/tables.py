@@ -1,8 +1,8 @@
 """The 13 JSON tables of a nuScenes folder: found, checked, indexed, followed. No devkit needed.
 
 Tables are read when they are first asked for. `sample_data` and `ego_pose` of v1.0-trainval hold 2.6 million rows each,
-so records are decoded one by one and only those that are wanted (keyframes and the LiDAR sweeps just before them, or one
-scene) are kept.
+so records are decoded one by one and only those that are wanted (keyframes and the LiDAR sweeps just before them, or
+one scene) are kept.
 """
 
 import itertools

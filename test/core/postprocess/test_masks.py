@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline, raster
 from hdmap_core.postprocess import MaskDecodeConfig
-from hdmap_core.postprocess.masks import decode_masks, join_paths, trace_skeleton
+from hdmap_core.postprocess.masks import decode_masks
+from hdmap_core.postprocess.tracing import join_paths, trace_skeleton
 
 GRID = BEVGrid()
 FINE = BEVGrid(resolution=0.15)

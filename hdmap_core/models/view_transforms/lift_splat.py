@@ -1,0 +1,150 @@
+"""Lift-splat (Philion and Fidler 2020): every pixel guesses its depth, and features land in the cells they see.
+
+MapKD simulates a LiDAR with it. Splatting is one `index_add_`, so nothing but torch is needed; points that fall
+nowhere go to a cell that is thrown away, so all shapes depend on the sizes of the inputs only.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from hdmap_core.config import Config
+from hdmap_core.errors import ConfigError
+from hdmap_core.geometry import BEVGrid
+from hdmap_core.model_io import ModelInput
+
+
+class LiftSplatConfig(Config):
+    """Defaults: HDMapNet's and MapKD's.
+
+    Attributes:
+        channels: of the features that are splatted, and of the BEV.
+        depth_range: metres; the first bin's depth, and where bins end: 4, 5, ... 44 m.
+        depth_step: metres from bin to bin.
+        z_range: metres in the ego frame; points above or below are dropped.
+    """
+
+    kind: Literal["lift_splat"] = "lift_splat"
+    channels: PositiveInt = 64
+    depth_range: tuple[float, float] = (4.0, 45.0)
+    depth_step: PositiveFloat = 1.0
+    z_range: tuple[float, float] = (-10.0, 10.0)
+
+    @model_validator(mode="after")
+    def _ranges_hold_something(self) -> Self:
+        low, high = self.depth_range
+        if low <= 0 or round((high - low) / self.depth_step) < 1:
+            raise ValueError(
+                f"depth_range {self.depth_range} with depth_step {self.depth_step}: give at least one bin, from a "
+                "positive depth on"
+            )
+        if self.z_range[0] >= self.z_range[1]:
+            raise ValueError(f"z_range is {self.z_range}; give the lower end first")
+        return self
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """Depth of every bin in metres."""
+        low, high = self.depth_range
+        return tuple(low + index * self.depth_step for index in range(round((high - low) / self.depth_step)))
+
+
+class LiftSplat(nn.Module):
+    """Camera features and calibration -> (B, C, Y, X) BEV features, for any rig of any number of cameras."""
+
+    depths: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: LiftSplatConfig, *, grid: BEVGrid, in_channels: int) -> None:
+        super().__init__()
+        self.out_channels = config.channels
+        self.shape, self.resolution = grid.shape, grid.resolution
+        (x_low, x_high), (y_low, y_high), (z_low, z_high) = grid.x_range, grid.y_range, config.z_range
+        self.register_buffer("depths", torch.tensor(config.depths), persistent=False)
+        self.register_buffer("low", torch.tensor([x_low, y_low, z_low]), persistent=False)
+        self.register_buffer("high", torch.tensor([x_high, y_high, z_high]), persistent=False)
+        self.depth_and_context = nn.Conv2d(in_channels, len(config.depths) + config.channels, 1)
+
+    def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
+        """Builds the BEV.
+
+        Args:
+            features: (B, N, C', h, w) of `inputs.images`.
+            inputs: `images` (their size only), `projection`, and `camera_mask` if cameras may be missing.
+
+        Returns:
+            (B, C, Y, X) float32; zero where no camera put anything.
+
+        Raises:
+            ConfigError: if something needed is missing.
+        """
+        given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}
+        for name, value in {**given, "ModelInput.projection": inputs.projection}.items():
+            if value is None:
+                raise ConfigError(f"lift_splat needs {name}; there are none")
+        assert features is not None and inputs.images is not None and inputs.projection is not None
+        lifted = self.depth_and_context(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        with torch.autocast(features.device.type, enabled=False):
+            image_size = inputs.images.shape[-2], inputs.images.shape[-1]
+            points = frustum_points(inputs.projection.float(), self.depths, image_size, features.shape[-2:])
+            seen = ((points >= self.low) & (points < self.high)).all(dim=-1)
+            if inputs.camera_mask is not None:
+                seen = seen & inputs.camera_mask[:, :, None, None, None]
+            return self._splat(lifted.float(), points, seen)
+
+    def _splat(self, lifted: Tensor, points: Tensor, seen: Tensor) -> Tensor:
+        """(B, N, D + C, h, w), points (B, N, D, h, w, 3) and which of them count -> (B, C, Y, X)."""
+        bins = len(self.depths)
+        weight = lifted[:, :, :bins].softmax(dim=2)
+        context = lifted[:, :, bins:].permute(0, 1, 3, 4, 2)
+        values = weight[..., None] * context[:, :, None]  # (B, N, D, h, w, C)
+        rows, columns = self.shape
+        # A coordinate a rounding error below the end must not become the next row's first cell.
+        cell = ((points[..., :2] - self.low[:2]) / self.resolution).floor()
+        column, row = cell[..., 0].clamp(max=columns - 1), cell[..., 1].clamp(max=rows - 1)
+        batch = len(points)
+        nowhere = rows * columns
+        index = torch.where(seen, row * columns + column, float(nowhere)).long()  # exact up to 2^24 cells
+        first = torch.arange(batch, device=index.device).view(-1, 1, 1, 1, 1) * (nowhere + 1)
+        bev = values.new_zeros(batch * (nowhere + 1), self.out_channels)
+        bev = bev.index_add(0, (index + first).flatten(), values.flatten(0, -2))
+        return bev.view(batch, nowhere + 1, -1)[:, :nowhere].transpose(1, 2).unflatten(-1, self.shape)
+
+
+def frustum_points(
+    projection: Tensor, depths: Tensor, image_size: tuple[int, int], feature_size: tuple[int, int] | torch.Size
+) -> Tensor:
+    """Where the centres of feature cells lie in the ego frame, if they are as deep as said.
+
+    Args:
+        projection: (B, N, 3, 4) float32: homogeneous ego points -> (u z, v z, z), pixel centres at whole numbers. All
+            zero for a missing camera; its points are finite and mean nothing.
+        depths: (D,) metres along the optical axis.
+        image_size: (H, W) of the images that `projection` speaks of.
+        feature_size: (h, w) of the feature maps, which cover the whole images.
+
+    Returns:
+        (B, N, D, h, w, 3) metres.
+    """
+    (height, width), (rows, columns) = image_size, feature_size
+    u = (torch.arange(columns, device=depths.device) + 0.5) * (width / columns) - 0.5
+    v = (torch.arange(rows, device=depths.device) + 0.5) * (height / rows) - 0.5
+    v, u = torch.meshgrid(v, u, indexing="ij")
+    pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)  # (h, w, 3)
+    inverse = _inverse(projection[..., :3])
+    # Elementwise, so that TF32 leaves it alone.
+    rays = (inverse[:, :, None, None] * pixels[..., None, :]).sum(dim=-1)  # (B, N, h, w, 3)
+    centre = -(inverse * projection[..., None, :, 3]).sum(dim=-1)  # (B, N, 3): the camera itself
+    return centre[:, :, None, None, None] + depths[:, None, None, None] * rays[:, :, None]
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    """(..., 3, 3) inverted by cross products, which every exporter knows; singular ones give something finite."""
+    a, b, c = matrix.unbind(dim=-2)
+    columns = torch.stack([torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)], dim=-1)
+    determinant = (a * columns[..., 0]).sum(dim=-1)[..., None, None]
+    return columns / torch.where(determinant.abs() < 1e-6, 1.0, determinant)
