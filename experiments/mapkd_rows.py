@@ -32,12 +32,12 @@ BACKBONE = (
     "{model: resnet18.tv_in1k, image_size: [96, 160], features: [3, 4], aggregation: double_conv, "
     "frozen_batch_norm: false, out_channels: 48, arguments: {layers: [1, 1, 1, 1], channels: [16, 24, 32, 48]}}"
 )
-SIMULATED = [f"model.lidar={{kind: simulated, backbone: {BACKBONE}, lift_splat: {{channels: 32}}, out_channels: 32}}"]
+SIMULATED = [f"model.lidar={{kind: simulated, backbone: {BACKBONE}, lift_splat: {{channels: 32}}, channels: 32}}"]
 SD = ["model.sd_prior={channels: 32, heads: 4, sd_channels: [16, 32], feedforward: 64}"]
 REFINER = (
     "model.hd_refiner={patch: 8, width: 96, depth: 3, heads: 3, up_channels: 48, "
     "bev_encoder: {channels: [32, 48, 64], blocks: [1, 1, 1]}, "
-    "dense: {channels: 48, last_channels: 32, embedding: 8}}"
+    "dense: {channels: 48, last_channels: 24, embedding: 8, line_cells: 5}}"
 )
 ROWS: dict[str, list[str]] = {
     "C": [],

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.crossing_edges import crossing_edges
+from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder, write_atomically

@@ -19,12 +19,15 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
+from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from training.config import InitialWeights, TrainConfig
 from training.train import train
 
 FRAMES = 4
 WIDTH = 64
-CELL_M, DENSE_CELL_M = 1.5, 0.3  # dense heads draw lines five cells wide
+CELL_M, DENSE_CELL_M = 1.5, 0.5
+SMALL_ENCODER = {"channels": (WIDTH // 2, WIDTH, WIDTH), "blocks": (1, 1, 1)}
+SMALL_DENSE = {"channels": WIDTH, "last_channels": WIDTH // 2, "line_cells": 3}
 TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "resnet": ((96, 160), {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}),
     "swin": ((96, 160), {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
@@ -79,7 +82,9 @@ def overfit(
     for title, names in (("frozen", watched[0].frozen), ("without gradient", watched[0].idle)):
         console.print(f"parameters {title}: {len(names)} {'(' + ', '.join(sorted(names)) + ')' if names else ''}")
     reached = best >= target
-    console.print(f"{'[green]learnt' if reached else '[red]NOT learnt'}[/]: {config.best_by} {best:.3f}, wanted {target}")
+    console.print(
+        f"{'[green]learnt' if reached else '[red]NOT learnt'}[/]: {config.best_by} {best:.3f}, wanted {target}"
+    )
     return best
 
 
@@ -120,7 +125,9 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     model = config.model
     dense = model.dense is not None or model.view_transform is None
     narrow: dict[str, Any] = {"channels": WIDTH, "feedforward": 2 * WIDTH, "dropout": 0.0}
-    smaller: dict[str, Any] = {"grid": BEVGrid(model.grid.x_range, model.grid.y_range, DENSE_CELL_M if dense else CELL_M)}
+    smaller: dict[str, Any] = {
+        "grid": BEVGrid(model.grid.x_range, model.grid.y_range, DENSE_CELL_M if dense else CELL_M)
+    }
     if model.backbone is not None:
         smaller["backbone"] = _small_backbone(model.backbone, WIDTH)
     if model.view_transform is not None:
@@ -128,16 +135,18 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     if isinstance(model.lidar, SimulatedLidarConfig):
         backbone = _small_backbone(model.lidar.backbone, WIDTH)
         lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
-        smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, out_channels=WIDTH)
+        smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
         smaller["lidar"] = _changed(model.lidar, channels=(WIDTH // 2, WIDTH), convolutions=(1, 1), out_channels=WIDTH)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
-        smaller["bev_encoder"] = _changed(model.bev_encoder, channels=(WIDTH // 2, WIDTH, WIDTH), blocks=(1, 1, 1))
+        smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:
         few = {"num_queries": 30, "layers": 2, "attention_heads": 4, "one_to_many": 2 * bool(_one_to_many(model))}
         smaller["vectors"] = _changed(model.vectors, **narrow, **few)
     if model.dense is not None:
-        smaller["dense"] = _changed(model.dense, channels=WIDTH, last_channels=WIDTH // 2)
+        smaller["dense"] = _changed(model.dense, **SMALL_DENSE)
+    if model.hd_refiner is not None:
+        smaller["hd_refiner"] = _small_refiner(model.hd_refiner)
     if model.auxiliary is not None:
         smaller["auxiliary"] = _changed(model.auxiliary, channels=WIDTH)
     return config.model_copy(update={"model": model.model_copy(update=smaller)})
@@ -150,8 +159,15 @@ def _small_backbone(backbone: ImageBackboneConfig, out_channels: int) -> Config:
             f"backbone.model {backbone.model} is none of {', '.join(TRUNKS)}, which can be made small; add --full-size"
         )
     size, arguments = found[0]
+    return _changed(backbone, image_size=size, arguments=arguments, out_channels=out_channels, frozen_batch_norm=False)
+
+
+def _small_refiner(refiner: HDRefinerConfig) -> Config:
     return _changed(
-        backbone, image_size=size, arguments=arguments, out_channels=out_channels, frozen_batch_norm=False
+        refiner,
+        **{"width": 96, "depth": 2, "heads": 3, "up_channels": WIDTH},
+        bev_encoder=_changed(refiner.bev_encoder, **SMALL_ENCODER),
+        dense=_changed(refiner.dense, **SMALL_DENSE),
     )
 
 

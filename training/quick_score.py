@@ -23,8 +23,8 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """Scores of evenly spread validation keyframes.
 
     Returns:
-        `mAP`: Chamfer mAP (MapTR) of what is published; `mAP_<head>` of every vector or segmentation head; `mIoU` of the
-        dense heads. Dense heads know crossings by their two long edges, so these are their ground truth.
+        `mAP`: Chamfer mAP (MapTR) of what is published; `mAP_<head>` of every vector or segmentation head; `mIoU` of
+        the dense heads. Dense heads know crossings by their two long edges, so these are their ground truth.
     """
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
@@ -54,7 +54,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
 
 
 def validation_inputs(frame: Keyframe, index: int, config: TrainConfig) -> ModelInput:
-    """What a model sees of a validation keyframe; a refiner by itself sees its map with parts hidden, always the same."""
+    """What a model sees of a validation keyframe; a refiner by itself: its map with parts hidden, always the same."""
     model = config.model
     if model.view_transform is not None:
         return complete(frame, model)
@@ -66,4 +66,4 @@ def validation_inputs(frame: Keyframe, index: int, config: TrainConfig) -> Model
 
 def true_raster(frame: Keyframe, config: TrainConfig) -> np.ndarray:
     """(Y, X) uint8 class indices of a keyframe's ground truth."""
-    return dense_targets([frame.elements], config).semantic[0].numpy()
+    return dense_targets([frame.elements], config.model).semantic[0].numpy()

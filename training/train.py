@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.fabric import seed_everything
 from rich.console import Console
 from torch import nn
@@ -17,9 +16,9 @@ from training.data.batches import Batch, TrainBatches
 from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
 from training.data.sd_maps import check_sd_maps
+from training.initial_weights import load_initial
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
-from training.initial_weights import load_initial
 from training.objectives import masked_autoencoder, supervised
 from training.pictures import picture_predictions
 from training.quick_score import quick_score

@@ -101,10 +101,7 @@ class ModelConfig(Config):
             )
         if self.hd_refiner is not None and self.dense is None:
             raise ValueError("hd_refiner refines what the dense heads say; give dense as well")
-        if isinstance(self.bev_encoder, BEVEncoderConfig):
-            levels = len(self.bev_encoder.channels) + 1
-        else:
-            levels = 1
+        levels = 1 + (len(self.bev_encoder.channels) if isinstance(self.bev_encoder, BEVEncoderConfig) else 0)
         read = set(self.vectors.levels) if self.vectors and self.vectors.kind == "scatter_gather" else set()
         if not read <= set(range(levels)):
             raise ValueError(f"vectors.levels is {sorted(read)}, but the BEV encoder makes {levels}")

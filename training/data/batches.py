@@ -14,13 +14,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from hdmap_core.elements import MapElement
 from hdmap_core.model_io import ModelInput, stack
+from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.augment import augment
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
-from training.data.distortion import Distortion, collate, distort, draw
 from training.data.dense_targets import DenseTargets, build_dense_targets
+from training.data.distortion import Distortion, collate, distort, draw
 from training.data.keyframes import Keyframe, KeyframeList, complete
 from training.data.masking import draw_hidden
 from training.data.targets import Targets, build_targets
@@ -158,16 +159,21 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
     if model.auxiliary is not None:
         targets = replace(targets, auxiliary=_auxiliary(frames, inputs, config, feature_size))
     if model.dense is not None or model.view_transform is None:
-        targets = replace(targets, dense=dense_targets([frame.elements for frame in frames], config))
+        targets = replace(targets, dense=dense_targets([frame.elements for frame in frames], model))
     return Batch(inputs, targets, tuple(frame.token for frame in frames))
 
 
-def dense_targets(frames: Sequence[Sequence[MapElement]], config: TrainConfig) -> DenseTargets:
-    """Rasters of the frames' ground truth as the dense heads of this recipe's model should make them."""
-    model = config.model
+def dense_targets(frames: Sequence[Sequence[MapElement]], model: ModelConfig) -> DenseTargets:
+    """Rasters of the frames' ground truth as the dense heads of this model should make them."""
     heads = model.dense or (model.hd_refiner and model.hd_refiner.dense)
     assert heads is not None
-    return build_dense_targets(frames, grid=model.grid, classes=model.classes, directions=heads.directions)
+    return build_dense_targets(
+        frames,
+        grid=model.grid,
+        classes=model.classes,
+        thickness_cells=heads.line_cells,
+        directions=heads.directions,
+    )
 
 
 def _auxiliary(

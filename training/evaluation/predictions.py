@@ -104,8 +104,8 @@ def predict_frames(
         progress: called with the number of frames that are finished or were found.
 
     Returns:
-        Per source: token -> what was predicted, in the order of the frames. Numbers are as the files hold them (millimetres),
-        whether they were computed now or read.
+        Per source: token -> what was predicted, in the order of the frames. Numbers are as the files hold them
+        (millimetres), whether they were computed now or read.
 
     Raises:
         DatasetError, ImageError: if a frame cannot be read.
@@ -160,7 +160,9 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
         prediction = predictor.predict(observation)
         overlap = None
         if prediction.raster is not None:
-            overlap = raster_overlap(prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model)
+            overlap = raster_overlap(
+                prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model
+            )
         frames[token] = Predicted([_as_written(element) for element in prediction.elements], overlap)
     return frames
 

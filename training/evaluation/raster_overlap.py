@@ -8,7 +8,7 @@ from rich.table import Table
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.models import ModelConfig
-from training.data.dense_targets import build_dense_targets
+from training.data.batches import dense_targets
 
 Overlap = list[list[int]]
 """(2, K) cells of a frame: in the intersection and in the union of predicted and true raster, per class."""
@@ -22,8 +22,7 @@ def raster_overlap(raster: np.ndarray, truth: Sequence[MapElement], model: Model
         truth: elements, metres in the ego frame; drawn as the dense heads are taught.
         model: of the prediction.
     """
-    assert model.dense is not None
-    targets = build_dense_targets([truth], grid=model.grid, classes=model.classes, directions=model.dense.directions)
+    targets = dense_targets([truth], model)
     iou = SegmentationIoU([label.value for label in model.classes])
     iou.update(one_hot(raster, len(model.classes)), one_hot(targets.semantic[0].numpy(), len(model.classes)))
     return [iou.intersection.tolist(), iou.union.tolist()]

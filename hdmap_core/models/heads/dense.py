@@ -25,6 +25,7 @@ class DenseConfig(Config):
         directions: bins of the circle; "no line here" is one channel more.
         channels: width of a head at half the grid's resolution.
         last_channels: its width at full resolution.
+        line_cells: how many cells wide the lines are that the heads are taught; the published 5 of OpenCV are 7.
     """
 
     kind: Literal["dense"] = "dense"
@@ -32,6 +33,7 @@ class DenseConfig(Config):
     directions: PositiveInt = 36
     channels: PositiveInt = 256
     last_channels: PositiveInt = 128
+    line_cells: PositiveInt = 7
 
 
 class DenseHeads(nn.Module):
