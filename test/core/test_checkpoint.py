@@ -163,7 +163,7 @@ def test_centerlines_are_not_published_from_masks() -> None:
     content = CONFIG.model_dump(mode="json")
     content["model"]["classes"] = ["divider", "centerline"]
     content["decode"]["head"] = "masks"
-    with pytest.raises(ConfigError, match=r"direction; set decode\.by_class\.centerline to 'vectors'"):
+    with pytest.raises(ConfigError, match=r"sense; set decode\.by_class\.centerline to 'vectors'"):
         parse_config(CheckpointConfig, content, "x")
     content["decode"]["by_class"] = {"centerline": "vectors"}
     assert parse_config(CheckpointConfig, content, "x").decode.head_of(MapClass.CENTERLINE) == "vectors"
