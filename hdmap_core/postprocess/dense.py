@@ -27,6 +27,7 @@ from hdmap_core.postprocess.clustering import cluster_embeddings
 from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_skeleton
 
 _ELLIPSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+_FORK = 6.0  # cells: tracing cuts pieces off at a fork, whose ends are then within this distance
 _CORNER = -0.5  # cosine: within an instance, ends that (nearly) touch may turn by up to 120 degrees
 
 
@@ -43,7 +44,8 @@ class DenseDecodeConfig(Config):
             instance are trained to lie.
         max_gap: ends of one instance that face each other within this distance are joined.
         max_turn: by how much the joined line may turn there, degrees.
-        max_spur: pieces up to this length that lie across the predicted direction are dropped.
+        max_spur: pieces up to this length are dropped if they lie across the predicted direction, or from fork to fork,
+            as where two lines cross at a small angle.
         min_length: shorter lines are dropped.
         tolerance: of the simplification.
     """
@@ -55,7 +57,7 @@ class DenseDecodeConfig(Config):
     min_std: float = Field(default=0.5, ge=0)
     max_gap: float = Field(default=10.0, ge=0)
     max_turn: float = Field(default=60.0, ge=0, le=180)
-    max_spur: float = Field(default=1.5, ge=0)
+    max_spur: float = Field(default=2.0, ge=0)
     min_length: float = Field(default=1.0, ge=0)
     tolerance: float = Field(default=0.1, ge=0)
 
@@ -128,7 +130,8 @@ def _lines(
     inside = cells[window]
     probability = np.where(inside, layer[window], 0).astype(np.float32)
     paths = trace_skeleton(skeletonize(inside))
-    paths = [path for path in paths if not _is_spur(path, direction[window], config.max_spur / grid.resolution)]
+    longest = config.max_spur / grid.resolution
+    paths = _without_bridges([path for path in paths if not _is_spur(path, direction[window], longest)], longest)
     joined = join_paths(paths, config.max_gap / grid.resolution, float(np.cos(np.radians(config.max_turn))))
     joined = join_paths(joined, 4.0, _CORNER)
     lines = []
@@ -156,3 +159,17 @@ def _is_spur(path: np.ndarray, direction: np.ndarray, longest: float) -> bool:
     predicted = np.exp(2j * angle) @ bins
     tangent = np.gradient(path, axis=0) @ np.array([1, 1j])
     return float((predicted * np.conj(tangent) ** 2).real.sum()) < 0
+
+
+def _without_bridges(paths: list[np.ndarray], longest: float) -> list[np.ndarray]:
+    """Paths (P, 2) without the short ones that have at least two other ends at either end."""
+    ends = np.array([path[[0, -1]] for path in paths]).reshape(-1, 2)
+    kept = []
+    for path in paths:
+        # An end is near itself, so that three are a fork; of a short path both may be, which makes it four.
+        near = np.linalg.norm(path[[0, -1]][:, None] - ends, axis=-1) <= _FORK
+        is_short = polyline.length(path) <= longest
+        both = int(np.linalg.norm(path[0] - path[-1]) <= _FORK)
+        if not (is_short and (near.sum(axis=1) >= 3 + both).all()):
+            kept.append(path)
+    return kept

@@ -217,5 +217,5 @@ def test_two_processes_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
             if listens:
                 for head in heads:
                     torch.testing.assert_close(getattr(own, head).grad / 2, getattr(output, head).grad[rank::2])
-    assert means == pytest.approx({name: float(value) for name, value in terms.items()}, rel=1e-5)
+    assert means == pytest.approx({name: value.item() for name, value in terms.items()}, rel=1e-5)
     assert len(said[0]) == 4, "sums of two losses and of their counts"
