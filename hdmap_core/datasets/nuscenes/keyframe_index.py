@@ -2,7 +2,7 @@
 
 `sample_data` and `ego_pose` of v1.0-trainval are more than a gigabyte of JSON each, a minute and gigabytes of memory
 in every process that reads them. The index holds what training asks of them: cameras and LiDAR of each keyframe, and
-the LiDAR sweeps just before it, with calibration and pose: about 6 kB per keyframe. To `NuScenesDataset` it is the same
+the LiDAR sweeps just before it, with calibration and pose: 7 kB per keyframe. To `NuScenesDataset` it is the same
 as the tables.
 """
 

@@ -1,12 +1,14 @@
 """The SD-map prior: shapes on any grid, published sizes, and where the attention may look."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hdmap_core.config import parse_config
 from hdmap_core.errors import ConfigError
@@ -159,3 +161,21 @@ def test_errors_say_what_to_do() -> None:
         build()(random_bev(), None)
     with pytest.raises(ConfigError, match="channels is 30; give a multiple of 4"):
         parse_config(SDFusionConfig, {"channels": 30}, "x.yaml")
+
+
+@BOTH
+def test_attention_stays_float32_under_autocast(mask_empty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, bev, raster = build(mask_empty).eval(), random_bev(), roads(10, None)
+    expected, seen, attention = module(bev, raster), [], F.scaled_dot_product_attention
+
+    def spy(*arguments: Tensor, **rest: Any) -> Tensor:
+        seen.extend(argument.dtype for argument in arguments)
+        return attention(*arguments, **rest)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = module(bev, raster)
+    assert set(seen) == {torch.float32}
+    for name in output._fields:
+        ours, theirs = getattr(output, name).float(), getattr(expected, name)
+        assert (ours - theirs).abs().max() < 0.1 * theirs.abs().max(), name
