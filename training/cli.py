@@ -56,11 +56,11 @@ def prepare(
 
     if on_bad not in ("fail", "skip"):
         raise ConfigError(f"--on-bad knows fail and skip, not {on_bad!r}")
-    splits, model, keep_inputs, points = tuple(split or ()), None, False, False
+    splits, model, keep_inputs, sweeps = tuple(split or ()), None, False, 0
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [f"data.root={dataroot}"])
         model, keep_inputs = config.model, config.data.keep_inputs
-        points = sweeps_for(model) > 0
+        sweeps = sweeps_for(model)
         splits, cache = splits or (config.data.train, config.data.val), cache or config.data.cache
     preparation = Preparation(
         root=dataroot,
@@ -68,7 +68,7 @@ def prepare(
         split="",
         model=model or model_of_grid(grid),
         keep_inputs=keep_inputs,
-        points=points,
+        sweeps=sweeps,
         decode=decode,
         on_bad="skip" if on_bad == "skip" else "fail",
         workers=workers,

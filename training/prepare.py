@@ -67,7 +67,7 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
         raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
     backbone = preparation.model.backbone
     cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
-    inspection = Inspection(preparation.root, preparation.cache, cameras, preparation.points, preparation.decode)
+    inspection = Inspection(preparation.root, preparation.cache, cameras, preparation.sweeps, preparation.decode)
     total = sum(len(scene.sample_tokens) for scene in wanted)
     with Progress(console=console) as progress:
         bar = progress.add_task("checking", total=total)

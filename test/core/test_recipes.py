@@ -88,8 +88,10 @@ def count(name: str) -> int:
 
 def test_how_many() -> None:
     assert {group.name: len(list(group.glob("*.yaml"))) for group in FOLDER.iterdir()} == {
+        "hdmapnet": 1,
         "mapfm": 15,
         "mapqr": 9,
+        "pmapnet": 8,
         "student": 1,
         "tiny": 1,
     }, "a recipe came or went: change these numbers on purpose"
@@ -98,8 +100,10 @@ def test_how_many() -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=by_name)
 def test_recipe(path: Path) -> None:
     config, built = recipe(by_name(path)), model(by_name(path))
-    assert (built.vector_head is None) == (config.model.vectors is None)
-    assert (built.segmentation_head is None) == (config.model.segmentation is None)
+    slots = {"vector_head": "vectors", "segmentation_head": "segmentation", "dense_heads": "dense"}
+    slots |= {slot: slot for slot in ("lidar", "sd_prior", "hd_refiner", "backbone", "view_transform")}
+    for slot, chosen in slots.items():
+        assert (getattr(built, slot) is None) == (getattr(config.model, chosen) is None)
     assert count(by_name(path)) > 1000
     command = next(line for line in head(path) if line.startswith("# Command:"))
     assert f"hdmap train {path.relative_to(ROOT)} " in f"{command} "

@@ -22,7 +22,7 @@ def test_a_road_ahead_fills_its_rows() -> None:
     # y = 3 m is between the rows 34 and 35; cell (row 35) has its centre at 3.15 m.
     raster = sd_raster((np.array([[0.0, 3.15], [20.0, 3.15]], np.float32),), GRID)[0]
     rows, columns = np.nonzero(raster == 1)
-    assert set(rows) == {33, 34, 35, 36, 37}
+    assert set(rows) == {32, 33, 34, 35, 36, 37, 38}
     assert columns.min() in (47, 48, 49) and columns.max() == 99
     assert set(np.unique(raster)) == {-1.0, 1.0}
 

@@ -27,7 +27,7 @@ def test_from_the_map_to_the_score(
         CLASSES, "model.grid.x_range=[-14.4, 14.4]", "model.grid.y_range=[-9.6, 9.6]", "decode.head=vectors"
     )
     frames = load_keyframes(
-        synthetic_root, "train", config.model, keep_inputs=True, points=False, cache=tmp_path / "cache", workers=1
+        synthetic_root, "train", config.model, keep_inputs=True, sweeps=0, cache=tmp_path / "cache", workers=1
     )
     lanes = [e for frame in (frames[0], frames[1]) for e in frame.elements if e.label is MapClass.CENTERLINE]
     assert lanes and not any(lane.closed for lane in lanes)

@@ -40,14 +40,14 @@ class Inspection:
         root: the nuScenes folder.
         cache: where its index lies.
         cameras: which cameras every keyframe must have.
-        points: whether the LiDAR sweep is needed.
+        sweeps: how many LiDAR sweeps are needed, the keyframe's own and those before it.
         decode: decode every image (at an eighth of its size) instead of only looking for the file.
     """
 
     root: Path
     cache: Path
     cameras: tuple[str, ...]
-    points: bool = False
+    sweeps: int = 0
     decode: bool = False
 
 
@@ -110,10 +110,13 @@ def _fault(dataset: NuScenesDataset, token: str, inspection: Inspection) -> tupl
     if not dataset.has_vector_map(token):
         city = dataset.scene_of(token).location
         return "without map", f"no {dataset.root / 'maps' / 'expansion' / f'{city}.json'}"
-    needed = [*inspection.cameras, LIDAR] if inspection.points else inspection.cameras
-    for name in needed:
+    for name in inspection.cameras:
         if not frames[name].path.is_file():
-            return f"with a missing {'sweep' if name == LIDAR else 'image'}", f"no file {frames[name].path}"
+            return "with a missing image", f"no file {frames[name].path}"
+    earlier = dataset.tables.previous_sweeps(token)[: inspection.sweeps - 1] if inspection.sweeps > 1 else []
+    for sweep in [frames[LIDAR], *earlier] if inspection.sweeps else []:
+        if not sweep.path.is_file():
+            return "with a missing sweep", f"no file {sweep.path}"
     for name in inspection.cameras if inspection.decode else ():
         fault = _unreadable(frames[name])
         if fault is not None:

@@ -161,7 +161,7 @@ def load_keyframes(
         OutputError: if the cache cannot be written.
     """
     root, cache = Path(root), cache or Path(root) / "cache"
-    preparation = Preparation(root, cache, split, model, keep_inputs=keep_inputs, points=sweeps > 0, workers=workers)
+    preparation = Preparation(root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers)
     folder = prepare(preparation)
     truth = VectorStore.read(folder)
     kept = {path.stem: open_rows(path) for path in sorted((folder / "inputs").glob("*.npy"))}

@@ -44,7 +44,7 @@ class Preparation:
         split: whose keyframes.
         model: for its grid and classes, and for its inputs if they are kept.
         keep_inputs: keep the model's inputs as well as the ground truth, so that no image is decoded again.
-        points: the LiDAR sweeps will be needed.
+        sweeps: how many LiDAR sweeps of each keyframe will be needed, its own and those before it.
         decode: decode every image to see whether it is whole.
         on_bad: what to do about keyframes that cannot be used: stop, or leave them out and record them.
         workers: processes; 0 = one per core.
@@ -56,7 +56,7 @@ class Preparation:
     split: str
     model: ModelConfig
     keep_inputs: bool = False
-    points: bool = False
+    sweeps: int = 0
     decode: bool = False
     on_bad: OnBad = "fail"
     workers: int = 0
@@ -166,7 +166,7 @@ def _inspected(
     backbone = preparation.model.backbone
     cameras = backbone.cameras if backbone is not None else ()
     inspection = Inspection(
-        preparation.root, preparation.cache, cameras or index.cameras, preparation.points, preparation.decode
+        preparation.root, preparation.cache, cameras or index.cameras, preparation.sweeps, preparation.decode
     )
     total = sum(map(len, scenes))
     bar = progress.add_task(f"checking {preparation.split}", total=total)

@@ -24,6 +24,7 @@ from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
+OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
 _POINT_FIELDS = 5  # x, y, z, intensity, ring
 
 
@@ -34,7 +35,7 @@ class NuScenesDataset:
         root: the folder that holds `v1.0-*`, `samples/` and `maps/`.
         version: which `v1.0-*` folder; may be left out when there is only one.
         cameras: which cameras to read, in this order; all of a keyframe by default.
-        sd_range: how far around the car SD-map roads are taken, metres.
+        sd_range: how far around the car SD-map roads are taken, metres; enough for 240 x 60 m however it is turned.
         tables: an index to use in place of the tables (`keyframe_index`).
 
     Raises:
@@ -46,7 +47,7 @@ class NuScenesDataset:
         root: Path | str,
         version: str | None = None,
         cameras: Sequence[str] | None = None,
-        sd_range: float = 100.0,
+        sd_range: float = 130.0,
         tables: NuScenesTables | KeyframeIndex | None = None,
     ) -> None:
         self.tables = tables or NuScenesTables(root, version)
@@ -180,13 +181,17 @@ class NuScenesDataset:
         return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
 
     def _points(self, token: str, key: SensorFrame, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, 5) and their ages (P,), newest sweep first."""
+        """Points (P, 5) and their ages (P,), newest sweep first.
+
+        Returns from the car itself are left out of older sweeps, where its motion would draw them out behind it.
+        """
         if sweeps < 1:
             raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         clouds, ages = [_read_points(key, key.ego_from_sensor)], [0.0]
         ego_from_map = se3.inverse(key.map_from_ego)
         for frame in self.tables.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ():
-            clouds.append(_read_points(frame, ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor))
+            key_from_sensor = ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor
+            clouds.append(_read_points(frame, key_from_sensor, beyond=OWN_VEHICLE_M))
             ages.append((key.stamp_ns - frame.stamp_ns) * 1e-9)
         return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
 
@@ -239,8 +244,11 @@ def _common_size(cameras: Sequence[SensorFrame]) -> tuple[int, int]:
     return first.image_size
 
 
-def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray) -> np.ndarray:
-    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring."""
+def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float = 0.0) -> np.ndarray:
+    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring.
+
+    What lies within `beyond` metres of the sensor along both x and y is left out.
+    """
     advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
     data = _read_bytes(frame.path, advice)
     if len(data) % (4 * _POINT_FIELDS):
@@ -248,7 +256,8 @@ def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray) -> np.ndarray:
             f"{frame.path} has {len(data)} bytes, which is no whole number of points of {_POINT_FIELDS} float32; the "
             "file is truncated, copy it again"
         )
-    points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FIELDS).copy()
+    points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FIELDS)
+    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
     points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
     return points
 

@@ -123,7 +123,7 @@ def test_surfaces_follow_the_areas(image_config: Load, image_keyframes: Make) ->
 @pytest.mark.parametrize("mirror", [0, 1])
 def test_depth_lies_where_the_point_is_seen(image_config: Load, image_keyframes: Make, mirror: int) -> None:
     config = image_config(*STRAIGHT, f"augment.mirror={mirror}", "optim.batch_size=2")
-    ahead = np.array([[5.0, 1.0, 0.5, 9, 9], [5.2, 1.0, 0.5, 9, 9]], np.float32)  # the second is behind the first
+    ahead = np.array([[5.0, 1.0, 0.5, 9, 0], [5.2, 1.0, 0.5, 9, 0]], np.float32)  # the second is behind the first
     first, second, *_ = image_keyframes(config)
     frames = [replace(first, points=ahead), replace(second, points=None)]
     batch = TrainBatches(frames, config, FEATURES)[0]

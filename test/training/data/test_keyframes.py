@@ -18,7 +18,7 @@ GRID = BEVGrid((-15.0, 15.0), (-9.0, 9.0), 0.6)
 
 def load(root: Path, cache: Path | None, grid: BEVGrid = GRID, split: str = "train", keep: bool = True) -> Keyframes:
     model = ModelConfig(name="x", grid=grid)
-    return load_keyframes(root, split, model, keep_inputs=keep, points=not keep, cache=cache, workers=1)
+    return load_keyframes(root, split, model, keep_inputs=keep, sweeps=int(not keep), cache=cache, workers=1)
 
 
 @pytest.fixture
