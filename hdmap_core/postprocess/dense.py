@@ -28,6 +28,7 @@ from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_
 
 _ELLIPSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _FORK = 6.0  # cells: tracing cuts pieces off at a fork, whose ends are then within this distance
+_MOST_PIECES = 64  # of an instance, the longest; more are noise, which would take long to join
 _CORNER = -0.5  # cosine: within an instance, ends that (nearly) touch may turn by up to 120 degrees
 
 
@@ -131,7 +132,8 @@ def _lines(
     probability = np.where(inside, layer[window], 0).astype(np.float32)
     paths = trace_skeleton(skeletonize(inside))
     longest = config.max_spur / grid.resolution
-    paths = _without_bridges([path for path in paths if not _is_spur(path, direction[window], longest)], longest)
+    paths = [path for path in paths if not _is_spur(path, direction[window], longest)]
+    paths = _without_bridges(sorted(paths, key=len, reverse=True)[:_MOST_PIECES], longest)
     joined = join_paths(paths, config.max_gap / grid.resolution, float(np.cos(np.radians(config.max_turn))))
     joined = join_paths(joined, 4.0, _CORNER)
     lines = []
