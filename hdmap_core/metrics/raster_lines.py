@@ -24,7 +24,7 @@ class RasterLines:
     """
 
     labels: np.ndarray
-    cells: Sequence[np.ndarray]
+    cells: list[np.ndarray]
     numbers: np.ndarray
     score: np.ndarray
 

@@ -28,6 +28,7 @@ from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_
 
 _ELLIPSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _FORK = 6.0  # cells: tracing cuts pieces off at a fork, whose ends are then within this distance
+_MOST_PIECES = 64  # of an instance, the longest; more are noise, which would take long to join
 _CORNER = -0.5  # cosine: within an instance, ends that (nearly) touch may turn by up to 120 degrees
 
 
@@ -47,6 +48,7 @@ class DenseDecodeConfig(Config):
         max_spur: pieces up to this length are dropped if they lie across the predicted direction, or from fork to fork,
             as where two lines cross at a small angle.
         min_length: shorter lines are dropped.
+        min_share: and those shorter than this share of the longest line of their instance, which are its side branches.
         tolerance: of the simplification.
     """
 
@@ -59,6 +61,7 @@ class DenseDecodeConfig(Config):
     max_turn: float = Field(default=60.0, ge=0, le=180)
     max_spur: float = Field(default=2.0, ge=0)
     min_length: float = Field(default=1.0, ge=0)
+    min_share: float = Field(default=0.3, ge=0, le=1)
     tolerance: float = Field(default=0.1, ge=0)
 
 
@@ -131,12 +134,15 @@ def _lines(
     probability = np.where(inside, layer[window], 0).astype(np.float32)
     paths = trace_skeleton(skeletonize(inside))
     longest = config.max_spur / grid.resolution
-    paths = _without_bridges([path for path in paths if not _is_spur(path, direction[window], longest)], longest)
+    paths = [path for path in paths if not _is_spur(path, direction[window], longest)]
+    paths = _without_bridges(sorted(paths, key=len, reverse=True)[:_MOST_PIECES], longest)
     joined = join_paths(paths, config.max_gap / grid.resolution, float(np.cos(np.radians(config.max_turn))))
     joined = join_paths(joined, 4.0, _CORNER)
+    lengths = [polyline.length(path) for path in joined]
+    shortest = max(config.min_length / grid.resolution, config.min_share * max(lengths, default=0))
     lines = []
-    for path in joined:
-        if polyline.length(path) * grid.resolution < config.min_length:
+    for path, length in zip(joined, lengths, strict=True):
+        if length < shortest:
             continue
         closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
         smooth = smoothed(refined(path, probability), bool(closed)).astype(np.float32)

@@ -116,9 +116,16 @@ def test_a_stub_across_the_predicted_direction_is_dropped(published: ModuleType,
     if across:
         rasters.direction[:] = 0
         rasters.direction[[1, 19]] = 0.5  # forward and backward everywhere
-    found = decode(rasters, max_spur=2.5, min_length=0.8)
+    found = decode(rasters, max_spur=2.5, min_length=0.8, min_share=0.0)
     assert len(found) == num
     assert max(polyline.length(element.points) for element in found) == pytest.approx(26, abs=0.7)
+
+
+def test_side_branches_are_dropped_by_their_share(published: ModuleType) -> None:
+    rasters = published.clean_rasters([(1, straight((-13, 0), (13, 0))), (1, straight((2, 0), (2, 6)))], SMALL)
+    rasters.embedding[:] = 0
+    assert len(decode(rasters)) == 1
+    assert len(decode(rasters, min_share=0.15)) == 2
 
 
 def test_small_areas_and_morphology() -> None:
