@@ -28,7 +28,7 @@ from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
 from training.evaluation.predictions import Predicted, Source, Wanted, data_digest, predict_frames
-from training.evaluation.raster_overlap import iou_table, total_iou
+from training.evaluation.raster_overlap import iou_json, iou_table, total_iou
 from training.evaluation.robustness import Robustness, robustness_table
 
 
@@ -72,19 +72,22 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
+    if info.sd_map:
+        check_sd_maps(dataset, split)
     truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, info.classes) for token in tokens}
     dense = predictor.config.model.dense is not None
     if dense:
         truth = {token: crossing_edges(elements) for token, elements in truth.items()}
-    if info.sd_map:
-        check_sd_maps(dataset, split)
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
     source = Source(path, info.weights_sha256, dataroot, data_digest(dataset), options.head, device, dense)
     wanted = _wanted(source, (None, *corruptions), options.out)
     baseline_name = None
     if options.baseline is not None:
-        baseline, baseline_name = _baseline(options.baseline, source, info)
+        baseline, theirs = _baseline(options.baseline, source, info)
+        baseline_name = theirs.model_id
+        if theirs.sd_map:
+            check_sd_maps(dataset, split)
         wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
     if options.out is not None:
         make_folder(options.out)  # a place that cannot be written is told before the long part
@@ -95,11 +98,11 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     parts = breakdown(predicted[0], truth, groups, bands, options.protocol, info.classes, gallery.MIN_SCORE)
     robustness = None
     if corruptions:
-        scores = [chamfer_ap(frames, truth, options.protocol, info.classes).mean_ap for frames in predicted[1:]]
-        ours, theirs = scores[: len(corruptions)], scores[len(corruptions) :]
-        robustness = Robustness(
-            parts.overall.mean_ap, _by_kind(ours, corruptions), baseline_name, _by_kind(theirs, corruptions) or None
+        scores = [chamfer_ap(found, truth, options.protocol, info.classes).mean_ap for found in predicted[1:]]
+        ours, others = (
+            _by_kind(some, corruptions) for some in (scores[: len(corruptions)], scores[len(corruptions) :])
         )
+        robustness = Robustness(parts.overall.mean_ap, ours, baseline_name, others or None)
     report: dict[str, Any] = {"checkpoint": info.model_id, "split": split, "heads": heads}
     report |= {**score_json(parts.overall), "breakdown": breakdown_json(parts)}
     iou, rasters = None, []
@@ -108,13 +111,13 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         iou = total_iou(overlaps, info.classes)
         rasters = [raster_ap(predicted[0], truth, name, info.classes, info.grid) for name in RASTER_PROTOCOLS]
         published = {score.protocol: raster_json(score, parts.overall) for score in rasters}
-        report |= {"iou": iou, "raster_ap": published}
+        report |= {"iou": iou_json(iou), "raster_ap": published}
     report["robustness"] = None if robustness is None else robustness.to_json()
     if options.out is not None:
         write_elements(options.out / "gt.jsonl", truth)
         ranked = sorted(parts.frame_f1.items(), key=lambda item: -item[1])
-        frames = [{"token": token, "scene": dataset.scene_of(token).name, "F1": f1} for token, f1 in ranked]
-        write_atomically(options.out / "report.json", _json({**report, "frames": frames}).encode())
+        listed = [{"token": token, "scene": dataset.scene_of(token).name, "F1": f1} for token, f1 in ranked]
+        write_atomically(options.out / "report.json", _json({**report, "frames": listed}).encode())
         if options.gallery:
             facts = [
                 f"{dataroot.name}, split {split}, {len(tokens):,} keyframes of {len(scenes)} scenes",
@@ -169,8 +172,8 @@ def _wanted(source: Source, corruptions: Sequence[Corruption | None], folder: Pa
     return wanted
 
 
-def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source, str]:
-    """The baseline as a source, and its name."""
+def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source, ModelInfo]:
+    """The baseline as a source, and what it is."""
     path = find_checkpoint(checkpoint)
     theirs = load_predictor(path, "cpu").info
     if (theirs.classes, theirs.grid) != (info.classes, info.grid):
@@ -178,7 +181,7 @@ def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source
             f"the baseline {path} has other classes or another grid than {source.checkpoint}, so they have no ground "
             "truth in common; choose a baseline of the same region and classes"
         )
-    return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None), theirs.model_id
+    return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None), theirs
 
 
 def _predict(
@@ -252,7 +255,10 @@ def _print_rasters(iou: Mapping[str, float], rasters: Sequence[RasterScore]) -> 
     console.print(iou_table(iou))
     for score in rasters:
         console.print(score_table(score))
-    console.print("The first table is honest Chamfer AP; crossings count by their two long edges in all of them.")
+    console.print(
+        "Chamfer AP is the honest figure; AP as published is only for comparison with the papers' tables. Crossings "
+        "count by their two long edges in all of them."
+    )
 
 
 def _json(report: dict[str, Any]) -> str:

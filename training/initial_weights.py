@@ -1,6 +1,7 @@
 """What a run starts from: pretrained trunks, and whole slots of earlier stages."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,20 +20,33 @@ def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
     trained for the same grid and classes, and each of its slots must be exactly what the model has there.
 
     Raises:
-        CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot.
+        CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot. What `start`
+            names is checked before anything is filled.
     """
-    reports = []
-    if config.start.model is None:
-        trunks = [module for module in model.modules() if isinstance(module, ImageBackbone)]
-        reports += [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
-    else:
-        reports.append(_take(model, config, config.start.model, None))
+    stages = []
+    if config.start.model is not None:
+        stages.append(_stage(model, config, config.start.model, None))
     if config.start.hd_refiner is not None:
-        reports.append(_take(model, config, config.start.hd_refiner, "hd_refiner"))
-    return reports
+        stages.append(_stage(model, config, config.start.hd_refiner, "hd_refiner"))
+    brought = {name for stage in stages for name in stage.slots}
+    fresh = [slot for name, slot in model.named_children() if name not in brought]
+    trunks = [module for slot in fresh for module in slot.modules() if isinstance(module, ImageBackbone)]
+    reports = [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
+    for stage in stages:
+        for name, slot in stage.slots.items():
+            getattr(model, name).load_state_dict(slot.state_dict())
+    return [stage.report for stage in stages] + reports
 
 
-def _take(model: MapModel, config: TrainConfig, source: Path, only: str | None) -> str:
+class _Stage(NamedTuple):
+    """What an earlier stage brings: its slots by name, and a line that says so."""
+
+    slots: dict[str, nn.Module]
+    report: str
+
+
+def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None) -> _Stage:
+    """The slots of a checkpoint, or `only` one of them, known to fit the model."""
     path = find_checkpoint(source)
     stage = load_checkpoint(path)
     theirs = stage.config.model
@@ -46,10 +60,9 @@ def _take(model: MapModel, config: TrainConfig, source: Path, only: str | None) 
         if mine is None:
             raise CheckpointError(f"{path} has a slot {name}, which this model has not; its training would be lost")
         _fits(mine, slot, f"{path}, slot {name}")
-    for name, slot in slots.items():
-        getattr(model, name).load_state_dict(slot.state_dict())
     fresh = [name for name, _ in model.named_children() if name not in slots]
-    return f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
+    report = f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
+    return _Stage(slots, report)
 
 
 def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:
@@ -60,4 +73,6 @@ def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:
         "has misshapen": {n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape},
     }.items():
         if names:
-            raise CheckpointError(f"{place}: it {problem} {len(names)} tensors of this recipe's, e.g. {min(names)!r}")
+            raise CheckpointError(
+                f"{place} does not fit this recipe: it {problem} {len(names)} tensors, e.g. {min(names)!r}"
+            )

@@ -134,7 +134,7 @@ def load_predictor(
         cameras_only: the model will see images and nothing else; refuse one that looks at LiDAR or an SD map.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used.
+        CheckpointError: if the checkpoint cannot be used, or is an HD-map refiner by itself.
         ConfigError: if device, precision or head cannot be had, or cameras are not enough.
     """
     place = _device(device)
@@ -142,6 +142,11 @@ def load_predictor(
     if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
         raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
     checkpoint = load_checkpoint(path)
+    if checkpoint.config.model.view_transform is None:
+        raise CheckpointError(
+            f"{path} is an HD-map refiner by itself, which looks at no sensor; give the model that was trained from it "
+            "(start.hd_refiner)"
+        )
     if head is not None:
         if head not in get_args(Head):
             raise ConfigError(f"head {head!r}: use {' or '.join(get_args(Head))}")
@@ -149,10 +154,12 @@ def load_predictor(
         config = checkpoint.config.model_copy(update={"decode": decoding})
         checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
     predictor = Predictor(checkpoint, place, precision)
-    if cameras_only and (predictor.info.lidar_sweeps or predictor.info.sd_map):
+    is_read = {"LiDAR": predictor.info.lidar_sweeps > 0, "an SD map": predictor.info.sd_map}
+    others = " and ".join(name for name, read in is_read.items() if read)
+    if cameras_only and others:
         raise ConfigError(
-            f"{path} looks at {'LiDAR' if predictor.info.lidar_sweeps else 'an SD map'} as well, but here are only "
-            "cameras; give a model of cameras alone, e.g. one distilled from it"
+            f"{path} looks at {others} as well, but here are only cameras; give a model of cameras alone, "
+            "e.g. one distilled from it"
         )
     return predictor
 

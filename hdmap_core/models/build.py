@@ -66,8 +66,7 @@ class ModelConfig(Config):
                 "the view transform ground_pixels looks at the ground itself and needs backbone: null; every other "
                 "one needs a backbone"
             )
-        if self.backbone is not None:
-            self._cameras_fit(self.backbone)
+        self._cameras_fit()
         self._heads_fit()
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise ValueError("classes must name at least one class, and none twice")
@@ -82,8 +81,12 @@ class ModelConfig(Config):
             )
         return self
 
-    def _cameras_fit(self, backbone: ImageBackboneConfig) -> None:
-        view = self.view_transform
+    def _cameras_fit(self) -> None:
+        view, backbone = self.view_transform, self.backbone
+        if backbone is None:
+            if isinstance(self.lidar, SimulatedLidarConfig):
+                raise ValueError("the lidar simulated looks at images, so the model needs a backbone")
+            return
         if isinstance(view, MlpIPMConfig) and view.weights == "per_camera" and not backbone.cameras:
             raise ValueError(
                 "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "

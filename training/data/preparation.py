@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -75,6 +75,8 @@ def prepare(preparation: Preparation) -> Path:
         DatasetError: if the folder or the split cannot be used; if keyframes cannot and `on_bad` says `fail`.
         OutputError: if the cache cannot be written.
     """
+    if preparation.model.view_transform is None:  # it looks at maps only, whatever `keep_inputs` says
+        preparation = replace(preparation, keep_inputs=False)
     root, split = preparation.root, preparation.split
     tables = open_tables(root, preparation.cache)
     scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]

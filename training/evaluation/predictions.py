@@ -197,11 +197,9 @@ def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
     identity = want.source.identity()
     frames: dict[str, list[MapElement]] = {}
     overlaps: dict[str, Overlap] = {}
-    whole = want.folder / "predictions.jsonl"
-    meta = _read_json(want.folder / "predictions.meta.json")
     try:
-        if meta.get("of") == identity and meta.get("sha256") == hashlib.sha256(whole.read_bytes()).hexdigest():
-            frames.update(read_elements(whole))
+        if (whole := _read_json(want.folder / "predictions.meta.json")) and whole == _meta(want):
+            frames.update(read_elements(want.folder / "predictions.jsonl"))
             overlaps.update(_read_json(want.folder / "overlaps.json"))
         resume = want.folder / "resume"
         if _read_json(resume / "meta.json").get("of") == identity:
@@ -231,13 +229,19 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
 def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
-    path = want.folder / "predictions.jsonl"
     if want.source.dense:
         write_atomically(want.folder / "overlaps.json", _json(_overlaps(frames)))
-    write_elements(path, _elements(frames))
-    meta = {"of": want.source.identity(), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    write_atomically(want.folder / "predictions.meta.json", _json(meta))
+    write_elements(want.folder / "predictions.jsonl", _elements(frames))
+    write_atomically(want.folder / "predictions.meta.json", _json(_meta(want)))
     _remove(want.folder / "resume")
+
+
+def _meta(want: Wanted) -> dict[str, Any]:
+    """What the finished files of a folder are of, and their digests: one that was changed is not taken."""
+    assert want.folder is not None
+    names = ("predictions.jsonl", *(("overlaps.json",) if want.source.dense else ()))
+    digests = {name: hashlib.sha256((want.folder / name).read_bytes()).hexdigest() for name in names}
+    return {"of": want.source.identity(), "sha256": digests}
 
 
 def _elements(frames: Mapping[str, Predicted]) -> dict[str, list[MapElement]]:

@@ -1,11 +1,13 @@
 """How far predicted rasters of dense heads and true ones overlap, frame by frame; summed, it is the mIoU."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from rich.table import Table
 
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.metrics.breakdown_report import number
 from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.models import ModelConfig
 from training.data.batches import dense_targets
@@ -34,7 +36,7 @@ def one_hot(raster: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def total_iou(overlaps: Iterable[Overlap], classes: Sequence[MapClass]) -> dict[str, float]:
-    """Class -> IoU over all frames, and `mIoU`, their mean (HDMapNet's)."""
+    """Class -> IoU over all frames, and `mIoU`, their mean (HDMapNet's); NaN for a class that never occurred."""
     iou = SegmentationIoU([label.value for label in classes])
     for intersection, union in overlaps:
         iou.intersection += np.array(intersection)
@@ -42,8 +44,13 @@ def total_iou(overlaps: Iterable[Overlap], classes: Sequence[MapClass]) -> dict[
     return {**iou.per_class(), "mIoU": iou.mean()}
 
 
+def iou_json(found: Mapping[str, float]) -> dict[str, float | None]:
+    """The same with null for NaN, which JSON has not."""
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
+
+
 def iou_table(found: Mapping[str, float]) -> Table:
     """One column per class, and the mean."""
     table = Table(*(name.replace("_", " ") for name in found), title="IoU of the dense heads' rasters")
-    table.add_row(*(f"{value:.3f}" for value in found.values()))
+    table.add_row(*(number(value) for value in iou_json(found).values()))
     return table

@@ -28,7 +28,9 @@ def test_write_then_replay(
     assert "193 messages on 15 topics" in written.output
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"")
-    monkeypatch.setattr(hdmap_core.inference, "load_predictor", lambda path, device: rig_module.RigLines())
+    monkeypatch.setattr(
+        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
+    )
     replayed = hdmap("replay", drive, "-o", tmp_path / "out", "--weights", weights, "--every", 2)
     assert replayed.exit_code == 0, replayed.output
     assert "4 maps from 8 sets" in replayed.output
