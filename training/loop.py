@@ -91,7 +91,7 @@ def fit(
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(step - 1, optim)
             optimizer.zero_grad()
-            numbers, tokens = _gradients(fabric, forward, terms_of, loader, optim.accumulate, step, run)
+            numbers, tokens, faults = _gradients(fabric, forward, terms_of, loader, optim.accumulate, step, run)
             norm = fabric.clip_gradients(forward, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False)
             assert norm is not None
             numbers["grad_norm"] = float(whole(norm.detach()))
@@ -99,6 +99,8 @@ def fit(
                 raise _diverged(fabric, "norm of the gradient", step, numbers, tokens, run)
             optimizer.step()
             average.follow(model, min(optim.ema, step / (step + 10)))
+            for fault in faults:  # every process tells its own
+                Console(stderr=True).print(f"[yellow]step {step}, another keyframe in its place:[/] {fault}")
             rate = (step - first) * optim.batch_size / (time.monotonic() - started)
             numbers |= {"lr": optimizer.param_groups[0]["lr"], "samples_per_s": rate}
             if log := step % config.log_every == 0:
@@ -173,18 +175,21 @@ def _gradients(
     accumulate: int,
     step: int,
     run: RunFolder,
-) -> tuple[dict[str, float], list[str]]:
+) -> tuple[dict[str, float], list[str], list[str]]:
     """Runs one step's micro-batches forward and back.
 
     Returns:
-        The terms and their sum `loss`, means over micro-batches and processes; this process's tokens.
+        The terms and their sum `loss`, means over micro-batches and processes; this process's tokens; what is wrong
+        with keyframes that were left out.
     """
     numbers: dict[str, float] = {}
     tokens: list[str] = []
+    faults: list[str] = []
     forward.train()
     for part in range(accumulate):
         batch = next(loader)
         tokens += batch.tokens
+        faults += batch.faults
         with fabric.no_backward_sync(forward, enabled=part + 1 < accumulate):
             terms = terms_of(forward, batch.to(fabric.device, non_blocking=True))
             values = torch.stack(list(terms.values())).float()
@@ -194,7 +199,7 @@ def _gradients(
             if not math.isfinite(numbers["loss"]):  # before the way back: torch's grid_sample crashes on NaN there
                 raise _diverged(fabric, "loss", step, numbers, tokens, run)
             fabric.backward(values.sum() / accumulate)
-    return numbers, tokens
+    return numbers, tokens, faults
 
 
 def _any(fabric: Fabric, flag: bool) -> bool:

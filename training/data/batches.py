@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from hdmap_core.elements import MapElement
+from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
@@ -28,6 +29,7 @@ from training.data.targets import Targets, build_targets
 
 _MOST_WORKERS = 16
 _PREFETCHED = 2  # batches per worker
+_UNREADABLE_IN_A_ROW = 3  # keyframes
 T = TypeVar("T")
 
 
@@ -38,6 +40,7 @@ class Batch:
     Attributes:
         distortion: what `to` does to the images once they are on the device.
         hidden: (B, K, Y, X) bool: which cells of the map a masked autoencoder must complete; None for other objectives.
+        faults: of keyframes that could not be read, and whose place others took, what is wrong.
     """
 
     inputs: ModelInput
@@ -45,6 +48,7 @@ class Batch:
     tokens: tuple[str, ...]
     distortion: Distortion | None = None
     hidden: Tensor | None = None
+    faults: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, its images distorted there; of pinned memory the copy need not be waited for."""
@@ -53,7 +57,9 @@ class Batch:
             moved = self.distortion.to(device, non_blocking=non_blocking)
             inputs.images = distort(inputs.images, moved, inputs.camera_mask)
         hidden = None if self.hidden is None else self.hidden.to(device, non_blocking=non_blocking)
-        return Batch(inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens, hidden=hidden)
+        return Batch(
+            inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens, hidden=hidden, faults=self.faults
+        )
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory; DataLoader calls this."""
@@ -120,18 +126,33 @@ class TrainBatches(Dataset[Batch]):
             batch,
             distortion=collate([sample.distortion for sample in samples]),
             hidden=torch.from_numpy(np.stack(hidden)) if hidden else None,
+            faults=tuple(fault for sample in samples for fault in sample.faults),
         )
 
     def _sample(self, position: int, frames: int) -> "_Sample":
-        index = self._shuffled(position // frames)[position % frames]
+        keyframe, faults = self._readable(position, frames)
         random = np.random.default_rng((self.config.seed, 1, position))
-        frame = augment(self.keyframes[index], self.config.augment, random, self.config.model.grid)
+        frame = augment(keyframe, self.config.augment, random, self.config.model.grid)
         images, model = frame.inputs.images, self.config.model
         distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
         hidden = None
         if self.config.objective == "masked_autoencoder":
             hidden = draw_hidden(self.config.masking, model.classes, model.grid.shape, random)
-        return _Sample(frame, distortion, hidden)
+        return _Sample(frame, distortion, hidden, tuple(faults))
+
+    def _readable(self, position: int, frames: int) -> tuple[Keyframe, list[str]]:
+        """The keyframe of a position, or the next one of the epoch that can be read, and what is wrong with the others.
+
+        One damaged file must not end a run of days; several in a row mean that something else is wrong.
+        """
+        order, faults = self._shuffled(position // frames), list[str]()
+        while True:
+            try:
+                return self.keyframes[int(order[(position + len(faults)) % frames])], faults
+            except (DatasetError, ImageError) as error:
+                faults.append(str(error))
+                if len(faults) == _UNREADABLE_IN_A_ROW:
+                    raise
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
@@ -141,6 +162,7 @@ class _Sample(NamedTuple):
     frame: Keyframe
     distortion: Distortion | None
     hidden: np.ndarray | None
+    faults: tuple[str, ...]
 
 
 def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tuple[int, int] | None = None) -> Batch:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.errors import ImageError
 from hdmap_core.models import build_model
 from training.config import TrainConfig
 from training.data.auxiliary_targets import AuxiliaryTargets
@@ -50,6 +51,40 @@ def test_the_same_frame_is_augmented_anew(tiny_config: Load, keyframes: Make) ->
         assert batch.inputs.ground is not None
         views.append(batch.inputs.ground[batch.tokens.index("frame-2")].numpy())
     assert any(not np.array_equal(views[0], view) for view in views[1:])
+
+
+class Damaged(list[Keyframe]):
+    """Keyframes some of which cannot be read."""
+
+    damaged: frozenset[int] = frozenset()
+
+    def __getitem__(self, index: int) -> Keyframe:  # type: ignore[override]
+        if index in self.damaged:
+            raise ImageError(f"image of keyframe {index} is truncated")
+        return super().__getitem__(index)
+
+
+def test_another_keyframe_takes_the_place_of_one_that_cannot_be_read(tiny_config: Load, keyframes: Make) -> None:
+    config = tiny_config("optim.batch_size=5")
+    whole = TrainBatches(keyframes(config), config)[1]
+    frames = Damaged(keyframes(config))
+    frames.damaged = frozenset({2})
+    batches = TrainBatches(frames, config)
+    batch = batches[1]
+    assert batch.faults == ("image of keyframe 2 is truncated",) and whole.faults == ()
+    assert batch.to("cpu").faults == batch.faults
+    place = whole.tokens.index("frame-2")
+    assert batch.tokens[place] == whole.tokens[(place + 1) % 5]
+    assert [t for i, t in enumerate(batch.tokens) if i != place] == [t for t in whole.tokens if t != "frame-2"]
+    assert equal(batch, batches[1])
+
+
+def test_when_nothing_can_be_read_the_run_ends(tiny_config: Load, keyframes: Make) -> None:
+    config = tiny_config()
+    frames = Damaged(keyframes(config))
+    frames.damaged = frozenset(range(5))
+    with pytest.raises(ImageError, match="truncated"):
+        TrainBatches(frames, config)[0]
 
 
 def test_targets_lie_on_the_pixels(tiny_config: Load, keyframes: Make) -> None:
