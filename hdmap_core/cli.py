@@ -56,6 +56,7 @@ def predict(
     """
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.datasets.nuscenes import NuScenesDataset
+    from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
     from hdmap_core.inference import load_predictor
     from hdmap_core.viz import draw_map, write_picture
 
@@ -63,6 +64,7 @@ def predict(
     dataset = NuScenesDataset(dataroot)
     token = sample or dataset.tokens[0]
     sweeps = predictor.info.lidar_sweeps
+    check_sensors(dataset, [token], lidar=sweeps > 0, sd_map=predictor.info.sd_map)
     observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
     grid = predictor.info.grid
     prediction = predictor.predict(observation)

@@ -121,7 +121,7 @@ def overfit(
     recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. config/recipes/mapqr/resnet50.yaml")],
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder; runs/overfit-<name> by default")] = None,
-    target: Annotated[float, typer.Option(help="Chamfer mAP on the four keyframes that counts as learnt")] = 0.9,
+    target: Annotated[float, typer.Option(help="Score (best_by) on the four keyframes that counts as learnt")] = 0.9,
     steps: Annotated[int, typer.Option(min=1, help="Give up after so many")] = 2000,
     full_size: Annotated[bool, typer.Option(help="Leave the model as large as the recipe has it")] = False,
 ) -> None:

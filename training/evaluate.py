@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
+from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder, write_atomically
@@ -23,7 +24,6 @@ from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS, RasterScore, raster_a
 from hdmap_core.metrics.report import raster_json, score_json, score_table
 from hdmap_core.parallel import ray_has_gpus
 from training.corruptions import SEVERITIES, Corruption
-from training.data.sd_maps import check_sd_maps
 from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
@@ -72,8 +72,7 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
-    if info.sd_map:
-        check_sd_maps(dataset, split)
+    check_sensors(dataset, tokens, lidar=info.lidar_sweeps > 0, sd_map=info.sd_map)
     truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, info.classes) for token in tokens}
     dense = predictor.config.model.dense is not None
     if dense:
@@ -86,8 +85,12 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     if options.baseline is not None:
         baseline, theirs = _baseline(options.baseline, source, info)
         baseline_name = theirs.model_id
-        if theirs.sd_map:
-            check_sd_maps(dataset, split)
+        if baseline.dense != dense:
+            raise ConfigError(
+                f"the baseline {options.baseline} and {path} have not both dense heads, which know crossings by their "
+                "long edges only, so they have no ground truth in common"
+            )
+        check_sensors(dataset, tokens, lidar=theirs.lidar_sweeps > 0, sd_map=theirs.sd_map)
         wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
     if options.out is not None:
         make_folder(options.out)  # a place that cannot be written is told before the long part

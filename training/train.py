@@ -10,12 +10,13 @@ from lightning.fabric import seed_everything
 from rich.console import Console
 from torch import nn
 
+from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.models import MapModel, build_model
+from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
-from training.data.sd_maps import check_sd_maps
 from training.initial_weights import load_initial
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
@@ -78,9 +79,7 @@ def train(
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:
     data = config.data
-    if config.model.sd_prior is not None:
-        check_sd_maps(open_dataset(data.root, data.cache or data.root / "cache"), split)
-    return load_keyframes(
+    keyframes = load_keyframes(
         data.root,
         split,
         config.model,
@@ -90,6 +89,9 @@ def _keyframes(config: TrainConfig, split: str) -> Keyframes:
         workers=data.workers,
         reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
     )
+    dataset, model = open_dataset(keyframes.root, keyframes.cache), config.model
+    check_sensors(dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None)
+    return keyframes
 
 
 def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:

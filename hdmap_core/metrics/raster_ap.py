@@ -3,9 +3,9 @@
 Procedure (HDMapNet's and P-MapNet's evaluation code). What makes its figures unlike any other AP is kept, since the
 published numbers contain it:
 
-1. Predicted and true lines are drawn again, five cells wide, class by class; where lines of a class overlap, the later
-   one covers the earlier. A line is then the set of its cells: distances are those of thick rasters, and a line that
-   the region cuts into pieces counts as several.
+1. Predicted and true lines are drawn again with OpenCV's thickness 5, class by class; where lines of a class overlap,
+   the later one covers the earlier. A line is then the set of its cells: distances are those of thick rasters, and a
+   line that the region cuts into pieces counts as several.
 2. Distance: HDMapNet takes the mean of both directed mean distances. P-MapNet takes only that from prediction to truth,
    so a quarter of a line, well placed, counts as the whole line.
 3. Matching: the pair with the smallest distance of the whole frame first, whatever the scores, one to one, while it is
@@ -46,7 +46,7 @@ class RasterProtocol:
         thresholds: metres.
         symmetric: distance in both directions, not only from prediction to truth.
         min_iou: of the two sets of cells; 0 for no such condition.
-        thickness: of the drawn lines in cells.
+        thickness: OpenCV's, of the drawn lines; 5 comes out 7 cells wide.
     """
 
     thresholds: tuple[float, ...]

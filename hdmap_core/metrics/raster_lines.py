@@ -33,7 +33,7 @@ def draw(elements: Sequence[MapElement], grid: BEVGrid, thickness: int) -> Raste
     """Draws the parts of elements inside the grid, as HDMapNet's evaluation does.
 
     A line that is cut into several pieces counts as so many lines, each with the element's score. Corners are rounded
-    down to whole cells and OpenCV draws between them, `thickness` cells wide.
+    down to whole cells and OpenCV draws between them with `thickness`.
     """
     labels = np.zeros(grid.shape, np.int32)
     score = []

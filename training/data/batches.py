@@ -40,7 +40,7 @@ class Batch:
     Attributes:
         distortion: what `to` does to the images once they are on the device.
         hidden: (B, K, Y, X) bool: which cells of the map a masked autoencoder must complete; None for other objectives.
-        faults: of keyframes that could not be read, and whose place others took, what is wrong.
+        faults: what is wrong with keyframes that could not be read, whose place others took.
     """
 
     inputs: ModelInput

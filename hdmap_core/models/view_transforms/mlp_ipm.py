@@ -12,9 +12,10 @@ up to half a cell off); on demand the intrinsics are used rightly (there they ar
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
@@ -48,6 +49,12 @@ class MlpIPMConfig(Config):
     fusion: Literal["max", "mean"] = "max"
     focals: tuple[PositiveFloat, ...] = ()
     aspect: PositiveFloat = 16 / 9
+
+    @model_validator(mode="after")
+    def _shared_weights_know_one_camera(self) -> Self:
+        if self.weights == "shared" and len(self.focals) > 1:
+            raise ValueError("focals has several values, but shared weights know one canonical camera; give one value")
+        return self
 
 
 class PinholeCameras(NamedTuple):
