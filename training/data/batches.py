@@ -187,8 +187,10 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
 
 def dense_targets(frames: Sequence[Sequence[MapElement]], model: ModelConfig) -> DenseTargets:
     """Rasters of the frames' ground truth as the dense heads of this model should make them."""
-    heads = model.dense or (model.hd_refiner and model.hd_refiner.dense)
-    assert heads is not None
+    heads = model.dense
+    if heads is None:  # a refiner by itself
+        assert model.hd_refiner is not None
+        heads = model.hd_refiner.dense
     return build_dense_targets(
         frames,
         grid=model.grid,

@@ -25,7 +25,7 @@ class MaskingConfig(Config):
         boundary_ratio: the same of boundaries, whose hidden blocks are drawn by themselves.
     """
 
-    blocks: tuple[PositiveInt, ...] = Field((25, 20, 10, 8), min_length=1)
+    blocks: tuple[PositiveInt, ...] = Field(default=(25, 20, 10, 8), min_length=1)
     ratio: tuple[Share, Share] = (0.5, 0.5)
     boundary_ratio: tuple[Share, Share] = (0.5, 0.5)
 
