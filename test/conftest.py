@@ -90,3 +90,28 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "hdmap_core", "synth", str(root), *options]
     subprocess.run(command, check=True, capture_output=True, cwd=BUILD.parent)
     return root
+
+
+@pytest.fixture(scope="session")
+def sensor_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two towns, train and val, of two keyframes: images of 45 x 80, SD maps, LiDAR sweeps between the keyframes."""
+    from hdmap_core.datasets.synthetic.presets import PRESETS
+    from hdmap_core.datasets.synthetic.writer import write_dataset
+
+    root = tmp_path_factory.mktemp("sensors") / "town"
+    write_dataset(root, PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"}), 1)
+    return root
+
+
+@pytest.fixture
+def without_sd_maps(sensor_world: Path, tmp_path: Path) -> Path:
+    """The same folder without `maps/sd`; its files are links."""
+    root = tmp_path / "without-sd"
+    (root / "maps").mkdir(parents=True)
+    for path in sensor_world.iterdir():
+        if path.name not in ("maps", "cache"):
+            (root / path.name).symlink_to(path)
+    for path in (sensor_world / "maps").iterdir():
+        if path.name != "sd":
+            (root / "maps" / path.name).symlink_to(path)
+    return root

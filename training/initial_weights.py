@@ -7,9 +7,10 @@ from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
 from hdmap_core.errors import CheckpointError
-from hdmap_core.models import MapModel
+from hdmap_core.models import MapModel, ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.backbones.weights import load_pretrained
+from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from training.config import TrainConfig
 
 
@@ -52,6 +53,8 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     theirs = stage.config.model
     if (theirs.grid, theirs.classes) != (config.model.grid, config.model.classes):
         raise CheckpointError(f"{path} was trained for another grid or other classes than this recipe")
+    if only is None:
+        _same_cameras(config.model, theirs, path)
     slots = {name: slot for name, slot in stage.model.named_children() if only in (None, name)}
     if only is not None and not slots:
         raise CheckpointError(f"{path} has no slot {only}; it is a {theirs.name}")
@@ -63,6 +66,17 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     fresh = [name for name, _ in model.named_children() if name not in slots]
     report = f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
     return _Stage(slots, report)
+
+
+def _same_cameras(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:
+    """Weights per camera have the same shapes whatever the order of the cameras is."""
+    if not isinstance(theirs.view_transform, MlpIPMConfig) or theirs.view_transform.weights != "per_camera":
+        return
+    before, now = (config.backbone.cameras if config.backbone else () for config in (theirs, mine))
+    if before != now:
+        raise CheckpointError(
+            f"{path} was trained for the cameras {', '.join(before)}, not {', '.join(now)}; set backbone.cameras"
+        )
 
 
 def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:

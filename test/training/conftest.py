@@ -8,18 +8,20 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import yaml
 from shapely import MultiPolygon, box
 
 from hdmap_core.config import load_config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.geometry import CameraRig, se3
+from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.model_io import ModelInput
 from hdmap_core.observation import Observation
 from hdmap_core.preprocess import ground_grid, preprocess
 from training.config import TrainConfig
 from training.data.keyframes import Keyframe
+from training.overfit import prepared, shrunk
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
@@ -133,6 +135,48 @@ def image_keyframes() -> Callable[[TrainConfig], list[Keyframe]]:
         return frames
 
     return make
+
+
+@pytest.fixture
+def dense_config(sensor_world: Path) -> Callable[..., TrainConfig]:
+    """A recipe of HDMapNet or P-MapNet (`pmapnet/lidar_sd`) on `sensor_world`, small enough for a second; overrides.
+
+    `trunk="resnet"` puts a narrow ResNet in the place of EfficientNet-B0, which cannot be made small.
+    """
+
+    def load(name: str, *overrides: str, trunk: str = "resnet") -> TrainConfig:
+        recipe = load_config(TrainConfig, ROOT / "config" / "recipes" / f"{name}.yaml")
+        config = prepared(shrunk(recipe), sensor_world, 2)
+        content = config.model_dump(mode="json")
+        model = content["model"] | {"grid": BEVGrid((-15.0, 15.0), (-7.5, 7.5), 0.75)}
+        for owner in (model, model["lidar"] or {}):
+            if owner.get("backbone"):
+                owner["backbone"] |= {"image_size": [64, 96], "out_channels": 16}
+                if trunk == "resnet":
+                    arguments = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
+                    owner["backbone"] |= {"model": "resnet18.tv_in1k", "arguments": arguments}
+        for owner in (model, model["hd_refiner"] or {}):
+            if owner.get("dense") or owner.get("patch"):
+                owner["bev_encoder"] |= {"channels": [16, 16, 16]}
+            if owner.get("dense"):
+                owner["dense"] |= {"channels": 16, "last_channels": 8, "embedding": 4}
+        if model["hd_refiner"]:
+            model["hd_refiner"] |= {"width": 24, "depth": 1, "heads": 2, "up_channels": 16, "patch": 5}
+        if (model["lidar"] or {}).get("kind") == "pillars":
+            narrow = {"channels": [16, 16], "convolutions": [1, 1], "point_channels": 8, "fusion_channels": 16}
+            model["lidar"] |= narrow | {"out_channels": 16}
+        elif model["lidar"]:
+            model["lidar"] |= {"channels": 16}
+        content["data"] |= {"train": "train", "val": "val", "workers": 1, "keep_inputs": False}
+        content["optim"] |= {"batch_size": 2, "warmup_steps": 0}
+        content |= {"model": model, "log_every": 1, "save_every": 100, "evaluate_every": 100, "evaluate_frames": 2}
+        content["masking"] = {"blocks": [4]}
+        small = TrainConfig.model_validate(content)
+        path = sensor_world.parent / f"{name.replace('/', '-')}-{trunk}.yaml"
+        path.write_text(yaml.safe_dump(small.model_dump(mode="json")))
+        return load_config(TrainConfig, path, list(overrides))
+
+    return load
 
 
 def camera_rig() -> CameraRig:

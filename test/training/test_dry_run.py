@@ -102,3 +102,20 @@ def test_what_is_kept_for_the_way_back() -> None:
     kept = kept_for_backward(model, ModelInput(ground=torch.ones(32, 8)), "32-true")
     assert kept == 4 * 32 * (8 + 16 + 16)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["hdmapnet/camera", "pmapnet/lidar_sd", "pmapnet/hd_pretrain"])
+def test_dense_models(
+    name: str, dense_config: Callable[..., Any], sensor_world: Path, hdmap: Callable[..., Any], tmp_path: Path
+) -> None:
+    dense_config(name)
+    recipe = sensor_world.parent / f"{name.replace('/', '-')}-resnet.yaml"
+    ended = hdmap("train", recipe, "-o", tmp_path / "run", "--accelerator", "cpu", "--dry-run")
+    assert ended.code == 0, ended.err
+    slots = {"hdmapnet/camera": ["MlpIPM", "ResNetEncoder", "DenseHeads"], "pmapnet/lidar_sd": ["Pillars", "SDFusion"]}
+    for module in slots.get(name, ["HDRefiner"]):
+        assert module in ended.out
+    measured = re.search(r"activations, 2 samples \(1 measured: ([\d.]+) MiB\)", ended.out)
+    assert measured is not None and float(measured[1]) > 0.1, ended.out
+    assert row(ended.out, "epochs") == ["2.00 of 2 keyframes"]
+    assert not (tmp_path / "run").exists()
