@@ -6,6 +6,7 @@
 import torch
 from torch import Tensor, nn
 
+from hdmap_core.errors import ConfigError
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 
@@ -47,9 +48,14 @@ class MapModel(nn.Module):
         `taps` holds BEV features that distillation may look at: `camera` (behind the view transform), `lidar`, `bev`
         (the finest that the heads see), and of the SD fusion `bev_small` (before its attention) and `bev_out` (after).
         The auxiliary heads run in training mode only: inference pays nothing for them.
+
+        Raises:
+            ConfigError: if a slot's field of the inputs is missing.
         """
         if self.view_transform is None:  # a refiner by itself
             assert self.hd_refiner is not None
+            if inputs.semantic is None:
+                raise ConfigError("a model that is nothing but an HD-map refiner needs ModelInput.semantic, no sensor")
             return ModelOutput(dense=self.hd_refiner(inputs.semantic, is_logits=False))
         features = None if self.backbone is None else self.backbone(inputs.images)
         bev, taps = self._fused(features, inputs)

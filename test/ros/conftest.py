@@ -269,6 +269,23 @@ class Graph:
         self.context.try_shutdown()
 
 
+@pytest.fixture(scope="session")
+def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model that looks at an SD map, which no bag has."""
+    from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+    from hdmap_core.models import build_model
+
+    small = {"channels": 8, "heads": 2, "layers": 1, "sd_channels": (4, 8)}
+    unet = {"kind": "unet", "channels": (8, 8), "blocks": (1, 1), "out_channels": 8}
+    decoder = {"num_queries": 4, "num_points": 4, "channels": 8, "layers": 1, "attention_heads": 2}
+    grid = BEVGrid((-6.0, 6.0), (-3.0, 3.0), 0.5)
+    slots = {"sd_prior": small, "bev_encoder": unet, "vectors": {"kind": "scatter_gather", **decoder}}
+    config = CheckpointConfig.model_validate({"model": {"name": "small", "grid": grid, **slots}})
+    path = tmp_path_factory.mktemp("weights") / "sd.safetensors"
+    save_checkpoint(path, build_model(config.model), config, {})
+    return path
+
+
 @pytest.fixture
 def graph() -> Iterator[Graph]:
     pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")

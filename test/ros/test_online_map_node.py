@@ -279,3 +279,14 @@ def test_sync_policy_that_is_not_installed_is_a_failure(graph: Any, start_node: 
         assert node.trigger_configure() == FAILURE
     else:
         assert node.trigger_configure() == SUCCESS
+
+
+def test_a_model_that_needs_an_sd_map_is_refused(sd_checkpoint: Path) -> None:
+    """No graph is needed for that."""
+    pytest.importorskip("rclpy", reason="the node needs rclpy; run make setup")
+    from hdmap_core.errors import ConfigError
+    from hdmap_ros.node_config import OnlineMapConfig
+    from hdmap_ros.online_map_node import load_model
+
+    with pytest.raises(ConfigError, match="looks at an SD map as well, but here are only cameras"):
+        load_model(OnlineMapConfig(weights=str(sd_checkpoint), device="cpu"))

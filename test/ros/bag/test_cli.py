@@ -9,7 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 import hdmap_core.inference
-from hdmap_core.errors import CheckpointError, DatasetError
+import hdmap_ros.bag.replay_many  # noqa: F401 - imported first under a patched name, it would keep the patch
+from hdmap_core.errors import CheckpointError, ConfigError, DatasetError
 from hdmap_ros.bag.cli import register
 
 
@@ -43,6 +44,15 @@ def test_errors_reach_the_command_line_as_ours(rig_nuscenes: Path, tmp_path: Pat
     result = hdmap("replay", tmp_path / "none.mcap", "-o", tmp_path / "out", "--weights", tmp_path / "none.safetensors")
     assert isinstance(result.exception, CheckpointError)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("bags", [1, 2])
+def test_a_model_that_needs_an_sd_map_is_refused(tmp_path: Path, sd_checkpoint: Path, bags: int) -> None:
+    drives = [tmp_path / f"{number}.mcap" for number in range(bags)]
+    result = hdmap("replay", *drives, "-o", tmp_path / "out", "--weights", sd_checkpoint, "--device", "cpu")
+    assert isinstance(result.exception, ConfigError)
+    assert f"{sd_checkpoint} looks at an SD map as well, but here are only cameras" in str(result.exception)
+    assert not list(tmp_path.glob("out/*/*"))
 
 
 @pytest.mark.parametrize("verb", ["write", "replay"])
