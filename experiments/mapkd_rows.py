@@ -25,8 +25,8 @@ from training.train import train
 
 RECIPE = Path(__file__).with_suffix(".yaml")
 PILLARS = [
-    "model.lidar={kind: pillars, sweeps: 1, point_channels: 16, channels: [16, 32, 48], convolutions: [1, 1, 1], "
-    "fusion_channels: 48, out_channels: 32}"
+    "model.lidar={kind: pillars, sweeps: 1, point_channels: 16, channels: [16, 24, 32], convolutions: [1, 1, 1], "
+    "fusion_channels: 32, out_channels: 32}"
 ]
 BACKBONE = (
     "{model: resnet18.tv_in1k, image_size: [96, 160], features: [3, 4], aggregation: double_conv, "
@@ -35,12 +35,17 @@ BACKBONE = (
 SIMULATED = [f"model.lidar={{kind: simulated, backbone: {BACKBONE}, lift_splat: {{channels: 32}}, channels: 32}}"]
 SD = ["model.sd_prior={channels: 32, heads: 4, sd_channels: [16, 32], feedforward: 64}"]
 REFINER = (
-    "model.hd_refiner={patch: 8, width: 96, depth: 3, heads: 3, up_channels: 48, "
-    "bev_encoder: {channels: [32, 48, 64], blocks: [1, 1, 1]}, "
-    "dense: {channels: 48, last_channels: 24, embedding: 8, line_cells: 5}}"
+    "model.hd_refiner={patch: 8, width: 64, depth: 2, heads: 2, up_channels: 32, "
+    "bev_encoder: {channels: [24, 32, 48], blocks: [1, 1, 1]}, "
+    "dense: {channels: 32, last_channels: 16, embedding: 8, line_cells: 5}}"
 )
+MLP = [
+    f"model.backbone={BACKBONE}",
+    "model.view_transform={kind: mlp_ipm, weights: shared, focals: [0.79]}",
+]
 ROWS: dict[str, list[str]] = {
     "C": [],
+    "C (MLP)": MLP,
     "C+SD": SD,
     "C+SD+HD": [*SD, REFINER],
     "C+L+SD": [*PILLARS, *SD],
@@ -48,12 +53,12 @@ ROWS: dict[str, list[str]] = {
     "C+simL+SD": [*SIMULATED, *SD],
     "C+simL+SD+HD": [*SIMULATED, *SD, REFINER],
 }
-"""Row of the table -> deviations from the recipe."""
+"""Row of the table -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping."""
 
 ALONE = [
     REFINER,
     "objective=masked_autoencoder",
-    *(f"model.{slot}=null" for slot in ("backbone", "view_transform", "bev_encoder", "dense")),
+    *(f"model.{slot}=null" for slot in ("view_transform", "bev_encoder", "dense")),
 ]
 """The refiner by itself."""
 

@@ -33,11 +33,12 @@ def preprocess(observation: Observation, model: ModelConfig) -> ModelInput:
 
 def camera_inputs(observation: Observation, model: ModelConfig) -> ModelInput:
     """The fields that come from the cameras; what is costly, and may be kept."""
-    if model.backbone is not None:
-        return image_inputs(observation, model.backbone.image_size, model.backbone.cameras)
-    if model.view_transform is not None:
-        return ModelInput(ground=torch.from_numpy(ground_pixels(observation, model.grid))[None])
-    return ModelInput()
+    backbone, inputs = model.image_backbone, ModelInput()
+    if backbone is not None:
+        inputs = image_inputs(observation, backbone.image_size, backbone.cameras)
+    if model.sees_ground:
+        inputs.ground = torch.from_numpy(ground_pixels(observation, model.grid))[None]
+    return inputs
 
 
 def with_points_and_roads(

@@ -182,6 +182,6 @@ class TrainConfig(CheckpointConfig):
             if probability > 0 and any(abs(low + high) > 1e-6 for low, high in ranges):
                 raise ValueError(f"augment.{name} needs a grid that is symmetric about the car; set augment.{name}=0")
         for name in ("zoom", "photometric", "grid_mask"):
-            if self.model.backbone is None and getattr(augment, name):
+            if self.model.image_backbone is None and getattr(augment, name):
                 raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")
         return self

@@ -65,7 +65,7 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
     wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
     if not wanted:
         raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
-    backbone = preparation.model.backbone
+    backbone = preparation.model.image_backbone
     cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
     inspection = Inspection(preparation.root, preparation.cache, cameras, preparation.sweeps, preparation.decode)
     total = sum(len(scene.sample_tokens) for scene in wanted)

@@ -85,7 +85,7 @@ class Predictor:
             weights_sha256=checkpoint.sha256,
             dataset=str(checkpoint.provenance.get("dataset", "")),
             classes=model.classes,
-            camera_names=model.backbone.cameras if model.backbone else (),
+            camera_names=model.image_backbone.cameras if model.image_backbone else (),
             image_size=None,
             points_per_element=model.vectors.num_points if from_vectors and model.vectors else 0,
             grid=model.grid,

@@ -55,6 +55,18 @@ class ModelConfig(Config):
     hd_refiner: HDRefinerConfig | None = None
     auxiliary: AuxiliaryConfig | None = None
 
+    @property
+    def sees_ground(self) -> bool:
+        """Whether the model takes ground pixels, `ModelInput.ground`."""
+        return isinstance(self.view_transform, GroundPixelsConfig)
+
+    @property
+    def image_backbone(self) -> ImageBackboneConfig | None:
+        """Whose images are `ModelInput.images`: the backbone's, or a simulated LiDAR's own; None: it takes none."""
+        if self.backbone is None and isinstance(self.lidar, SimulatedLidarConfig):
+            return self.lidar.backbone
+        return self.backbone
+
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:
         if self.view_transform is None:
@@ -84,8 +96,6 @@ class ModelConfig(Config):
     def _cameras_fit(self) -> None:
         view, backbone = self.view_transform, self.backbone
         if backbone is None:
-            if isinstance(self.lidar, SimulatedLidarConfig):
-                raise ValueError("the lidar simulated looks at images, so the model needs a backbone")
             return
         if isinstance(view, MlpIPMConfig) and view.weights == "per_camera" and not backbone.cameras:
             raise ValueError(

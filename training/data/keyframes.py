@@ -102,8 +102,9 @@ class Keyframes:
         images = not kept and self.model.view_transform is not None
         points, inputs = None, ModelInput(**kept)
         if images or self.sweeps:
-            backbone = self.model.backbone
-            enough = backbone.image_size if self.reduced and backbone is not None else None
+            backbone = self.model.image_backbone
+            small = self.reduced and backbone is not None and not self.model.sees_ground
+            enough = backbone.image_size if small and backbone is not None else None
             observation = self._dataset.observation(
                 token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps)
             )

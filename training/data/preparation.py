@@ -121,8 +121,9 @@ def store_key(scenes: Scenes, model: ModelConfig, keep_inputs: bool) -> str:
     grid = model.grid
     content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, [c.value for c in model.classes], LAYERS]
     if keep_inputs:
-        backbone = model.backbone
-        content += [grid.resolution] if backbone is None else [backbone.image_size, backbone.cameras]
+        backbone = model.image_backbone
+        content += [grid.resolution] if model.sees_ground else []
+        content += [] if backbone is None else [backbone.image_size, backbone.cameras]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -165,7 +166,7 @@ def _inspected(
     record = folder / "left_out.json"
     if record.is_file():
         return left_out(folder)
-    backbone = preparation.model.backbone
+    backbone = preparation.model.image_backbone
     cameras = backbone.cameras if backbone is not None else ()
     inspection = Inspection(
         preparation.root, preparation.cache, cameras or index.cameras, preparation.sweeps, preparation.decode
