@@ -160,7 +160,7 @@ def evaluate(
     ] = None,
     protocol: Annotated[str, typer.Option(help="maptr, mapqr, streammapnet or streammapnet-100x50")] = "maptr",
     head: Annotated[
-        str | None, typer.Option(help="Publish vectors or masks instead of what the checkpoint says")
+        str | None, typer.Option(help="Publish vectors, masks or dense instead of what the checkpoint says")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     limit: Annotated[int, typer.Option(min=0, help="At most so many keyframes, evenly spread; 0 = all")] = 0,

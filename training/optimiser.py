@@ -10,7 +10,7 @@ from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from training.config import OptimConfig
 
 _FREE = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.Embedding)
-_TABLES = ("embed", "embedding", "position", "queries", "query", "reference", "token")
+_TABLES = ("embed", "embedding", "places", "position", "queries", "query", "reference", "token")
 """What the names of learned tables end in: position and query embeddings, class tokens."""
 
 

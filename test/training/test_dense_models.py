@@ -17,6 +17,7 @@ from training.config import TrainConfig
 from training.data.batches import Batch, make_batch
 from training.data.keyframes import load_keyframes, sweeps_for
 from training.objectives import masked_autoencoder, supervised
+from training.optimiser import build_optimizer
 
 Load = Callable[..., TrainConfig]
 ROWS = (
@@ -133,6 +134,18 @@ def test_what_was_said_before_the_refiner_may_be_taught_too(dense_config: Load, 
     if weight:
         twice = supervised(model, batch, dense_config("pmapnet/camera_sd_hd", "loss.dense.unrefined=1.0"))
         assert twice["dense_semantic_unrefined"].item() == pytest.approx(2 * terms["dense_semantic_unrefined"].item())
+
+
+def test_position_codes_do_not_decay(dense_config: Load) -> None:
+    config = dense_config("pmapnet/lidar_sd_hd", "optim.weight_decay=0.01")
+    model = build_model(config.model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = build_optimizer(model, config.optim).param_groups
+    found = {names[id(p)]: group["weight_decay"] for group in groups for p in group["params"]}
+    assert found.keys() == set(names.values())
+    free = ("hd_refiner.places", "sd_prior.no_road", "lidar.norm.weight", "hd_refiner.norm.weight")
+    assert [found[name] for name in free] == [0.0] * 4
+    assert found["hd_refiner.embed.weight"] == found["lidar.linear.weight"] == 0.01
 
 
 def test_the_folder_has_what_the_rows_look_at(sensor_world: Path, dense_config: Load) -> None:

@@ -5,13 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from training.config import OptimConfig
 from training.optimiser import build_optimizer, schedule
 
 
-class Backbone(nn.Module):
+class Backbone(ImageBackbone):
+    """One as far as the optimiser looks at it: the trunk of any `ImageBackbone`, wherever it is, is pretrained."""
+
     def __init__(self) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.trunk = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm((3, 2)), nn.Linear(2, 3))
         self.trunk[2].requires_grad_(False)
         self.neck = nn.Linear(3, 2, bias=False)
