@@ -142,7 +142,6 @@ def test_kept_inputs_are_none_for_a_refiner(dense_config: Load, tmp_path: Path) 
         ("pmapnet/hd_pretrain", ["masking.ratio=[0.7, 0.2]"], "the least share comes first"),
         ("tiny/ground", ["best_by=mIoU"], "needs the dense heads"),
         ("tiny/ground", ["model.hd_refiner={}"], "give dense as well"),
-        ("tiny/ground", ["model.lidar={kind: simulated}"], "needs a backbone"),
         ("pmapnet/camera_sd", ["model.bev_encoder={kind: unet}"], "bev_encoder"),
         ("pmapnet/camera_sd", ["model.segmentation={}"], "belong together"),
         ("pmapnet/camera_sd", ["model.backbone.cameras=[]"], "weights per camera"),

@@ -154,7 +154,7 @@ def test_grid_and_classes_shape_the_model() -> None:
         ({"vectors": None, "segmentation": None}, "a model needs a head"),
         ({"vectors": {"kind": "scatter_gather", "levels": [5]}}, "vectors.levels is [5], but the BEV encoder makes 4"),
         ({"vectors": {"kind": "scatter_gather", "channels": 30}}, "multiple of attention_heads"),
-        ({"bev_encoder": {"channels": [8, 8]}}, "channels has 2 levels, blocks 3"),
+        ({"bev_encoder": {"kind": "unet", "channels": [8, 8]}}, "channels has 2 levels, blocks 3"),
         ({"classes": []}, "at least one class"),
         ({"classes": ["divider", "divider"]}, "none twice"),
         ({"classes": ["kerb"]}, "classes.0"),
