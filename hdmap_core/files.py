@@ -1,7 +1,9 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and work that one process does at a time."""
 
+import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hdmap_core.errors import OutputError
@@ -49,3 +51,16 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice
             part.unlink(missing_ok=True)
         reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise OutputError("; ".join(filter(None, (f"cannot write {path}: {reason}", advice)))) from None
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time inside; others wait. The lock ends with its process, however that ends.
+
+    Raises:
+        OSError: if the lock's file cannot be written.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

@@ -12,6 +12,7 @@ not count in the group's mAP, because a quiet scene without a crossing says noth
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import shapely
@@ -38,6 +39,9 @@ BAND_STEP = 10.0
 """Metres."""
 MIN_PIECE = 1.0
 """Metres; shorter pieces of a line that a band's circle cut off are left out."""
+_EGO = shapely.Point(0.0, 0.0)
+_QUARTER = 32  # sides of a quarter of the polygon that stands for a circle
+_INNER = 0.999 * np.cos(np.pi / (4 * _QUARTER))  # what lies within this share of the radius lies in that polygon
 
 
 @dataclass(frozen=True)
@@ -123,11 +127,15 @@ def clipped(elements: Sequence[MapElement], band: tuple[float, float]) -> list[M
         Elements wholly inside as they are; of others the pieces inside, open lines of the same class and score.
     """
     near, far = band
-    ring = shapely.difference(_disc(far), _disc(near)) if near > 0 else _disc(far)
     result = []
     for element in elements:
-        path = shapely.LineString(path_of(element))
-        if shapely.covers(ring, path):
+        vertices = path_of(element)
+        path = shapely.LineString(vertices)
+        nearest, farthest = shapely.distance(path, _EGO), np.linalg.norm(vertices, axis=1).max()
+        if nearest > far or farthest < near * _INNER:
+            continue
+        ring = _ring(*band)
+        if (nearest > near and farthest < far * _INNER) or shapely.covers(ring, path):
             result.append(element)
             continue
         # A closed line that is cut elsewhere than at its first point would fall apart there as well.
@@ -184,5 +192,10 @@ def _band_score(
     return _group_score(f"{band[0]:g}-{band[1]:g} m", list(truth), matches, protocol)
 
 
+@cache
+def _ring(near: float, far: float) -> shapely.Polygon:
+    return shapely.difference(_disc(far), _disc(near)) if near > 0 else _disc(far)
+
+
 def _disc(radius: float) -> shapely.Polygon:
-    return shapely.Point(0.0, 0.0).buffer(radius, quad_segs=32)
+    return _EGO.buffer(radius, quad_segs=_QUARTER)

@@ -1,10 +1,12 @@
+import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from hdmap_core.errors import OutputError
-from hdmap_core.files import make_folder, write_atomically
+from hdmap_core.files import alone, make_folder, write_atomically
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -43,3 +45,21 @@ def test_a_folder_where_a_file_stands_is_refused(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OutputError, match="Not a directory"):
             make_folder(place)
+
+
+def _count(folder: Path, rounds: int) -> None:
+    for _ in range(rounds):
+        with alone(folder / "lock"):
+            seen = int((folder / "count").read_text())
+            time.sleep(0.001)
+            (folder / "count").write_text(str(seen + 1))
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    workers = [multiprocessing.get_context("fork").Process(target=_count, args=(tmp_path, 25)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert (tmp_path / "count").read_text() == "75"

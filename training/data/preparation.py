@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
-from hdmap_core.files import write_atomically
+from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import map_scenes
@@ -85,8 +85,10 @@ def prepare(preparation: Preparation) -> Path:
     folder = preparation.cache / f"{split}-{store_key(scenes, preparation.model, preparation.keep_inputs)}"
     if not (folder / "complete").is_file():
         try:
-            (folder / "parts").mkdir(parents=True, exist_ok=True)
-            _make(preparation, folder, scenes, tables)
+            with alone(folder.with_name(f"{folder.name}.lock")):
+                if not (folder / "complete").is_file():  # another run may have made it meanwhile
+                    (folder / "parts").mkdir(parents=True, exist_ok=True)
+                    _make(preparation, folder, scenes, tables)
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"cannot write the cache {folder}: {reason}; name another with data.cache=...") from None
