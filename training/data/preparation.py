@@ -85,7 +85,7 @@ def prepare(preparation: Preparation) -> Path:
     folder = preparation.cache / f"{split}-{store_key(scenes, preparation.model, preparation.keep_inputs)}"
     if not (folder / "complete").is_file():
         try:
-            with alone(folder.with_name(f"{folder.name}.lock")):
+            with alone(folder / "lock"):
                 if not (folder / "complete").is_file():  # another run may have made it meanwhile
                     (folder / "parts").mkdir(parents=True, exist_ok=True)
                     _make(preparation, folder, scenes, tables)
