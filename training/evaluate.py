@@ -178,13 +178,14 @@ def _wanted(source: Source, corruptions: Sequence[Corruption | None], folder: Pa
 def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source, ModelInfo]:
     """The baseline as a source, and what it is."""
     path = find_checkpoint(checkpoint)
-    theirs = load_predictor(path, "cpu").info
+    predictor = load_predictor(path, "cpu")
+    theirs, dense = predictor.info, predictor.config.model.dense is not None
     if (theirs.classes, theirs.grid) != (info.classes, info.grid):
         raise ConfigError(
             f"the baseline {path} has other classes or another grid than {source.checkpoint}, so they have no ground "
             "truth in common; choose a baseline of the same region and classes"
         )
-    return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None), theirs
+    return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None, dense=dense), theirs
 
 
 def _predict(

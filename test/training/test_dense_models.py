@@ -24,6 +24,8 @@ ROWS = (
     *("hdmapnet/camera", "pmapnet/camera_sd", "pmapnet/camera_sd_hd", "pmapnet/lidar_sd", "pmapnet/lidar_sd_hd"),
     *("pmapnet/simulated_sd", "pmapnet/simulated_sd_hd"),
 )
+GROUND_PIXELS = ("model.backbone=null", "model.view_transform={kind: ground_pixels, channels: 8}")
+"""The cameras by inverse perspective mapping, while the simulated LiDAR sees their images."""
 TERMS = {"dense_semantic", "dense_variance", "dense_distance", "dense_direction"}
 
 
@@ -40,10 +42,14 @@ def rasters(output: DenseOutput | None) -> list[torch.Tensor]:
     return [output.semantic, output.embedding, output.direction]
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_every_parameter_has_a_gradient_within_two_steps(dense_config: Load, row: str) -> None:
+@pytest.mark.parametrize(
+    ("row", "overrides"), [*((row, ()) for row in ROWS), ("pmapnet/simulated_sd", GROUND_PIXELS)], ids=str
+)
+def test_every_parameter_has_a_gradient_within_two_steps(
+    dense_config: Load, row: str, overrides: tuple[str, ...]
+) -> None:
     """Two, since branches that start at zero let nothing through before their first step."""
-    config = dense_config(row, trunk="efficientnet")
+    config = dense_config(row, *overrides, trunk="efficientnet")
     torch.manual_seed(0)
     model = build_model(config.model).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

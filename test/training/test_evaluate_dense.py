@@ -144,6 +144,16 @@ def test_a_folder_without_sd_maps_is_refused(
     assert computed == []
 
 
+def test_a_baseline_without_dense_heads_has_another_ground_truth(
+    hdmap: Callable[..., Any], checkpoint: Callable[..., Path], sensor_world: Path, computed: list[str]
+) -> None:
+    dense, vectors = checkpoint("hdmapnet/camera"), checkpoint("tiny/ground")
+    for model, baseline in ((dense, vectors), (vectors, dense)):
+        command = ("evaluate", model, sensor_world, *CPU, "--corruption", "fog", "--baseline", baseline)
+        hdmap(*command).assert_refused(str(baseline), "long edges only")
+    assert computed == []
+
+
 def test_a_refiner_by_itself_cannot_be_evaluated(
     hdmap: Callable[..., Any], checkpoint: Callable[..., Path], sensor_world: Path
 ) -> None:

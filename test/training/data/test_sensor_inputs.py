@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
+from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import BEVGrid, se3
@@ -24,7 +25,6 @@ from hdmap_core.sd_raster import sd_raster
 from training.config import AugmentConfig, TrainConfig
 from training.data.augment import augment
 from training.data.keyframes import Keyframe, complete, load_keyframes, sweeps_for
-from training.data.sd_maps import check_sd_maps
 
 Load = Callable[..., TrainConfig]
 GRID = BEVGrid((-15.0, 15.0), (-7.5, 7.5), 0.3)
@@ -91,16 +91,28 @@ def near(road: np.ndarray) -> np.ndarray:
     return cv2.dilate(road.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
 
 
-@pytest.mark.parametrize("row", ["pmapnet/lidar_sd", "pmapnet/simulated_sd", "pmapnet/camera_sd"])
+@pytest.mark.parametrize(
+    ("row", "overrides"),
+    [
+        ("pmapnet/lidar_sd", ()),
+        ("pmapnet/simulated_sd", ()),
+        ("pmapnet/simulated_sd", ("model.backbone=null", "model.view_transform={kind: ground_pixels, channels: 8}")),
+        ("pmapnet/camera_sd", ()),
+    ],
+    ids=["lidar", "simulated", "simulated-ground", "camera"],
+)
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_keyframe_is_what_preprocess_makes(dense_config: Load, tmp_path: Path, row: str, keep: bool) -> None:
-    model = dense_config(row).model
-    root = dense_config(row).data.root
+def test_a_keyframe_is_what_preprocess_makes(
+    dense_config: Load, tmp_path: Path, row: str, overrides: tuple[str, ...], keep: bool
+) -> None:
+    config = dense_config(row, *overrides)
+    model, root = config.model, config.data.root
     dataset, sweeps = NuScenesDataset(root), sweeps_for(model)
     frames = load_keyframes(
         root, "train", model, keep_inputs=keep, sweeps=sweeps, cache=tmp_path, workers=1, reduced=False
     )
-    assert set(frames.inputs) == ({"images", "projection", "camera_mask"} if keep else set())
+    of_cameras = {"images", "projection", "camera_mask"} | ({"ground"} if model.sees_ground else set())
+    assert set(frames.inputs) == (of_cameras if keep else set())
     for index in range(2):
         found = complete(frames[index], model)
         observation = dataset.observation(frames[index].token, points=sweeps > 0, sweeps=max(1, sweeps))
@@ -164,9 +176,11 @@ def test_a_missing_earlier_sweep_is_found_by_prepare(
 
 
 def test_a_folder_without_sd_maps_is_refused(sensor_world: Path, without_sd_maps: Path) -> None:
-    check_sd_maps(NuScenesDataset(sensor_world), "train")
+    whole, without = NuScenesDataset(sensor_world), NuScenesDataset(without_sd_maps)
+    check_sensors(whole, whole.tokens, lidar=True, sd_map=True)
+    check_sensors(without, without.tokens, lidar=True, sd_map=False)
     with pytest.raises(DatasetError, match=r"maps/sd/\S+\.geojson is missing; `hdmap sdmap OSM_FOLDER .*without-sd`"):
-        check_sd_maps(NuScenesDataset(without_sd_maps), "train")
+        check_sensors(without, without.tokens, lidar=False, sd_map=True)
 
 
 def test_nothing_known_is_an_empty_sweep_and_no_road(dense_config: Load) -> None:
