@@ -45,13 +45,13 @@ MLP = [
 ]
 ROWS: dict[str, list[str]] = {
     "C": [],
-    "C (MLP)": MLP,
     "C+SD": SD,
     "C+SD+HD": [*SD, REFINER],
     "C+L+SD": [*PILLARS, *SD],
     "C+L+SD+HD": [*PILLARS, *SD, REFINER],
     "C+simL+SD": [*SIMULATED, *SD],
     "C+simL+SD+HD": [*SIMULATED, *SD, REFINER],
+    "C (MLP)": MLP,
 }
 """Row of the table -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping."""
 

@@ -8,6 +8,7 @@ from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import Config
+from hdmap_core.models.lidar.pillars import PillarsConfig
 from training.data.masking import MaskingConfig
 from training.data.point_orders import ClosedOrders
 from training.losses.auxiliary import AuxiliaryLossConfig
@@ -181,6 +182,11 @@ class TrainConfig(CheckpointConfig):
         ):
             if probability > 0 and any(abs(low + high) > 1e-6 for low, high in ranges):
                 raise ValueError(f"augment.{name} needs a grid that is symmetric about the car; set augment.{name}=0")
+        if isinstance(self.model.lidar, PillarsConfig) and (augment.turn or augment.rotate or augment.shift):
+            raise ValueError(
+                "augment.turn, rotate and shift would move the car's own LiDAR returns out of the box that the pillars "
+                "leave out; set them to 0"
+            )
         for name in ("zoom", "photometric", "grid_mask"):
             if self.model.image_backbone is None and getattr(augment, name):
                 raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")

@@ -32,7 +32,7 @@ TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "resnet": ((96, 160), {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}),
     "swin": ((96, 160), {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}),
     "naflexvit": ((96, 160), {"embed_dim": 48, "num_heads": 3}),
-    "efficientnet": ((96, 160), {}),
+    "efficientnet": ((64, 96), {}),
     "vit": ((98, 154), {"embed_dim": 48, "num_heads": 3}),
 }
 """Family of a timm model -> image size and arguments that make it small; the number of a ViT's blocks stays."""

@@ -17,7 +17,7 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.errors import DatasetError
+from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.model_io import ModelInput
 from hdmap_core.preprocess import preprocess
@@ -181,6 +181,19 @@ def test_a_folder_without_sd_maps_is_refused(sensor_world: Path, without_sd_maps
     check_sensors(without, without.tokens, lidar=True, sd_map=False)
     with pytest.raises(DatasetError, match=r"maps/sd/\S+\.geojson is missing; `hdmap sdmap OSM_FOLDER .*without-sd`"):
         check_sensors(without, without.tokens, lidar=False, sd_map=True)
+
+
+def test_a_folder_with_empty_sweeps_is_refused(synthetic_root: Path) -> None:
+    dataset = NuScenesDataset(synthetic_root)  # made without LiDAR
+    check_sensors(dataset, dataset.tokens, lidar=False, sd_map=True)
+    with pytest.raises(DatasetError, match=r"sweep of sample \S+ of \S+ is empty; .* --lidar keyframes"):
+        check_sensors(dataset, dataset.tokens, lidar=True, sd_map=False)
+
+
+def test_turning_the_car_under_its_pillars_is_refused(dense_config: Load) -> None:
+    with pytest.raises(ConfigError, match="the car's own LiDAR returns"):
+        dense_config("pmapnet/lidar_sd", "augment.turn=0.5")
+    assert dense_config("pmapnet/lidar_sd", "augment.mirror=0.5").augment.mirror == 0.5
 
 
 def test_nothing_known_is_an_empty_sweep_and_no_road(dense_config: Load) -> None:
