@@ -157,7 +157,7 @@ def _connected(address: str, workers: int) -> Any:
     try:
         _knock(address)
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # what a starting node raises has no class of its own
         reason = str(error).strip().split("\n")[0]
         raise ConfigError(
             f"no Ray cluster answers at {address!r} ({reason}); start one with `ray start --head`, or use --ray local"
