@@ -33,7 +33,8 @@ BACKBONE = (
     "frozen_batch_norm: false, out_channels: 48, arguments: {layers: [1, 1, 1, 1], channels: [16, 24, 32, 48]}}"
 )
 SIMULATED = [f"model.lidar={{kind: simulated, backbone: {BACKBONE}, lift_splat: {{channels: 32}}, channels: 32}}"]
-SD = ["model.sd_prior={channels: 32, heads: 4, sd_channels: [16, 32], feedforward: 64}"]
+NARROW = ["model.sd_prior={channels: 32, heads: 4, sd_channels: [16, 32], feedforward: 64}"]
+SD = [*NARROW, "model.sd_prior.skip=true"]
 REFINER = (
     "model.hd_refiner={patch: 8, width: 64, depth: 2, heads: 2, up_channels: 32, "
     "bev_encoder: {channels: [24, 32, 48], blocks: [1, 1, 1]}, "
@@ -52,8 +53,12 @@ ROWS: dict[str, list[str]] = {
     "C+simL+SD": [*SIMULATED, *SD],
     "C+simL+SD+HD": [*SIMULATED, *SD, REFINER],
     "C (MLP)": MLP,
+    "C+SD, no skip": NARROW,
+    "C+SD+HD, no skip": [*NARROW, REFINER],
+    "C+L+SD, no skip": [*PILLARS, *NARROW],
 }
-"""Row of the table -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping."""
+"""Row of the table -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping.
+`no skip` is the published SD fusion, whose features all pass a bottleneck at 1/8 of the resolution."""
 
 ALONE = [
     REFINER,
