@@ -162,7 +162,7 @@ class MlpIPM(nn.Module):
             needed = "camera features (a backbone)" if features is None else "ModelInput.projection"
             raise ConfigError(f"the slot view_transform (mlp_ipm) needs {needed}; there are none")
         cameras, size = features.shape[1], tuple(features.shape[-2:])
-        bound = len(self.views) > 1 or self.config.weights == "per_camera" or len(self.config.focals) > 1
+        bound = self.config.weights == "per_camera"
         if (bound and cameras != self.num_cameras) or size != self.feature_size:
             raise ConfigError(
                 f"the view transform mlp_ipm is made for {self.num_cameras} cameras with feature maps of "

@@ -142,8 +142,9 @@ def test_nothing_behind_a_camera_is_read() -> None:
     assert (bev[ahead > 0.6] > 0).all() and not bev[ahead < -0.6].any()
 
 
-@pytest.mark.parametrize("weights", ["per_camera", "shared"])
-@pytest.mark.parametrize("focals", [(FOCAL,), (FOCAL, FOCAL)])
+@pytest.mark.parametrize(
+    ("weights", "focals"), [("per_camera", (FOCAL,)), ("per_camera", (FOCAL, FOCAL)), ("shared", (FOCAL,))]
+)
 def test_other_intrinsics_same_rays_same_bev(weights: str, focals: tuple[float, ...]) -> None:
     """A wider, off-centre camera with another squeeze, whose features are the same function of the ray."""
     module = build(cameras=2, weights=weights, focals=focals)
@@ -163,6 +164,11 @@ def test_other_intrinsics_same_rays_same_bev(weights: str, focals: tuple[float, 
     assert outputs[0].any()
     torch.testing.assert_close(outputs[0], ignoring[0], atol=1e-4, rtol=1e-4)  # the canonical camera needs no change
     assert (ignoring[0] - ignoring[1]).abs().max() > 0.01
+
+
+def test_shared_weights_know_one_camera() -> None:
+    with pytest.raises(ValueError, match="give one value"):
+        MlpIPMConfig(weights="shared", focals=(0.6, 0.3))
 
 
 def test_focals_are_one_per_camera() -> None:
