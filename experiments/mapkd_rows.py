@@ -2,14 +2,17 @@
 
     python experiments/mapkd_rows.py DATAROOT OUT [--rows C C+SD] [--seeds 0 1]
 
-DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar keyframes`. Every run lands in
-OUT/<row>-<seed>, the pre-training of the refiner in OUT/refiner-<seed>; finished ones are not repeated. Every row has
-the same number of steps; those with the refiner start it from its pre-training and everything else at random.
+DATAROOT is `hdmap synth DATAROOT --preset v1 --image-size 225x400 --lidar keyframes`. Every run lands in a
+folder of OUT; finished ones are not repeated.
+
+Every row is trained in two stages of the same lengths, in P-MapNet's order: first without the refiner, then on from
+there, with the refiner (from its pre-training on true maps) in the rows that have it, without it in the others.
 """
 
 import argparse
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -44,21 +47,34 @@ MLP = [
     f"model.backbone={BACKBONE}",
     "model.view_transform={kind: mlp_ipm, weights: shared, focals: [0.79]}",
 ]
-ROWS: dict[str, list[str]] = {
+BASES: dict[str, list[str]] = {
     "C": [],
     "C+SD": SD,
-    "C+SD+HD": [*SD, REFINER],
     "C+L+SD": [*PILLARS, *SD],
-    "C+L+SD+HD": [*PILLARS, *SD, REFINER],
     "C+simL+SD": [*SIMULATED, *SD],
-    "C+simL+SD+HD": [*SIMULATED, *SD, REFINER],
-    "C (MLP)": MLP,
     "C+SD, no skip": NARROW,
-    "C+SD+HD, no skip": [*NARROW, REFINER],
     "C+L+SD, no skip": [*PILLARS, *NARROW],
+    "C (MLP)": MLP,
 }
-"""Row of the table -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping.
+"""First stages -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping.
 `no skip` is the published SD fusion, whose features all pass a bottleneck at 1/8 of the resolution."""
+
+ROWS: dict[str, tuple[str, bool]] = {
+    "C": ("C", False),
+    "C+SD": ("C+SD", False),
+    "C+SD+HD": ("C+SD", True),
+    "C+L+SD": ("C+L+SD", False),
+    "C+L+SD+HD": ("C+L+SD", True),
+    "C+simL+SD": ("C+simL+SD", False),
+    "C+simL+SD+HD": ("C+simL+SD", True),
+    "C+SD, no skip": ("C+SD, no skip", False),
+    "C+L+SD, no skip": ("C+L+SD, no skip", False),
+    "C (MLP)": ("C (MLP)", False),
+}
+"""Row of the table -> the first stage it goes on from, and whether the second stage adds the refiner."""
+
+SECOND = ["optim.steps=300", "save_every=300", "evaluate_every=300", "optim.lr=1.0e-3"]
+"""The second stage, the same for every row."""
 
 ALONE = [
     REFINER,
@@ -68,17 +84,39 @@ ALONE = [
 """The refiner by itself."""
 
 
-def run(name: str, deviations: list[str], seed: int, data: Path, out: Path, console: Console) -> dict[str, float]:
-    """Trains one row with one seed, unless that has been done, and scores it on the test towns."""
-    folder = out / f"{name}-{seed}"
+def run(name: str, deviations: list[str], seed: int, arguments: argparse.Namespace, console: Console) -> Path:
+    """Trains a stage with one seed, unless that has been done.
+
+    Returns:
+        Its run folder.
+    """
+    folder = arguments.out / f"{name}-{seed}"
+    config = load_config(TrainConfig, RECIPE, [f"data.root={arguments.dataroot}", f"seed={seed}", *deviations])
+    train(config, folder, console)
+    return folder
+
+
+def test(folder: Path, data: Path) -> dict[str, float]:
+    """Scores a finished run on the test towns, unless that has been done.
+
+    Beside the model's own scores: those of what its heads say before the refiner (`unrefined`), and those with the
+    features of its LiDAR branch set to zero (`no_lidar`), which say how much it relies on them.
+    """
     result = folder / "test.json"
     if not result.is_file():
-        config = load_config(TrainConfig, RECIPE, [f"data.root={data}", f"seed={seed}", *deviations])
-        train(config, folder, console)
-        test = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps_for(config.model))
         model = load_checkpoint(folder / "checkpoints" / "last.safetensors").model
-        scores = quick_score(model, test, config.model_copy(update={"evaluate_frames": len(test)}))
+        config = load_config(TrainConfig, folder / "config.yaml", [])
+        keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps_for(config.model))
+        config = config.model_copy(update={"evaluate_frames": len(keyframes)})
+        scores = quick_score(model, keyframes, config)
         scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        if model.hd_refiner is not None and model.dense_heads is not None:
+            hook = model.register_forward_hook(lambda _model, _inputs, output: replace(output, dense=output.unrefined))
+            scores |= {f"{name}_unrefined": value for name, value in quick_score(model, keyframes, config).items()}
+            hook.remove()
+        if model.lidar is not None:
+            model.lidar.register_forward_hook(lambda _module, _inputs, features: torch.zeros_like(features))
+            scores |= {f"{name}_no_lidar": value for name, value in quick_score(model, keyframes, config).items()}
         result.write_text(json.dumps(scores))
     return json.loads(result.read_text())
 
@@ -88,18 +126,22 @@ def main() -> None:
     parser.add_argument("dataroot", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     console = Console()
     found: dict[str, list[dict[str, float]]] = {row: [] for row in arguments.rows}
     for seed in arguments.seeds:
         for row in arguments.rows:
-            deviations = ROWS[row]
-            if REFINER in deviations:
-                run("refiner", ALONE, seed, arguments.dataroot, arguments.out, console)
-                deviations = [*deviations, f"start.hd_refiner={arguments.out / f'refiner-{seed}'}"]
-            found[row].append(run(row, deviations, seed, arguments.dataroot, arguments.out, console))
+            base, refined = ROWS[row]
+            start = run(f"first {base}", BASES[base], seed, arguments, console)
+            # another seed, or the second stage would see the first one's keyframes again in the same order
+            deviations = [*BASES[base], *SECOND, f"seed={100 + seed}", f"start.model={start}"]
+            if refined:
+                refiner = run("refiner", ALONE, seed, arguments, console)
+                test(refiner, arguments.dataroot)
+                deviations += [REFINER, f"start.hd_refiner={refiner}"]
+            found[row].append(test(run(row, deviations, seed, arguments, console), arguments.dataroot))
     console.print(table(found))
 
 
