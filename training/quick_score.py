@@ -1,5 +1,7 @@
 """The score of a validation during training: quick, on a few keyframes."""
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -24,7 +26,8 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
 
     Returns:
         `mAP`: Chamfer mAP (MapTR) of what is published; `mAP_<head>` of every vector or segmentation head; `mIoU` of
-        the dense heads. Dense heads know crossings by their two long edges, so these are their ground truth.
+        the dense heads, and the `IoU_<class>` of every class that occurred. Dense heads know crossings by their two
+        long edges, so these are their ground truth.
     """
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
@@ -49,7 +52,8 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
             overlap.update(one_hot(said, len(classes)), one_hot(true_raster(frame, config), len(classes)))
     scores = {name: chamfer_ap(elements, truth, "maptr", classes).mean_ap for name, elements in predictions.items()}
     if config.model.dense is not None or config.model.view_transform is None:
-        scores["mIoU"] = overlap.mean()
+        per_class = {f"IoU_{name}": value for name, value in overlap.per_class().items() if not math.isnan(value)}
+        scores |= {"mIoU": overlap.mean(), **per_class}
     return scores
 
 

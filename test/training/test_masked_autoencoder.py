@@ -37,7 +37,10 @@ def test_refiner_then_whole_model(dense_config: Load, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     config = dense_config("pmapnet/hd_pretrain", "optim.steps=3")
     best = train(config, first, QUIET)
-    assert 0 <= best <= 1 and set(val_records(first)[0]) >= {"mAP", "mIoU"}
+    scores = val_records(first)[0]
+    assert 0 <= best <= 1 and set(scores) >= {"mAP", "mIoU"}
+    per_class = [value for name, value in scores.items() if name.startswith("IoU_")]
+    assert per_class and scores["mIoU"] == pytest.approx(sum(per_class) / len(per_class), abs=1e-5)
     assert load_checkpoint(first / BEST).config.model == config.model
     with pytest.raises(CheckpointError, match=r"refiner by itself.*start\.hd_refiner"):
         load_predictor(first / BEST, "cpu")
