@@ -147,12 +147,14 @@ def main() -> None:
 
 def table(found: dict[str, list[dict[str, float]]]) -> Table:
     """One row per model: means over the seeds, each seed, and the parameters."""
-    result = Table("row", "parameters (M)", "mIoU", "per seed", "mAP", "per seed", title="test towns")
+    iou = [f"IoU_{name}" for name in ("divider", "ped_crossing", "boundary")]
+    result = Table("row", "parameters (M)", "mIoU", "per seed", *iou, "mAP", "per seed", title="test towns")
     for row, runs in found.items():
         cells = [row, f"{runs[0]['parameters_m']:.2f}"]
-        for key in ("mIoU", "mAP"):
+        for key in ("mIoU", *iou, "mAP"):
             values = [scores[key] for scores in runs]
-            cells += [f"{statistics.mean(values):.3f}", ", ".join(f"{value:.3f}" for value in values)]
+            cells.append(f"{statistics.mean(values):.3f}")
+            cells += [", ".join(f"{value:.3f}" for value in values)] if key in ("mIoU", "mAP") else []
         result.add_row(*cells)
     return result
 
