@@ -27,6 +27,8 @@ from training.evaluation.raster_overlap import Overlap, raster_overlap
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
 _TABLES = ("scene", "sample", "calibrated_sensor", "log")
+_MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
+_SOURCES = ("hdmap_core", "training/corruptions", "training/data", "training/evaluation/raster_overlap.py")
 _SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
 
 
@@ -136,11 +138,13 @@ def predict_frames(
 
 
 def data_digest(dataset: NuScenesDataset) -> str:
-    """Tells data sets apart: a digest of the smaller tables, and of the size of the big ones."""
+    """Tells data sets apart: a digest of the smaller tables, of the maps, and of the size of the big tables."""
     digest = hashlib.sha256(dataset.tables.version.encode())
     folder = dataset.tables.folder
     for path in [*(folder / f"{name}.json" for name in _TABLES), dataset.root / "synth.json"]:
         digest.update(path.read_bytes() if path.is_file() else b"-")
+    for path in sorted(path for pattern in _MAPS for path in dataset.root.glob(pattern)):
+        digest.update(str(path.relative_to(dataset.root)).encode() + path.read_bytes())
     for name in _SIZES_ONLY:
         digest.update(str((folder / f"{name}.json").stat().st_size).encode())
     return digest.hexdigest()
@@ -183,12 +187,18 @@ def _dataset(root: Path, digest: str) -> NuScenesDataset:
 
 @cache
 def _program_digest() -> str:
-    """Of the sources that predictions depend on: a change of the code makes what was predicted before stale."""
+    """Of the sources: a change of the code makes what was predicted before stale."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for path in sorted([*(root / "hdmap_core").rglob("*.py"), *(root / "training" / "corruptions").rglob("*.py")]):
+    for path in program_sources(root):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def program_sources(root: Path) -> list[Path]:
+    """The files of this program, below `root`, that predictions and their overlaps depend on."""
+    places = [root / name for name in _SOURCES]
+    return sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
 
 
 def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
