@@ -41,7 +41,7 @@ class Source:
         sha256: of its content.
         data_digest: see `data_digest`.
         head: see `load_predictor`.
-        dense: the model has dense heads, so frames have overlaps.
+        dense: the model has dense heads.
     """
 
     checkpoint: Path
@@ -52,6 +52,11 @@ class Source:
     device: str
     dense: bool = False
     corruption: Corruption | None = None
+
+    @property
+    def has_overlaps(self) -> bool:
+        """Whether frames get an overlap with the truth: of corrupted ones nobody asks for the mIoU."""
+        return self.dense and self.corruption is None
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for predictions to be reused, as plain JSON values."""
@@ -74,7 +79,7 @@ class Wanted:
 
 
 class Predicted(NamedTuple):
-    """What a model says of a frame; `overlap` is None without dense heads."""
+    """What a model says of a frame; `overlap` is None unless the source `has_overlaps`."""
 
     elements: list[MapElement]
     overlap: Overlap | None
@@ -163,7 +168,7 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
             observation = corrupt(observation, source.corruption)
         prediction = predictor.predict(observation)
         overlap = None
-        if prediction.raster is not None:
+        if source.has_overlaps and prediction.raster is not None:
             overlap = raster_overlap(
                 prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model
             )
@@ -219,7 +224,7 @@ def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
     except (OSError, ElementError):  # it was written by a program, and only saves time: compute instead
         return {}
     wanted = set(tokens) & frames.keys()
-    if want.source.dense:
+    if want.source.has_overlaps:
         wanted &= overlaps.keys()
     return {token: Predicted(frames[token], overlaps.get(token)) for token in frames if token in wanted}
 
@@ -231,7 +236,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
     if _read_json(resume / "meta.json").get("of") != want.source.identity():
         _remove(resume)
         write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
-    if want.source.dense:  # first, so that elements are never without
+    if want.source.has_overlaps:  # first, so that elements are never without
         write_atomically(resume / f"{piece.tokens[0]}.json", _json(_overlaps(frames)))
     write_elements(resume / f"{piece.tokens[0]}.jsonl", _elements(frames))
 
@@ -239,7 +244,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
 def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
-    if want.source.dense:
+    if want.source.has_overlaps:
         write_atomically(want.folder / "overlaps.json", _json(_overlaps(frames)))
     write_elements(want.folder / "predictions.jsonl", _elements(frames))
     write_atomically(want.folder / "predictions.meta.json", _json(_meta(want)))
@@ -249,7 +254,7 @@ def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
 def _meta(want: Wanted) -> dict[str, Any]:
     """What the finished files of a folder are of, and their digests: one that was changed is not taken."""
     assert want.folder is not None
-    names = ("predictions.jsonl", *(("overlaps.json",) if want.source.dense else ()))
+    names = ("predictions.jsonl", *(("overlaps.json",) if want.source.has_overlaps else ()))
     digests = {name: hashlib.sha256((want.folder / name).read_bytes()).hexdigest() for name in names}
     return {"of": want.source.identity(), "sha256": digests}
 
