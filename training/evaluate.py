@@ -85,11 +85,6 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     if options.baseline is not None:
         baseline, theirs = _baseline(options.baseline, source, info)
         baseline_name = theirs.model_id
-        if baseline.dense != dense:
-            raise ConfigError(
-                f"the baseline {options.baseline} and {path} have not both dense heads, which know crossings by their "
-                "long edges only, so they have no ground truth in common"
-            )
         check_sensors(dataset, tokens, lidar=theirs.lidar_sweeps > 0, sd_map=theirs.sd_map)
         wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
     if options.out is not None:
@@ -184,6 +179,11 @@ def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source
         raise ConfigError(
             f"the baseline {path} has other classes or another grid than {source.checkpoint}, so they have no ground "
             "truth in common; choose a baseline of the same region and classes"
+        )
+    if dense != source.dense:
+        raise ConfigError(
+            f"the baseline {path} and {source.checkpoint} have not both dense heads, which know crossings by their "
+            "long edges only, so they have no ground truth in common; choose a baseline with the same heads"
         )
     return replace(source, checkpoint=path, sha256=theirs.weights_sha256, head=None, dense=dense), theirs
 

@@ -50,6 +50,11 @@ def sdmap(
             progress.update(bar, description=name)
             found = read_roads(osm, name)
             kept = chosen(found, roads)
+            if not kept:
+                raise DatasetError(
+                    f"{osm / name}.shp: none of its {len(found)} lines around {name} is of the choice {roads!r}; try "
+                    "--roads all, or leave the city out with --cities"
+                )
             background = _background(dataroot, driven, name)
             figures = coverage([road.line for road in kept], background.drivable, background.driven)
             write_sd_map(target / f"{name}.geojson", name, kept, roads)

@@ -38,7 +38,7 @@ class SdMap:
             lines = [line for feature in features for line in _lines_of(feature["geometry"])]
         except OSError as error:
             raise DatasetError(f"cannot read the SD map {path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, shapely.errors.ShapelyError) as error:
             raise DatasetError(f"{path}: not a GeoJSON FeatureCollection of lines ({error!r})") from None
         if not all(np.isfinite(line).all() for line in lines):
             raise DatasetError(f"{path}: a road has a coordinate that is not finite")
@@ -78,4 +78,4 @@ def _lines_of(geometry: dict[str, object]) -> list[np.ndarray]:
     if geometry["type"] not in ("LineString", "MultiLineString"):
         return []
     shape = (LineString if geometry["type"] == "LineString" else MultiLineString)(geometry["coordinates"])
-    return [shapely.get_coordinates(part) for part in shapely.get_parts(shape)]
+    return [shapely.get_coordinates(part) for part in shapely.get_parts(shape) if not part.is_empty]

@@ -4,8 +4,8 @@ Procedure (HDMapNet's and P-MapNet's evaluation code). What makes its figures un
 published numbers contain it:
 
 1. Predicted and true lines are drawn again with OpenCV's thickness 5, class by class; where lines of a class overlap,
-   the later one covers the earlier. A line is then the set of its cells: distances are those of thick rasters, and a
-   line that the region cuts into pieces counts as several.
+   the later one covers the earlier. A line is then the set of its cells: distances are those of thick rasters. A line
+   that the region cuts into pieces, or that crosses itself, counts as several (both come of shapely's intersection).
 2. Distance: HDMapNet takes the mean of both directed mean distances. P-MapNet takes only that from prediction to truth,
    so a quarter of a line, well placed, counts as the whole line.
 3. Matching: the pair with the smallest distance of the whole frame first, whatever the scores, one to one, while it is

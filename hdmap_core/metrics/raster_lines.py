@@ -32,8 +32,8 @@ class RasterLines:
 def draw(elements: Sequence[MapElement], grid: BEVGrid, thickness: int) -> RasterLines:
     """Draws the parts of elements inside the grid, as HDMapNet's evaluation does.
 
-    A line that is cut into several pieces counts as so many lines, each with the element's score. Corners are rounded
-    down to whole cells and OpenCV draws between them with `thickness`.
+    A line that is cut into several pieces counts as so many lines, each with the element's score; shapely also cuts a
+    line where it crosses itself. Corners are rounded down to whole cells, and OpenCV draws between them.
     """
     labels = np.zeros(grid.shape, np.int32)
     score = []

@@ -29,42 +29,33 @@ def score_table(score: ChamferScore | RasterScore, title: str | None = None) -> 
     return table
 
 
-def score_json(score: ChamferScore) -> dict[str, Any]:
+def score_json(score: ChamferScore | RasterScore) -> dict[str, Any]:
     """The same as plain JSON values; thresholds are keys such as "0.5"."""
     return {
         "protocol": score.protocol,
         "mAP": score.mean_ap,
         "num_frames": score.num_frames,
         "frames_without_prediction": score.frames_without_prediction,
-        "classes": {
-            label.value: {
-                "AP": result.mean_ap,
-                "num_truth": result.num_truth,
-                "num_predictions": result.num_predictions,
-                "AP_by_threshold": {f"{threshold:g}": ap for threshold, ap in result.ap.items()},
-                "recall_by_threshold": {f"{threshold:g}": recall for threshold, recall in result.recall.items()},
-            }
-            for label, result in score.classes.items()
-        },
+        "classes": {label.value: _class_json(result) for label, result in score.classes.items()},
     }
 
 
 def raster_json(published: RasterScore, honest: ChamferScore) -> dict[str, Any]:
     """A paper's own figure as plain JSON values, with the vector AP under "honest"."""
-    return {
-        "protocol": published.protocol,
-        "mAP": published.mean_ap,
-        "num_frames": published.num_frames,
-        "frames_without_prediction": published.frames_without_prediction,
-        "classes": {
-            label.value: {
-                "AP": result.mean_ap,
-                "num_truth": result.num_truth,
-                "num_predictions": result.num_predictions,
-                "num_frames": result.num_frames,
-                "AP_by_threshold": {f"{threshold:g}": ap for threshold, ap in result.ap.items()},
-            }
-            for label, result in published.classes.items()
-        },
-        "honest": score_json(honest),
+    return {**score_json(published), "honest": score_json(honest)}
+
+
+def _class_json(result: ClassScore | RasterClassScore) -> dict[str, Any]:
+    values = {
+        "AP": result.mean_ap,
+        "num_truth": result.num_truth,
+        "num_predictions": result.num_predictions,
+        "AP_by_threshold": _by_threshold(result.ap),
     }
+    if isinstance(result, ClassScore):
+        return {**values, "recall_by_threshold": _by_threshold(result.recall)}
+    return {**values, "num_frames": result.num_frames}
+
+
+def _by_threshold(values: Mapping[float, float]) -> dict[str, float]:
+    return {f"{threshold:g}": value for threshold, value in values.items()}

@@ -24,7 +24,7 @@ def cluster_embeddings(
 
     Args:
         mask: (Y, X) bool, the cells of the class.
-        embedding: (E, Y, X) float32; NaN counts as 0.
+        embedding: (E, Y, X) float32; what is not finite counts as 0.
         eps: largest distance between standardised embeddings of neighbouring cells, and between the means of two parts,
             of one instance.
         min_samples: parts of fewer cells join the nearest larger part within `eps` or are noise.
@@ -37,7 +37,7 @@ def cluster_embeddings(
     rows, columns = np.nonzero(mask)
     if not len(rows):
         return result
-    values = standardised(np.nan_to_num(embedding[:, rows, columns].T), min_std)
+    values = standardised(np.nan_to_num(embedding[:, rows, columns].T, posinf=0, neginf=0), min_std)
     part = _linked_neighbours(rows, columns, values, eps)
     sizes = np.bincount(part)
     means = np.stack([np.bincount(part, column) for column in values.T.astype(np.float64)], axis=1) / sizes[:, None]

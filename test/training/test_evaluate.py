@@ -1,6 +1,7 @@
 """`hdmap evaluate` on a few keyframes: what it writes, takes again, refuses, and shows."""
 
 import json
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,12 +12,16 @@ import torch
 from PIL import Image
 
 from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.nuscenes.tables import find_version
 from hdmap_core.elements import read_elements
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.postprocess import DecodeConfig
 from training.evaluation import predictions as predictions_module
+from training.evaluation.predictions import data_digest
 
+ROOT = Path(__file__).resolve().parents[2]
 CPU = ("--device", "cpu")
 
 
@@ -135,6 +140,25 @@ def test_only_what_is_missing_is_computed(
     (tmp_path / "out" / "predictions.jsonl").write_text("\n".join(reversed(lines)))
     assert hdmap("evaluate", other, *command[2:]).code == 0 and len(computed) == 4
     assert hdmap("evaluate", other, *command[2:], "--head", "masks").code == 0 and len(computed) == 6
+
+
+@pytest.mark.parametrize("kind", ["sd/*.geojson", "expansion/*.json"])
+def test_other_maps_are_other_data(synthetic_root: Path, tmp_path: Path, kind: str) -> None:
+    """Predictions of a model with an SD prior depend on the SD map, overlaps with the truth on the HD map."""
+    for folder in (find_version(synthetic_root), "maps"):
+        shutil.copytree(synthetic_root / folder, tmp_path / folder)
+    first = data_digest(NuScenesDataset(tmp_path))
+    assert data_digest(NuScenesDataset(tmp_path)) == first
+    path = next((tmp_path / "maps").glob(kind))
+    path.write_text(path.read_text() + "\n")
+    assert data_digest(NuScenesDataset(tmp_path)) != first
+
+
+def test_predictions_depend_on_all_that_makes_them() -> None:
+    sources = {str(path.relative_to(ROOT)) for path in predictions_module.program_sources(ROOT)}
+    drawn = {"training/data/dense_targets.py", "training/data/batches.py", "training/evaluation/raster_overlap.py"}
+    assert {"hdmap_core/postprocess/dense.py", "training/corruptions/__init__.py", *drawn} <= sources
+    assert "training/evaluation/gallery.py" not in sources, "a new gallery computes nothing anew"
 
 
 def test_an_interrupted_run_goes_on(

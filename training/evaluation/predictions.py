@@ -27,6 +27,8 @@ from training.evaluation.raster_overlap import Overlap, raster_overlap
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
 _TABLES = ("scene", "sample", "calibrated_sensor", "log")
+_MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
+_SOURCES = ("hdmap_core", "training/corruptions", "training/data", "training/evaluation/raster_overlap.py")
 _SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
 
 
@@ -39,7 +41,7 @@ class Source:
         sha256: of its content.
         data_digest: see `data_digest`.
         head: see `load_predictor`.
-        dense: the model has dense heads, so frames have overlaps.
+        dense: the model has dense heads.
     """
 
     checkpoint: Path
@@ -50,6 +52,11 @@ class Source:
     device: str
     dense: bool = False
     corruption: Corruption | None = None
+
+    @property
+    def has_overlaps(self) -> bool:
+        """Whether frames get an overlap with the truth: of corrupted ones nobody asks for the mIoU."""
+        return self.dense and self.corruption is None
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for predictions to be reused, as plain JSON values."""
@@ -72,7 +79,7 @@ class Wanted:
 
 
 class Predicted(NamedTuple):
-    """What a model says of a frame; `overlap` is None without dense heads."""
+    """What a model says of a frame; `overlap` is None unless the source `has_overlaps`."""
 
     elements: list[MapElement]
     overlap: Overlap | None
@@ -136,11 +143,13 @@ def predict_frames(
 
 
 def data_digest(dataset: NuScenesDataset) -> str:
-    """Tells data sets apart: a digest of the smaller tables, and of the size of the big ones."""
+    """Tells data sets apart: a digest of the smaller tables, of the maps, and of the size of the big tables."""
     digest = hashlib.sha256(dataset.tables.version.encode())
     folder = dataset.tables.folder
     for path in [*(folder / f"{name}.json" for name in _TABLES), dataset.root / "synth.json"]:
         digest.update(path.read_bytes() if path.is_file() else b"-")
+    for path in sorted(path for pattern in _MAPS for path in dataset.root.glob(pattern)):
+        digest.update(str(path.relative_to(dataset.root)).encode() + path.read_bytes())
     for name in _SIZES_ONLY:
         digest.update(str((folder / f"{name}.json").stat().st_size).encode())
     return digest.hexdigest()
@@ -159,7 +168,7 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
             observation = corrupt(observation, source.corruption)
         prediction = predictor.predict(observation)
         overlap = None
-        if prediction.raster is not None:
+        if source.has_overlaps and prediction.raster is not None:
             overlap = raster_overlap(
                 prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model
             )
@@ -183,12 +192,18 @@ def _dataset(root: Path, digest: str) -> NuScenesDataset:
 
 @cache
 def _program_digest() -> str:
-    """Of the sources that predictions depend on: a change of the code makes what was predicted before stale."""
+    """Of the sources: a change of the code makes what was predicted before stale."""
     root = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for path in sorted([*(root / "hdmap_core").rglob("*.py"), *(root / "training" / "corruptions").rglob("*.py")]):
+    for path in program_sources(root):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def program_sources(root: Path) -> list[Path]:
+    """The files of this program, below `root`, that predictions and their overlaps depend on."""
+    places = [root / name for name in _SOURCES]
+    return sorted(file for place in places for file in ([place] if place.is_file() else place.rglob("*.py")))
 
 
 def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
@@ -209,7 +224,7 @@ def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
     except (OSError, ElementError):  # it was written by a program, and only saves time: compute instead
         return {}
     wanted = set(tokens) & frames.keys()
-    if want.source.dense:
+    if want.source.has_overlaps:
         wanted &= overlaps.keys()
     return {token: Predicted(frames[token], overlaps.get(token)) for token in frames if token in wanted}
 
@@ -221,7 +236,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
     if _read_json(resume / "meta.json").get("of") != want.source.identity():
         _remove(resume)
         write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
-    if want.source.dense:  # first, so that elements are never without
+    if want.source.has_overlaps:  # first, so that elements are never without
         write_atomically(resume / f"{piece.tokens[0]}.json", _json(_overlaps(frames)))
     write_elements(resume / f"{piece.tokens[0]}.jsonl", _elements(frames))
 
@@ -229,7 +244,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
 def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
-    if want.source.dense:
+    if want.source.has_overlaps:
         write_atomically(want.folder / "overlaps.json", _json(_overlaps(frames)))
     write_elements(want.folder / "predictions.jsonl", _elements(frames))
     write_atomically(want.folder / "predictions.meta.json", _json(_meta(want)))
@@ -239,7 +254,7 @@ def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
 def _meta(want: Wanted) -> dict[str, Any]:
     """What the finished files of a folder are of, and their digests: one that was changed is not taken."""
     assert want.folder is not None
-    names = ("predictions.jsonl", *(("overlaps.json",) if want.source.dense else ()))
+    names = ("predictions.jsonl", *(("overlaps.json",) if want.source.has_overlaps else ()))
     digests = {name: hashlib.sha256((want.folder / name).read_bytes()).hexdigest() for name in names}
     return {"of": want.source.identity(), "sha256": digests}
 

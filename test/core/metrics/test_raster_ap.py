@@ -94,6 +94,8 @@ def test_a_line_cut_into_pieces_counts_as_several_and_keeps_its_score() -> None:
     lines = draw([line((0, -1), (1, -1), score=0.9), out_and_in], SMALL, 5)
     np.testing.assert_allclose(lines.score, [0.9, 0.4, 0.4])
     assert draw([line((20, 20), (30, 20))], SMALL, 5).cells == []
+    loop = line((-2, 0), (2, 0), (2, 1), (0, 1), (0, -1), score=0.3)
+    assert draw([loop], SMALL, 1).score.tolist() == [0.3, 0.3, 0.3], "to its crossing, round, and on"
 
 
 def test_a_later_line_covers_an_earlier_one() -> None:

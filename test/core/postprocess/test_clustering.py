@@ -103,11 +103,12 @@ def test_numbers_follow_the_first_cell_and_repeat() -> None:
     np.testing.assert_array_equal(first, cluster(mask, embedding))
 
 
-def test_nothing_and_nan() -> None:
+def test_nothing_and_what_is_not_finite() -> None:
     mask, embedding = two_bars()
     assert not cluster(np.zeros_like(mask), embedding).any()
-    embedding[:, 5:10] = np.nan
-    assert cluster(mask, embedding).max() == 2
+    for broken in (np.nan, np.inf, -np.inf):
+        embedding[:, 5:10] = broken
+        assert cluster(mask, embedding).max() == 2
 
 
 def test_standard_deviation_has_a_floor() -> None:

@@ -99,6 +99,11 @@ def test_sd_lines(small_root: Path) -> None:
     write_sd_map(path, np.array([[103.78, 1.29], [103.79, 1.3]]))
     with pytest.raises(DatasetError, match="longitudes and latitudes"):
         NuScenesDataset(small_root).sd_lines(TOKEN)
+    write_sd_map(path, np.array([[5.0, 5.0]]))
+    with pytest.raises(DatasetError, match=r"onenorth\.geojson: not a GeoJSON FeatureCollection of lines"):
+        NuScenesDataset(small_root).sd_lines(TOKEN)
+    write_sd_map(path, np.zeros((0, 2)))  # GeoJSON allows a line of no points
+    assert NuScenesDataset(small_root).sd_lines(TOKEN) == ()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.995])

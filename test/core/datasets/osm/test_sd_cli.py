@@ -130,6 +130,13 @@ def test_what_is_refused(osm_city: City, tmp_path: Path, hdmap: Hdmap) -> None:
     hdmap("sdmap", osm, "-o", out).assert_refused(f"{CITY}.dbf is truncated")
 
 
+def test_a_city_without_a_chosen_road(osm_city: City, tmp_path: Path, hdmap: Hdmap) -> None:
+    osm, out = osm_city(roads=[("footway", [[100, 500], [200, 500]], {})]), tmp_path / "out"
+    hdmap("sdmap", osm, "-o", out).assert_refused(f"{CITY}.shp: none of its 1 lines", "'cars'", "--roads all")
+    assert not out.exists(), "a map without roads would be taken for a place without roads"
+    assert hdmap("sdmap", osm, "-o", out, "--roads", "all").code == 0
+
+
 def test_help_has_an_example(hdmap: Hdmap) -> None:
     ended = hdmap("sdmap", "--help")
     assert ended.code == 0
