@@ -137,7 +137,8 @@ def shrunk(config: TrainConfig) -> TrainConfig:
         lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
         smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
-        smaller["lidar"] = _changed(model.lidar, channels=(WIDTH // 2, WIDTH), convolutions=(1, 1), out_channels=WIDTH)
+        slim = {"channels": (WIDTH // 2, WIDTH), "convolutions": (1, 1), "fusion_channels": WIDTH, "out_channels": WIDTH}
+        smaller["lidar"] = _changed(model.lidar, **slim)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:

@@ -124,6 +124,16 @@ def test_a_city_without_map(root: Path) -> None:
         prepare(preparation(root))
 
 
+def test_another_map_is_another_store(root: Path) -> None:
+    before = prepare(preparation(root))
+    assert prepare(preparation(shutil.copytree(root, root.parent / "copy"))).name == before.name
+    path, *_ = (root / "maps" / "expansion").glob("*.json")
+    layers = json.loads(path.read_text())
+    path.write_text(json.dumps({**layers, "road_divider": layers["road_divider"][:-1]}))
+    after = prepare(preparation(root))
+    assert after != before and (after / "complete").is_file()
+
+
 def test_check_looks_at_the_whole_folder_and_makes_no_store(root: Path) -> None:
     check(preparation(root, decode=True), [], Console(quiet=True))
     truncate_image(root, tokens_of(root)[1])

@@ -82,7 +82,7 @@ def prepare(preparation: Preparation) -> Path:
     scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]
     if not scenes:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
-    folder = preparation.cache / f"{split}-{store_key(scenes, preparation.model, preparation.keep_inputs)}"
+    folder = preparation.cache / f"{split}-{store_key(preparation, scenes)}"
     if not (folder / "complete").is_file():
         try:
             with alone(folder / "lock"):
@@ -118,11 +118,14 @@ def left_out(folder: Path) -> list[BadKeyframe]:
         raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
 
 
-def store_key(scenes: Scenes, model: ModelConfig, keep_inputs: bool) -> str:
-    """A hash of all that a store's content depends on."""
+def store_key(preparation: Preparation, scenes: Scenes) -> str:
+    """A hash of all that a store's content depends on; of the HD maps, their sizes, which a copied folder keeps."""
+    model = preparation.model
     grid = model.grid
-    content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, [c.value for c in model.classes], LAYERS]
-    if keep_inputs:
+    maps = [(path.name, path.stat().st_size) for path in sorted((preparation.root / "maps/expansion").glob("*.json"))]
+    classes = [label.value for label in model.classes]
+    content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
+    if preparation.keep_inputs:
         backbone = model.image_backbone
         content += [grid.resolution] if model.sees_ground else []
         content += [] if backbone is None else [backbone.image_size, backbone.cameras]
