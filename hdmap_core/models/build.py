@@ -102,8 +102,11 @@ class ModelConfig(Config):
                 "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "
                 "view_transform.weights=shared"
             )
-        if isinstance(self.lidar, SimulatedLidarConfig) and self.lidar.backbone.image_size != backbone.image_size:
-            raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
+        if isinstance(self.lidar, SimulatedLidarConfig):
+            if self.lidar.backbone.image_size != backbone.image_size:
+                raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
+            if self.lidar.backbone.cameras not in ((), backbone.cameras):
+                raise ValueError("lidar.backbone.cameras must be empty or backbone.cameras: both see the same images")
 
     def _heads_fit(self) -> None:
         two_levels = isinstance(self.bev_encoder, ResNetEncoderConfig)

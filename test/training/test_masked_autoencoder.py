@@ -152,6 +152,7 @@ def test_kept_inputs_are_none_for_a_refiner(dense_config: Load, tmp_path: Path) 
         ("pmapnet/camera_sd", ["model.segmentation={}"], "belong together"),
         ("pmapnet/camera_sd", ["model.backbone.cameras=[]"], "weights per camera"),
         ("pmapnet/simulated_sd", ["model.lidar.backbone.image_size=[64, 64]"], "both see the same images"),
+        ("pmapnet/simulated_sd", ["model.lidar.backbone.cameras=[CAM_FRONT]"], "must be empty or backbone.cameras"),
     ],
 )
 def test_what_does_not_belong_together(dense_config: Load, name: str, overrides: list[str], message: str) -> None:
