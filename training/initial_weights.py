@@ -12,13 +12,23 @@ from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.backbones.weights import load_pretrained
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from training.config import TrainConfig
+from training.run_folder import differences
+
+_SECTIONS = {
+    "vector_head": "vectors",
+    "segmentation_head": "segmentation",
+    "dense_heads": "dense",
+    "auxiliary_heads": "auxiliary",
+}
+"""Sections of a model's config that are not named like the slot that they fill."""
 
 
 def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
     """Fills a new model in place and says with what, one line per source.
 
     Trunks come from `backbone_weights`, unless a checkpoint that `start` names brings them. A checkpoint must have been
-    trained for the same grid and classes, and each of its slots must be exactly what the model has there.
+    trained for the same grid and classes, and each of its slots must have the tensors, shapes and numbers of attention
+    heads that the model has there. Other settings of a slot may differ, and are said.
 
     Raises:
         CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot. What `start`
@@ -63,9 +73,21 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
         if mine is None:
             raise CheckpointError(f"{path} has a slot {name}, which this model has not; its training would be lost")
         _fits(mine, slot, f"{path}, slot {name}")
+    changed = [change for name in slots for change in _changed_settings(config.model, theirs, name)]
+    if heads := [change for change in changed if change.partition(" ")[0].endswith("heads")]:
+        raise CheckpointError(
+            f"{path} does not fit this recipe: its weights are for other attention: {', '.join(heads)}"
+        )
     fresh = [name for name, _ in model.named_children() if name not in slots]
     report = f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
-    return _Stage(slots, report)
+    return _Stage(slots, report + (f"; trained with other settings: {', '.join(changed)}" if changed else ""))
+
+
+def _changed_settings(mine: ModelConfig, theirs: ModelConfig, slot: str) -> list[str]:
+    """What no tensor's shape shows: a slot's settings that differ, like `model.sd_prior.skip (True, was False)`."""
+    section = _SECTIONS.get(slot, slot)
+    before, now = (config.model_dump(mode="json")[section] for config in (theirs, mine))
+    return differences(before, now, f"model.{section}")
 
 
 def _same_cameras(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:

@@ -16,8 +16,8 @@ from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tabl
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.errors import DatasetError
-from training.data.inspection import BadKeyframe, Inspection, find_bad, summary
-from training.data.preparation import Preparation, left_out, prepare
+from training.data.inspection import BadKeyframe, find_bad, summary
+from training.data.preparation import Preparation, inspection_of, left_out, prepare
 from training.data.vector_store import CLASSES, VectorStore
 
 TRAINVAL_KEYFRAMES = 34149
@@ -65,9 +65,7 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
     wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
     if not wanted:
         raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
-    backbone = preparation.model.image_backbone
-    cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
-    inspection = Inspection(preparation.root, preparation.cache, cameras, preparation.sweeps, preparation.decode)
+    inspection = inspection_of(preparation, index)
     total = sum(len(scene.sample_tokens) for scene in wanted)
     with Progress(console=console) as progress:
         bar = progress.add_task("checking", total=total)
@@ -79,7 +77,8 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
             lambda count: progress.advance(bar, count),
         )
     looked = "decoded" if preparation.decode else "there"
-    console.print(f"{total} keyframes with {len(cameras)} cameras each: {total - len(bad)} complete, images {looked}")
+    cameras = len(inspection.cameras)
+    console.print(f"{total} keyframes with {cameras} cameras each: {total - len(bad)} complete, images {looked}")
     _show(bad, console)
     if bad:
         raise DatasetError(summary(bad, total))

@@ -72,7 +72,7 @@ class RunFolder:
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"cannot continue from {self.state}: {error}; delete it to start anew") from None
         now = self.config.model_dump(mode="json")
-        changed = [key for key in _FIXED for key in _differences(_at(recipe, key), _at(now, key), key)]
+        changed = [key for key in _FIXED for key in differences(_at(recipe, key), _at(now, key), key)]
         if changed:
             raise CheckpointError(
                 f"cannot continue from {self.state}: this recipe differs in {', '.join(changed)}; "
@@ -168,9 +168,9 @@ def _at(content: Any, key: str) -> Any:
     return content
 
 
-def _differences(before: Any, now: Any, key: str) -> list[str]:
-    """Like `optim.batch_size (8, was 4)`, one per value that differs."""
+def differences(before: Any, now: Any, key: str) -> list[str]:
+    """Like `optim.batch_size (8, was 4)`, one per value of two plain configs that differs; `key` is their name."""
     if isinstance(before, dict) and isinstance(now, dict):
         inside = sorted(before.keys() | now.keys())
-        return [each for k in inside for each in _differences(before.get(k), now.get(k), f"{key}.{k}")]
+        return [each for k in inside for each in differences(before.get(k), now.get(k), f"{key}.{k}")]
     return [] if before == now else [f"{key} ({now!r}, was {before!r})"]

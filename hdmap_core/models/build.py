@@ -69,6 +69,8 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _slots_fit(self) -> Self:
+        if len(set(self.classes)) != len(self.classes) or not self.classes:
+            raise ValueError("classes must name at least one class, and none twice")
         if self.view_transform is None:
             return self._refiner_alone()
         if self.vectors is None and self.segmentation is None and self.dense is None:
@@ -80,8 +82,6 @@ class ModelConfig(Config):
             )
         self._cameras_fit()
         self._heads_fit()
-        if len(set(self.classes)) != len(self.classes) or not self.classes:
-            raise ValueError("classes must name at least one class, and none twice")
         return self
 
     def _refiner_alone(self) -> Self:
@@ -102,8 +102,11 @@ class ModelConfig(Config):
                 "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "
                 "view_transform.weights=shared"
             )
-        if isinstance(self.lidar, SimulatedLidarConfig) and self.lidar.backbone.image_size != backbone.image_size:
-            raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
+        if isinstance(self.lidar, SimulatedLidarConfig):
+            if self.lidar.backbone.image_size != backbone.image_size:
+                raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
+            if self.lidar.backbone.cameras not in ((), backbone.cameras):
+                raise ValueError("lidar.backbone.cameras must be empty or backbone.cameras: both see the same images")
 
     def _heads_fit(self) -> None:
         two_levels = isinstance(self.bev_encoder, ResNetEncoderConfig)
@@ -112,12 +115,28 @@ class ModelConfig(Config):
                 "the dense heads and the BEV encoder resnet18 belong together, without vectors and segmentation: set "
                 "bev_encoder: {kind: resnet18}, dense: {}, vectors: null, segmentation: null"
             )
-        if self.hd_refiner is not None and self.dense is None:
-            raise ValueError("hd_refiner refines what the dense heads say; give dense as well")
+        if self.auxiliary is not None and two_levels and (self.auxiliary.surface or self.auxiliary.bev_lines):
+            raise ValueError(
+                "auxiliary.surface and bev_lines read BEV features at the grid's resolution, and the BEV encoder "
+                "resnet18 makes them at half of it; set auxiliary.surface=[] and auxiliary.bev_lines=false"
+            )
+        if self.hd_refiner is not None:
+            self._refiner_fits(self.hd_refiner)
         levels = 1 + (len(self.bev_encoder.channels) if isinstance(self.bev_encoder, BEVEncoderConfig) else 0)
         read = set(self.vectors.levels) if self.vectors and self.vectors.kind == "scatter_gather" else set()
         if not read <= set(range(levels)):
             raise ValueError(f"vectors.levels is {sorted(read)}, but the BEV encoder makes {levels}")
+
+    def _refiner_fits(self, refiner: HDRefinerConfig) -> None:
+        if self.dense is None:
+            raise ValueError("hd_refiner refines what the dense heads say; give dense as well")
+        for name in ("directions", "line_cells"):
+            before, after = getattr(self.dense, name), getattr(refiner.dense, name)
+            if before != after:
+                raise ValueError(
+                    f"dense.{name} is {before}, hd_refiner.dense.{name} is {after}; both are taught by the same "
+                    "rasters, so give both the same"
+                )
 
 
 def build_model(config: ModelConfig) -> MapModel:

@@ -140,6 +140,8 @@ def test_a_run_folder_is_a_checkpoint_too(dense_config: Load, saved: Save, tmp_p
             ["slot dense_heads", "misshapen", "embedding.finish"],
         ),
         ("hd_refiner", "pmapnet/hd_pretrain", ["model.hd_refiner.depth=2"], ["slot hd_refiner", "unknown", "blocks.1"]),
+        ("hd_refiner", "pmapnet/hd_pretrain", ["model.hd_refiner.heads=3"], ["model.hd_refiner.heads (2, was 3)"]),
+        ("model", "pmapnet/camera_sd", ["model.sd_prior.heads=2"], ["model.sd_prior.heads (8, was 2)"]),
         (
             "hd_refiner",
             "pmapnet/hd_pretrain",
@@ -162,6 +164,15 @@ def test_what_does_not_fit_is_refused_and_nothing_taken(
     for part in (str(starts[key]), *parts):
         assert part in str(refused.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_settings_that_no_shape_shows_are_said(dense_config: Load, saved: Save, trunks: list[ImageBackbone]) -> None:
+    first = saved("pmapnet/camera_sd", "model.dense.line_cells=5")
+    config = dense_config("pmapnet/camera_sd", f"start.model={first}", "model.sd_prior.skip=true")
+    (report,) = load_initial(build_model(config.model), config)
+    assert report.endswith("settings: model.sd_prior.skip (True, was False), model.dense.line_cells (3, was 5)")
+    (report,) = load_initial(build_model(config.model), dense_config("pmapnet/camera_sd", f"start.model={first}"))
+    assert "sd_prior.skip" not in report
 
 
 def test_a_rig_in_another_order_is_another_rig(dense_config: Load, saved: Save) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,16 @@ from typer.testing import CliRunner
 from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
+from hdmap_core.models import ModelConfig
+from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from training.data import preparation as module
 from training.data.keyframes import load_keyframes
 from training.data.preparation import Preparation, left_out, model_of_grid, prepare
 from training.prepare import check, run
 
 MODEL = model_of_grid("30x18")
+WITHOUT_SENSORS = dict.fromkeys(("view_transform", "bev_encoder", "vectors", "segmentation"))
+REFINER = ModelConfig(name="refiner", grid=MODEL.grid, hd_refiner=HDRefinerConfig(), **WITHOUT_SENSORS)
 
 
 @pytest.fixture
@@ -109,6 +114,19 @@ def test_a_store_made_without_some_is_no_full_one(root: Path) -> None:
     run(preparation(root, on_bad="skip"), ["train"], Console(quiet=True))
     with pytest.raises(DatasetError, match="was made without 1 keyframes; delete it"):
         run(preparation(root), ["train"], Console(quiet=True))
+
+
+def test_a_refiner_needs_no_sensor_files(root: Path) -> None:
+    """Nor may its store, made without a look at the images, pass for one of a model that looks at them."""
+    whole = prepare(preparation(root))
+    assert prepare(preparation(root, model=REFINER)) == whole, "what was checked for more will do"
+    shutil.rmtree(root / "samples")
+    alone = preparation(root, cache=root.parent / "others", model=REFINER, decode=True)
+    check(alone, ["train"], Console(quiet=True))
+    assert len(load_keyframes(root, "train", REFINER, keep_inputs=False, cache=alone.cache, workers=1)) == 2
+    assert left_out(prepare(alone)) == []
+    with pytest.raises(DatasetError, match="2 with a missing image"):
+        prepare(replace(alone, model=MODEL))
 
 
 def test_nothing_left(root: Path) -> None:

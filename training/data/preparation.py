@@ -82,7 +82,10 @@ def prepare(preparation: Preparation) -> Path:
     scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]
     if not scenes:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
-    folder = preparation.cache / f"{split}-{store_key(preparation, scenes)}"
+    name = f"{split}-{store_key(preparation, scenes)}"
+    folder = preparation.cache / name
+    if preparation.model.view_transform is None and not (folder / "complete").is_file():
+        folder = preparation.cache / f"maps-{name}"  # nobody looks for images, so it must serve no model of cameras
     if not (folder / "complete").is_file():
         try:
             with alone(folder / "lock"):
@@ -106,6 +109,16 @@ def model_of_grid(text: str) -> ModelConfig:
         return ModelConfig(name="grid", grid=BEVGrid((-along, along), (-across, across), _RESOLUTION))
     except (ValueError, ConfigError) as error:
         raise ConfigError(f"--grid needs metres along x across, e.g. 60x30, not {text!r} ({error})") from None
+
+
+def inspection_of(preparation: Preparation, index: KeyframeIndex) -> Inspection:
+    """What every keyframe must have: the cameras that the model names, else all of the rig; for a refiner, none."""
+    model = preparation.model
+    backbone = model.image_backbone
+    cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
+    if model.view_transform is None:
+        cameras = ()
+    return Inspection(preparation.root, preparation.cache, cameras, preparation.sweeps, preparation.decode)
 
 
 def left_out(folder: Path) -> list[BadKeyframe]:
@@ -171,15 +184,14 @@ def _inspected(
     record = folder / "left_out.json"
     if record.is_file():
         return left_out(folder)
-    backbone = preparation.model.image_backbone
-    cameras = backbone.cameras if backbone is not None else ()
-    inspection = Inspection(
-        preparation.root, preparation.cache, cameras or index.cameras, preparation.sweeps, preparation.decode
-    )
     total = sum(map(len, scenes))
     bar = progress.add_task(f"checking {preparation.split}", total=total)
     bad = find_bad(
-        scenes, inspection, preparation.processes, preparation.ray, lambda count: progress.advance(bar, count)
+        scenes,
+        inspection_of(preparation, index),
+        preparation.processes,
+        preparation.ray,
+        lambda count: progress.advance(bar, count),
     )
     if bad and preparation.on_bad == "fail":
         raise DatasetError(

@@ -53,7 +53,8 @@ class DenseLossConfig(Config):
 def dense_losses(output: DenseOutput, targets: DenseTargets, config: DenseLossConfig) -> dict[str, Tensor]:
     """Terms without their weights; computed in float32 whatever the model was.
 
-    Every process must call it. A term is 0, with a gradient of 0, where there is nothing to say it about.
+    Every process must call it. A term is 0, with a gradient of 0, where there is nothing to say it about, and NaN where
+    the output is.
 
     Args:
         output: of the heads or of a refiner, on the targets' grid.
@@ -134,6 +135,9 @@ def _direction_loss(logits: Tensor, direction: Tensor) -> Tensor:
     probability = logits[frame, :, row, column].softmax(dim=1)  # (cells, 1 + D)
     senses = direction[frame, :, row, column].long()
     wanted = torch.zeros_like(probability).scatter_add(1, senses, torch.full_like(probability[:, :2], 0.5))
-    total = F.binary_cross_entropy(probability, wanted, reduction="sum")
+    # What is no probability ends F.binary_cross_entropy, on CUDA the whole process; a loss that is no number has to
+    # reach the loop, which names the frames.
+    numbers = probability.nan_to_num()
+    total = F.binary_cross_entropy(numbers, wanted, reduction="sum") + (probability - numbers).sum()
     count = total.new_tensor(float(probability.numel()))
     return global_sum(total) / global_sum(count).clamp(min=1)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,7 +22,7 @@ class DenseConfig(Config):
 
     Attributes:
         embedding: dimensions of the instance embedding.
-        directions: bins of the circle; "no line here" is one channel more.
+        directions: bins of the circle, as many as a byte numbers; "no line here" is one channel more.
         channels: width of a head at half the grid's resolution.
         last_channels: its width at full resolution.
         line_cells: how many cells wide the lines are that the heads are taught; the published 5 of OpenCV are 7.
@@ -30,7 +30,7 @@ class DenseConfig(Config):
 
     kind: Literal["dense"] = "dense"
     embedding: PositiveInt = 16
-    directions: PositiveInt = 36
+    directions: PositiveInt = Field(default=36, le=255)
     channels: PositiveInt = 256
     last_channels: PositiveInt = 128
     line_cells: PositiveInt = 7

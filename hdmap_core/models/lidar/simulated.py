@@ -21,7 +21,8 @@ class SimulatedLidarConfig(Config):
     """MapKD's published sizes.
 
     Attributes:
-        backbone: of this branch alone; it sees the same images as the model's, so `image_size` must be the same.
+        backbone: of this branch alone; it sees the same images as the model's, so `image_size` must be the same, and
+            its `cameras` too or none. Beside ground pixels, these two decide what the images are.
         lift_splat: from its features to the BEV.
         channels: of the slot's output; as many as those of the pillars that it stands for.
     """

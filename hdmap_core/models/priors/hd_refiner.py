@@ -15,7 +15,7 @@ Different from the published code, on purpose:
 from typing import Literal
 
 import torch
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import Self
@@ -42,7 +42,7 @@ class HDRefinerConfig(Config):
     """
 
     kind: Literal["masked_autoencoder"] = "masked_autoencoder"
-    patch: PositiveInt = 8
+    patch: int = Field(default=8, ge=2)
     width: PositiveInt = 768
     depth: PositiveInt = 12
     heads: PositiveInt = 12

@@ -162,11 +162,15 @@ class MlpIPM(nn.Module):
             needed = "camera features (a backbone)" if features is None else "ModelInput.projection"
             raise ConfigError(f"the slot view_transform (mlp_ipm) needs {needed}; there are none")
         cameras, size = features.shape[1], tuple(features.shape[-2:])
-        bound = self.config.weights == "per_camera"
-        if (bound and cameras != self.num_cameras) or size != self.feature_size:
+        if size != self.feature_size:
             raise ConfigError(
-                f"the view transform mlp_ipm is made for {self.num_cameras} cameras with feature maps of "
-                f"{self.feature_size}, {cameras} with {size} came; set backbone.cameras and backbone.image_size"
+                f"the view transform mlp_ipm is made for feature maps of {self.feature_size}, {size} came; set "
+                "backbone.image_size"
+            )
+        if self.config.weights == "per_camera" and cameras != self.num_cameras:
+            raise ConfigError(
+                f"the view transform mlp_ipm is made for {self.num_cameras} cameras, {cameras} came; set "
+                "backbone.cameras, or view_transform.weights=shared for any number"
             )
         return features, inputs.projection
 

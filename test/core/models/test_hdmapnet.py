@@ -1,54 +1,49 @@
-"""HDMapNet put together from its slots: sizes against those measured on the published modules, and one pass."""
+"""HDMapNet as `build_model` puts it together: sizes against those measured on the published modules, and one pass."""
 
 import pytest
 import torch
 from torch import nn
 
 from hdmap_core.geometry import BEVGrid, CameraRig
-from hdmap_core.model_io import DenseOutput, ModelInput
-from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
-from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
-from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
-from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import MapModel, ModelConfig, build_model
+from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
+from hdmap_core.models.bev_resnet import ResNetEncoderConfig
+from hdmap_core.models.heads.dense import DenseConfig
+from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 
 MILLION = 1e6
 UNUSED = (320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000) / MILLION
 """EfficientNet-B0's last convolution and classifier: in the published counts, though nothing reads them."""
 
 
-class HDMapNet(nn.Module):
-    """The slots in their order."""
-
-    def __init__(self, grid: BEVGrid, image_size: tuple[int, int], cameras: int) -> None:
-        super().__init__()
-        config = ImageBackboneConfig(
-            model="tf_efficientnet_b0.in1k",
-            image_size=image_size,
-            features=(-2, -1),
-            aggregation="double_conv",
-            frozen_batch_norm=False,
-            out_channels=64,
-            arguments={"drop_path_rate": 0.2},
-        )
-        self.backbone = ImageBackbone(config)
-        self.view_transform = MlpIPM(
-            MlpIPMConfig(),
+def hdmapnet(grid: BEVGrid, image_size: tuple[int, int], cameras: int) -> MapModel:
+    backbone = ImageBackboneConfig(
+        model="tf_efficientnet_b0.in1k",
+        image_size=image_size,
+        cameras=tuple(f"camera_{number}" for number in range(cameras)),
+        features=(-2, -1),
+        aggregation="double_conv",
+        frozen_batch_norm=False,
+        out_channels=64,
+        arguments={"drop_path_rate": 0.2},
+    )
+    return build_model(
+        ModelConfig(
+            name="hdmapnet",
             grid=grid,
-            in_channels=self.backbone.out_channels,
-            feature_size=self.backbone.feature_size,
-            num_cameras=cameras,
+            backbone=backbone,
+            view_transform=MlpIPMConfig(),
+            bev_encoder=ResNetEncoderConfig(),
+            vectors=None,
+            segmentation=None,
+            dense=DenseConfig(),
         )
-        self.bev_encoder = ResNetEncoder(ResNetEncoderConfig(), in_channels=self.view_transform.out_channels)
-        self.heads = DenseHeads(
-            DenseConfig(), level_channels=self.bev_encoder.level_channels, num_classes=3, size=grid.shape
-        )
-
-    def forward(self, inputs: ModelInput) -> DenseOutput:
-        features = self.backbone(inputs.images)
-        return self.heads(self.bev_encoder(self.view_transform(features, inputs)))
+    )
 
 
-def millions(module: nn.Module) -> float:
+def millions(module: nn.Module | None) -> float:
+    assert module is not None
     return sum(p.numel() for p in module.parameters()) / MILLION
 
 
@@ -62,8 +57,8 @@ def millions(module: nn.Module) -> float:
 )
 def test_published_sizes(grid: BEVGrid, views: float, total: float) -> None:
     with torch.device("meta"):
-        model = HDMapNet(grid, (128, 352), cameras=6)
-    assert model.backbone.feature_size == (8, 22)
+        model = hdmapnet(grid, (128, 352), cameras=6)
+    assert model.backbone is not None and model.backbone.feature_size == (8, 22)
     assert millions(model.backbone) + UNUSED == pytest.approx(5.57, rel=0.01)
     assert millions(model.view_transform) == pytest.approx(views, rel=0.01)
     assert millions(model) + UNUSED == pytest.approx(total, rel=0.01)
@@ -73,13 +68,13 @@ def test_a_small_one_runs_and_learns() -> None:
     """Every parameter that can have a gradient in the first step has one."""
     torch.manual_seed(0)
     grid = BEVGrid((-15.0, 15.0), (-7.5, 7.5), 1.0)
-    model = HDMapNet(grid, (64, 96), cameras=2).train()
+    model = hdmapnet(grid, (64, 96), cameras=2).train()
     pose = torch.tensor([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]], dtype=torch.float64)
     turned = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ pose
     lens = torch.tensor([[60.0, 0, 47.5], [0, 60, 31.5], [0, 0, 1]], dtype=torch.float64)
     rig = CameraRig(("front", "back"), torch.stack([lens, lens]), torch.stack([pose, turned]), (64, 96))
     images = torch.randint(0, 256, (2, 2, 3, 64, 96), dtype=torch.uint8)
-    output = model(ModelInput(images=images, projection=rig.projection().float().expand(2, -1, -1, -1)))
+    output = model(ModelInput(images=images, projection=rig.projection().float().expand(2, -1, -1, -1))).dense
     rasters = [output.semantic, output.embedding, output.direction]
     assert [tuple(raster.shape) for raster in rasters] == [(2, channels, 15, 30) for channels in (4, 16, 37)]
     torch.stack([raster.square().mean() for raster in rasters]).sum().backward()

@@ -254,10 +254,10 @@ def test_autocast_leaves_the_geometry_alone() -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     features, inputs = batch_of([rig([0.0, 120.0, 240.0])])
-    with pytest.raises(ConfigError, match=r"3 cameras.*2 with"):
+    with pytest.raises(ConfigError, match=r"made for 3 cameras, 2 came"):
         build()(features[:, :2], replace(inputs, projection=torch.as_tensor(inputs.projection)[:, :2]))
-    with pytest.raises(ConfigError, match="feature maps"):
-        build(weights="shared")(features[..., :5], inputs)
+    with pytest.raises(ConfigError, match=r"made for feature maps of \(6, 10\), \(6, 5\) came"):
+        build(cameras=0, weights="shared")(features[..., :5], inputs)
     with pytest.raises(ConfigError, match=r"ModelInput\.projection"):
         build()(features, replace(inputs, projection=None))
     with pytest.raises(ConfigError, match="focals needs"):

@@ -166,6 +166,18 @@ def test_few_instances(elements: list[list[MapElement]], config: DenseLossConfig
         assert terms["dense_variance"] == 0 and terms["dense_direction"] == 0
 
 
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_what_is_no_number_comes_out_as_none(wrong: float) -> None:
+    """The loop then ends the run and names the frames."""
+    targets = targets_of(frames())
+    output = random_output(targets)
+    row, column = (targets.instance[0] > 0).nonzero()[0]
+    with torch.no_grad():
+        output.direction[0, 2, row, column] = wrong
+    terms = dense_losses(output, targets, PUBLISHED)
+    assert [name for name, value in terms.items() if not value.isfinite()] == ["dense_direction"]
+
+
 def test_equal_embeddings_have_a_finite_gradient() -> None:
     targets = targets_of(frames())
     output = random_output(targets, scale=0.0)
