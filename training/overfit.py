@@ -27,6 +27,12 @@ FRAMES = 4
 WIDTH = 64
 CELL_M, DENSE_CELL_M = 1.5, 0.5
 SMALL_ENCODER = {"channels": (WIDTH // 2, WIDTH, WIDTH), "blocks": (1, 1, 1)}
+SMALL_PILLARS = {
+    "channels": (WIDTH // 2, WIDTH),
+    "convolutions": (1, 1),
+    "fusion_channels": WIDTH,
+    "out_channels": WIDTH,
+}
 SMALL_DENSE = {"channels": WIDTH, "last_channels": WIDTH // 2, "line_cells": 3}
 TRUNKS: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {
     "resnet": ((96, 160), {"layers": [1, 1, 1, 1], "channels": [8, 16, 24, 32]}),
@@ -137,8 +143,7 @@ def shrunk(config: TrainConfig) -> TrainConfig:
         lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
         smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
-        slim = {"channels": (WIDTH // 2, WIDTH), "convolutions": (1, 1), "fusion_channels": WIDTH, "out_channels": WIDTH}
-        smaller["lidar"] = _changed(model.lidar, **slim)
+        smaller["lidar"] = _changed(model.lidar, **SMALL_PILLARS)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:
