@@ -12,6 +12,7 @@ import torch
 from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricModule
 from rich.console import Console
+from rich.markup import escape
 from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
@@ -100,7 +101,7 @@ def fit(
             optimizer.step()
             average.follow(model, min(optim.ema, step / (step + 10)))
             for fault in faults:  # every process tells its own
-                Console(stderr=True).print(f"[yellow]step {step}, another keyframe in its place:[/] {fault}")
+                Console(stderr=True).print(f"[yellow]step {step}, another keyframe in its place:[/] {escape(fault)}")
             rate = (step - first) * optim.batch_size / (time.monotonic() - started)
             numbers |= {"lr": optimizer.param_groups[0]["lr"], "samples_per_s": rate}
             if log := step % config.log_every == 0:
