@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,12 +56,16 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """One process at a time inside; others wait. The lock ends with its process, however that ends.
+    """One process at a time inside; others say so and wait. The lock ends with its process, however that ends.
 
     Raises:
         OSError: if the lock's file cannot be written.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another process works on {lock.parent}; waiting until it is done", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield

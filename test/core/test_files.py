@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -63,3 +64,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     for worker in workers:
         worker.join()
     assert (tmp_path / "count").read_text() == "75"
+
+
+def test_who_waits_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def wait() -> None:
+        with alone(tmp_path / "lock"):
+            pass
+
+    waiting = threading.Thread(target=wait)
+    told = ""
+    with alone(tmp_path / "lock"):
+        waiting.start()
+        while not told:
+            time.sleep(0.01)
+            told = capsys.readouterr().err
+    waiting.join(timeout=10)
+    assert f"another process works on {tmp_path}; waiting" in told and not waiting.is_alive()
