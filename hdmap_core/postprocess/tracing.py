@@ -39,7 +39,10 @@ def _walk(cell: tuple[int, int], remaining: set[tuple[int, int]]) -> list[tuple[
 
 
 def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> list[np.ndarray]:
-    """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first."""
+    """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first.
+
+    Two ends do if they run alike and at least one of them points at the other, each within the angle of `min_cosine`.
+    """
     paths = [path for path in paths if len(path) >= 2]
     if len(paths) < 2:
         return paths
@@ -54,7 +57,7 @@ def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> li
         gap = tip[b] - tip[a]
         distance = float(np.linalg.norm(gap))
         straight = -float(outward[a] @ outward[b])
-        along = float(outward[a] @ gap) / distance if distance > 3 else 1.0
+        along = max(float(outward[a] @ gap), -float(outward[b] @ gap)) / distance if distance > 3 else 1.0
         if straight > min_cosine and along > min_cosine:
             candidates.append((distance + 10 * (1 - straight), a, b))
     group = {index: [(index, False)] for index in range(len(paths))}  # chains of (path, reversed)

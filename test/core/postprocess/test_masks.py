@@ -215,6 +215,21 @@ def test_joining_loses_no_point(starts: list[tuple[float, float]], seed: int) ->
     )
 
 
+@pytest.mark.parametrize("offset", [0.0, 4.0, 8.0, 20.0])
+@pytest.mark.parametrize("turn", [-0.6, 0.0, 0.6])
+def test_joining_does_not_depend_on_the_order(offset: float, turn: float) -> None:
+    along = np.arange(30.0)
+    left = np.stack([along, np.zeros(30)], axis=1)
+    right = np.stack([40 + along * np.cos(turn), offset + along * np.sin(turn)], axis=1)
+    for max_turn in (20.0, 40.0):
+        counts = {
+            len(join_paths([*pair], max_gap=25.0, min_cosine=np.cos(np.radians(max_turn))))
+            for first, second in ((left, right), (left[::-1], right), (left, right[::-1]))
+            for pair in ((first, second), (second, first))
+        }
+        assert len(counts) == 1
+
+
 def test_joining_prefers_the_nearer_end_and_turns_paths_round() -> None:
     left = np.stack([np.linspace(0, 10, 11), np.zeros(11)], axis=1)
     near = np.stack([np.linspace(20, 12, 9), np.zeros(9)], axis=1)  # listed backwards
