@@ -27,7 +27,9 @@ def prepare(
         list[str] | None,
         typer.Option(help="train, val, train_disjoint, mini_val, a split of the folder's own ...; may be repeated"),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only look, and say what is missing")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look, and say what is missing (for --recipe: LiDAR and SD maps too)")
+    ] = False,
     decode: Annotated[bool, typer.Option(help="Decode every image to see whether it is whole")] = True,
     on_bad: Annotated[
         str, typer.Option(help="Keyframes that cannot be used: fail, or skip (left out and recorded)")
@@ -89,6 +91,9 @@ def train(
     accelerator: Annotated[Accelerator, typer.Option(help="auto takes a GPU if there is one")] = "auto",
 ) -> None:
     """Train a model from a recipe.
+
+    Ctrl-C ends the run after its step, saved; --resume goes on, also after a kill. Any field of the recipe can be
+    overridden by its dotted name. See docs/training.md and docs/recipes.md.
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
@@ -181,7 +186,8 @@ def evaluate(
     """Run a model over keyframes, score what it publishes, and show where it is good and bad.
 
     The scores are broken down by class, threshold, distance, weather, time of day, city and scene. With -o, a second
-    run takes what is there already, and gallery/index.html shows the best and the worst frames. See docs/evaluation.md.
+    run takes what is there already, and gallery/index.html shows the best and the worst frames. A model with dense
+    heads (HDMapNet, P-MapNet) also gets the IoU of its rasters and those papers' raster AP. See docs/evaluation.md.
 
     Example: hdmap evaluate hdmap_core/weights/student.safetensors data/synth --split val -o out/val --corruptions
     """
