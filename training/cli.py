@@ -106,6 +106,8 @@ def train(
     if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     if resume:
+        if not (folder / "config.yaml").is_file():
+            raise OutputError(f"{folder} holds no run to go on with (no config.yaml); leave --resume out to begin one")
         config = load_config(TrainConfig, folder / "config.yaml", overrides or [])
     try:  # after the recipe is known to be right: this takes seconds
         from rich.console import Console
