@@ -27,7 +27,9 @@ def prepare(
         list[str] | None,
         typer.Option(help="train, val, train_disjoint, mini_val, a split of the folder's own ...; may be repeated"),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Only look, and say what is missing")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look, and say what is missing (for --recipe: LiDAR and SD maps too)")
+    ] = False,
     decode: Annotated[bool, typer.Option(help="Decode every image to see whether it is whole")] = True,
     on_bad: Annotated[
         str, typer.Option(help="Keyframes that cannot be used: fail, or skip (left out and recorded)")
@@ -90,6 +92,9 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
+    Ctrl-C ends the run after its step, saved; --resume goes on, also after a kill. Any field of the recipe can be
+    overridden by its dotted name. See docs/training.md and docs/recipes.md.
+
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
     from hdmap_core.config import load_config
@@ -101,6 +106,8 @@ def train(
     if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     if resume:
+        if not (folder / "config.yaml").is_file():
+            raise OutputError(f"{folder} holds no run to go on with (no config.yaml); leave --resume out to begin one")
         config = load_config(TrainConfig, folder / "config.yaml", overrides or [])
     try:  # after the recipe is known to be right: this takes seconds
         from rich.console import Console
@@ -181,7 +188,8 @@ def evaluate(
     """Run a model over keyframes, score what it publishes, and show where it is good and bad.
 
     The scores are broken down by class, threshold, distance, weather, time of day, city and scene. With -o, a second
-    run takes what is there already, and gallery/index.html shows the best and the worst frames. See docs/evaluation.md.
+    run takes what is there already, and gallery/index.html shows the best and the worst frames. A model with dense
+    heads (HDMapNet, P-MapNet) also gets the IoU of its rasters and those papers' raster AP. See docs/evaluation.md.
 
     Example: hdmap evaluate hdmap_core/weights/student.safetensors data/synth --split val -o out/val --corruptions
     """

@@ -54,4 +54,4 @@ class Watch:
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._shown:
-            self._console.print(text, highlight=False)
+            self._console.print(text, highlight=False, soft_wrap=True)  # commands to copy

@@ -8,13 +8,16 @@ import torch
 from lightning.fabric import Fabric
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
+from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
-from hdmap_core.errors import DatasetError
+from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.errors import CheckpointError, DatasetError
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
-from hdmap_core.preprocess import preprocess
+from hdmap_core.preprocess import preprocess, reads_points
 from training.config import OptimConfig, TrainConfig
 from training.data.keyframes import sweeps_for
 from training.launch import Hardware, make_fabric, per_process
@@ -38,9 +41,12 @@ def describe(config: TrainConfig, hardware: Hardware, console: Console) -> None:
     torch.manual_seed(config.seed)
     model = build_model(config.model)
     console.print(_slots(model, config.model.name))
+    for line in _missing_start(config):
+        console.print(line, soft_wrap=True)
     try:
         tokens, inputs = _example(config)
-        activations: int | str = kept_for_backward(model, inputs, config.optim.precision)
+        with console.status("measuring one keyframe forward and back"):
+            activations: int | str = kept_for_backward(model, inputs, config.optim.precision)
     except DatasetError as error:
         tokens, activations = [], f"not measured: {error}"
     micro = share.optim.batch_size
@@ -72,12 +78,26 @@ def kept_for_backward(model: nn.Module, inputs: ModelInput, precision: str) -> i
     return sum(kept.values())
 
 
+def _missing_start(config: TrainConfig) -> list[str]:
+    """A line per earlier stage that the run would start from and that is not there."""
+    missing = []
+    for name in ("model", "hd_refiner"):
+        source = getattr(config.start, name)
+        try:
+            if source is not None:
+                find_checkpoint(source)
+        except CheckpointError as error:
+            missing.append(f"start.{name}: {error}")
+    return missing
+
+
 def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
     dataset = NuScenesDataset(config.data.root)
     tokens = [token for scene in scenes_of_split(dataset, config.data.train) for token in scene.sample_tokens]
     if not tokens:
         raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")
     model = config.model
+    check_sensors(dataset, tokens, lidar=reads_points(model), sd_map=model.sd_prior is not None)
     if model.view_transform is None:
         return tokens, ModelInput(semantic=torch.zeros(1, 1 + len(model.classes), *model.grid.shape))
     sweeps = sweeps_for(model)
@@ -121,10 +141,11 @@ def _memory(model: nn.Module, activations: int | str, micro: int, fabric: Fabric
     table.columns[1].justify = "right"
     for part, size_bytes in parts.items():
         table.add_row(part, f"{size_bytes / _MIB:,.1f}")
-    if isinstance(activations, str):
-        table.add_row("activations", activations)
+    measured = isinstance(activations, int)
+    if not measured:
+        table.add_row("activations", Text(str(activations), justify="left"))
     table.add_section()
-    table.add_row("sum", f"{sum(parts.values()) / _MIB:,.1f}")
+    table.add_row("sum" if measured else "sum without activations", f"{sum(parts.values()) / _MIB:,.1f}")
     return table
 
 
@@ -132,7 +153,7 @@ def _plan(optim: OptimConfig, frames: int, processes: int, micro: int) -> Table:
     table = Table("", "", title="schedule", show_header=False)
     table.add_row("steps", f"{optim.steps:,} ({optim.warmup_steps} of warm-up, then {optim.schedule})")
     table.add_row("batch", f"{optim.batch_size} = {processes} processes x {optim.accumulate} x {micro} samples")
-    epochs = f"{optim.steps * optim.batch_size / frames:.2f} of {frames:,} keyframes" if frames else "unknown: no data"
+    epochs = f"{optim.steps * optim.batch_size / frames:,.2f} of {frames:,} keyframes" if frames else "unknown: no data"
     table.add_row("epochs", epochs)
     table.add_row("precision", optim.precision)
     for part in (0.0, 0.25, 0.5, 0.75, 1.0):

@@ -61,13 +61,18 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     path = find_checkpoint(source)
     stage = load_checkpoint(path)
     theirs = stage.config.model
-    if (theirs.grid, theirs.classes) != (config.model.grid, config.model.classes):
-        raise CheckpointError(f"{path} was trained for another grid or other classes than this recipe")
+    for name in ("grid", "classes"):
+        before, now = getattr(theirs, name), getattr(config.model, name)
+        if before != now:
+            raise CheckpointError(f"{path} was trained for model.{name}={before}, this recipe has {now}")
     if only is None:
         _same_cameras(config.model, theirs, path)
     slots = {name: slot for name, slot in stage.model.named_children() if only in (None, name)}
     if only is not None and not slots:
-        raise CheckpointError(f"{path} has no slot {only}; it is a {theirs.name}")
+        raise CheckpointError(
+            f"{path} has no slot {only}, which start.{only} takes; it is of {theirs.name!r} and has "
+            f"{', '.join(name for name, _ in stage.model.named_children())}"
+        )
     for name, slot in slots.items():
         mine = getattr(model, name)
         if mine is None:

@@ -111,7 +111,8 @@ def fit(
             if stop or _due(step, config.save_every, optim):
                 run.save(step, fabric.world_size, average.publish(), gather_state(model, average, optimizer.optimizer))
             if stop and step < optim.steps:
-                watch.say(f"stopped after step {step} as asked; hdmap train --resume -o {run.path} goes on")
+                again = f"hdmap train {run.path / 'config.yaml'} --resume -o {run.path}"
+                watch.say(f"stopped after step {step} as asked; {again} goes on")
                 break
             if _due(step, config.evaluate_every, optim):
                 _validate(fabric, run, average, step, evaluate, watch)

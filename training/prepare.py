@@ -13,10 +13,12 @@ from rich.table import Column, Table
 
 from hdmap_core.datasets.nuscenes import NuScenesTables, Scene
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.errors import DatasetError
-from training.data.inspection import BadKeyframe, find_bad, summary
+from hdmap_core.preprocess import reads_points
+from training.data.inspection import BadKeyframe, find_bad, open_dataset, summary
 from training.data.preparation import Preparation, inspection_of, left_out, prepare
 from training.data.vector_store import CLASSES, VectorStore
 
@@ -57,7 +59,8 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
         console: where to report.
 
     Raises:
-        DatasetError: if keyframes cannot be used, saying how many, why and which first.
+        DatasetError: if keyframes cannot be used, saying how many, why and which first; if the model looks at LiDAR or
+            an SD map, and a scene has no points or a city no SD map.
     """
     index = open_index(preparation.root, preparation.cache)
     console.print(f"{index.folder}: {len(TABLES)} tables, {len(index.scenes)} scenes")
@@ -77,11 +80,16 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
             lambda count: progress.advance(bar, count),
         )
     looked = "decoded" if preparation.decode else "there"
-    cameras = len(inspection.cameras)
-    console.print(f"{total} keyframes with {cameras} cameras each: {total - len(bad)} complete, images {looked}")
+    images = f"{len(inspection.cameras)} images each {looked}" if inspection.cameras else "images not looked at"
+    console.print(f"{total} keyframes, {total - len(bad)} complete, {images}")
     _show(bad, console)
     if bad:
         raise DatasetError(summary(bad, total))
+    lidar, sd_map = reads_points(preparation.model), preparation.model.sd_prior is not None
+    tokens = [token for scene in wanted for token in scene.sample_tokens]
+    check_sensors(open_dataset(preparation.root, preparation.cache), tokens, lidar=lidar, sd_map=sd_map)
+    if lidar or sd_map:
+        console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
 
 
 def run(preparation: Preparation, splits: Sequence[str], console: Console) -> None:

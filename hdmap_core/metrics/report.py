@@ -14,7 +14,7 @@ def score_table(score: ChamferScore | RasterScore, title: str | None = None) -> 
     """A rich table: a row per class, a column per threshold."""
     classes: Mapping[MapClass, ClassScore | RasterClassScore] = {**score.classes}
     thresholds = list(next(iter(classes.values())).ap)
-    caption = f"{score.num_frames} frames, {score.frames_without_prediction} of them without a prediction"
+    caption = f"{score.num_frames} frames, {score.frames_without_prediction} of them not among the predictions"
     kind = "Chamfer AP" if isinstance(score, ChamferScore) else "AP of rasterised lines as published"
     table = Table(title=title or f"{kind}, protocol {score.protocol}", caption=caption)
     table.add_column("class")

@@ -118,7 +118,7 @@ def test_train_refuses(hdmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
     refused(hdmap("train", recipe, "optim.stesp=3"), "unknown key 'optim.stesp'", "did you mean 'steps'?")
     refused(hdmap("train", recipe, "data.root=missing"), "missing")
-    refused(hdmap("train", recipe, "--resume", "-o", tmp_path / "none"), "cannot read recipe")
+    refused(hdmap("train", recipe, "--resume", "-o", tmp_path / "none"), "no run to go on with", "leave --resume out")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("model: {name: x}")
     refused(hdmap("train", recipe, "-o", tmp_path / "run"), "already holds a run", "--resume")

@@ -83,6 +83,11 @@ def test_without_data_only_what_needs_it_is_missing(dry_run: Callable[..., str],
     said = dry_run(root=tmp_path / "none")
     assert "not measured: " in row(said, "activations")[0] and "none" in row(said, "activations")[0]
     assert row(said, "epochs") == ["unknown: no data"]
+    assert row(said, "sum without activations")
+
+
+def test_an_earlier_stage_that_is_not_there_is_named(dry_run: Callable[..., str]) -> None:
+    assert "start.model: no checkpoint at first-stage" in dry_run("start.model=first-stage")
 
 
 def test_what_is_kept_for_the_way_back() -> None:

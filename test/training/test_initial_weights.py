@@ -126,10 +126,10 @@ def test_a_run_folder_is_a_checkpoint_too(dense_config: Load, saved: Save, tmp_p
 @pytest.mark.parametrize(
     ("key", "name", "overrides", "parts"),
     [
-        ("model", "pmapnet/camera_sd", ["model.grid.resolution=0.5"], ["another grid or other classes"]),
-        ("model", "pmapnet/camera_sd", ["model.classes=[divider, boundary]"], ["another grid or other classes"]),
-        ("hd_refiner", "pmapnet/hd_pretrain", ["model.classes=[boundary, divider]"], ["other classes"]),
-        ("hd_refiner", "pmapnet/camera_sd", [], ["no slot hd_refiner", "pmapnet-camera-sd"]),
+        ("model", "pmapnet/camera_sd", ["model.grid.resolution=0.5"], ["model.grid=", "resolution=0.5"]),
+        ("model", "pmapnet/camera_sd", ["model.classes=[divider, boundary]"], ["model.classes=", "ped_crossing"]),
+        ("hd_refiner", "pmapnet/hd_pretrain", ["model.classes=[boundary, divider]"], ["model.classes="]),
+        ("hd_refiner", "pmapnet/camera_sd", [], ["no slot hd_refiner", "pmapnet-camera-sd", "has backbone"]),
         ("model", "pmapnet/lidar_sd", [], ["slot lidar", "has not"]),
         ("model", "pmapnet/camera_sd", ["model.sd_prior.layers=1"], ["slot sd_prior", "lacks", "layers.1"]),
         ("model", "pmapnet/camera_sd", ["model.sd_prior.layers=3"], ["slot sd_prior", "unknown", "layers.2"]),

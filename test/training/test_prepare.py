@@ -14,7 +14,9 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
+from hdmap_core.models.priors.sd_fusion import SDFusionConfig
 from training.data import preparation as module
 from training.data.keyframes import load_keyframes
 from training.data.preparation import Preparation, left_out, model_of_grid, prepare
@@ -162,6 +164,21 @@ def test_check_looks_at_the_whole_folder_and_makes_no_store(root: Path) -> None:
     with pytest.raises(DatasetError, match="no scene of trian"):
         check(preparation(root), ["trian"], Console(quiet=True))
     assert [path.name.split("-")[0] for path in (root.parent / "stores").iterdir()] == ["index"]
+
+
+@pytest.mark.parametrize(
+    ("needs", "missing"),
+    [
+        ({"sd_prior": SDFusionConfig()}, r"an SD map, but .*is missing"),
+        ({"lidar": PillarsConfig()}, "the sweep of .*is empty"),
+    ],
+)
+def test_check_looks_for_what_the_model_reads_besides_images(root: Path, needs, missing: str) -> None:
+    for path in (root / "maps" / "sd").iterdir():
+        path.unlink()
+    with pytest.raises(DatasetError, match=missing):
+        check(preparation(root, model=MODEL.model_copy(update=needs)), ["train"], Console(quiet=True))
+    check(preparation(root), ["train"], Console(quiet=True))
 
 
 def test_a_cache_that_cannot_be_written(root: Path) -> None:

@@ -1,5 +1,6 @@
 """A run that ends early, however it ends, goes on as if it had not."""
 
+import io
 import json
 import os
 import signal
@@ -33,7 +34,13 @@ WORKER = Path(__file__).with_name("ddp_worker.py")
 
 
 def run(
-    config: TrainConfig, frames: list[Keyframe], folder: Path, *, ask_at: int = 0, evaluate_at: Callable = dict
+    config: TrainConfig,
+    frames: list[Keyframe],
+    folder: Path,
+    *,
+    ask_at: int = 0,
+    evaluate_at: Callable = dict,
+    console: Console | None = None,
 ) -> nn.Module:
     """Trains with a noisy objective, which shows random numbers that differ; SIGTERM comes in call `ask_at`."""
     torch.manual_seed(config.seed)
@@ -58,7 +65,7 @@ def run(
         config,
         RunFolder(folder, config, {}),
         evaluate,
-        Console(quiet=True),
+        console or Console(quiet=True),
     )
 
 
@@ -79,7 +86,12 @@ def test_sigterm_ends_after_the_step_and_the_run_goes_on(tiny_config: Load, keyf
     frames = keyframes(config)
     run(config, frames, tmp_path / "whole")
     before = signal.getsignal(signal.SIGTERM)
-    run(config, frames, tmp_path / "parts", ask_at=5)
+    console = Console(file=io.StringIO())
+    run(config, frames, tmp_path / "parts", ask_at=5, console=console)
+    folder = tmp_path / "parts"
+    assert (
+        f"after step 5 as asked; hdmap train {folder / 'config.yaml'} --resume -o {folder}" in console.file.getvalue()
+    )
     assert signal.getsignal(signal.SIGTERM) is before
     assert [record["step"] for record in records(tmp_path / "parts") if record["phase"] == "train"] == [1, 2, 3, 4, 5]
     run(config, frames, tmp_path / "parts")
