@@ -145,6 +145,7 @@ def _resume(
             put_state(tensors, model, average, optimizer)
         except ValueError as error:
             raise CheckpointError(f"cannot continue from {run.state}: {error}") from None
+        console.print(f"going on after step {first}")
         if processes != fabric.world_size and fabric.is_global_zero:
             console.print(
                 f"going on with {fabric.world_size} processes where {processes} stopped: the same global batches, so "

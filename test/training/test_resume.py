@@ -94,7 +94,8 @@ def test_sigterm_ends_after_the_step_and_the_run_goes_on(tiny_config: Load, keyf
     )
     assert signal.getsignal(signal.SIGTERM) is before
     assert [record["step"] for record in records(tmp_path / "parts") if record["phase"] == "train"] == [1, 2, 3, 4, 5]
-    run(config, frames, tmp_path / "parts")
+    run(config, frames, tmp_path / "parts", console=console)
+    assert "going on after step 5\n" in console.file.getvalue()
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 
