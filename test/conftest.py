@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# --- the same examples in every run, so that a failure can be repeated ---
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 # --- every test process: its own ROS graph, one thread per library, nothing written to the home folder ---
 # Read when rclpy, torch and matplotlib are first imported, which happens after this file.
