@@ -14,7 +14,8 @@ from scipy.spatial.distance import cdist
 
 # Half of the neighbours up to two cells away; the others are theirs in the opposite direction. With only the nearest
 # eight, noise that DBSCAN bears would tear a line.
-_NEIGHBOURS = [(row, column) for row in range(3) for column in range(-2, 3) if (row, column) > (0, 0)]
+_NEAREST = [(0, 1), (1, 0)]
+_OTHERS = [(0, 2), *((row, column) for row in (1, 2) for column in range(-2, 3) if (row, column) != (1, 0))]
 
 
 def cluster_embeddings(
@@ -40,7 +41,7 @@ def cluster_embeddings(
     values = standardised(np.nan_to_num(embedding[:, rows, columns].T, posinf=0, neginf=0), min_std)
     part = _linked_neighbours(rows, columns, values, eps)
     sizes = np.bincount(part)
-    means = np.stack([np.bincount(part, column) for column in values.T.astype(np.float64)], axis=1) / sizes[:, None]
+    means = coo_matrix((1 / sizes[part], (part, np.arange(len(part))))) @ values
     large = np.flatnonzero(sizes >= min_samples)
     if not len(large):
         return result
@@ -55,25 +56,35 @@ def cluster_embeddings(
 
 def standardised(values: np.ndarray, min_std: float = 0.0) -> np.ndarray:
     """(N, E) with mean 0 and standard deviation 1 in each column, less where it was below `min_std`."""
-    deviation = np.maximum(values.std(axis=0), min_std)
-    return (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    centred = values - values.mean(axis=0)
+    deviation = np.maximum(np.sqrt(np.einsum("ne,ne->e", centred, centred) / len(values)), min_std)
+    return centred / np.where(deviation > 0, deviation, 1)
 
 
 def _linked_neighbours(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, eps: float) -> np.ndarray:
-    """(N,) which connected part each cell is in: linked are neighbours whose values (N, E) are near."""
-    index = np.full((rows.max() + 3, columns.max() + 5), -1, np.int32)  # with a margin for the neighbours
-    index[rows, columns + 2] = np.arange(len(rows), dtype=np.int32)
-    links = []
-    for row, column in _NEIGHBOURS:
-        b = index[rows + row, columns + column + 2]
-        a = np.flatnonzero(b >= 0)
-        b = b[a]
-        difference = values[a] - values[b]
-        near = np.einsum("ne,ne->n", difference, difference) < eps**2
-        links.append(np.stack([a[near], b[near]]))
-    a, b = np.concatenate(links, axis=1)
-    graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(len(values), len(values)))
-    return connected_components(graph, directed=False)[1]
+    """(N,) which connected part each cell is in: linked are neighbours whose values (N, E) are near.
+
+    Parts that the nearest neighbours make are single nodes of the next round, where few pairs are left to compare.
+    """
+    margin = 2
+    width = int(columns.max()) + 1 + 2 * margin
+    place = rows * width + columns + margin
+    index = np.full((int(rows.max()) + 1 + margin) * width, -1, np.int32)
+    index[place] = np.arange(len(rows), dtype=np.int32)
+    part = np.arange(len(rows), dtype=np.int32)
+    for neighbours in (_NEAREST, _OTHERS):
+        links = []
+        for row, column in neighbours:
+            b = index[place + (row * width + column)]
+            a = np.flatnonzero((b >= 0) & (part != part[b]))
+            b = b[a]
+            difference = values[a] - values[b]
+            near = np.einsum("ne,ne->n", difference, difference) < eps**2
+            links.append(part[np.stack([a[near], b[near]])])
+        a, b = np.concatenate(links, axis=1)
+        graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), shape=(part.max() + 1,) * 2)
+        part = connected_components(graph, directed=False)[1][part]
+    return part
 
 
 def _in_order(instance: np.ndarray) -> np.ndarray:

@@ -14,10 +14,12 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
     forks = (padded > 0) & (neighbours > 2)
     padded[cv2.dilate(forks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
     degree = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
-    cells = list(zip(*(axis.tolist() for axis in np.nonzero(padded)), strict=True))
-    remaining = set(cells)
+    rows, columns = np.nonzero(padded)
+    order = np.argsort(degree[rows, columns] > 1, kind="stable")  # from the ends; what is then left are loops
+    starts = list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
+    remaining = set(starts)
     paths = []
-    for start in sorted(cells, key=lambda cell: degree[cell] > 1):  # from the ends; what is then left are loops
+    for start in starts:
         if start in remaining:
             path = _walk(start, remaining)
             if degree[start] > 1 and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
@@ -31,8 +33,11 @@ def _walk(cell: tuple[int, int], remaining: set[tuple[int, int]]) -> list[tuple[
     remaining.discard(cell)
     while True:
         row, column = path[-1]
-        following = next(((row + r, column + c) for r, c in _STEP if (row + r, column + c) in remaining), None)
-        if following is None:
+        for r, c in _STEP:
+            following = (row + r, column + c)
+            if following in remaining:
+                break
+        else:
             return path
         remaining.discard(following)
         path.append(following)
