@@ -21,6 +21,7 @@ from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.files import write_atomically
 from hdmap_core.models import MapModel, ModelConfig, build_model
+from hdmap_core.models.state import misfit
 from hdmap_core.postprocess import DecodeConfig, Head
 
 FORMAT = 1
@@ -90,14 +91,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
     model = build_model(config.model)
-    expected = model.state_dict()
-    for problem, names in {
-        "lacks": expected.keys() - tensors.keys(),
-        "has unknown": tensors.keys() - expected.keys(),
-        "has misshapen": {n for n in expected.keys() & tensors.keys() if expected[n].shape != tensors[n].shape},
-    }.items():
-        if names:
-            raise CheckpointError(f"{path} {problem} {len(names)} tensors of its own model, e.g. {min(names)!r}")
+    if problem := misfit(model.state_dict(), tensors):
+        raise CheckpointError(f"{path} does not fit its own model: it {problem}")
     model.load_state_dict(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(model.eval(), config, header.get("provenance", {}), digest)

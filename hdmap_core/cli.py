@@ -57,11 +57,14 @@ def predict(
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.datasets.nuscenes import NuScenesDataset
     from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+    from hdmap_core.errors import DatasetError
     from hdmap_core.inference import load_predictor
     from hdmap_core.viz import draw_map, write_picture
 
     predictor = load_predictor(find_checkpoint(checkpoint), device)
     dataset = NuScenesDataset(dataroot)
+    if not dataset.tokens:
+        raise DatasetError(f"{dataroot} has no keyframes to predict")
     token = sample or dataset.tokens[0]
     sweeps = predictor.info.lidar_sweeps
     check_sensors(dataset, [token], lidar=sweeps > 0, sd_map=predictor.info.sd_map)

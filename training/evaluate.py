@@ -126,9 +126,12 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     if options.as_json:
         print(_json(report))
     else:
-        _print(parts, robustness, options)
+        _print(parts, robustness)
         if iou is not None:
             _print_rasters(iou, rasters)
+        if options.out is not None:
+            page = options.out / "gallery" / "index.html" if options.gallery else options.out / "report.json"
+            Console().print(f"→ {page}", soft_wrap=True, highlight=False)
 
 
 def _checked(options: EvaluateOptions) -> list[Corruption]:
@@ -241,7 +244,7 @@ def _draw(
     write_atomically(folder / "index.html", page.encode())
 
 
-def _print(parts: Breakdown, robustness: Robustness | None, options: EvaluateOptions) -> None:
+def _print(parts: Breakdown, robustness: Robustness | None) -> None:
     console = Console()
     console.print(score_table(parts.overall))
     for kind, groups in parts.groups.items():
@@ -249,9 +252,6 @@ def _print(parts: Breakdown, robustness: Robustness | None, options: EvaluateOpt
             console.print(group_table(kind, groups))
     if robustness is not None:
         console.print(robustness_table(robustness))
-    if options.out is not None:
-        page = options.out / "gallery" / "index.html" if options.gallery else options.out / "report.json"
-        console.print(f"→ {page}", soft_wrap=True, highlight=False)
 
 
 def _print_rasters(iou: Mapping[str, float], rasters: Sequence[RasterScore]) -> None:

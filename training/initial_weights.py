@@ -10,6 +10,7 @@ from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.backbones.weights import load_pretrained
+from hdmap_core.models.state import misfit
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from training.config import TrainConfig
 from training.run_folder import differences
@@ -107,13 +108,5 @@ def _same_cameras(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:
 
 
 def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:
-    wanted, given = mine.state_dict(), theirs.state_dict()
-    for problem, names in {
-        "lacks": wanted.keys() - given.keys(),
-        "has unknown": given.keys() - wanted.keys(),
-        "has misshapen": {n for n in wanted.keys() & given.keys() if wanted[n].shape != given[n].shape},
-    }.items():
-        if names:
-            raise CheckpointError(
-                f"{place} does not fit this recipe: it {problem} {len(names)} tensors, e.g. {min(names)!r}"
-            )
+    if problem := misfit(mine.state_dict(), theirs.state_dict()):
+        raise CheckpointError(f"{place} does not fit this recipe: it {problem}")

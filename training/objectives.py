@@ -36,6 +36,7 @@ def supervised(forward: Forward, batch: Batch, recipe: TrainConfig) -> dict[str,
             factor = config.one_to_many if name.endswith("_many") else 1.0
             terms[name] = factor * weights[name.removesuffix("_many")] * value
     if output.semantic is not None:
+        assert batch.targets.masks is not None
         found = mask_losses(output.semantic, batch.targets.masks, config.mask_positive_weight)
         terms["mask_bce"] = config.mask_bce * found["mask_bce"]
         terms["mask_dice"] = config.mask_dice * found["mask_dice"]

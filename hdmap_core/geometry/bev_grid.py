@@ -1,5 +1,6 @@
 """The bird's-eye-view grid: the one owner of metres <-> cells <-> normalised coordinates."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -11,6 +12,9 @@ from torch import Tensor
 from hdmap_core.errors import ConfigError
 
 Points = TypeVar("Points", np.ndarray, Tensor)
+
+
+_WRITTEN = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)(?:@(\d+(?:\.\d+)?))?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,23 @@ class BEVGrid:
                     f"BEV grid: {name} [{low}, {high}] m is not a whole number of cells of {self.resolution} m; "
                     "change the range or the resolution"
                 )
+
+    @classmethod
+    def parse(cls, text: str, resolution: float) -> "BEVGrid":
+        """The grid of `60x30` or `120x60@0.3`: metres along x and y around the car, and the cell size in metres.
+
+        Args:
+            text: as a user writes it.
+            resolution: the cell size where the text has none.
+
+        Raises:
+            ConfigError: if it is written otherwise, or the region is not a whole number of cells.
+        """
+        match = _WRITTEN.fullmatch(text)
+        if match is None:
+            raise ConfigError(f"a grid is written as metres along x and y, 60x30 or 120x60@0.3, not {text!r}")
+        x, y, cell = (float(group or resolution) for group in match.groups())
+        return cls((-x / 2, x / 2), (-y / 2, y / 2), cell)
 
     @cached_property
     def shape(self) -> tuple[int, int]:

@@ -39,6 +39,7 @@ def score(
 
     from hdmap_core.elements import MapClass, read_elements
     from hdmap_core.errors import ElementError
+    from hdmap_core.geometry import BEVGrid
     from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, chamfer_ap
     from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS
     from hdmap_core.metrics.report import score_json, score_table
@@ -50,7 +51,7 @@ def score(
     classes = (*CLASSES, MapClass.CENTERLINE) if has_centerlines else CLASSES
     predictions = read_elements(pred)
     if protocol in RASTER_PROTOCOLS:
-        _score_published(predictions, truth, protocol, classes, parse_grid(grid), as_json)
+        _score_published(predictions, truth, protocol, classes, BEVGrid.parse(grid, 0.15), as_json)
         return
     result = chamfer_ap(predictions, truth, protocol, classes)
     if as_json:
@@ -81,25 +82,6 @@ def _score_published(
     Console().print(score_table(published))
     title = f"Honest: Chamfer AP of vectors, protocol {honest.protocol}, crossings as edges"
     Console().print(score_table(honest, title))
-
-
-def parse_grid(text: str) -> "BEVGrid":
-    """The grid of `60x30` or `120x60@0.3`: metres along x and y around the car, and the cell size in metres.
-
-    Raises:
-        ConfigError: if it is written otherwise, or the region is not a whole number of cells.
-    """
-    import re
-
-    from hdmap_core.errors import ConfigError
-    from hdmap_core.geometry import BEVGrid
-
-    number = r"(\d+(?:\.\d+)?)"
-    match = re.fullmatch(rf"{number}x{number}(?:@{number})?", text)
-    if match is None:
-        raise ConfigError(f"--grid {text!r}: expected metres along x and y, 60x30, or with a cell size, 120x60@0.3")
-    x, y, resolution = (float(group or 0.15) for group in match.groups())
-    return BEVGrid((-x / 2, x / 2), (-y / 2, y / 2), resolution)
 
 
 def register(app: typer.Typer) -> None:

@@ -145,9 +145,9 @@ def test_lost_and_foreign_tensors(saved: Path) -> None:
     name = min(tensors)
     del tensors[name]
     message = refusal(rewritten(saved, lambda header: None, tensors))
-    assert "lacks 1 tensors" in message and name in message
+    assert "lacks 1 tensor" in message and name in message
     tensors = load_file(saved) | {name: torch.zeros(1), "zzz.extra": torch.zeros(2)}
-    assert "unknown 1 tensors" in refusal(rewritten(saved, lambda header: None, tensors))
+    assert "unknown 1 tensor" in refusal(rewritten(saved, lambda header: None, tensors))
 
 
 def test_the_published_head_must_exist() -> None:

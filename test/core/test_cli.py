@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import pytest
@@ -138,6 +139,10 @@ def test_predict_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path
     refused(hdmap("predict", tmp_path / "none", dataroot, *out), "no checkpoint at")
     refused(hdmap("predict", checkpoint, tmp_path, *out), str(tmp_path))
     refused(hdmap("predict", checkpoint, dataroot, "--sample", "nobody", *out), "nobody")
+    empty = copytree(dataroot, tmp_path / "empty")
+    for table in ("scene", "sample", "sample_data", "sample_annotation"):
+        (empty / "v1.0-mini" / f"{table}.json").write_text("[]")
+    refused(hdmap("predict", checkpoint, empty, *out), "no keyframes")
     refused(hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.xyz", "--device", "cpu"), "map.xyz")
     refused(hdmap("predict", checkpoint, dataroot, "--device", "gpu"), "device 'gpu'")
     assert not (tmp_path / "map.png").exists()

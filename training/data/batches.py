@@ -172,7 +172,7 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
     targets = build_targets(
         [frame.elements for frame in frames],
         grid=model.grid,
-        mask_grid=ground_grid(model.grid),
+        mask_grid=ground_grid(model.grid) if model.segmentation else None,
         classes=model.classes,
         num_points=model.vectors.num_points if model.vectors else 2,
         line_width=config.loss.line_width,

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
-from hdmap_core.errors import ConfigError, DatasetError, OutputError
+from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
@@ -104,11 +104,7 @@ def model_of_grid(text: str) -> ModelConfig:
     Raises:
         ConfigError: if that is no grid.
     """
-    try:
-        along, across = (float(part) / 2 for part in text.lower().split("x"))
-        return ModelConfig(name="grid", grid=BEVGrid((-along, along), (-across, across), _RESOLUTION))
-    except (ValueError, ConfigError) as error:
-        raise ConfigError(f"--grid needs metres along x across, e.g. 60x30, not {text!r} ({error})") from None
+    return ModelConfig(name="grid", grid=BEVGrid.parse(text, _RESOLUTION))
 
 
 def inspection_of(preparation: Preparation, index: KeyframeIndex) -> Inspection:

@@ -19,7 +19,8 @@ class Targets:
     """Targets of a batch.
 
     Attributes:
-        masks: (B, K, 2Y, 2X) uint8, 1 on the class, at half the BEV grid's cell size; polygons are filled.
+        masks: (B, K, 2Y, 2X) uint8, 1 on the class, at half the BEV grid's cell size; polygons are filled. None for a
+            model without a segmentation head.
         labels: (B, G) int64 class indices, -1 where a frame has fewer than G elements.
         orders: (B, R, P, 2) float32 in [0, 1] over the grid: the equivalent point orders of all elements of a frame,
             each element's first order first (`point_orders.pack_orders`).
@@ -29,7 +30,7 @@ class Targets:
         dense: of the dense heads; None for a model without.
     """
 
-    masks: Tensor
+    masks: Tensor | None
     labels: Tensor
     orders: Tensor
     owners: Tensor
@@ -47,7 +48,7 @@ def build_targets(
     frames: Sequence[Sequence[MapElement]],
     *,
     grid: BEVGrid,
-    mask_grid: BEVGrid,
+    mask_grid: BEVGrid | None,
     classes: Sequence[MapClass],
     num_points: int,
     line_width: float,
@@ -58,7 +59,7 @@ def build_targets(
     Args:
         frames: ground truth, metres.
         grid: over whose ranges points are normalised.
-        mask_grid: of the masks.
+        mask_grid: of the masks; None for no masks.
         classes: K, in the order of the model's outputs.
         num_points: P per element.
         line_width: of the drawn polylines, in metres.
@@ -67,17 +68,24 @@ def build_targets(
     known = [[element for element in elements if element.label in classes] for elements in frames]
     most = max([1, *(len(elements) for elements in known)])
     labels = torch.full((len(known), most), -1, dtype=torch.int64)
-    masks = np.zeros((len(known), len(classes), *mask_grid.shape), np.uint8)
     for b, elements in enumerate(known):
         for g, element in enumerate(elements):
             labels[b, g] = classes.index(element.label)
-        for k, label in enumerate(classes):
-            masks[b, k] = class_mask([e for e in elements if e.label == label], mask_grid, line_width)
     orders, owners = pack_orders(
         [[point_orders(element, grid, num_points, closed_orders) for element in elements] for elements in known],
         num_points,
     )
-    return Targets(torch.from_numpy(masks), labels, orders, owners, torch.tensor(grid.size, dtype=torch.float32))
+    masks = None if mask_grid is None else torch.from_numpy(_masks(known, mask_grid, classes, line_width))
+    return Targets(masks, labels, orders, owners, torch.tensor(grid.size, dtype=torch.float32))
+
+
+def _masks(
+    frames: Sequence[Sequence[MapElement]], grid: BEVGrid, classes: Sequence[MapClass], line_width: float
+) -> np.ndarray:
+    """(B, K, Y, X) uint8."""
+    return np.stack(
+        [[class_mask([e for e in frame if e.label == k], grid, line_width) for k in classes] for frame in frames]
+    )
 
 
 def class_mask(elements: Sequence[MapElement], grid: BEVGrid, line_width: float) -> np.ndarray:

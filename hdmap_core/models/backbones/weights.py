@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.state import listed, misfit
 
 CONTACT_TIMEOUT_S = 10.0
-SHOWN = 4  # names per group in a message
 
 
 def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
@@ -49,18 +49,14 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
     for what, prefixes in left_out.items():
         ignored = [key for key in converted if key not in expected and key.startswith(prefixes)]
         converted = {key: tensor for key, tensor in converted.items() if key not in ignored}
-        notes += [f"left out {what}: {_names(ignored)}"] if ignored else []
+        notes += [f"left out {what}: {listed(ignored)}"] if ignored else []
+    # these matter to no batch norm with a fixed momentum
     counters = {key for key in expected.keys() - converted.keys() if key.endswith("num_batches_tracked")}
-    for problem, keys in {  # the counters matter to no batch norm with a fixed momentum
-        "lacks": expected.keys() - converted.keys() - counters,
-        "has unknown": converted.keys() - expected.keys(),
-        "has misshapen": {k for k in expected.keys() & converted.keys() if expected[k].shape != converted[k].shape},
-    }.items():
-        if keys:
-            raise CheckpointError(
-                f"{path} does not fit {name} with arguments {backbone.config.arguments}: it {problem} "
-                f"{len(keys)} tensors: {_names(keys)}. Give the weights of this very network in timm's layout"
-            )
+    if problem := misfit({key: tensor for key, tensor in expected.items() if key not in counters}, converted):
+        raise CheckpointError(
+            f"{path} does not fit {name} with arguments {backbone.config.arguments}: it {problem}. "
+            "Give the weights of this very network in timm's layout"
+        )
     backbone.trunk.load_state_dict(converted, strict=not counters)
     parameters = sum(parameter.numel() for parameter in backbone.trunk.parameters()) / 1e6
     return "; ".join([f"{name}: {len(converted)} tensors ({parameters:.2f} M parameters) from {path}", *notes])
@@ -105,9 +101,9 @@ def _converted(trunk: nn.Module, found: dict[str, Tensor], path: Path) -> tuple[
         if key in found and tensor.shape != found[key].shape
     ]
     gone, new = sorted(found.keys() - converted.keys()), sorted(converted.keys() - found.keys())
-    notes = [f"resized {', '.join(resized[:SHOWN])}{' ...' if len(resized) > SHOWN else ''}"] if resized else []
-    notes += [f"timm's conversion renamed {_names(gone)} to {_names(new)}"] if new else []
-    notes += [f"timm's conversion dropped {_names(gone)}"] if gone and not new else []
+    notes = [f"resized {listed(resized)}"] if resized else []
+    notes += [f"timm's conversion renamed {listed(gone)} to {listed(new)}"] if new else []
+    notes += [f"timm's conversion dropped {listed(gone)}"] if gone and not new else []
     return converted, notes
 
 
@@ -115,11 +111,6 @@ def _classifier(trunk: nn.Module) -> tuple[str, ...]:
     """Prefixes of the classifier's keys, by timm's record."""
     names = getattr(trunk, "pretrained_cfg", {}).get("classifier") or ()
     return tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
-
-
-def _names(keys: set[str] | list[str]) -> str:
-    ordered = sorted(keys)
-    return ", ".join(ordered[:SHOWN]) + (f" and {len(ordered) - SHOWN} more" if len(ordered) > SHOWN else "")
 
 
 def _download(backbone: ImageBackbone) -> Path:

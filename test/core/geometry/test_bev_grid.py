@@ -44,3 +44,14 @@ def test_round_trips(points: list) -> None:
 def test_ranges_that_are_no_whole_number_of_cells(x_range: tuple[float, float], resolution: float) -> None:
     with pytest.raises(ConfigError, match="x_range"):
         BEVGrid(x_range, (-15.0, 15.0), resolution)
+
+
+def test_as_a_user_writes_it() -> None:
+    assert BEVGrid.parse("120x60@0.3", 0.15) == BEVGrid((-60.0, 60.0), (-30.0, 30.0), 0.3)
+    assert BEVGrid.parse("61.5x30", 0.15) == BEVGrid((-30.75, 30.75), (-15.0, 15.0), 0.15)
+
+
+@pytest.mark.parametrize("text", ["60", "60x", "axb", "60x30@", "60x30@0.7", "0x30", "-60x30", "60x30x2"])
+def test_writings_that_are_no_grid(text: str) -> None:
+    with pytest.raises(ConfigError, match="grid"):
+        BEVGrid.parse(text, 0.15)

@@ -92,9 +92,17 @@ def test_targets_lie_on_the_pixels(tiny_config: Load, keyframes: Make) -> None:
     batch = TrainBatches(keyframes(config), config)[3]
     assert batch.inputs.ground is not None
     bright = batch.inputs.ground[:, :3].float().mean(dim=1) > 128
+    assert batch.targets.masks is not None
     masks = batch.targets.masks[:, 0].bool()
     assert masks.any() and (bright & masks).sum() / masks.sum() > 0.6
     assert batch.targets.labels.tolist() == [[0]] * 5
+
+
+def test_masks_are_drawn_for_those_who_read_them(tiny_config: Load, keyframes: Make) -> None:
+    config = tiny_config("model.segmentation=null", "decode.head=vectors")
+    batch = TrainBatches(keyframes(config), config)[0]
+    assert batch.targets.masks is None and batch.to("cpu").targets.masks is None
+    assert (batch.targets.labels >= 0).any()
 
 
 # --- models with a backbone and auxiliary heads ---

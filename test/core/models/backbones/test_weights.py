@@ -158,14 +158,14 @@ def test_random_is_said_aloud() -> None:
 @pytest.mark.parametrize(
     ("model", "change", "message"),
     [
-        (VIT, {"blocks.1.attn.qkv.weight": None}, "lacks 1 tensors: blocks.1.attn.qkv.weight"),
-        (VIT, {"blocks.9.norm1.weight": torch.ones(24)}, "has unknown 1 tensors: blocks.9.norm1.weight"),
-        (VIT, {"norm.weight": torch.ones(25)}, "has misshapen 1 tensors: norm.weight"),
+        (VIT, {"blocks.1.attn.qkv.weight": None}, "lacks 1 tensor: blocks.1.attn.qkv.weight"),
+        (VIT, {"blocks.9.norm1.weight": torch.ones(24)}, "has unknown 1 tensor: blocks.9.norm1.weight"),
+        (VIT, {"norm.weight": torch.ones(25)}, "has misshapen 1 tensor: norm.weight"),
         (VIT, {"pos_embed": torch.ones(1, 8, 24)}, "cannot be brought to the layout of VisionTransformer"),
-        (VIT, {"pos_embed": torch.ones(1, 26, 25)}, "has misshapen 1 tensors: pos_embed"),
-        (RESNET, {"bn1.running_var": None}, "lacks 1 tensors: bn1.running_var"),
-        (RESNET, {"layer5.weight": torch.ones(1)}, "has unknown 1 tensors: layer5.weight"),
-        (SWIN, {"layers.0.blocks.7.attn.relative_position_bias_table": torch.ones(169, 1)}, "has unknown 1 tensors"),
+        (VIT, {"pos_embed": torch.ones(1, 26, 25)}, "has misshapen 1 tensor: pos_embed"),
+        (RESNET, {"bn1.running_var": None}, "lacks 1 tensor: bn1.running_var"),
+        (RESNET, {"layer5.weight": torch.ones(1)}, "has unknown 1 tensor: layer5.weight"),
+        (SWIN, {"layers.0.blocks.7.attn.relative_position_bias_table": torch.ones(169, 1)}, "has unknown 1 tensor"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(
