@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.files import make_folder
 from hdmap_core.models import MapModel, build_model
 from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
@@ -61,7 +62,8 @@ def train(
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
-        training, validation = (_keyframes(config, split) for split in (config.data.train, config.data.val))
+        make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
+        validation, training = (_keyframes(config, split) for split in (config.data.val, config.data.train))
     console.print(f"{len(training)} training and {len(validation)} validation keyframes")
     run = RunFolder(folder, config, _provenance(config, training), writes=fabric.is_global_zero)
 

@@ -108,14 +108,6 @@ def test_json_and_what_is_taken_again(
     assert strict((out / "overlaps.json").read_text()) == overlaps
 
 
-def test_classes_that_never_occur_have_no_iou(
-    hdmap: Callable[..., Any], checkpoint: Callable[..., Path], sensor_world: Path
-) -> None:
-    path = checkpoint("hdmapnet/camera", "model.grid={x_range: [-3, 3], y_range: [-1.5, 1.5], resolution: 0.15}")
-    report = strict(hdmap("evaluate", path, sensor_world, *CPU, "--json", "--limit", 1).out)
-    assert set(report["iou"]) == {"divider", "ped_crossing", "boundary", "mIoU"}
-
-
 def test_workers_change_nothing(
     hdmap: Callable[..., Any],
     checkpoint: Callable[..., Path],

@@ -27,7 +27,7 @@ from training.loop import DivergedError, Evaluation, Terms, fit
 from training.objectives import supervised
 from training.pictures import picture_predictions
 from training.run_folder import RunFolder
-from training.train import quick_score
+from training.train import quick_score, train
 
 Load = Callable[..., TrainConfig]
 Make = Callable[[TrainConfig], list[Keyframe]]
@@ -195,8 +195,9 @@ def test_full_disk_is_an_output_error_and_keeps_the_last_state(
 
 def test_a_folder_that_cannot_be_made(tiny_config: Load, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="cannot write"):
-        RunFolder(tmp_path / "file" / "run", tiny_config(), {})
+    config = tiny_config(f"data.root={tmp_path / 'nowhere'}")
+    with pytest.raises(OutputError, match="cannot write"):  # told before the keyframes are looked for
+        train(config, tmp_path / "file" / "run", Console(quiet=True))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "incomplete", "headless"])
