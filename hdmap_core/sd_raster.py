@@ -12,6 +12,8 @@ from hdmap_core.geometry.raster import draw_lines
 def sd_raster(lines: Sequence[np.ndarray] | None, grid: BEVGrid, thickness_cells: int = 7) -> np.ndarray:
     """Roads drawn into the grid, all alike: neither class nor direction (Jiang et al., P-MapNet, RA-L 2024).
 
+    Drawn as they are; the published code takes 50 points of each piece, which cuts bends of long ones.
+
     Args:
         lines: centre lines, each (P, 2) in metres of the ego frame, as far away as they like; None or empty is a place
             of which no road is known.

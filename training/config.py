@@ -128,10 +128,14 @@ class InitialWeights(Config):
 
     Attributes:
         model: a run folder or file; all of its slots are taken, and must be slots of this model.
+        lidar: of another model its LiDAR branch; or, for a simulated LiDAR, a camera model with lift-splat, whose
+            backbone and view transform become the branch. Beside another view of the same cameras such a branch hardly
+            learns from nothing.
         hd_refiner: a pre-trained refiner; only that slot is taken.
     """
 
     model: Path | None = None
+    lidar: Path | None = None
     hd_refiner: Path | None = None
 
 

@@ -81,7 +81,7 @@ def kept_for_backward(model: nn.Module, inputs: ModelInput, precision: str) -> i
 def _missing_start(config: TrainConfig) -> list[str]:
     """A line per earlier stage that the run would start from and that is not there."""
     missing = []
-    for name in ("model", "hd_refiner"):
+    for name in type(config.start).model_fields:
         source = getattr(config.start, name)
         try:
             if source is not None:

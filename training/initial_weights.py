@@ -10,7 +10,9 @@ from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.backbones.weights import load_pretrained
+from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
 from hdmap_core.models.state import misfit
+from hdmap_core.models.view_transforms.lift_splat import LiftSplatConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from training.config import TrainConfig
 from training.run_folder import differences
@@ -22,6 +24,8 @@ _SECTIONS = {
     "auxiliary_heads": "auxiliary",
 }
 """Sections of a model's config that are not named like the slot that they fill."""
+_BRANCH = {"backbone": "backbone", "lift_splat": "view_transform"}
+"""Parts of a simulated LiDAR -> the slots of a camera model that can become them."""
 
 
 def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
@@ -38,20 +42,25 @@ def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
     stages = []
     if config.start.model is not None:
         stages.append(_stage(model, config, config.start.model, None))
+    if config.start.lidar is not None:
+        stages.append(_stage(model, config, config.start.lidar, "lidar"))
     if config.start.hd_refiner is not None:
         stages.append(_stage(model, config, config.start.hd_refiner, "hd_refiner"))
-    brought = {name for stage in stages for name in stage.slots}
-    fresh = [slot for name, slot in model.named_children() if name not in brought]
-    trunks = [module for slot in fresh for module in slot.modules() if isinstance(module, ImageBackbone)]
+    brought = tuple(f"{name}." for stage in stages for name in stage.slots)
+    trunks = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, ImageBackbone) and not f"{name}.".startswith(brought)
+    ]
     reports = [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
     for stage in stages:
         for name, slot in stage.slots.items():
-            getattr(model, name).load_state_dict(slot.state_dict())
+            model.get_submodule(name).load_state_dict(slot.state_dict())
     return [stage.report for stage in stages] + reports
 
 
 class _Stage(NamedTuple):
-    """What an earlier stage brings: its slots by name, and a line that says so."""
+    """What an earlier stage brings: its slots by the names of ours, and a line that says so."""
 
     slots: dict[str, nn.Module]
     report: str
@@ -69,31 +78,40 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     if only is None:
         _same_cameras(config.model, theirs, path)
     slots = {name: slot for name, slot in stage.model.named_children() if only in (None, name)}
+    is_branch = only == "lidar" and not slots and isinstance(theirs.view_transform, LiftSplatConfig)
+    if is_branch and isinstance(config.model.lidar, SimulatedLidarConfig):
+        slots = {f"lidar.{ours}": stage.model.get_submodule(name) for ours, name in _BRANCH.items()}
     if only is not None and not slots:
         raise CheckpointError(
             f"{path} has no slot {only}, which start.{only} takes; it is of {theirs.name!r} and has "
             f"{', '.join(name for name, _ in stage.model.named_children())}"
         )
     for name, slot in slots.items():
-        mine = getattr(model, name)
-        if mine is None:
-            raise CheckpointError(f"{path} has a slot {name}, which this model has not; its training would be lost")
+        try:
+            mine = model.get_submodule(name)
+        except AttributeError:
+            raise CheckpointError(
+                f"{path} has a slot {name}, which this model has not; its training would be lost"
+            ) from None
         _fits(mine, slot, f"{path}, slot {name}")
     changed = [change for name in slots for change in _changed_settings(config.model, theirs, name)]
     if heads := [change for change in changed if change.partition(" ")[0].endswith("heads")]:
         raise CheckpointError(
             f"{path} does not fit this recipe: its weights are for other attention: {', '.join(heads)}"
         )
-    fresh = [name for name, _ in model.named_children() if name not in slots]
+    fresh = [name for name, _ in model.named_children() if name not in {slot.partition(".")[0] for slot in slots}]
     report = f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
     return _Stage(slots, report + (f"; trained with other settings: {', '.join(changed)}" if changed else ""))
 
 
 def _changed_settings(mine: ModelConfig, theirs: ModelConfig, slot: str) -> list[str]:
     """What no tensor's shape shows: a slot's settings that differ, like `model.sd_prior.skip (True, was False)`."""
-    section = _SECTIONS.get(slot, slot)
-    before, now = (config.model_dump(mode="json")[section] for config in (theirs, mine))
-    return differences(before, now, f"model.{section}")
+    ours = _SECTIONS.get(slot, slot).split(".")
+    before, now = theirs.model_dump(mode="json"), mine.model_dump(mode="json")
+    for section in ours:
+        now = now[section]
+    before = before[_BRANCH[ours[1]] if len(ours) > 1 else ours[0]]
+    return differences(before, now, f"model.{'.'.join(ours)}")
 
 
 def _same_cameras(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:

@@ -64,7 +64,9 @@ def train(
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
         make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
         validation, training = (_keyframes(config, split) for split in (config.data.val, config.data.train))
-    console.print(f"{len(training)} training and {len(validation)} validation keyframes")
+    without = training.left_out + validation.left_out
+    note = f"; {without} that cannot be used are left out" if without else ""
+    console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")
     run = RunFolder(folder, config, _provenance(config, training), writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:

@@ -1,5 +1,6 @@
 """The bird's-eye-view grid: the one owner of metres <-> cells <-> normalised coordinates."""
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,6 +67,11 @@ class BEVGrid:
     def size(self) -> tuple[float, float]:
         """(x, y) extent in metres."""
         return self.x_range[1] - self.x_range[0], self.y_range[1] - self.y_range[0]
+
+    @property
+    def reach(self) -> float:
+        """Metres from the ego origin to the farthest corner."""
+        return math.hypot(*(max(-low, high) for low, high in (self.x_range, self.y_range)))
 
     def to_cells(self, points: Points) -> Points:
         """(..., 2) metres -> continuous (column, row); the centre of cell (row 0, column 0) is (0, 0)."""

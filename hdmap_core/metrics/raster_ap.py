@@ -19,7 +19,8 @@ published numbers contain it:
 Thresholds: HDMapNet's paper says 0.2, 0.5 and 1.0 m ("hdmapnet"), its code has 2, 4 and 6 m ("hdmapnet-code"), P-MapNet
 uses 0.5, 1.0 and 1.5 m ("pmapnet").
 
-Not copied: confidences that go to other lines when a line is cut into pieces, and ids that wrap above 255. Ours: equal
+Not copied: confidences that go to other lines when a line is cut into pieces, ids that wrap above 255, and P-MapNet's
+fixed canvas of 600 x 800 cells for the IoU, which is taken on the grid here. Ours: equal
 scores keep the order of elements, frames are matched by token, and a class that occurs nowhere has AP 0, not NaN.
 """
 

@@ -8,6 +8,7 @@ from typing_extensions import Self, assert_never
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.model_io import ROADS_REACH_M
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
@@ -73,6 +74,11 @@ class ModelConfig(Config):
             raise ValueError("classes must name at least one class, and none twice")
         if self.view_transform is None:
             return self._refiner_alone()
+        if self.sd_prior is not None and self.grid.reach > ROADS_REACH_M:
+            raise ValueError(
+                f"sd_prior: the grid reaches {self.grid.reach:.0f} m, roads are known up to {ROADS_REACH_M:.0f} m "
+                "around the car; take a smaller grid"
+            )
         if self.vectors is None and self.segmentation is None and self.dense is None:
             raise ValueError("a model needs a head: give vectors, segmentation or dense")
         if (self.backbone is None) != (self.view_transform.kind == "ground_pixels"):
@@ -84,6 +90,10 @@ class ModelConfig(Config):
         self._heads_fit()
         return self
 
+    def _no_centerlines(self) -> None:
+        if MapClass.CENTERLINE in self.classes:
+            raise ValueError("dense heads cannot have the class centerline: rasters do not know its sense")
+
     def _refiner_alone(self) -> Self:
         others = "backbone", "lidar", "sd_prior", "bev_encoder", "vectors", "segmentation", "dense", "auxiliary"
         if self.hd_refiner is None or any(getattr(self, name) is not None for name in others):
@@ -91,6 +101,7 @@ class ModelConfig(Config):
                 "view_transform: null is for an HD-map refiner by itself: give hd_refiner, and null for "
                 + ", ".join(others)
             )
+        self._no_centerlines()
         return self
 
     def _cameras_fit(self) -> None:
@@ -115,6 +126,8 @@ class ModelConfig(Config):
                 "the dense heads and the BEV encoder resnet18 belong together, without vectors and segmentation: set "
                 "bev_encoder: {kind: resnet18}, dense: {}, vectors: null, segmentation: null"
             )
+        if self.dense is not None:
+            self._no_centerlines()
         if self.auxiliary is not None and two_levels and (self.auxiliary.surface or self.auxiliary.bev_lines):
             raise ValueError(
                 "auxiliary.surface and bev_lines read BEV features at the grid's resolution, and the BEV encoder "

@@ -57,6 +57,8 @@ class MapModel(nn.Module):
             if inputs.semantic is None:
                 raise ConfigError("a model that is nothing but an HD-map refiner needs ModelInput.semantic, no sensor")
             return ModelOutput(dense=self.hd_refiner(inputs.semantic, is_logits=False))
+        if self.backbone is not None and inputs.images is None:
+            raise ConfigError("the model's backbone needs ModelInput.images; preprocess makes them")
         features = None if self.backbone is None else self.backbone(inputs.images)
         bev, taps = self._fused(features, inputs)
         pyramid = (bev,) if self.bev_encoder is None else self.bev_encoder(bev)

@@ -7,9 +7,10 @@
 
 The published procedure chains the cells of step 3 greedily and then walks along them by the predicted directions from
 a random start, which takes time in the square of the number of cells and gives another line each time, at times one
-that folds back. Ours gives the same line where that one gives one at all, and always the same. The directions tell a
-line from a stub across it here. They are read circularly and as axes, since both senses of a line are taught, all bins
-together rather than the best two. Nothing that is passed in is changed.
+that folds back. Ours gives the same line where that one gives a sound one, and always the same, within two limits: a
+line is cut where it turns by more than 120 degrees on the spot, and at gaps longer than `max_gap`. The directions tell
+a line from a stub across it here. They are read circularly and as axes, since both senses of a line are taught, all
+bins together rather than the best two. Nothing that is passed in is changed.
 """
 
 from collections.abc import Sequence

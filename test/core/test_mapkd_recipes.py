@@ -13,14 +13,14 @@ from training.config import TrainConfig
 
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "recipes"
 ROWS = {
-    # Millions of parameters that are published (measured of the published code), and EfficientNets in the model.
+    # Millions of parameters that the published code reads, measured there, and EfficientNets in the model.
     "hdmapnet/camera": (78.3, 1),
     "pmapnet/camera_sd": (78.9, 1),
-    "pmapnet/camera_sd_hd": (195.6, 1),
+    "pmapnet/camera_sd_hd": (195.6 - 0.97, 1),
     "pmapnet/lidar_sd": (86.1, 1),
-    "pmapnet/lidar_sd_hd": (202.8, 1),
+    "pmapnet/lidar_sd_hd": (202.8 - 0.97, 1),
     "pmapnet/simulated_sd": (99.7 - 7.9, 2),
-    "pmapnet/simulated_sd_hd": (216.4 - 7.9, 2),
+    "pmapnet/simulated_sd_hd": (216.4 - 7.9 - 0.97, 2),
 }
 UNUSED = 1.69  # of a published EfficientNet-B0: the last convolution and the classifier, which nothing reads
 RANGES = {
@@ -42,7 +42,7 @@ def millions(built: MapModel) -> float:
 @pytest.mark.parametrize("name", ROWS)
 def test_size_of_the_published_models(name: str) -> None:
     published, trunks = ROWS[name]
-    assert millions(model(name)) + trunks * UNUSED == pytest.approx(published, rel=0.01)
+    assert millions(model(name)) + trunks * UNUSED == pytest.approx(published, abs=0.06)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_size_of_the_published_models(name: str) -> None:
     [("hdmapnet/camera", 266.0), ("pmapnet/camera_sd", 266.6), ("pmapnet/lidar_sd", 273.8)],
 )
 def test_size_at_240_m(name: str, published: float) -> None:
-    assert millions(model(name, RANGES["240x60"])) + UNUSED == pytest.approx(published, rel=0.01)
+    assert millions(model(name, RANGES["240x60"])) + UNUSED == pytest.approx(published, abs=0.06)
 
 
 @pytest.mark.parametrize("name", [*ROWS, "pmapnet/hd_pretrain", "pmapnet/hd_pretrain_small"])

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
 from training import initial_weights as module
 from training.config import TrainConfig
 from training.initial_weights import load_initial
@@ -54,8 +55,6 @@ def weights(model: MapModel) -> dict[str, Tensor]:
 
 def slots_from(model: MapModel, path: Path) -> set[str]:
     """The slots that equal those of a checkpoint."""
-    from hdmap_core.checkpoint import load_checkpoint
-
     theirs = dict(load_checkpoint(path).model.named_children())
     return {
         name
@@ -95,6 +94,41 @@ def test_a_refiner_leaves_the_rest(dense_config: Load, saved: Save, trunks: list
     assert slots_from(model, whole) == {"hd_refiner"}, "of a whole model only that slot is taken"
     assert trunks == [model.backbone]
     assert sorted(reports)[-1] == "trunk from trunk.safetensors"
+
+
+def test_a_camera_model_becomes_the_simulated_lidar(
+    dense_config: Load, saved: Save, trunks: list[ImageBackbone]
+) -> None:
+    lidar = dense_config("pmapnet/simulated_sd").model.lidar
+    assert isinstance(lidar, SimulatedLidarConfig)
+    branch = saved(
+        "hdmapnet/camera",
+        f"model.backbone={lidar.backbone.model_dump_json()}",
+        f"model.view_transform={lidar.lift_splat.model_dump_json()}",
+    )
+    config = dense_config("pmapnet/simulated_sd", f"start.lidar={branch}")
+    torch.manual_seed(0)
+    model = build_model(config.model)
+    before = weights(model)
+    (report, _) = load_initial(model, config)
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name.split(".")[1] for name in changed} == {"backbone", "lift_splat"}
+    theirs = load_checkpoint(branch).model.state_dict()
+    name = "depth_and_context.weight"
+    assert torch.equal(model.state_dict()[f"lidar.lift_splat.{name}"], theirs[f"view_transform.{name}"])
+    assert trunks == [model.backbone], "the checkpoint brings the branch's"
+    assert f"{branch}: lidar.backbone, lidar.lift_splat taken; " in report and "settings" not in report
+
+
+def test_a_lidar_branch_is_taken_as_it_is(dense_config: Load, saved: Save, trunks: list[ImageBackbone]) -> None:
+    whole = saved("pmapnet/lidar_sd")
+    model = build_model(dense_config("pmapnet/lidar_sd").model)
+    load_initial(model, dense_config("pmapnet/lidar_sd", f"start.lidar={whole}"))
+    assert slots_from(model, whole) == {"lidar"}
+    for row in ("pmapnet/lidar_sd", "pmapnet/simulated_sd"):
+        wrong = dense_config(row, f"start.lidar={saved('hdmapnet/camera')}")
+        with pytest.raises(CheckpointError, match=r"no slot lidar, which start\.lidar takes"):
+            load_initial(build_model(wrong.model), wrong)
 
 
 def test_trunks_that_no_checkpoint_brings_are_pretrained(

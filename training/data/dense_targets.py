@@ -12,7 +12,7 @@ from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline
 
-_PRIORITY = (MapClass.CENTERLINE, MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)  # the last one wins
+_PRIORITY = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)  # the last one wins
 _HALO = 2  # cells on each side of a line from which it erases lower classes
 _SHIFT = 6  # OpenCV draws with 1/64 cell accuracy
 
@@ -52,9 +52,9 @@ def build_dense_targets(
 ) -> DenseTargets:
     """HDMapNet's rasters of several frames; elements of classes that the model does not know are left out.
 
-    As published, crossings are two open lines (`crossing_edges`), and boundaries erase crossings, those dividers, those
-    centerlines, in a halo of 2 cells on each side. Instances are numbered class by class. A closed
-    element is drawn closed. Where lines of one class meet, the later one is seen.
+    As published, crossings are two open lines (`crossing_edges`); boundaries erase crossings, and those dividers, in a
+    halo of 2 cells on each side. Instances are numbered class by class. A closed element is drawn closed. Where lines
+    of one class meet, the later one is seen.
 
     Other than published: the end of a line is drawn (resampling dropped up to a metre, and lines shorter than that),
     coordinates are not cut to whole cells, and instances are 16 bits wide (8 gave all instances from the 255th on one

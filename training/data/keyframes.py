@@ -106,7 +106,7 @@ class Keyframes:
             small = self.reduced and backbone is not None and not self.model.sees_ground
             enough = backbone.image_size if small and backbone is not None else None
             observation = self._dataset.observation(
-                token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps)
+                token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps), roads=False
             )
             points = lidar_points(observation) if self.sweeps else None
             if images:

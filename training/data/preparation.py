@@ -128,16 +128,21 @@ def left_out(folder: Path) -> list[BadKeyframe]:
 
 
 def store_key(preparation: Preparation, scenes: Scenes) -> str:
-    """A hash of all that a store's content depends on; of the HD maps, their sizes, which a copied folder keeps."""
+    """A hash of all that a store's content depends on; of the HD maps, their sizes, which a copied folder keeps.
+
+    Which cameras and sweeps its keyframes were looked through for decides which of them it has.
+    """
     model = preparation.model
     grid = model.grid
     maps = [(path.name, path.stat().st_size) for path in sorted((preparation.root / "maps/expansion").glob("*.json"))]
     classes = [label.value for label in model.classes]
+    backbone = model.image_backbone
+    cameras = () if backbone is None else backbone.cameras
     content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
+    content += [cameras, preparation.sweeps]
     if preparation.keep_inputs:
-        backbone = model.image_backbone
         content += [grid.resolution] if model.sees_ground else []
-        content += [] if backbone is None else [backbone.image_size, backbone.cameras]
+        content += [] if backbone is None else [backbone.image_size]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 

@@ -21,6 +21,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.image_decoding import decode_image, reduction_for
+from hdmap_core.model_io import ROADS_REACH_M
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -35,7 +36,7 @@ class NuScenesDataset:
         root: the folder that holds `v1.0-*`, `samples/` and `maps/`.
         version: which `v1.0-*` folder; may be left out when there is only one.
         cameras: which cameras to read, in this order; all of a keyframe by default.
-        sd_range: how far around the car SD-map roads are taken, metres; enough for 240 x 60 m however it is turned.
+        sd_range: how far around the car SD-map roads are taken, metres.
         tables: an index to use in place of the tables (`keyframe_index`).
 
     Raises:
@@ -47,7 +48,7 @@ class NuScenesDataset:
         root: Path | str,
         version: str | None = None,
         cameras: Sequence[str] | None = None,
-        sd_range: float = 130.0,
+        sd_range: float = ROADS_REACH_M,
         tables: NuScenesTables | KeyframeIndex | None = None,
     ) -> None:
         self.tables = tables or NuScenesTables(root, version)
@@ -91,6 +92,7 @@ class NuScenesDataset:
         points: bool = True,
         at_least: tuple[int, int] | None = None,
         sweeps: int = 1,
+        roads: bool = True,
     ) -> Observation:
         """One keyframe.
 
@@ -103,7 +105,9 @@ class NuScenesDataset:
                 `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
             sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
                 fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile
-                leaves a trail.
+                leaves a trail. Returns from the car itself (within 2.2 m of the sensor along x and along y) are left
+                out of those before the keyframe's.
+            roads: cut out those of the SD map, if there is one.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -132,7 +136,7 @@ class NuScenesDataset:
             stamp_ns=lidar.stamp_ns,
             token=token,
             points=cloud,
-            sd_lines=self.sd_lines(token),
+            sd_lines=self.sd_lines(token) if roads else None,
             map_from_ego=lidar.map_from_ego,
             camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
             point_age_s=age_s,

@@ -55,8 +55,10 @@ def read_lines(path: Path) -> list[ShapefileLine]:
         with shapefile.Reader(str(path), encoding="utf-8", encodingErrors="replace") as reader:
             if reader.shapeType not in _LINES:
                 raise DatasetError(f"{path}: holds {reader.shapeTypeName} shapes; roads must be polylines")
-            pairs = zip(reader.iterShapes(), reader.iterRecords(), strict=True)
-            return [_line(shape, record.as_dict()) for shape, record in pairs if shape.shapeType != _EMPTY]
+            # Of a record that is marked as deleted there is None, and its shape goes with it.
+            records = (reader.record(number) for number in range(reader.numRecords))
+            pairs = zip(reader.iterShapes(), records, strict=True)
+            return [_line(shape, record.as_dict()) for shape, record in pairs if record and shape.shapeType != _EMPTY]
     except DatasetError:
         raise
     # A damaged file makes pyshp raise what it happens to stumble over.

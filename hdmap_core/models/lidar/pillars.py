@@ -35,6 +35,8 @@ class PillarsConfig(Config):
         z_range: points at this height or outside of it are left out [m, ego frame].
         own_vehicle_x: with `own_vehicle_y` the box, at any height, whose points are the car itself [m, ego frame].
             The default is the published 4.4 m square around nuScenes' LiDAR, which sits 0.94 m before the ego origin.
+            Sweeps before the key frame come without the points of that square around the sensor, whatever stands
+            here, since the car has moved on: see `NuScenesDataset.observation`.
         own_vehicle_y: see `own_vehicle_x`.
         point_channels: width of the layer that sees single points.
         channels: width of each block of convolutions, at 1/1, 1/2, 1/4 ... of the grid's resolution.
@@ -62,7 +64,7 @@ class PillarsConfig(Config):
             )
         for name in ("z_range", "own_vehicle_x", "own_vehicle_y"):
             low, high = getattr(self, name)
-            if low > high:
+            if low > high or (name == "z_range" and low == high):
                 raise ValueError(f"{name} is [{low}, {high}]; give the smaller bound first")
         return self
 

@@ -30,7 +30,8 @@ class HDRefinerConfig(Config):
     """P-MapNet's published sizes: a ViT-B over patches of 8 x 8 cells.
 
     Attributes:
-        patch: cells per token along each axis, at least 2.
+        patch: cells per token along each axis, at least 2. Published are 8 cells of 0.15 m. With coarser cells take
+            fewer: tokens of several metres give lines back worse than they get them (docs/results/mapkd_rows.md).
         width: channels of the tokens, a multiple of `heads`.
         depth: transformer blocks.
         heads: attention heads.

@@ -102,11 +102,10 @@ def test_boundaries_erase_crossings_and_those_dividers_in_a_halo() -> None:
         assert column[middle - 5 : middle + 6] == [2, 0, 0, 3, 3, 3, 3, 3, 0, 0, 2]
 
 
-def test_centerlines_are_lowest_wherever_they_stand_in_the_order_of_classes() -> None:
-    classes = (BOUNDARY, CENTERLINE, DIVIDER)
-    targets = build(line(CENTERLINE, (-10, 0), (10, 0)), line(DIVIDER, (0, -5), (0, 5)), classes=classes)
-    assert at(targets.semantic, 0, 0) == 3 and at(targets.semantic, 5, 0) == 2
-    assert at(targets.instance, 0, 0) == 2 and at(targets.instance, 5, 0) == 1, "numbered class by class"
+def test_instances_are_numbered_class_by_class() -> None:
+    targets = build(line(DIVIDER, (0, -5), (0, 5)), line(BOUNDARY, (-10, 0), (10, 0)), classes=(BOUNDARY, DIVIDER))
+    assert at(targets.semantic, 5, 0) == 1 and at(targets.semantic, 0, 4) == 2
+    assert at(targets.instance, 5, 0) == 1 and at(targets.instance, 0, 4) == 2
 
 
 def test_crossings_are_two_lines_and_islands_rings() -> None:
@@ -127,7 +126,7 @@ def test_more_instances_than_a_byte_holds() -> None:
 
 
 def test_frames_of_a_batch_are_independent() -> None:
-    frames = [[line(DIVIDER, (-10, 0), (10, 0))], [], [line(CENTERLINE, (-10, 0), (10, 0))]]
+    frames = [[line(DIVIDER, (-10, 0), (10, 0))], [], [line(CENTERLINE, (-10, 0), (10, 0))]]  # no class of the model
     targets = build_dense_targets(frames, grid=GRID, classes=CLASSES)
     assert targets.semantic.flatten(1).any(dim=1).tolist() == [True, False, False]
     assert torch.equal(targets.semantic[0], build_dense_targets(frames[:1], grid=GRID, classes=CLASSES).semantic[0])
