@@ -66,7 +66,7 @@ BASES: dict[str, list[str]] = {
     "C (MLP)": MLP,
 }
 """First stages -> deviations from the recipe. All but `C (MLP)` see the cameras by inverse perspective mapping.
-`learnt` starts its simulated LiDAR from `BRANCH`, `longer` trains for as many steps as both of these together, `no skip`
+`learnt` starts its simulated LiDAR from `BRANCH`, `longer` trains for as many steps as these two together, `no skip`
 is the published SD fusion, whose features all pass a bottleneck at 1/8 of the resolution."""
 
 ROWS: dict[str, tuple[str, bool]] = {

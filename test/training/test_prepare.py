@@ -154,6 +154,14 @@ def test_another_map_is_another_store(root: Path) -> None:
     assert after != before and (after / "complete").is_file()
 
 
+def test_what_was_not_looked_for_is_another_store(root: Path) -> None:
+    """A store for cameras must not serve a model that reads LiDAR sweeps, which nobody has looked for."""
+    shutil.rmtree(root / "samples" / "LIDAR_TOP")
+    prepare(preparation(root))
+    with pytest.raises(DatasetError, match="2 with a missing sweep"):
+        prepare(preparation(root, sweeps=1))
+
+
 def test_check_looks_at_the_whole_folder_and_makes_no_store(root: Path) -> None:
     check(preparation(root, decode=True), [], Console(quiet=True))
     truncate_image(root, tokens_of(root)[1])

@@ -20,6 +20,9 @@ from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, Ground
 GRIDS = [BEVGrid((-9.0, 9.0), (-4.5, 4.5), 0.5), BEVGrid((0.0, 8.8), (-3.0, 4.2), 0.4)]  # even and odd numbers of cells
 
 
+DENSE = {"bev_encoder": {"kind": "resnet18"}, "dense": {}, "vectors": None, "segmentation": None}
+
+
 def config(grid: BEVGrid = GRIDS[0], **changes: Any) -> ModelConfig:
     content = {
         "name": "small",
@@ -141,6 +144,13 @@ def test_what_the_view_transform_needs_is_named() -> None:
         build()(ModelInput())
 
 
+def test_a_backbone_needs_images() -> None:
+    backbone = {"model": "resnet18.tv_in1k", "image_size": [64, 96], "features": [2]}
+    content = {"name": "x", "grid": GRIDS[0], "backbone": backbone, "view_transform": {"kind": "lift_splat"}}
+    with pytest.raises(ConfigError, match=r"backbone needs ModelInput\.images"):
+        build_model(parse_config(ModelConfig, content, "recipe"))(ModelInput())
+
+
 def test_grid_and_classes_shape_the_model() -> None:
     model = build(classes=(MapClass.DIVIDER, MapClass.CENTERLINE))
     output = model.eval()(random_input(GRIDS[0], 1))
@@ -162,6 +172,8 @@ def test_grid_and_classes_shape_the_model() -> None:
         ({"vectors": {"num_queries": 9}}, "vectors needs kind: one of 'scatter_gather', 'mapqr'"),
         ({"view_transform": {"kind": "bevformer"}}, "every other one needs a backbone"),
         ({"backbone": {}}, "needs backbone: null"),
+        ({**DENSE, "classes": ["divider", "centerline"]}, "dense heads cannot have the class centerline"),
+        ({"sd_prior": {}, "grid": {"x_range": [-150, 150]}}, "the grid reaches 151 m, roads are known up to 130 m"),
     ],
 )
 def test_configs_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:

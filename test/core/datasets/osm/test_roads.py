@@ -58,6 +58,17 @@ def test_parts_of_a_record_are_roads_of_their_own(osm_city: City) -> None:
     np.testing.assert_allclose(second.line, parts[1], atol=1e-4)
 
 
+def test_a_deleted_record_takes_its_shape_with_it(osm_city: City) -> None:
+    roads = [("primary", [[100 * n, 100], [100 * n + 90, 100]], {}) for n in (1, 2, 3)]
+    folder = osm_city(roads=roads)
+    table = folder / f"{CITY}.dbf"
+    content = bytearray(table.read_bytes())
+    start, size = (int.from_bytes(content[at : at + 2], "little") for at in (8, 10))
+    content[start + size] = ord("*")  # how dBase marks the second one
+    table.write_bytes(content)
+    np.testing.assert_allclose([road.line for road in read_roads(folder, CITY)], [roads[0][1], roads[2][1]], atol=1e-4)
+
+
 def test_roads_far_from_the_city_are_left_out(osm_city: City) -> None:
     roads = [("primary", [[100, 100], [200, 100]], {}), ("primary", [[20_000, 100], [21_000, 100]], {})]
     (near,) = read_roads(osm_city(roads=roads), CITY)

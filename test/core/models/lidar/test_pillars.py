@@ -144,3 +144,6 @@ def test_errors_say_what_to_do() -> None:
         parse_config(PillarsConfig, {"convolutions": [1, 2]}, "x.yaml")
     with pytest.raises(ConfigError, match="own_vehicle_x is"):
         parse_config(PillarsConfig, {"own_vehicle_x": [2.0, -1.0]}, "x.yaml")
+    with pytest.raises(ConfigError, match="z_range is"):
+        parse_config(PillarsConfig, {"z_range": [1.0, 1.0]}, "x.yaml")
+    parse_config(PillarsConfig, {"own_vehicle_x": [0.0, 0.0]}, "x.yaml")  # no box
