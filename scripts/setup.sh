@@ -79,12 +79,19 @@ offline() {
         "downloaded is kept in build/cache"
 }
 
+# first_program NAME...: the first that is there. No pipe: its reader may leave first, and under pipefail that is a failure.
+first_program() {
+    local name
+    for name; do command -v "$name" && return; done
+    return 1
+}
+
 # build_interfaces SOURCE NAME [CMAKE OPTION...]
 build_interfaces() {
     local source=$1 build=$ROOT/build/$2 log=$ROOT/build/$2.log cmake ninja
     shift 2
-    cmake=$(command -v "$VENV/bin/cmake" cmake | head -n 1) || die "cmake is missing (Debian, Ubuntu: cmake)"
-    ninja=$(command -v "$VENV/bin/ninja" ninja | head -n 1 || true)
+    cmake=$(first_program "$VENV/bin/cmake" cmake) || die "cmake is missing (Debian, Ubuntu: cmake)"
+    ninja=$(first_program "$VENV/bin/ninja" ninja) || true
     rm -rf "$build"
     {
         "$cmake" -S "$source" -B "$build" ${ninja:+-G Ninja "-DCMAKE_MAKE_PROGRAM=$ninja"} \
