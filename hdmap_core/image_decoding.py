@@ -1,18 +1,31 @@
 """JPEG and PNG bytes -> RGB arrays, with damaged files refused, and at a fraction of their size when that is enough.
 
-OpenCV returns a half-grey picture for a truncated JPEG and only prints a warning, so the end marker is looked for
-first.
+JPEG is decoded by libjpeg-turbo through simplejpeg, whose strict mode takes libjpeg's warnings for errors: OpenCV gives
+out a half-grey picture and prints them. The pixels are the same. What cannot be told: a damage of a few dozen bytes
+after which the number of blocks is right by chance, and what a camera itself encoded from wrong pixels.
 """
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from hdmap_core.errors import ImageError
+from hdmap_core.jpeg_tidying import tidied
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
-
-
+_OTHERS = {
+    b"RIFF": "WebP or another RIFF file",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"qoif": "QOI",
+    b"BM": "BMP",
+    b"\0\0\0\1": "H.264 or H.265 video",
+    b"\0\0\1": "MPEG or H.264 video",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"version https://git-lfs": "a pointer of Git LFS; `git lfs pull` fetches the picture",
+}
+"""What else images come in -> how a message calls it."""
 _REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -51,18 +64,35 @@ def decode_image(data: bytes, source: str, reduction: int = 1) -> np.ndarray:
             domain: quicker than decoding all of it, and close to the mean over n x n pixels.
 
     Raises:
-        ImageError: if the data is empty, neither format, truncated, or cannot be decoded.
+        ImageError: if the data is empty, neither format, truncated, damaged, or cannot be decoded.
     """
     data = bytes(data)
     check_complete(data, source)
-    try:
-        flags = _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error as error:
-        raise ImageError(f"{source}: the image cannot be decoded ({error.err})") from None
-    if image is None:
-        raise ImageError(f"{source}: the image cannot be decoded; it is damaged")
+    if data.startswith(_JPEG_START):
+        return _decode_jpeg(data, source, reduction)
+    image = _decode_png(data, source, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def decode_stored(data: bytes, source: str) -> np.ndarray:
+    """The picture with the channels that the file has: (H, W) or (H, W, 3) RGB, uint8, of PNG also uint16.
+
+    For what is no picture yet, such as the mosaic of a Bayer sensor.
+
+    Args:
+        data: a whole JPEG or PNG file.
+        source: what the error message calls it.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    data = bytes(data)
+    check_complete(data, source)
+    if data.startswith(_JPEG_START):
+        image = _decode_jpeg(data, source, 1, grey="Gray")
+        return image[..., 0] if image.shape[2] == 1 else image
+    image = _decode_png(data, source, cv2.IMREAD_UNCHANGED)
+    return image if image.ndim == 2 else cv2.cvtColor(image[..., :3], cv2.COLOR_BGR2RGB)
 
 
 def check_complete(data: bytes, source: str) -> None:
@@ -84,7 +114,46 @@ def check_complete(data: bytes, source: str) -> None:
         complete = scan >= 0 and data.find(_JPEG_END, scan) >= 0
     elif data.startswith(_PNG_START):
         complete = _PNG_END in data[-64:]
+    elif not data.strip(b"\0"):
+        raise ImageError(f"{source}: neither JPEG nor PNG: {len(data)} zero bytes; copy or unpack it again")
     else:
-        raise ImageError(f"{source}: neither JPEG nor PNG (it begins with {data[:4].hex(' ')})")
+        other = next((name for start, name in _OTHERS.items() if data.startswith(start)), "")
+        raise ImageError(f"{source}: neither JPEG nor PNG (it begins with {data[:4].hex(' ')}{other and f': {other}'})")
     if not complete:
         raise ImageError(f"{source}: the image is truncated after {len(data)} bytes; copy or unpack it again")
+
+
+def _decode_jpeg(data: bytes, source: str, reduction: int, grey: str = "RGB") -> np.ndarray:
+    """(H, W, 3), or (H, W, 1) of a grey picture where `grey` says so."""
+    try:
+        return _decode_strictly(data, reduction, grey)
+    except ValueError as error:
+        fault = str(error)
+    try:
+        return _decode_strictly(tidied(data), reduction, grey)
+    except ValueError:
+        raise ImageError(
+            f"{source}: the image is damaged (libjpeg: {fault}); copy or unpack a file again, look at the connection "
+            "of a camera"
+        ) from None
+
+
+def _decode_strictly(data: bytes, reduction: int, grey: str) -> np.ndarray:
+    height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    space = {"Gray": grey, "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+    image = simplejpeg.decode_jpeg(
+        data, space, min_height=-(-height // reduction), min_width=-(-width // reduction), min_factor=1
+    )
+    if space == "CMYK":  # inverted, as Adobe writes it
+        return (image[..., :3].astype(np.uint16) * image[..., 3:] // 255).astype(np.uint8)
+    return image
+
+
+def _decode_png(data: bytes, source: str, flags: int) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise ImageError(f"{source}: the image cannot be decoded ({error.err})") from None
+    if image is None:
+        raise ImageError(f"{source}: the image cannot be decoded; it is damaged")
+    return image

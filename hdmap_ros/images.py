@@ -3,6 +3,10 @@
 Takes sensor_msgs Image and CompressedImage of rclpy or of a bag. OpenCV's Bayer codes name the second row's pattern,
 ROS's encodings the first: bayer_rggb8 is COLOR_BayerBG. 16-bit images are cut to their upper 8 bits, never stretched
 by their own minimum and maximum, which would change from frame to frame.
+
+The format of a CompressedImage is free text. compressed_image_transport writes `ENCODING; jpeg compressed [bgr8]`,
+where ENCODING is that of the image before: it puts the mosaic of a Bayer sensor into a grey JPEG or PNG as it is.
+Drivers write `jpeg`, `png` or nothing. What the file says of its colours is believed, not the order a format names.
 """
 
 from typing import Any
@@ -12,6 +16,7 @@ import numpy as np
 
 from hdmap_core.errors import ImageError
 from hdmap_core.image_decoding import decode_image as decode_compressed
+from hdmap_core.image_decoding import decode_stored
 
 # encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None)
 _PACKED: dict[str, tuple[int, int, int | None]] = {
@@ -57,9 +62,20 @@ def decode_image(message: Any) -> np.ndarray:
 
 
 def _decode_compressed(message: Any) -> np.ndarray:
-    if "compresseddepth" in message.format.lower():
+    source = f"compressed image of format {message.format!r}"
+    encoding, _, compression = message.format.partition(";")
+    encoding = encoding.strip()
+    if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
-    return decode_compressed(bytes(message.data), f"compressed image of format {message.format!r}")
+    if not encoding.startswith("bayer_"):
+        return decode_compressed(bytes(message.data), source)
+    image = decode_stored(bytes(message.data), source)
+    if image.ndim == 3:  # somebody has made colours of it already
+        return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+    if encoding not in _PACKED:
+        known = ", ".join(name for name in _PACKED if name.startswith("bayer_"))
+        raise ImageError(f"{source}: this Bayer pattern is not supported; supported are {known}")
+    return _demosaiced(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8), encoding)
 
 
 def _decode_raw(message: Any) -> np.ndarray:
@@ -76,12 +92,20 @@ def _decode_raw(message: Any) -> np.ndarray:
     if depth == 2:
         values = np.ascontiguousarray(rows).view(">u2" if message.is_bigendian else "<u2")
         rows = (values >> 8).astype(np.uint8)
-    image = rows.reshape(height, width, channels)
-    if conversion is None:
-        return np.ascontiguousarray(image)
-    if "bayer" in encoding and (height < 3 or width < 3):
+    image = np.ascontiguousarray(rows.reshape(height, width, channels))
+    if encoding.startswith("bayer_"):
+        return _demosaiced(image, encoding)
+    return image if conversion is None else cv2.cvtColor(image, conversion)
+
+
+def _demosaiced(mosaic: np.ndarray, encoding: str) -> np.ndarray:
+    """(H, W, 3) RGB of the (H, W) or (H, W, 1) uint8 values of a Bayer sensor."""
+    height, width = mosaic.shape[:2]
+    if height < 3 or width < 3:
         raise ImageError(f"a Bayer image needs at least 3 x 3 pixels, got {width} x {height}")
-    return cv2.cvtColor(np.ascontiguousarray(image), conversion)
+    conversion = _PACKED[encoding][2]
+    assert conversion is not None
+    return cv2.cvtColor(mosaic, conversion)
 
 
 def _planar(message: Any, height: int, width: int, step: int) -> np.ndarray:

@@ -1,9 +1,14 @@
+import io
+from collections.abc import Callable
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from hdmap_core.errors import ImageError
-from hdmap_core.image_decoding import decode_image, reduction_for
+from hdmap_core.image_decoding import decode_image, decode_stored, reduction_for
 
 
 def encoded(kind: str, height: int = 40, width: int = 60) -> bytes:
@@ -42,6 +47,99 @@ def test_the_end_of_a_thumbnail_does_not_count() -> None:
 def test_not_a_picture(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         decode_image(data, "x")
+
+
+CASE = Path(__file__).resolve().parents[3] / "shared" / "cases" / "jpeg_with_hole" / "front.jpg"
+
+
+def scene(*flags: int) -> bytes:
+    """A JPEG of 40 kB with smooth and busy parts."""
+    rows, columns = np.indices((240, 320))
+    noise = np.random.default_rng(1).normal(0, 20, (240, 320, 3)) * (columns > 160)[..., None]
+    picture = np.stack([127 + 90 * np.sin(rows / 17 + columns / 29 + n) for n in range(3)], axis=-1) + noise
+    return cv2.imencode(".jpg", picture.clip(0, 255).astype(np.uint8), list(flags))[1].tobytes()
+
+
+def without_a_segment(data: bytes) -> bytes:
+    """Between two restart markers something is lost."""
+    first = data.index(b"\xff\xd2")
+    return data[:first] + data[data.index(b"\xff\xd4", first) :]
+
+
+DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
+    "zeros": lambda data, at: data[:at] + bytes(512) + data[at + 512 :],
+    "few zeros": lambda data, at: data[:at] + bytes(128) + data[at + 128 :],
+    "ones": lambda data, at: data[:at] + b"\xff" * 512 + data[at + 512 :],
+    "noise": lambda data, at: data[:at] + np.random.default_rng(at).bytes(1024) + data[at + 1024 :],
+    "bytes lost": lambda data, at: data[:at] + data[at + 700 :],
+    "bytes twice": lambda data, at: data[:at] + data[at - 512 : at] + data[at:],
+    "cut and closed": lambda data, at: data[:at] + b"\xff\xd9",
+    "another picture inside": lambda data, at: data[:at] + data[:600] + data[at + 600 :],
+    "a stray end": lambda data, at: data[:at] + b"\xff\xd9" + data[at + 2 :],
+}
+
+
+@pytest.mark.parametrize("reduction", [1, 8])
+@pytest.mark.parametrize("flags", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 20)])
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_damage_before_an_end_marker_is_told(kind: str, flags: tuple, reduction: int) -> None:
+    data = scene(*flags)
+    for share in (0.3, 0.5, 0.8):
+        with pytest.raises(ImageError, match=r"^/cam_front: the image is (damaged \(libjpeg: .+\)|truncated)"):
+            decode_image(DAMAGES[kind](data, int(share * len(data))), "/cam_front", reduction)
+
+
+def test_a_lost_restart_segment_is_told() -> None:
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(without_a_segment(scene(cv2.IMWRITE_JPEG_RST_INTERVAL, 20)), "x")
+
+
+@pytest.mark.skipif(not CASE.is_file(), reason="no shared cases")
+def test_the_reported_picture() -> None:
+    with pytest.raises(ImageError, match=r"front.jpg: the image is damaged \(libjpeg: Corrupt JPEG data"):
+        decode_image(CASE.read_bytes(), "front.jpg")
+
+
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_a_damaged_png_is_told(place: float) -> None:
+    data = bytearray(encoded(".png", 200, 300))
+    data[int(place * len(data))] ^= 0x10
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(bytes(data), "x")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_colours_are_those_of_opencv(mode: str) -> None:
+    stream = io.BytesIO()
+    picture = cv2.imdecode(np.frombuffer(scene(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    Image.fromarray(picture).convert(mode).save(stream, "JPEG")
+    expected = cv2.imdecode(np.frombuffer(stream.getvalue(), np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    difference = np.abs(decode_image(stream.getvalue(), "x").astype(int) - expected)
+    assert difference.max() <= (1 if mode == "CMYK" else 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (bytes(4096), "4096 zero bytes"),
+        (b"RIFF....WEBPVP8 ", "WebP"),
+        (b"II*\0....", "TIFF"),
+        (b"\0\0\0\1\x67", "H.264"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+    ],
+)
+def test_other_formats_are_named(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=f"neither JPEG nor PNG.*{message}"):
+        decode_image(data, "x")
+
+
+def test_stored_channels() -> None:
+    grey = np.random.default_rng(0).integers(0, 65535, (20, 30), dtype=np.uint16)
+    np.testing.assert_array_equal(decode_stored(cv2.imencode(".png", grey)[1].tobytes(), "x"), grey)
+    small = np.full((16, 16), 77, np.uint8)
+    np.testing.assert_array_equal(decode_stored(cv2.imencode(".jpg", small)[1].tobytes(), "x"), small)
+    for kind in (".jpg", ".png"):
+        np.testing.assert_array_equal(decode_stored(encoded(kind), "x"), decode_image(encoded(kind), "x"))
 
 
 def test_headers_without_content() -> None:

@@ -169,3 +169,63 @@ def test_jpeg_and_png_are_rgb(description: str) -> None:
 def test_unusable_compressed_images_are_refused(data: bytes, description: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode_image(compressed(data, description))
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("kind", ["8; jpeg compressed ", "8; png compressed ", "16; png compressed ", "8;jpeg"])
+def test_a_compressed_mosaic_becomes_colours(pattern: str, kind: str) -> None:
+    """As compressed_image_transport writes it: the mosaic in a grey file, its pattern in the format."""
+    values = mosaic(pattern)
+    pixels = values.astype(np.uint16) * 257 if kind.startswith("16") else values
+    extension, flags = (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 100]) if "jpeg" in kind else (".png", [])
+    image = decode_image(compressed(cv2.imencode(extension, pixels, flags)[1].tobytes(), f"bayer_{pattern}{kind}"))
+    assert image.shape == (HEIGHT, WIDTH, 3)
+    for at in MIDDLES:
+        assert np.abs(image[at].astype(int) - chart()[at]).max() <= 8, at
+
+
+def test_a_mosaic_that_somebody_made_colours_of() -> None:
+    png = cv2.imencode(".png", chart()[..., ::-1])[1].tobytes()
+    assert (decode_image(compressed(png, "bayer_rggb8; png compressed bgr8")) == chart()).all()
+
+
+def test_an_unknown_mosaic_is_refused_by_name() -> None:
+    grey = cv2.imencode(".jpg", mosaic("rggb"))[1].tobytes()
+    with pytest.raises(ImageError, match=r"'bayer_xyzw8; jpeg compressed ': this Bayer pattern .* bayer_rggb8"):
+        decode_image(compressed(grey, "bayer_xyzw8; jpeg compressed "))
+
+
+@pytest.mark.parametrize(
+    "description",
+    ["bgr8; jpeg compressed bgr8", "rgba8; jpeg compressed bgr8", "rgb8; png compressed bgr8", "rgb8;", "nonsense"],
+)
+def test_the_file_says_what_its_colours_are(description: str) -> None:
+    png = cv2.imencode(".png", chart()[..., ::-1])[1].tobytes()
+    assert (decode_image(compressed(png, description)) == chart()).all()
+
+
+@pytest.mark.parametrize("description", ["mono16; png compressed ", "16UC1; png compressed ", "png"])
+def test_grey_of_16_bits_keeps_its_upper_8(description: str) -> None:
+    grey = cv2.cvtColor(chart(), cv2.COLOR_RGB2GRAY)
+    png = cv2.imencode(".png", grey.astype(np.uint16) * 256 + 131)[1].tobytes()
+    assert (decode_image(compressed(png, description)) == grey[..., None]).all()
+
+
+@pytest.mark.parametrize("description", ["mono8; jpeg compressed ", "jpeg", "8UC1; jpeg compressed "])
+def test_a_grey_jpeg(description: str) -> None:
+    grey = np.full((HEIGHT, WIDTH), 90, np.uint8)
+    assert (decode_image(compressed(cv2.imencode(".jpg", grey)[1].tobytes(), description)) == 90).all()
+
+
+@pytest.mark.parametrize("description", ["16UC1; compressedDepth", "32FC1; compressedDepth rvl", "compressedDepth"])
+def test_depth_is_refused(description: str) -> None:
+    with pytest.raises(ImageError, match="depth image"):
+        decode_image(compressed(bytes(12) + b"\x89PNG", description))
+
+
+def test_a_hole_in_a_compressed_image_is_told() -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), dtype=np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    half = len(data) // 2
+    with pytest.raises(ImageError, match="'jpeg': the image is damaged"):
+        decode_image(compressed(data[:half] + bytes(512) + data[half + 512 :]))

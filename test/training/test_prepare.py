@@ -64,6 +64,14 @@ def scramble_image(root: Path, token: str) -> str:
     return "1 with an unreadable image"
 
 
+def blank_image(root: Path, token: str) -> str:
+    path = image(root, token)
+    data = path.read_bytes()
+    half = len(data) // 2
+    path.write_bytes(data[:half] + bytes(512) + data[half + 512 :])
+    return "1 with an unreadable image"
+
+
 def lose_camera(root: Path, token: str) -> str:
     path = root / "v1.0-mini" / "sample_data.json"
     lost = NuScenesTables(root).keyframe(token)["CAM_BACK"].token
@@ -71,7 +79,7 @@ def lose_camera(root: Path, token: str) -> str:
     return "1 without all cameras"
 
 
-FAULTS = [lose_image, truncate_image, scramble_image, lose_camera]
+FAULTS = [lose_image, truncate_image, scramble_image, blank_image, lose_camera]
 
 
 @pytest.mark.parametrize("damage", FAULTS)
