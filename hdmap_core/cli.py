@@ -47,6 +47,9 @@ def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
     sample: Annotated[str | None, typer.Option(help="Sample token; the first keyframe by default")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The picture to write")] = Path("map.png"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
@@ -62,7 +65,7 @@ def predict(
     from hdmap_core.viz import draw_map, write_picture
 
     predictor = load_predictor(find_checkpoint(checkpoint), device)
-    dataset = NuScenesDataset(dataroot)
+    dataset = NuScenesDataset(dataroot, version)
     if not dataset.tokens:
         raise DatasetError(f"{dataroot} has no keyframes to predict")
     token = sample or dataset.tokens[0]

@@ -7,6 +7,10 @@ import typer
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
+Version = Annotated[
+    str | None,
+    typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several and the split does not tell"),
+]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the recipe, e.g. optim.lr=1e-3")]
 
 
@@ -34,6 +38,7 @@ def prepare(
     on_bad: Annotated[
         str, typer.Option(help="Keyframes that cannot be used: fail, or skip (left out and recorded)")
     ] = "fail",
+    version: Version = None,
     cache: Annotated[Path | None, typer.Option(help="Where the stores go; DATAROOT/cache by default")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core")] = 0,
     ray: Annotated[
@@ -64,6 +69,7 @@ def prepare(
         model, keep_inputs = config.model, config.data.keep_inputs
         sweeps = sweeps_for(model)
         splits, cache = splits or (config.data.train, config.data.val), cache or config.data.cache
+        version = version or config.data.version
     preparation = Preparation(
         root=dataroot,
         cache=cache or dataroot / "cache",
@@ -75,6 +81,7 @@ def prepare(
         on_bad="skip" if on_bad == "skip" else "fail",
         workers=workers,
         ray=ray,
+        version=version,
     )
     (run_check if check else run)(preparation, splits, Console())
 
@@ -162,6 +169,7 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Which scenes: val, test, mini_val, ... or a split of the folder's own")
     ] = "val",
+    version: Version = None,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="Folder for predictions, ground truth, report and gallery")
     ] = None,
@@ -210,6 +218,7 @@ def evaluate(
         workers=workers,
         ray=ray,
         as_json=as_json,
+        version=version,
     )
     run(checkpoint, dataroot, split, options)
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.crossing_edges import crossing_edges
-from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
+from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split, version_for
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
@@ -41,6 +41,7 @@ class EvaluateOptions:
         gallery: so many best and so many worst frames are drawn.
         corruptions: kinds of corruption; none by default.
         baseline: a checkpoint that the corruption error is relative to.
+        version: which `v1.0-*` folder; by default the one that the split tells.
     """
 
     out: Path | None = None
@@ -54,6 +55,7 @@ class EvaluateOptions:
     workers: int = 1
     ray: str | None = None
     as_json: bool = False
+    version: str | None = None
 
 
 def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOptions) -> None:
@@ -67,7 +69,7 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     predictor = load_predictor(path, "cpu" if options.ray else options.device, head=options.head)
     info = predictor.info
     heads = {label.value: predictor.config.decode.head_of(label) for label in info.classes}
-    dataset = NuScenesDataset(dataroot)
+    dataset = NuScenesDataset(dataroot, version_for(dataroot, split, options.version))
     scenes = _limited([scene.sample_tokens for scene in scenes_of_split(dataset, split)], options.limit)
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
@@ -79,7 +81,8 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         truth = {token: crossing_edges(elements) for token, elements in truth.items()}
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
-    source = Source(path, info.weights_sha256, dataroot, data_digest(dataset), options.head, device, dense)
+    version, digest = dataset.tables.version, data_digest(dataset)
+    source = Source(path, info.weights_sha256, dataroot, version, digest, options.head, device, dense)
     wanted = _wanted(source, (None, *corruptions), options.out)
     baseline_name = None
     if options.baseline is not None:

@@ -112,7 +112,14 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
     return config.model_copy(
         update={
             "data": config.data.model_copy(
-                update={"root": data, "train": "train", "val": "train", "cache": None, "keep_inputs": True}
+                update={
+                    "root": data,
+                    "version": None,
+                    "train": "train",
+                    "val": "train",
+                    "cache": None,
+                    "keep_inputs": True,
+                }
             ),
             "augment": config.augment.model_copy(update=nothing),
             "optim": optim,

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from hdmap_core.datasets.nuscenes import NuScenesTables, Scene
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
-from hdmap_core.datasets.nuscenes.splits import splits_of
+from hdmap_core.datasets.nuscenes.splits import splits_of, version_for
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.errors import DatasetError
 from hdmap_core.preprocess import reads_points
@@ -25,14 +25,19 @@ from training.data.vector_store import CLASSES, VectorStore
 TRAINVAL_KEYFRAMES = 34149
 
 
-def open_index(root: Path, cache: Path) -> KeyframeIndex:
+def open_index(root: Path, cache: Path, version: str | None = None) -> KeyframeIndex:
     """The folder's index, written now if there is none that fits.
+
+    Args:
+        root: a nuScenes folder.
+        cache: where the index lies.
+        version: which `v1.0-*` folder; may be left out when there is only one.
 
     Raises:
         DatasetError: if the tables cannot be used.
         OutputError: if the cache cannot be written.
     """
-    tables = open_tables(root, cache)
+    tables = open_tables(root, cache, version)
     return write_index(tables, cache) if isinstance(tables, NuScenesTables) else tables
 
 
@@ -62,7 +67,15 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
         DatasetError: if keyframes cannot be used, saying how many, why and which first; if the model looks at LiDAR or
             an SD map, and a scene has no points or a city no SD map.
     """
-    index = open_index(preparation.root, preparation.cache)
+    versions: dict[str | None, list[str]] = {}
+    for split in splits:
+        versions.setdefault(version_for(preparation.root, split, preparation.version), []).append(split)
+    for version, names in versions.items() or [(preparation.version, [])]:
+        _check_version(preparation, version, names, console)
+
+
+def _check_version(preparation: Preparation, version: str | None, splits: Sequence[str], console: Console) -> None:
+    index = open_index(preparation.root, preparation.cache, version)
     console.print(f"{index.folder}: {len(TABLES)} tables, {len(index.scenes)} scenes")
     console.print(_split_table(index))
     wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
@@ -87,7 +100,8 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
         raise DatasetError(summary(bad, total))
     lidar, sd_map = reads_points(preparation.model), preparation.model.sd_prior is not None
     tokens = [token for scene in wanted for token in scene.sample_tokens]
-    check_sensors(open_dataset(preparation.root, preparation.cache), tokens, lidar=lidar, sd_map=sd_map)
+    dataset = open_dataset(preparation.root, index.version, preparation.cache)
+    check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
     if lidar or sd_map:
         console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
 
@@ -104,8 +118,8 @@ def run(preparation: Preparation, splits: Sequence[str], console: Console) -> No
         DatasetError: if the folder cannot be used, or keyframes cannot and `on_bad` says `fail`.
         OutputError: if the cache cannot be written.
     """
-    index = open_index(preparation.root, preparation.cache)
-    for split in splits or usual_splits(index):
+    splits = splits or usual_splits(open_index(preparation.root, preparation.cache, preparation.version))
+    for split in splits:
         started = time.monotonic()
         folder = prepare(replace(preparation, split=split))
         seconds = time.monotonic() - started

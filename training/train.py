@@ -16,7 +16,6 @@ from hdmap_core.models import MapModel, build_model
 from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
 from training.initial_weights import load_initial
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
@@ -92,15 +91,19 @@ def _keyframes(config: TrainConfig, split: str) -> Keyframes:
         cache=data.cache,
         workers=data.workers,
         reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
+        version=data.version,
     )
-    dataset, model = open_dataset(keyframes.root, keyframes.cache), config.model
-    check_sensors(dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None)
+    model = config.model
+    check_sensors(
+        keyframes.dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None
+    )
     return keyframes
 
 
 def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:
     return {
         "dataset": config.data.root.resolve().name,
+        "dataset_version": training.version,
         "train_split": config.data.train,
         "train_keyframes": len(training),
         "seed": config.seed,

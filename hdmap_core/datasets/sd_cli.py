@@ -18,6 +18,9 @@ def sdmap(
     dataroot: Annotated[Path | None, typer.Argument(help="A nuScenes folder, to write to and to draw over.")] = None,
     cities: Annotated[str, typer.Option(help="Only these, separated by commas; by default all that OSM has.")] = "",
     roads: Annotated[str, typer.Option(help="cars, published (P-MapNet's) or all (footways too).")] = "cars",
+    version: Annotated[
+        str | None, typer.Option(help="Only where v1.0-mini, v1.0-trainval ... drove; all versions by default.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Write here instead of DATAROOT/maps/sd.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Also replace SD maps that are not from OpenStreetMap.")] = False,
 ) -> None:
@@ -45,7 +48,7 @@ def sdmap(
     lines = []
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("reading the tables", total=len(names))
-        driven = {} if dataroot is None else _driven(dataroot)
+        driven = {} if dataroot is None else _driven(dataroot, version)
         for name in names:
             progress.update(bar, description=name)
             found = read_roads(osm, name)
@@ -111,20 +114,19 @@ def _keep_others(path: Path, overwrite: bool) -> None:
         )
 
 
-def _driven(dataroot: Path) -> dict[str, "np.ndarray"]:
-    """City -> (N, 2) positions of the keyframes, of all versions that the folder has."""
+def _driven(dataroot: Path, version: str | None) -> dict[str, "np.ndarray"]:
+    """City -> (N, 2) positions of the keyframes, of this version or all that the folder has, each keyframe once."""
     import numpy as np
 
     from hdmap_core.datasets.nuscenes import NuScenesDataset
     from hdmap_core.datasets.nuscenes.tables import VERSIONS
 
-    found: dict[str, list[np.ndarray]] = {}
-    for version in VERSIONS:
-        if (dataroot / version).is_dir():
-            dataset = NuScenesDataset(dataroot, version)
-            for token in dataset.tokens:
-                found.setdefault(dataset.scene_of(token).location, []).append(dataset.map_from_ego(token)[:2, 3])
-    return {city: np.array(positions) for city, positions in found.items()}
+    versions = [version] if version else [name for name in VERSIONS if (dataroot / name).is_dir()]
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for dataset in (NuScenesDataset(dataroot, name) for name in versions):
+        for token in dataset.tokens:
+            found.setdefault(dataset.scene_of(token).location, {})[token] = dataset.map_from_ego(token)[:2, 3]
+    return {city: np.array(list(positions.values())) for city, positions in found.items()}
 
 
 def _background(dataroot: Path | None, driven: "dict[str, np.ndarray]", city: str) -> "CityBackground":

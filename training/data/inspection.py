@@ -38,6 +38,7 @@ class Inspection:
 
     Attributes:
         root: the nuScenes folder.
+        version: which `v1.0-*` folder of it.
         cache: where its index lies.
         cameras: which cameras every keyframe must have.
         sweeps: how many LiDAR sweeps are needed, the keyframe's own and those before it.
@@ -45,16 +46,17 @@ class Inspection:
     """
 
     root: Path
+    version: str
     cache: Path
     cameras: tuple[str, ...]
     sweeps: int = 0
     decode: bool = False
 
 
-@lru_cache(maxsize=1)
-def open_dataset(root: Path, cache: Path) -> NuScenesDataset:
+@lru_cache(maxsize=2)  # training and validation may be of two versions
+def open_dataset(root: Path, version: str, cache: Path) -> NuScenesDataset:
     """A data set by its index, if it has one; kept open in this process."""
-    return NuScenesDataset(root, tables=open_tables(root, cache))
+    return NuScenesDataset(root, tables=open_tables(root, cache, version))
 
 
 def find_bad(
@@ -91,7 +93,7 @@ def summary(bad: Sequence[BadKeyframe], total: int, shown: int = 3) -> str:
 
 def _scene(job: tuple[tuple[str, ...], Inspection]) -> list[BadKeyframe]:
     tokens, inspection = job
-    dataset = open_dataset(inspection.root, inspection.cache)
+    dataset = open_dataset(inspection.root, inspection.version, inspection.cache)
     found = []
     for token in tokens:
         fault = _fault(dataset, token, inspection)

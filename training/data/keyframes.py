@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.nuscenes import NuScenesDataset, version_for
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import se3
 from hdmap_core.lidar_points import lidar_points
@@ -65,6 +65,7 @@ class Keyframes:
 
     Attributes:
         root: the nuScenes folder.
+        version: which `v1.0-*` folder of it.
         cache: where its index lies, if it has one.
         model: what the inputs are made for.
         truth: the store.
@@ -75,6 +76,7 @@ class Keyframes:
     """
 
     root: Path
+    version: str
     cache: Path
     model: ModelConfig
     truth: VectorStore
@@ -105,7 +107,7 @@ class Keyframes:
             backbone = self.model.image_backbone
             small = self.reduced and backbone is not None and not self.model.sees_ground
             enough = backbone.image_size if small and backbone is not None else None
-            observation = self._dataset.observation(
+            observation = self.dataset.observation(
                 token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps), roads=False
             )
             points = lidar_points(observation) if self.sweeps else None
@@ -117,17 +119,18 @@ class Keyframes:
             self.truth.elements(index),
             self.truth.areas(index),
             points,
-            self._dataset.sd_lines(token) if self.model.sd_prior is not None else None,
+            self.dataset.sd_lines(token) if self.model.sd_prior is not None else None,
             lambda ego_from_moved: self._cut(token, ego_from_moved),
         )
 
     @property
-    def _dataset(self) -> NuScenesDataset:
-        return open_dataset(self.root, self.cache)
+    def dataset(self) -> NuScenesDataset:
+        """What the keyframes are of."""
+        return open_dataset(self.root, self.version, self.cache)
 
     def _cut(self, token: str, ego_from_moved: np.ndarray) -> tuple[list[MapElement], Areas]:
-        grid, city = self.model.grid, self._dataset.vector_map(self._dataset.scene_of(token).location)
-        pose = self._dataset.map_from_ego(token)
+        grid, city = self.model.grid, self.dataset.vector_map(self.dataset.scene_of(token).location)
+        pose = self.dataset.map_from_ego(token)
         # Of a pose the ground truth takes x, y and yaw, so the motion is applied in that plane.
         flat = se3.se3(se3.rotation_from_euler(0, 0, se3.yaw_of(pose)), [*pose[:2, 3], 0.0]) @ ego_from_moved
         elements = city.elements(flat, grid.x_range, grid.y_range, self.model.classes)
@@ -144,6 +147,7 @@ def load_keyframes(
     cache: Path | None = None,
     workers: int = 0,
     reduced: bool = True,
+    version: str | None = None,
 ) -> Keyframes:
     """The keyframes of a split, prepared now or before (`hdmap prepare`).
 
@@ -156,17 +160,21 @@ def load_keyframes(
         cache: where prepared keyframes lie; `<root>/cache` by default.
         workers: processes that prepare; 0 = one per core.
         reduced: where images are decoded as they are needed, decode them at the smallest size that is enough.
+        version: which `v1.0-*` folder; by default the one that the split tells.
 
     Raises:
         DatasetError: if the folder, the split or one of its files cannot be used.
         OutputError: if the cache cannot be written.
     """
     root, cache = Path(root), cache or Path(root) / "cache"
-    preparation = Preparation(root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers)
+    version = version_for(root, split, version)
+    preparation = Preparation(
+        root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers, version=version
+    )
     folder = prepare(preparation)
     truth = VectorStore.read(folder)
     kept = {path.stem: open_rows(path) for path in sorted((folder / "inputs").glob("*.npy"))}
-    return Keyframes(root, cache, model, truth, kept, sweeps, reduced, len(left_out(folder)))
+    return Keyframes(root, version, cache, model, truth, kept, sweeps, reduced, len(left_out(folder)))
 
 
 def sweeps_for(model: ModelConfig) -> int:

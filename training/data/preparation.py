@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
+from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables, scenes_of_split, version_for
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
@@ -40,6 +40,7 @@ class Preparation:
 
     Attributes:
         root: a nuScenes folder.
+        version: which `v1.0-*` folder of it; by default the one that the split tells.
         cache: where stores and indices lie.
         split: whose keyframes.
         model: for its grid and classes, and for its inputs if they are kept.
@@ -61,6 +62,7 @@ class Preparation:
     on_bad: OnBad = "fail"
     workers: int = 0
     ray: str | None = None
+    version: str | None = None
 
     @property
     def processes(self) -> int:
@@ -78,7 +80,8 @@ def prepare(preparation: Preparation) -> Path:
     if preparation.model.view_transform is None:  # it looks at maps only, whatever `keep_inputs` says
         preparation = replace(preparation, keep_inputs=False)
     root, split = preparation.root, preparation.split
-    tables = open_tables(root, preparation.cache)
+    preparation = replace(preparation, version=version_for(root, split, preparation.version))
+    tables = open_tables(root, preparation.cache, preparation.version)
     scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]
     if not scenes:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
@@ -114,7 +117,9 @@ def inspection_of(preparation: Preparation, index: KeyframeIndex) -> Inspection:
     cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
     if model.view_transform is None:
         cameras = ()
-    return Inspection(preparation.root, preparation.cache, cameras, preparation.sweeps, preparation.decode)
+    return Inspection(
+        preparation.root, index.version, preparation.cache, cameras, preparation.sweeps, preparation.decode
+    )
 
 
 def left_out(folder: Path) -> list[BadKeyframe]:
@@ -138,7 +143,7 @@ def store_key(preparation: Preparation, scenes: Scenes) -> str:
     classes = [label.value for label in model.classes]
     backbone = model.image_backbone
     cameras = () if backbone is None else backbone.cameras
-    content: list[object] = [_VERSION, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
+    content: list[object] = [_VERSION, preparation.version, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
     content += [cameras, preparation.sweeps]
     if preparation.keep_inputs:
         content += [grid.resolution] if model.sees_ground else []
@@ -212,7 +217,7 @@ Job = tuple[Preparation, tuple[str, ...], int, Path]
 def _prepare_scene(job: Job) -> int:
     """Writes one scene's part of the store; returns how many keyframes it has."""
     preparation, tokens, first, folder = job
-    dataset, model = open_dataset(preparation.root, preparation.cache), preparation.model
+    dataset, model = _dataset(preparation), preparation.model
     grid = model.grid
     files = (folder / "inputs").glob("*.npy") if preparation.keep_inputs else ()
     kept = {path.stem: open_rows(path, "r+") for path in files}
@@ -236,7 +241,7 @@ def _prepare_scene(job: Job) -> int:
 
 def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -> None:
     """Empty arrays (F, ...) for the fields of `ModelInput` that `preprocess` fills."""
-    dataset = open_dataset(preparation.root, preparation.cache)
+    dataset = _dataset(preparation)
     example = camera_inputs(dataset.observation(token, points=False), preparation.model)
     fresh = folder / "inputs.part"
     fresh.mkdir(exist_ok=True)
@@ -246,6 +251,11 @@ def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -
             array = value[0].numpy()
             np.lib.format.open_memmap(fresh / f"{field.name}.npy", "w+", array.dtype, (frames, *array.shape)).flush()
     fresh.rename(folder / "inputs")
+
+
+def _dataset(preparation: Preparation) -> NuScenesDataset:
+    assert preparation.version is not None
+    return open_dataset(preparation.root, preparation.version, preparation.cache)
 
 
 def open_rows(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:

@@ -39,6 +39,7 @@ class Source:
     Attributes:
         checkpoint: a file.
         sha256: of its content.
+        version: which `v1.0-*` folder of the data set.
         data_digest: see `data_digest`.
         head: see `load_predictor`.
         dense: the model has dense heads.
@@ -47,6 +48,7 @@ class Source:
     checkpoint: Path
     sha256: str
     dataroot: Path
+    version: str
     data_digest: str
     head: str | None
     device: str
@@ -160,7 +162,7 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     source = piece.source
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
     classes, ranges = predictor.info.classes, (predictor.info.grid.x_range, predictor.info.grid.y_range)
-    dataset, sweeps = _dataset(source.dataroot, source.data_digest), predictor.info.lidar_sweeps
+    dataset, sweeps = _dataset(source.dataroot, source.version, source.data_digest), predictor.info.lidar_sweeps
     frames = {}
     for token in piece.tokens:
         observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
@@ -186,8 +188,8 @@ def _predictor(checkpoint: Path, sha256: str, device: str, head: str | None) -> 
 
 
 @lru_cache(maxsize=1)
-def _dataset(root: Path, digest: str) -> NuScenesDataset:
-    return NuScenesDataset(root)
+def _dataset(root: Path, version: str, digest: str) -> NuScenesDataset:
+    return NuScenesDataset(root, version)
 
 
 @cache

@@ -6,14 +6,18 @@ train; StreamMapNet (Yuan et al., WACV 2024) drew geographically disjoint lists,
 
 A folder's own splits stand in `<version>/splits.json`, an object name -> list of scene names, as nuscenes-devkit reads
 it. They go before the official ones of the same name.
+
+A folder may hold several versions, as v1.0-mini beside v1.0-trainval, whose scenes v1.0-mini repeats. A split then
+tells which one is read (`version_for`).
 """
 
 import json
 from functools import cache
+from pathlib import Path
 
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene
+from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, find_version, versions_in
 from hdmap_core.errors import DatasetError
 
 # Scene numbers; both ends of a range belong to it.
@@ -44,6 +48,11 @@ _RANGES = {
 }
 # In neither of StreamMapNet's lists.
 _LEFT_OUT = "410 641 805 910"
+_VERSION_OF = {
+    **dict.fromkeys(("train", "val", "train_disjoint", "val_disjoint"), "v1.0-trainval"),
+    **dict.fromkeys(("mini_train", "mini_val"), "v1.0-mini"),
+    "test": "v1.0-test",
+}
 
 
 @cache
@@ -76,13 +85,44 @@ def scenes_of_split(dataset: NuScenesDataset | NuScenesTables | KeyframeIndex, n
     return found
 
 
+def version_for(root: Path, split: str, version: str | None = None) -> str:
+    """The version of a nuScenes folder that is read for a split.
+
+    Args:
+        root: the folder.
+        split: its name.
+        version: the one that the user named, which counts.
+
+    Returns:
+        `version`, else the only one that is there, else the only one whose own splits have this name, else that of the
+        official split: v1.0-mini for `mini_val`.
+
+    Raises:
+        DatasetError: if the folder has not that version, or several and the split does not tell which.
+    """
+    found = versions_in(root)
+    if version is not None or len(found) == 1:
+        return find_version(root, version)
+    owners = [name for name in found if split in _own_splits(root / name)]
+    if len(owners) == 1:
+        return owners[0]
+    official = _VERSION_OF.get(split)
+    if official in found:
+        return official
+    reason = f"which is of {official}" if official else "which does not tell one from the other"
+    raise DatasetError(
+        f"{root} holds {', '.join(found)}, and none of them goes with the split {split!r}, {reason}; name another "
+        f"split, or the version: --version {found[0]} (in a recipe data.version={found[0]})"
+    )
+
+
 def splits_of(tables: NuScenesTables | KeyframeIndex) -> dict[str, tuple[str, ...]]:
     """Split name -> scene names, whether this folder has them or not: the published lists and the folder's own."""
-    return {**official_splits(), **{name: tuple(scenes) for name, scenes in _own_splits(tables).items()}}
+    return {**official_splits(), **{name: tuple(scenes) for name, scenes in _own_splits(tables.folder).items()}}
 
 
-def _own_splits(tables: NuScenesTables | KeyframeIndex) -> dict[str, list[str]]:
-    path = tables.folder / "splits.json"
+def _own_splits(folder: Path) -> dict[str, list[str]]:
+    path = folder / "splits.json"
     if not path.is_file():
         return {}
     try:

@@ -317,6 +317,23 @@ def find_version(root: Path, version: str | None = None) -> str:
     Raises:
         DatasetError: if `root` does not exist, has no table folder, not this one, or several and `version` is None.
     """
+    found = versions_in(root)
+    if version is None and len(found) > 1:
+        raise DatasetError(
+            f"{root} holds {', '.join(found)}; say which version is meant: --version {found[0]} (in a recipe "
+            f"data.version={found[0]}, in Python version={found[0]!r})"
+        )
+    if version is not None and version not in found:
+        raise DatasetError(f"{root} has no version {version!r}; it holds {', '.join(found)}")
+    return version or found[0]
+
+
+def versions_in(root: Path) -> list[str]:
+    """The names of the table folders in `root`, at least one.
+
+    Raises:
+        DatasetError: if there is none.
+    """
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds v1.0-mini, v1.0-trainval or v1.0-test")
     found = [name for name in VERSIONS if (root / name).is_dir()]
@@ -325,8 +342,4 @@ def find_version(root: Path, version: str | None = None) -> str:
             f"{root} is not a nuScenes folder: it holds none of {', '.join(VERSIONS)}; give the folder above them, or "
             "make one with `hdmap synth`"
         )
-    if version is None and len(found) > 1:
-        raise DatasetError(f"{root} holds {', '.join(found)}; say which version is meant")
-    if version is not None and version not in found:
-        raise DatasetError(f"{root} has no version {version!r}; it holds {', '.join(found)}")
-    return version or found[0]
+    return found

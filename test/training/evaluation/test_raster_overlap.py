@@ -66,7 +66,9 @@ def test_overlaps_are_of_clean_images(
         predict=lambda observation: Prediction([], {}, raster),
     )
     monkeypatch.setattr(predictions, "_predictor", lambda *_: predictor)
-    source = predictions.Source(Path("x"), "0", synthetic_root, "0", None, "cpu", dense=True, corruption=corruption)
+    source = predictions.Source(
+        Path("x"), "0", synthetic_root, "v1.0-mini", "0", None, "cpu", dense=True, corruption=corruption
+    )
     token = NuScenesDataset(synthetic_root).tokens[0]
     overlap = predictions._predict_piece(predictions._Piece(source, (token,)))[token].overlap
     assert (overlap is None) == (corruption is not None)
