@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import model_validator
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 from typing_extensions import Self
@@ -21,7 +20,8 @@ from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.files import write_atomically
 from hdmap_core.models import MapModel, ModelConfig, build_model
-from hdmap_core.models.state import misfit
+from hdmap_core.models.state import listed, misfit
+from hdmap_core.models.weight_files import read_weights
 from hdmap_core.postprocess import DecodeConfig, Head
 
 FORMAT = 1
@@ -116,13 +116,21 @@ def find_checkpoint(path: Path) -> Path:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: the file does not exist")
+    metadata, tensors = read_weights(path, f"a checkpoint here is a {SUFFIX} file that `hdmap train` wrote")
+    if "hdmap_state" in metadata:
+        raise CheckpointError(
+            f"{path} is what a training run goes on from (`hdmap train --resume`), not a model; give best{SUFFIX} or "
+            f"last{SUFFIX} beside it"
+        )
+    if "hdmap" not in metadata:
+        raise CheckpointError(
+            f"{path} holds weights, but not of hdmap_ros (no 'hdmap' entry in its header): another program's "
+            f"{len(tensors)} tensors, such as {listed(sorted(tensors))}"
+        )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        header = json.loads(metadata.get("hdmap", "null"))
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+        header = json.loads(metadata["hdmap"])
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no JSON ({error})") from None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{path} holds weights, but not of hdmap_ros (no 'hdmap' entry in its header)")
+        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no object")
     return header, tensors

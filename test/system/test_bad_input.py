@@ -163,7 +163,7 @@ def of_an_unknown_class(path: Path, checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path, _: path.write_bytes(b"PK\x03\x04 a pickle, perhaps"), "not a readable safetensors file"),
+        (lambda path, _: path.write_bytes(b"PK\x03\x04 a pickle, perhaps"), "a zip archive that is cut off"),
         (lambda path, _: save_file({"weight": torch.zeros(2)}, path), "not of hdmap_ros"),
         (of_another_class_list, "misshapen"),
         (of_an_unknown_class, "model.classes"),

@@ -1,17 +1,17 @@
 """Pretrained weights of a backbone's trunk: from the hub, from a file, or explicitly none. Strict, and reported.
 
-Only safetensors are read: a pickle runs whatever code its author put into it.
+Only safetensors are read (`models/weight_files.py`).
 """
 
 import sys
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.state import listed, misfit
+from hdmap_core.models.weight_files import read_weights
 
 CONTACT_TIMEOUT_S = 10.0
 
@@ -63,21 +63,18 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        raise CheckpointError(
-            f"pretrained weights {path}: give 'hub', 'random' or a .safetensors file. A .pth or .bin is a pickle, "
-            "which is not read; convert one that you trust: safetensors.torch.save_file(torch.load('x.pth', "
-            "weights_only=True), 'x.safetensors')"
-        )
     if not path.is_file():
-        raise CheckpointError(f"pretrained weights {path}: the file does not exist")
-    try:
-        with safe_open(path, framework="pt") as file:
-            if "hdmap" in (file.metadata() or {}):
-                raise CheckpointError(f"{path} is a checkpoint of hdmap_ros, not a backbone's pretrained weights")
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+        raise CheckpointError(
+            f"pretrained weights {path}: the file does not exist; give 'hub', 'random' or a .safetensors file"
+        )
+    metadata, tensors = read_weights(
+        path,
+        "give 'hub', 'random' or a .safetensors file; convert a pickle that you trust: safetensors.torch.save_file("
+        "torch.load('x.pth', weights_only=True), 'x.safetensors')",
+    )
+    if "hdmap" in metadata:
+        raise CheckpointError(f"{path} is a checkpoint of hdmap_ros, not a backbone's pretrained weights")
+    return tensors
 
 
 def _converted(trunk: nn.Module, found: dict[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:

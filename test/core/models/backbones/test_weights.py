@@ -192,7 +192,7 @@ def test_weights_of_another_network_are_refused(model: str, other: str, tmp_path
 @pytest.mark.parametrize("name", ["weights.pth", "weights.bin", "hubb"])
 def test_pickles_are_refused_unread(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
-    with pytest.raises(CheckpointError, match=r"pickle, which is not read; convert .*save_file"):
+    with pytest.raises(CheckpointError, match=r"pickle .*, which is not read: .*; convert .*save_file"):
         load_pretrained(build(RESNET), tmp_path / name)
 
 
