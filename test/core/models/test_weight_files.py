@@ -16,7 +16,8 @@ from torch import nn
 
 from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.errors import CheckpointError
-from hdmap_core.models.weight_files import read_weights, what_it_is
+from hdmap_core.file_kinds import what_it_is
+from hdmap_core.models.weight_files import read_weights
 
 onnx_helper = pytest.importorskip("onnx.helper")
 
@@ -67,7 +68,7 @@ def tar_archive(_: Trap) -> bytes:
 KINDS: dict[str, tuple[Callable[[Trap], bytes], str]] = {
     "PyTorch's zip": (torch_zip, r"a PyTorch file \(.pth.*which is not read: the pickle in it can run any code"),
     "PyTorch's zip, cut": (lambda trap: torch_zip(trap)[:-200], "a zip archive that is cut off"),
-    "PyTorch's old format": (torch_legacy, r"a Python pickle \(a PyTorch .pth.*which is not read"),
+    "PyTorch's old format": (torch_legacy, r"a Python pickle \(.*PyTorch .pth.*which is not read"),
     **{
         f"pickle {protocol}": (lambda trap, protocol=protocol: pickle.dumps(trap, protocol), "a Python pickle")
         for protocol in range(pickle.HIGHEST_PROTOCOL + 1)

@@ -1,0 +1,1 @@
+"""Other programs' files: elements in, elements out; one file a format."""
