@@ -76,6 +76,7 @@ def predict(
     prediction = predictor.predict(observation)
     truth = None
     if dataset.has_vector_map(token):
-        truth = dataset.elements(token, grid.x_range, grid.y_range, predictor.info.classes)
+        model = predictor.config.model
+        truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
     write_picture(out, draw_map(observation, prediction.elements, truth, grid))
     typer.echo(f"{len(prediction.elements)} elements → {out}")

@@ -17,10 +17,9 @@ _SAME_SIDE = np.cos(np.deg2rad(30))  # of the angle between an edge and the long
 def crossing_edges(elements: Sequence[MapElement]) -> list[MapElement]:
     """The elements with each closed pedestrian crossing replaced by its two longest sides, the longer one first.
 
-    HDMapNet takes the two longest edges between neighbouring vertices. Here a side runs from corner to corner of the
-    simplified outline, however many vertices lie on it: an outline that was resampled, or a predicted one with a bent
-    side, gives the same two lines as the four corners do. The published code takes the edges of the whole crossing and
-    then cuts them; ours may be of a crossing that the border of the map has cut already.
+    For outlines that a model predicts or a file holds. Of ground truth `VectorMap.elements` knows better: an outline
+    may be of several crossings that touch, or of one that the border of the map has cut, and shows no more which sides
+    were long.
 
     Args:
         elements: left as they are; those that are not closed crossings are handed on. Label and score are kept.
@@ -28,22 +27,34 @@ def crossing_edges(elements: Sequence[MapElement]) -> list[MapElement]:
     edges: list[MapElement] = []
     for element in elements:
         if element.closed and element.label is MapClass.PED_CROSSING:
-            edges += [replace(element, points=side, closed=False) for side in _two_longest(element.points)]
+            edges += [replace(element, points=side, closed=False) for side in long_sides(element.points)]
         else:
             edges.append(element)
     return edges
 
 
-def _two_longest(outline: np.ndarray) -> list[np.ndarray]:
-    """Two lines (P, 2) float32 in the sense of rotation of the outline (P, 2), the longer one first."""
+def long_sides(outline: np.ndarray) -> list[np.ndarray]:
+    """The two longest sides of an outline.
+
+    HDMapNet takes the two longest edges between neighbouring vertices. Here a side runs from corner to corner of the
+    simplified outline, however many vertices lie on it: an outline that was resampled, or a predicted one with a bent
+    side, gives the same two lines as the four corners do.
+
+    Args:
+        outline: (P, 2) metres, the first point not repeated.
+
+    Returns:
+        Two lines (P, 2) float64 in the outline's sense of rotation, the longer one first.
+    """
     ring = _simplified(outline.astype(np.float64))
     if len(ring) < 2:  # smaller than the tolerance
-        box = cv2.boxPoints(cv2.minAreaRect(outline))
+        middle = outline.mean(axis=0)
+        box = cv2.boxPoints(cv2.minAreaRect((outline - middle).astype(np.float32))) + middle
         sides = [box[[0, 1]], box[[1, 2]], box[[2, 3]], box[[3, 0]]]
     else:
         sides = _sides(ring)
     lengths = np.array([polyline.length(side) for side in sides])
-    return [sides[index].astype(np.float32) for index in np.argsort(-lengths, kind="stable")[:2]]
+    return [sides[index] for index in np.argsort(-lengths, kind="stable")[:2]]
 
 
 def _simplified(ring: np.ndarray) -> np.ndarray:

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split, version_for
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.elements import write_elements
@@ -75,10 +74,9 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
     check_sensors(dataset, tokens, lidar=info.lidar_sweeps > 0, sd_map=info.sd_map)
-    truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, info.classes) for token in tokens}
-    dense = predictor.config.model.dense is not None
-    if dense:
-        truth = {token: crossing_edges(elements) for token, elements in truth.items()}
+    dense, crossings = predictor.config.model.dense is not None, predictor.config.model.crossings
+    wanted_truth = info.grid.x_range, info.grid.y_range, info.classes, crossings
+    truth = {token: dataset.elements(token, *wanted_truth) for token in tokens}
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
     version, digest = dataset.tables.version, data_digest(dataset)

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.viz import draw_bev
 from training.config import TrainConfig
@@ -32,7 +31,6 @@ def picture_predictions(
         frame = keyframes[index]
         output = model(validation_inputs(frame, index, config).to(device))
         elements = decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
-        truth = frame.elements if output.dense is None else crossing_edges(frame.elements)
         sure = [element for element in elements if element.score >= _MIN_SCORE]
-        pictures[f"predictions/{number}"] = draw_bev(None, sure, truth, config.model.grid, _PIXELS_PER_METRE)
+        pictures[f"predictions/{number}"] = draw_bev(None, sure, frame.elements, config.model.grid, _PIXELS_PER_METRE)
     return pictures

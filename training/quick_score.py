@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.model_io import ModelInput
@@ -44,7 +43,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     for index in indices:
         frame = keyframes[index]
         output = model(validation_inputs(frame, index, config).to(device))
-        truth[frame.token] = frame.elements if output.dense is None else crossing_edges(frame.elements)
+        truth[frame.token] = frame.elements
         for name, way in ways.items():
             predictions[name][frame.token] = decode(output, way, classes=classes, grid=grid)
         if output.dense is not None:

@@ -1,6 +1,6 @@
 """The whole architecture at a glance: which module fills which slot, and what the slots tell each other."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self, assert_never
@@ -60,6 +60,11 @@ class ModelConfig(Config):
     def sees_ground(self) -> bool:
         """Whether the model takes ground pixels, `ModelInput.ground`."""
         return isinstance(self.view_transform, GroundPixelsConfig)
+
+    @property
+    def crossings(self) -> Literal["outlines", "edges"]:
+        """As what the model knows crossings: dense heads, as HDMapNet's, know their two long sides."""
+        return "outlines" if self.dense is None and self.view_transform is not None else "edges"
 
     @property
     def image_backbone(self) -> ImageBackboneConfig | None:

@@ -12,8 +12,11 @@ from typer.testing import CliRunner
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.bev_resnet import ResNetEncoderConfig
+from hdmap_core.models.heads.dense import DenseConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from hdmap_core.models.priors.sd_fusion import SDFusionConfig
@@ -24,6 +27,8 @@ from training.prepare import check, run
 
 MODEL = model_of_grid("30x18")
 WITHOUT_SENSORS = dict.fromkeys(("view_transform", "bev_encoder", "vectors", "segmentation"))
+HEADS = {"bev_encoder": ResNetEncoderConfig(), "dense": DenseConfig(), "vectors": None, "segmentation": None}
+DENSE = ModelConfig(name="dense", grid=MODEL.grid, **HEADS)
 REFINER = ModelConfig(name="refiner", grid=MODEL.grid, hd_refiner=HDRefinerConfig(), **WITHOUT_SENSORS)
 
 
@@ -128,7 +133,7 @@ def test_a_store_made_without_some_is_no_full_one(root: Path) -> None:
 
 def test_a_refiner_needs_no_sensor_files(root: Path) -> None:
     """Nor may its store, made without a look at the images, pass for one of a model that looks at them."""
-    whole = prepare(preparation(root))
+    whole = prepare(preparation(root, model=DENSE))
     assert prepare(preparation(root, model=REFINER)) == whole, "what was checked for more will do"
     shutil.rmtree(root / "samples")
     alone = preparation(root, cache=root.parent / "others", model=REFINER, decode=True)
@@ -137,6 +142,19 @@ def test_a_refiner_needs_no_sensor_files(root: Path) -> None:
     assert left_out(prepare(alone)) == []
     with pytest.raises(DatasetError, match="2 with a missing image"):
         prepare(replace(alone, model=MODEL))
+
+
+def test_dense_models_have_stores_of_their_own(root: Path) -> None:
+    """They know crossings by two edges of each, where vector models know outlines."""
+    crossings = {}
+    for model in (MODEL, DENSE):
+        frames = load_keyframes(root, "train", model, keep_inputs=False, cache=root.parent / "stores", workers=1)
+        elements = [element for index in range(len(frames)) for element in frames[index].elements]
+        crossings[model.name] = [element for element in elements if element.label is MapClass.PED_CROSSING]
+        (cut, _) = frames[0].cut(np.eye(4))
+        assert [e.closed for e in cut] == [e.closed for e in frames[0].elements], "a moved view has the same"
+    assert crossings["grid"] and all(element.closed for element in crossings["grid"])
+    assert crossings["dense"] and not any(element.closed for element in crossings["dense"])
 
 
 def test_nothing_left(root: Path) -> None:

@@ -52,7 +52,8 @@ def build_dense_targets(
 ) -> DenseTargets:
     """HDMapNet's rasters of several frames; elements of classes that the model does not know are left out.
 
-    As published, crossings are two open lines (`crossing_edges`); boundaries erase crossings, and those dividers, in a
+    As published, crossings are two open lines, as `VectorMap.elements` cuts them for dense heads; of a closed one that
+    comes otherwise the long sides are taken (`crossing_edges`). Boundaries erase crossings, and those dividers, in a
     halo of 2 cells on each side. Instances are numbered class by class. A closed element is drawn closed. Where lines
     of one class meet, the later one is seen.
 

@@ -133,8 +133,9 @@ class Keyframes:
         pose = self.dataset.map_from_ego(token)
         # Of a pose the ground truth takes x, y and yaw, so the motion is applied in that plane.
         flat = se3.se3(se3.rotation_from_euler(0, 0, se3.yaw_of(pose)), [*pose[:2, 3], 0.0]) @ ego_from_moved
-        elements = city.elements(flat, grid.x_range, grid.y_range, self.model.classes)
-        return elements, city.areas(flat, grid.x_range, grid.y_range, LAYERS)
+        ranges, model = (grid.x_range, grid.y_range), self.model
+        elements = city.elements(flat, *ranges, model.classes, model.crossings)
+        return elements, city.areas(flat, *ranges, LAYERS)
 
 
 def load_keyframes(

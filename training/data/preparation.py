@@ -28,7 +28,7 @@ from hdmap_core.preprocess import camera_inputs
 from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
 from training.data.vector_store import LAYERS, VectorStore
 
-_VERSION = 2
+_VERSION = 3
 _RESOLUTION = 0.1  # ground truth does not depend on it
 OnBad = Literal["fail", "skip"]
 Scenes = list[tuple[str, ...]]
@@ -144,7 +144,7 @@ def store_key(preparation: Preparation, scenes: Scenes) -> str:
     backbone = model.image_backbone
     cameras = () if backbone is None else backbone.cameras
     content: list[object] = [_VERSION, preparation.version, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
-    content += [cameras, preparation.sweeps]
+    content += [cameras, preparation.sweeps, model.crossings]
     if preparation.keep_inputs:
         content += [grid.resolution] if model.sees_ground else []
         content += [] if backbone is None else [backbone.image_size]
@@ -228,7 +228,9 @@ def _prepare_scene(job: Job) -> int:
             for name, rows in kept.items():
                 rows[index] = getattr(inputs, name)[0].numpy()
         areas = dataset.areas(token, grid.x_range, grid.y_range, LAYERS)
-        frames.append((token, dataset.elements(token, grid.x_range, grid.y_range, model.classes), areas))
+        frames.append(
+            (token, dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings), areas)
+        )
     for rows in kept.values():
         assert isinstance(rows, np.memmap)
         rows.flush()

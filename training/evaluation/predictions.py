@@ -161,7 +161,7 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     """In a worker."""
     source = piece.source
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
-    classes, ranges = predictor.info.classes, (predictor.info.grid.x_range, predictor.info.grid.y_range)
+    model, grid = predictor.config.model, predictor.info.grid
     dataset, sweeps = _dataset(source.dataroot, source.version, source.data_digest), predictor.info.lidar_sweeps
     frames = {}
     for token in piece.tokens:
@@ -171,9 +171,8 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
         prediction = predictor.predict(observation)
         overlap = None
         if source.has_overlaps and prediction.raster is not None:
-            overlap = raster_overlap(
-                prediction.raster, dataset.elements(token, *ranges, classes), predictor.config.model
-            )
+            truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
+            overlap = raster_overlap(prediction.raster, truth, model)
         frames[token] = Predicted([_as_written(element) for element in prediction.elements], overlap)
     return frames
 

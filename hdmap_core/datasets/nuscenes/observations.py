@@ -15,7 +15,7 @@ from shapely import MultiPolygon
 
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables, Scene, SensorFrame
-from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Range, VectorMap
+from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Crossings, Range, VectorMap
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
@@ -148,10 +148,11 @@ class NuScenesDataset:
         x_range: Range = (-30.0, 30.0),
         y_range: Range = (-15.0, 15.0),
         classes: Sequence[MapClass] = CLASSES,
+        crossings: Crossings = "outlines",
     ) -> list[MapElement]:
         """The keyframe's ground truth: see `VectorMap.elements`."""
         return self.vector_map(self.scene_of(token).location).elements(
-            self.map_from_ego(token), x_range, y_range, classes
+            self.map_from_ego(token), x_range, y_range, classes, crossings
         )
 
     def areas(

@@ -5,7 +5,8 @@ What is what (MapTR's and MapTRv2's data preparation, https://github.com/hustvl/
 - divider: every piece of road_divider and lane_divider inside the patch, neither merged nor filtered by kind of paint;
 - boundary: rings of the union of road_segment and lane, cut 0.2 m inside the patch so that the patch's own border does
   not count, pieces of one ring joined again; drivable area on the right of the line; islands are closed;
-- ped_crossing: rings of the union of all crossings, cut at the patch, always closed;
+- ped_crossing: rings of the union of all crossings, cut at the patch, always closed; or, for HDMapNet and its kin, the
+  two long sides of each crossing by itself, then cut (`crossings="edges"`, `crossing_edges.long_sides`);
 - centerline, only when asked for: the arc-line path of every lane and lane connector, cut at the patch; points in the
   driving direction.
 
@@ -30,17 +31,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import shapely
 from shapely import LineString, MultiPolygon, Polygon, STRtree
 from shapely.geometry.polygon import orient
 
+from hdmap_core.crossing_edges import long_sides
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import se3
 
 Range = tuple[float, float]
+Crossings = Literal["outlines", "edges"]
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
 _INSET = 0.2  # metres between the patch and the box that cuts boundaries
 _MIN_LENGTH = 1e-3  # metres
@@ -87,6 +91,7 @@ class VectorMap:
         x_range: Range = (-30.0, 30.0),
         y_range: Range = (-15.0, 15.0),
         classes: Sequence[MapClass] = CLASSES,
+        crossings: Crossings = "outlines",
     ) -> list[MapElement]:
         """The ground truth of one frame.
 
@@ -95,6 +100,7 @@ class VectorMap:
             x_range: metres ahead, ego frame.
             y_range: metres to the left, ego frame.
             classes: which classes, in this order.
+            crossings: as closed outlines, those that touch in one, or as the two long sides of each.
 
         Returns:
             Elements with all vertices that the map has, metres in the ego frame.
@@ -105,7 +111,7 @@ class VectorMap:
         patch = _Patch(map_from_ego, x_range, y_range)
         make = {
             MapClass.DIVIDER: self._divider_lines,
-            MapClass.PED_CROSSING: self._crossing_rings,
+            MapClass.PED_CROSSING: self._crossing_rings if crossings == "outlines" else self._crossing_edges,
             MapClass.BOUNDARY: self._boundary_lines,
             MapClass.CENTERLINE: self._centerlines,
         }
@@ -138,6 +144,9 @@ class VectorMap:
         clipped = patch.clip(self._crossings.shapes[self._crossings.near(patch.outline)])
         return _rings(shapely.union_all(clipped))
 
+    def _crossing_edges(self, patch: "_Patch") -> list[LineString]:
+        return _line_parts(patch.clip(self._crossing_sides.shapes[self._crossing_sides.near(patch.outline)]))
+
     def _boundary_lines(self, patch: "_Patch") -> list[LineString]:
         inner = _Patch(patch.map_from_ego, *patch.shrunk(_INSET))
         found = self._ring_chunks.near(inner.outline)
@@ -162,6 +171,11 @@ class VectorMap:
     @cached_property
     def _crossings(self) -> _Index:
         return _Index.of(self._layers.polygons("ped_crossing"))
+
+    @cached_property
+    def _crossing_sides(self) -> _Index:
+        outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self._layers.polygons("ped_crossing")]
+        return _Index.of([LineString(side) for outline in outlines for side in long_sides(outline)])
 
     @cached_property
     def _boundary_chunks(self) -> tuple[list[LineString], list[int]]:

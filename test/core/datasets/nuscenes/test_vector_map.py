@@ -100,6 +100,18 @@ def test_hard_cases_are_what_they_should_be(hard_map_root: Path) -> None:
         assert np.abs(element.points[:, 1]).max() <= 14.8 + 1e-4
 
 
+def test_two_edges_of_every_crossing(hard_map_root: Path) -> None:
+    """Touching crossings, which are one outline, keep their four sides; the border of the patch is no side."""
+    vector_map, centre = VectorMap.of_city(hard_map_root, CITY), pose(400.0, 1000.0)
+    crossing = (MapClass.PED_CROSSING,)
+    edges = vector_map.elements(centre, classes=crossing, crossings="edges")
+    assert len(vector_map.elements(centre, classes=crossing)) == 3
+    assert len(edges) == 7 and not any(element.closed for element in edges)
+    sides = lines_of(edges, MapClass.PED_CROSSING)
+    assert [round(line.length, 3) for line in sides] == [10.0] * 7
+    assert sorted(round(line.centroid.x) for line in sides) == [-28, -4, -1, -1, 2, 22, 25]
+
+
 def test_the_road_lies_to_the_right_of_its_boundary(hard_map_root: Path) -> None:
     vector_map = VectorMap.of_city(hard_map_root, CITY)
     centre = pose(400.0, 1000.0)

@@ -9,6 +9,7 @@ import shapely
 from shapely import LineString
 
 from hdmap_core.datasets.nuscenes import VectorMap
+from hdmap_core.datasets.nuscenes.map_layers import MapLayers
 from hdmap_core.datasets.synthetic.map_expansion import PATH_STEP_M, empty_map, merge_into, town_layers
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
@@ -129,3 +130,33 @@ def test_truth_against_itself_is_perfect(town: Town, vector_map: VectorMap, prot
     assert MapClass.CENTERLINE in present
     score = chamfer_ap(truth, truth, protocol, sorted(present))
     assert score.mean_ap == pytest.approx(1.0)
+
+
+def test_crossing_edges_are_two_long_sides_of_each(root: Path, town: Town, vector_map: VectorMap) -> None:
+    """As HDMapNet's code does it: the two longest edges of every polygon of the layer, then cut at the patch."""
+    layers = MapLayers(root / "maps" / "expansion" / f"{CITY}.json")
+    seen = 0
+    for pose in poses(town):
+        expected = []
+        for polygon in layers.polygons("ped_crossing"):
+            corners = np.array(polygon.exterior.coords)
+            edges = [LineString(corners[index : index + 2]) for index in range(len(corners) - 1)]
+            for edge in sorted(edges, key=lambda edge: edge.length)[-2:]:
+                local = shapely.transform(edge, lambda xy, pose=pose: flat(pose, xy))
+                cut = shapely.intersection(local, shapely.box(-30, -15, 30, 15))
+                expected += [cut] if cut.length > 1e-3 else []
+        found = vector_map.elements(pose, classes=(MapClass.PED_CROSSING,), crossings="edges")
+        assert len(found) == len(expected) and not any(element.closed for element in found)
+        for element in found:
+            line = LineString(element.points)
+            nearest = min(expected, key=lambda edge: shapely.hausdorff_distance(edge, line))
+            assert shapely.hausdorff_distance(nearest, line) < 1e-3
+        seen += len(found)
+    assert seen > 8
+
+
+def flat(pose: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Map coordinates in the ego frame, by x, y and yaw of the pose."""
+    yaw = se3.yaw_of(pose)
+    turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    return (xy - pose[:2, 3]) @ turn
