@@ -20,6 +20,7 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
 from hdmap_core.models.view_transforms.pillar_projection import (
+    ANCHOR_MARGIN,
     PillarViews,
     anchor_heights,
     choose_views,
@@ -75,6 +76,11 @@ class BEVFormerConfig(Config):
             raise ValueError(f"samples is {self.samples}; make it a multiple of anchors ({self.anchors})")
         if self.z_range[0] >= self.z_range[1]:
             raise ValueError(f"z_range is {self.z_range}; give the lower end first")
+        if self.cross_attention == "deformable" and self.z_range[1] - self.z_range[0] <= 2 * ANCHOR_MARGIN:
+            raise ValueError(
+                f"z_range is {self.z_range}; BEVFormer's anchors begin {ANCHOR_MARGIN} m off both ends, so give more "
+                f"than {2 * ANCHOR_MARGIN:g} m"
+            )
         if min(self.kernel_size) < 1:
             raise ValueError(f"kernel_size is {self.kernel_size}; give at least one row and one column")
         return self

@@ -12,6 +12,9 @@ from torch import Tensor
 MIN_DEPTH = 0.1
 """Metres in front of the image plane below which a point is not visible; that of `CameraRig.project`."""
 
+ANCHOR_MARGIN = 0.5
+"""Metres between the ends of the height range and BEVFormer's lowest and highest anchor."""
+
 OUTSIDE = -1e3
 """Image coordinate given to points behind a camera: far enough away that no sampling offset leads back."""
 
@@ -31,11 +34,13 @@ class PillarViews(NamedTuple):
 
 
 def anchor_heights(z_range: tuple[float, float], anchors: int, *, ends: bool) -> Tensor:
-    """(A,) metres: with both ends of the range (MapQR), or the centres of A equal parts of it (BEVFormer)."""
-    low, high = z_range
-    if ends:
-        return torch.linspace(low, high, anchors)
-    return low + (torch.arange(anchors) + 0.5) * ((high - low) / anchors)
+    """(A,) metres, evenly spaced: from end to end of the range (MapQR), or half a metre inside of them (BEVFormer).
+
+    Half a metre whatever the range and A: at MapTR's 4 m and four anchors these are the centres of equal parts, at
+    BEVFormer's own 8 m they are not.
+    """
+    margin = 0.0 if ends else ANCHOR_MARGIN
+    return torch.linspace(z_range[0] + margin, z_range[1] - margin, anchors)
 
 
 def project_pillars(

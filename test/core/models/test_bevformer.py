@@ -278,6 +278,7 @@ def test_camera_embeddings_know_their_number() -> None:
         ({"channels": 30}, "even multiple of heads"),
         ({"samples": 6}, "multiple of anchors"),
         ({"z_range": [2, 1]}, "lower end first"),
+        ({"z_range": [1, 2], "cross_attention": "deformable"}, "begin 0.5 m off both ends"),
         ({"kernel_size": [0, 4]}, "at least one row"),
         ({"cross_attention": "lss"}, "cross_attention"),
     ],

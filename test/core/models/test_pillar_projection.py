@@ -41,6 +41,8 @@ def test_anchor_heights() -> None:
     published = torch.tensor([-2, -1.4286, -0.8571, -0.2857, 0.2857, 0.8571, 1.4286, 2.0])
     torch.testing.assert_close(anchor_heights((-2, 2), 8, ends=True), published, atol=1e-4, rtol=0)
     torch.testing.assert_close(anchor_heights((-2, 2), 4, ends=False), torch.tensor([-1.5, -0.5, 0.5, 1.5]))
+    bevformer = torch.linspace(0.5, 8 - 0.5, 4) / 8 * 8 - 5  # as its code writes it, for z from -5 to 3 m
+    torch.testing.assert_close(anchor_heights((-5, 3), 4, ends=False), bevformer)
     ours = anchor_heights((-0.16, 3.84), 8, ends=True)
     torch.testing.assert_close(ours, published + 1.84, atol=1e-4, rtol=0)
 
