@@ -20,7 +20,8 @@ class DecodeConfig(Config):
     Attributes:
         head: where elements come from.
         by_class: classes that come from another head, e.g. `{boundary: vectors}`.
-        score_threshold: elements with a lower score are dropped.
+        score_threshold: elements with a lower score are dropped; none by default, as published: MapTR and its kin keep
+            their best 50 whatever their score. A model for a vehicle wants a threshold.
         max_elements: at most so many, best first.
         vectors: suppression and simplification of what the vector decoder makes.
         masks: how the segmentation is traced.
@@ -29,7 +30,7 @@ class DecodeConfig(Config):
 
     head: Head = "vectors"
     by_class: dict[MapClass, Head] = Field(default_factory=dict)
-    score_threshold: float = 0.02
+    score_threshold: float = Field(default=0.0, ge=0, le=1)
     max_elements: int = 50
     vectors: VectorDecodeConfig = VectorDecodeConfig()
     masks: MaskDecodeConfig = MaskDecodeConfig()

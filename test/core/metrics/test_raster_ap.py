@@ -98,6 +98,18 @@ def test_a_line_cut_into_pieces_counts_as_several_and_keeps_its_score() -> None:
     assert draw([loop], SMALL, 1).score.tolist() == [0.3, 0.3, 0.3], "to its crossing, round, and on"
 
 
+@pytest.mark.parametrize("text", ["60x30@0.15", "60x30@0.1", "120x60@0.3", "240x60@0.3"])
+def test_a_vertex_on_the_edge_of_a_cell_is_in_the_cell_above(text: str) -> None:
+    """Whatever float32 makes of it: 7.35 m, 249 cells of 0.15 m from -30 m, is 7.3499999."""
+    grid = BEVGrid.parse(text, 0.15)
+    rows, columns = grid.shape
+    for number in range(1, columns - 1):
+        x = grid.x_range[0] + number * grid.resolution
+        y = grid.y_range[0] + (number % (rows - 2) + 1) * grid.resolution
+        drawn = draw([line((x, y), (x + 0.3 * grid.resolution, y + 0.3 * grid.resolution))], grid, 1)
+        assert np.argwhere(drawn.labels).tolist() == [[number % (rows - 2) + 1, number]]
+
+
 def test_a_later_line_covers_an_earlier_one() -> None:
     lines = draw([lane(0), lane(1), lane(0, score=0.5)], SMALL, 5)
     np.testing.assert_allclose(lines.score, [1.0, 0.5])

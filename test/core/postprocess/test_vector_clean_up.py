@@ -181,8 +181,8 @@ def test_what_would_vanish_is_left_as_it_is(closed: bool) -> None:
 def test_decode_config_reaches_the_vectors() -> None:
     logits, points = tensors([line(0.0, 0.9), line(0.1, 0.8), line(5.0, 0.7)])
     output = ModelOutput(vectors=VectorOutput(logits[None, None], points[None, None]))
-    plain = decode(output, DecodeConfig(), classes=CLASSES, grid=GRID)
+    plain = decode(output, DecodeConfig(score_threshold=0.02), classes=CLASSES, grid=GRID)
     assert [len(e.points) for e in plain] == [20, 20, 20]
     settings_ = VectorDecodeConfig(duplicate_distance=0.5, tolerance=0.1)
-    cleaned = decode(output, DecodeConfig(vectors=settings_), classes=CLASSES, grid=GRID)
+    cleaned = decode(output, DecodeConfig(score_threshold=0.02, vectors=settings_), classes=CLASSES, grid=GRID)
     assert [(round(e.score, 3), len(e.points)) for e in cleaned] == [(0.9, 2), (0.7, 2)]

@@ -16,7 +16,8 @@ CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
 
 def two_queries() -> tuple[torch.Tensor, torch.Tensor]:
     logits = torch.tensor([[4.0, -6.0, -6.0], [-6.0, 2.0, 0.0]])
-    points = torch.stack([torch.linspace(0.1, 0.9, 8).repeat(2, 1).T, torch.rand(8, 2)])
+    anywhere = torch.rand(8, 2, generator=torch.Generator().manual_seed(0))
+    points = torch.stack([torch.linspace(0.1, 0.9, 8).repeat(2, 1).T, anywhere])
     return logits, points
 
 
@@ -78,6 +79,15 @@ def test_decode_threshold_and_limit_keep_the_best() -> None:
     assert [element.label for element in found] == list(CLASSES)
     found = decode(output(), DecodeConfig(max_elements=2), classes=CLASSES, grid=GRID)
     assert [element.label for element in found] == [MapClass.DIVIDER, MapClass.PED_CROSSING]
+
+
+def test_by_default_the_best_50_stay_whatever_their_score() -> None:
+    """The published protocol: MapTR ranks all pairs of query and class and has no threshold."""
+    points = torch.rand(30, 4, 2, generator=torch.Generator().manual_seed(0))
+    logits = torch.arange(30.0)[:, None].repeat(1, len(CLASSES)) / 30 - 9.0  # scores of about one in ten thousand
+    vectors = VectorOutput(logits[None, None], points[None, None])
+    found = decode(ModelOutput(vectors=vectors), DecodeConfig(), classes=CLASSES, grid=GRID)
+    assert len(found) == 50 and max(element.score for element in found) < 0.001
 
 
 def test_decode_follows_the_order_of_the_models_classes() -> None:
