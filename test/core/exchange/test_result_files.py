@@ -13,7 +13,6 @@ from hdmap_core.elements import MapClass, MapElement, write_elements
 from hdmap_core.errors import ElementError
 from hdmap_core.exchange.result_files import class_order, read_result_file
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
-from hdmap_core.metrics.plausibility import doubts
 
 Frames = dict[str, list[MapElement]]
 DIVIDER, CROSSING, BOUNDARY = MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY
@@ -241,33 +240,6 @@ def test_another_order_of_classes_is_told_and_can_be_named(hdmap: Any, tmp_path:
     assert ended.err == ""
     assert json.loads(ended.out)["mAP"] == pytest.approx(chamfer_ap(PREDICTED, TRUTH).mean_ap)
     hdmap("score", pred, gt, "--label-order", "divider,kerb").assert_refused("--label-order", "'kerb'")
-
-
-@pytest.mark.parametrize(
-    ("turn", "words"),
-    [
-        (lambda xy: np.stack([xy[:, 1], -xy[:, 0]], axis=1), "turned by 90 degrees to the left"),
-        (lambda xy: np.stack([-xy[:, 1], xy[:, 0]], axis=1), "turned by 90 degrees to the right"),
-        (lambda xy: xy * (1, -1), "mirrored left and right"),
-    ],
-)
-def test_other_axes_are_told(turn: Callable[[np.ndarray], np.ndarray], words: str) -> None:
-    turned = {
-        token: [MapElement(e.label, turn(e.points), e.closed, e.score) for e in elements]
-        for token, elements in PREDICTED.items()
-    }
-    (doubt,) = doubts(turned, TRUTH)
-    assert words in doubt
-    assert doubts(PREDICTED, TRUTH) == []
-
-
-def test_a_bad_model_raises_no_doubt() -> None:
-    random = np.random.default_rng(0)
-    bad = {
-        token: [MapElement(DIVIDER, random.uniform(-15, 15, (20, 2)), score=0.5) for _ in range(8)] for token in TRUTH
-    }
-    assert doubts(bad, TRUTH) == []
-    assert doubts({}, TRUTH) == []
 
 
 def test_orders_of_classes() -> None:
