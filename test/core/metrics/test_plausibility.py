@@ -15,7 +15,7 @@ def town(number: int, noise: float = 0.0) -> list[MapElement]:
     """Four lines along the road and a crossing; with noise, predictions of them."""
     random = np.random.default_rng(number)
     x = np.linspace(-25, 25, 20)
-    lines = [(DIVIDER, 3.0), (DIVIDER, -2.5), (BOUNDARY, 7.0), (BOUNDARY, -6.0)]
+    lines = [(DIVIDER, 2.5), (DIVIDER, -5.0), (BOUNDARY, 9.0), (BOUNDARY, -12.0)]
     shapes = [(label, np.stack([x, y + np.sin(x / 9 + number)], axis=1), False) for label, y in lines]
     shapes.append((CROSSING, np.array([[9, -5], [12, -5], [12, 6], [9, 6]], float), True))
     return [
