@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import shapely
 
+from hdmap_core.datasets.nuscenes import NuScenesTables
 from hdmap_core.datasets.osm import ATTRIBUTION, Road
 from hdmap_core.datasets.osm.coverage import coverage
 from hdmap_core.datasets.osm.picture import CityBackground, draw_city
@@ -92,6 +93,10 @@ def test_a_synthetic_town_through_openstreetmap(osm_city: City, tiny_world: Path
     share = float(ended.out.split("km of roads, ")[1].split("%")[0])
     assert share > 90
     assert "100.0% of 3 keyframes have a road within 30 m" in ended.out
+    version = NuScenesTables(tiny_world).version
+    assert hdmap("sdmap", osm_city(city, roads), tiny_world, "-o", out, "--version", version).out == ended.out
+    ended = hdmap("sdmap", osm_city(city, roads), tiny_world, "-o", out, "--version", "v1.0-test")
+    ended.assert_refused("has no version 'v1.0-test'")
 
 
 def nuscenes_with_own_map(root: Path) -> Path:
