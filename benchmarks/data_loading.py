@@ -32,7 +32,7 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
 from training.data.inspection import open_dataset
 from training.data.keyframes import Keyframe, load_keyframes
-from training.data.preparation import store_key
+from training.data.preparation import Preparation, store_key
 from training.data.vector_store import VectorStore
 
 SIZES = ((480, 800), (448, 798), (450, 800))
@@ -209,7 +209,11 @@ class Repeated:
 
     def keyframe(self, token: str) -> dict[str, SensorFrame]:
         """Always the same."""
-        return self.frames
+        return {name: replace(frame, sample_token=token) for name, frame in self.frames.items()}
+
+    def previous_sweeps(self, token: str) -> list[SensorFrame]:
+        """None."""
+        return []
 
 
 def stores(root: Path, split: str, cache: Path) -> Table:
@@ -224,7 +228,8 @@ def stores(root: Path, split: str, cache: Path) -> Table:
     tables = Repeated(source.root, cache / "large")
     index = write_index(tables, cache)  # type: ignore[arg-type]
     key = [scene.sample_tokens for scene in tables.scenes]
-    folder = cache / f"{split}-{store_key(key, source.model, False)}"
+    wanted = Preparation(tables.root, cache, split, source.model, version=tables.version)
+    folder = cache / f"{split}-{store_key(wanted, key)}"
     folder.mkdir()
     parts = [VectorStore.of([(token, elements, areas) for token in scene.sample_tokens]) for scene in tables.scenes]
     started = time.perf_counter()
