@@ -21,14 +21,14 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """Reads a YAML recipe and applies overrides such as `optim.lr=1e-3` (values are YAML).
 
     Raises:
         ConfigError: naming the file, the key, what was meant and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -311,12 +311,13 @@ class NuScenesTables:
         )
 
 
-def find_version(root: Path, version: str | None = None) -> str:
+def find_version(root: str | Path, version: str | None = None) -> str:
     """The name of the table folder in `root`.
 
     Raises:
         DatasetError: if `root` does not exist, has no table folder, not this one, or several and `version` is None.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds v1.0-mini, v1.0-trainval or v1.0-test")
     found = [name for name in VERSIONS if (root / name).is_dir()]

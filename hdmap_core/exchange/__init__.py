@@ -1,0 +1,1 @@
+"""Map elements in the formats of other programs, one file per format."""
