@@ -52,7 +52,9 @@ def _run() -> None:
 
     @app.callback()
     def options(
-        version: bool = typer.Option(False, "--version", callback=print_version, is_eager=True, help="Show it and exit"),
+        version: bool = typer.Option(
+            False, "--version", callback=print_version, is_eager=True, help="Show it and exit"
+        ),
     ) -> None:
         pass
 
@@ -67,7 +69,7 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
     from hdmap_core.inference.cli import register as register_predict
-    from hdmap_core.info import register as register_info
+    from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
 
     register_synth(app)

@@ -1,10 +1,14 @@
 """Ctrl-C ends every verb of `hdmap` alike: one line and exit code 130, from the first import to the last worker."""
 
+import os
 import signal
+import sys
 import threading
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGINT
+MESSAGE = "interrupted; the same command finishes it"
+_SHOW_CURSOR = "\x1b[?25h"
 
 
 class Interrupted(SystemExit):
@@ -14,7 +18,7 @@ class Interrupted(SystemExit):
         message: the line that the command ends with.
     """
 
-    def __init__(self, message: str = "interrupted; the same command finishes it") -> None:
+    def __init__(self, message: str = MESSAGE) -> None:
         super().__init__(EXIT_CODE)
         self.message = message
 
@@ -27,4 +31,20 @@ def raise_on_ctrl_c() -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _is_importing(frame):
+        _end_here()
     raise Interrupted
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_here() -> None:
+    """Modules written in C (OpenCV's) drop an exception that comes while they import others; nothing is at work then."""
+    print((_SHOW_CURSOR if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
+    os._exit(EXIT_CODE)

@@ -143,14 +143,23 @@ def _one_pool(
 def _children_without_ctrl_c() -> Iterator[None]:
     """Processes that are started inside never get the SIGINT that a terminal sends to all: not even while they start.
 
-    It is held back in this thread and inherited; one that comes meanwhile is delivered here at the end.
+    They inherit that it is blocked. One that comes meanwhile is delivered here at the end: half a start would make a
+    traceback in the child.
     """
+    if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
+        yield
+        return
+    came: list[int] = []
     resource_tracker.ensure_running()  # it would lift the block when it starts
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))  # another thread may be given it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:

@@ -142,7 +142,9 @@ def _per_camera(image_size: Size | Sequence[Size], num_cameras: int) -> tuple[Si
         return ((int(height), int(width)),) * num_cameras
     sizes = tuple((int(height), int(width)) for height, width in cast("Sequence[Size]", image_size))
     if len(sizes) != num_cameras:
-        raise CalibrationError(f"{num_cameras} cameras and {len(sizes)} image sizes; give one (H, W), or one per camera")
+        raise CalibrationError(
+            f"{num_cameras} cameras and {len(sizes)} image sizes; give one (H, W), or one per camera"
+        )
     return sizes
 
 

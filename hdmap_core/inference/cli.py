@@ -14,9 +14,9 @@ def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
     sample: Annotated[str | None, typer.Option(help="Sample token; the first keyframe by default")] = None,
-    out: Annotated[
-        Path, typer.Option("-o", "--out", help="What to write: .png, .jpg; .json, .jsonl; .geojson")
-    ] = Path("map.png"),
+    out: Annotated[Path, typer.Option("-o", "--out", help="What to write: .png, .jpg; .json, .jsonl; .geojson")] = Path(
+        "map.png"
+    ),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")

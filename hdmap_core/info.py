@@ -1,2 +1,0 @@
-"""stub"""
-def register(app): pass
