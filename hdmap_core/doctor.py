@@ -112,8 +112,8 @@ def look() -> Iterator[Finding]:
         detail = f"without {', '.join(lacking)}" if lacking else there
         yield Finding(f"extra {extra}", not lacking, detail, f"pip install 'hdmap_ros[{extra}]'" if lacking else "")
     for engine in ENGINES:
-        there = find_spec(engine) is not None
-        yield Finding(engine, there, installed(engine) if there else "optional, nothing needs it yet")
+        found = find_spec(engine) is not None
+        yield Finding(engine, found, installed(engine) if found else "optional, nothing needs it yet")
     yield from _room()
 
 

@@ -45,6 +45,6 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _end_here() -> None:
-    """Modules written in C (OpenCV's) drop an exception that comes while they import others; nothing is at work then."""
+    """Modules in C (OpenCV's) drop an exception that comes while they import others; nothing is at work then."""
     print((_SHOW_CURSOR if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)

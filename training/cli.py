@@ -92,8 +92,8 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    Ctrl-C ends the run after its step, saved (exit code 130); --resume goes on, also after a kill. Any field of the recipe can be
-    overridden by its dotted name. See docs/training.md and docs/recipes.md.
+    Ctrl-C ends the run after its step, saved, with exit code 130; --resume goes on, also after a kill. Any field of the
+    recipe can be overridden by its dotted name. See docs/training.md and docs/recipes.md.
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """

@@ -55,6 +55,7 @@ def _recipe(path: Path) -> What | None:
         "data": f"{config.data.root}, splits {config.data.train} and {config.data.val}",
         "schedule": f"{config.optim.steps} steps of {config.optim.batch_size}, lr {config.optim.lr:g}",
     }
-    facts |= {"about": line.removeprefix("# ") for line in lines[:1] if line.startswith("#")}
+    if lines[0].startswith("# "):
+        facts["about"] = lines[0].removeprefix("# ")
     commands = (f"hdmap train {path} data.root=DATAROOT --dry-run", f"hdmap train {path} data.root=DATAROOT")
     return What("a recipe of hdmap train", facts, commands)

@@ -3,7 +3,7 @@
 Pixel convention: the centre of the top-left pixel is (0, 0), u = fx x / z + cx, as OpenCV and nuScenes have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -142,9 +142,7 @@ def _per_camera(image_size: Size | Sequence[Size], num_cameras: int) -> tuple[Si
         return ((int(height), int(width)),) * num_cameras
     sizes = tuple((int(height), int(width)) for height, width in cast("Sequence[Size]", image_size))
     if len(sizes) != num_cameras:
-        raise CalibrationError(
-            f"{num_cameras} cameras and {len(sizes)} image sizes; give one (H, W), or one per camera"
-        )
+        raise CalibrationError(f"{num_cameras} cameras, {len(sizes)} image sizes; give one (H, W), or one per camera")
     return sizes
 
 
@@ -152,7 +150,7 @@ def _compact(sizes: Sequence[Size]) -> Size | tuple[Size, ...]:
     return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
 
 
-def _check_counts(names: Sequence[str], intrinsics: Sequence[np.ndarray], poses: Sequence[np.ndarray]) -> None:
+def _check_counts(names: Sequence[str], intrinsics: Sized, poses: Sized) -> None:
     if not len(names) == len(intrinsics) == len(poses) or not len(names):
         raise CalibrationError(
             f"{len(names)} cameras ({', '.join(names)}), {len(intrinsics)} intrinsics and {len(poses)} extrinsics; "

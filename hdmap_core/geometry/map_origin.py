@@ -1,8 +1,8 @@
 """Where a map frame lies on the earth: metres east and north of an origin <-> longitude and latitude.
 
-True metres in a plane that touches a sphere of the WGS84 equator's radius at the origin. On nuScenes' real maps roads of
-OpenStreetMap fit without any shift; Web-Mercator metres, 1.35 times too long in Boston, do not. nuscenes-devkit walks
-along great circles of the same sphere: at the far corner of the largest city that is 1.1 m elsewhere.
+True metres in a plane that touches a sphere of the WGS84 equator's radius at the origin. On nuScenes' real maps roads
+of OpenStreetMap fit without any shift; Web-Mercator metres, 1.35 times too long in Boston, do not. nuscenes-devkit
+walks along great circles of the same sphere: at most 0.05 m elsewhere in Singapore, 1.1 m in Boston's far corner.
 """
 
 from typing import NamedTuple

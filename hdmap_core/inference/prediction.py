@@ -1,7 +1,7 @@
 """Prediction: what a model says of an observation, to draw, to save and to put on a map."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Prediction:
     stamp_ns: int = 0
     map_from_ego: np.ndarray | None = None
     map_origin: MapOrigin | None = None
-    grid: BEVGrid = BEVGrid()
+    grid: BEVGrid = field(default_factory=BEVGrid)
 
     def plot(
         self,

@@ -152,7 +152,8 @@ def load_predictor(
     """A predictor from a checkpoint file.
 
     Args:
-        path: a `.safetensors` file or a run folder (its best checkpoint, else its last); the shipped student by default.
+        path: a `.safetensors` file or a run folder (its best checkpoint, else its last); by default the shipped
+            student.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
         precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
         head: publish this head instead of the one that the checkpoint names.

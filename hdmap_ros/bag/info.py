@@ -20,9 +20,8 @@ def describe(path: Path) -> What | None:
         facts = {"topics": f"{len(bag.topics)}"}
         facts |= {f"  {topic}": kind for topic, kind in sorted(bag.topics.items())}
         fitting = _layouts(set(bag.topics))
-    facts["topic layouts"] = (
-        ", ".join(f"{name} ({count} cameras)" for name, count in fitting) or "none of config/topics"
-    )
+    named = ", ".join(f"{name} ({count} cameras)" for name, count in fitting)
+    facts["topic layouts"] = named or "none of config/topics"
     maps = [topic for topic, kind in bag.topics.items() if kind == "hdmap_ros/msg/MapElementArray"]
     if fitting:
         option = "" if fitting[0][0] == "hdmap" else f" --topics {fitting[0][0]}"
