@@ -24,10 +24,10 @@ def check_file(path: str | Path, suffixes: Sequence[str] = ()) -> None:
         OutputError: if its name ends otherwise, a folder stands there, or its folder cannot be made or written to.
     """
     path = Path(path)
-    if suffixes and path.suffix.lower() not in suffixes:
-        raise OutputError(f"cannot write {path}: its name must end in {' or '.join(suffixes)}")
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {path}: its name must end in {' or '.join(suffixes)}")
     check_folder(path.parent)
     if path.exists() and not os.access(path, os.W_OK):
         raise OutputError(f"cannot write {path}: Permission denied")

@@ -120,7 +120,7 @@ def test_a_run_folder_and_strings(checkpoint: Path, tmp_path: Path) -> None:
     shutil.copy(checkpoint, tmp_path / "run" / "checkpoints" / "last.safetensors")
     of_run, of_file = (load_predictor(str(path), "cpu").info for path in (tmp_path / "run", checkpoint))
     assert of_run.weights_sha256 == of_file.weights_sha256
-    with pytest.raises(CheckpointError, match="it holds no checkpoints/; give a .safetensors file or a run folder"):
+    with pytest.raises(CheckpointError, match=r"it holds no checkpoints/; give a .safetensors file or a run folder"):
         load_predictor(tmp_path, "cpu")
 
 
