@@ -1,13 +1,12 @@
 """The command `hdmap`. Every package brings its verbs as an entry point of the group `hdmap.commands`."""
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import hdmap_core
 from hdmap_core.errors import HdmapError
-from hdmap_core.interruption import Interrupted, raise_on_ctrl_c
+from hdmap_core.interruption import Interrupted, end_on_ctrl_c, raise_on_ctrl_c
 
 if TYPE_CHECKING:
     import typer
@@ -29,7 +28,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # the interpreter's own end would make a traceback of Ctrl-C
+        end_on_ctrl_c()  # the interpreter's own end would make a traceback of it
 
 
 def _run() -> None:

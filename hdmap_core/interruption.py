@@ -29,6 +29,12 @@ def raise_on_ctrl_c() -> None:
         signal.signal(signal.SIGINT, _raise)
 
 
+def end_on_ctrl_c() -> None:
+    """From now on Ctrl-C ends the process on the spot, without a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _is_importing(frame):

@@ -104,7 +104,8 @@ def train(
 
     config = load_config(TrainConfig, recipe, overrides or [])
     folder = out or Path("runs") / config.model.name
-    check_folder(folder)
+    if not dry_run:
+        check_folder(folder)
     if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     if resume:

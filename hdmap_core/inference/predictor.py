@@ -17,7 +17,7 @@ from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import Head
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.preprocess import check_images, preprocess
+from hdmap_core.preprocess import preprocess
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,6 @@ class Predictor:
         )
 
     def _check_cameras(self, observation: Observation) -> None:
-        check_images(observation)
         names, wanted = observation.rig.names, self.info.camera_names
         if wanted and not set(wanted) & set(names):
             raise ConfigError(

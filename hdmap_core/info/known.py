@@ -15,7 +15,7 @@ def describe(path: Path) -> What | None:
     if path.is_dir():
         return _folder(path)
     match path.suffix.lower():
-        case ".safetensors" | ".pth" | ".pt" | ".ckpt" | ".bin":
+        case ".safetensors" | ".pth" | ".pt" | ".ckpt":
             return _checkpoint(path)
         case ".geojson":
             return _geojson(path)
