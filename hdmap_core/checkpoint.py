@@ -57,7 +57,7 @@ class Checkpoint:
     sha256: str
 
 
-def save_checkpoint(path: Path, model: nn.Module, config: CheckpointConfig, provenance: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, model: nn.Module, config: CheckpointConfig, provenance: dict[str, Any]) -> None:
     """Writes a checkpoint atomically: a full disk leaves the old file as it was.
 
     Args:
@@ -74,12 +74,13 @@ def save_checkpoint(path: Path, model: nn.Module, config: CheckpointConfig, prov
     write_atomically(path, save(tensors, metadata={"hdmap": json.dumps(header)}))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Reads a checkpoint and builds its model.
 
     Raises:
         CheckpointError: if the file is missing, damaged, not ours, of a newer format, or does not fit its config.
     """
+    path = Path(path)
     header, tensors = _read(path)
     if header.get("format") != FORMAT:
         raise CheckpointError(
@@ -98,19 +99,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(model.eval(), config, header.get("provenance", {}), digest)
 
 
-def find_checkpoint(path: Path) -> Path:
+def find_checkpoint(path: str | Path) -> Path:
     """The checkpoint that a user means: a file, or the best (else the last) one of a run folder.
 
     Raises:
         CheckpointError: if there is none.
     """
+    path = Path(path)
     if path.is_file():
         return path
     for name in ("best", "last"):
         candidate = path / "checkpoints" / (name + SUFFIX)
         if candidate.is_file():
             return candidate
-    raise CheckpointError(f"no checkpoint at {path}: give a {SUFFIX} file or a run folder of `hdmap train`")
+    there = "it holds no checkpoints/" if path.is_dir() else "it does not exist"
+    raise CheckpointError(f"no checkpoint at {path}: {there}; give a {SUFFIX} file or a run folder of `hdmap train`")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

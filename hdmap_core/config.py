@@ -21,18 +21,18 @@ class Config(BaseModel):
 C = TypeVar("C", bound=Config)
 
 
-def load_config(kind: type[C], path: Path, overrides: Sequence[str] = ()) -> C:
+def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """Reads a YAML recipe and applies overrides such as `optim.lr=1e-3` (values are YAML).
 
     Raises:
         ConfigError: naming the file, the key, what was meant and what is allowed.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys to values, got {type(content).__name__}")
     for override in overrides:
@@ -67,7 +67,8 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     try:
         content[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {reason}") from None
 
 
 def _explain(kind: type[BaseModel], item: Any) -> str:

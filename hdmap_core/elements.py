@@ -90,7 +90,7 @@ class MapElement:
         return cls(MapClass(record["label"]), points, closed, float(score))
 
 
-def write_elements(path: Path, frames: Mapping[str, Sequence[MapElement]]) -> None:
+def write_elements(path: str | Path, frames: Mapping[str, Sequence[MapElement]]) -> None:
     """Writes one JSON line per frame: `{"token": ..., "elements": [...]}`, atomically.
 
     Raises:
@@ -103,14 +103,14 @@ def write_elements(path: Path, frames: Mapping[str, Sequence[MapElement]]) -> No
     write_atomically(path, "".join(lines).encode())
 
 
-def read_elements(path: Path) -> dict[str, list[MapElement]]:
+def read_elements(path: str | Path) -> dict[str, list[MapElement]]:
     """Reads what `write_elements` writes; frames keep their order.
 
     Raises:
         ElementError: naming file, line and field of the first malformed record, or a token that occurs twice.
     """
     frames: dict[str, list[MapElement]] = {}
-    for number, record in _json_lines(path):
+    for number, record in _json_lines(Path(path)):
         token = record.get("token") if isinstance(record, Mapping) else None
         if not isinstance(token, str) or not isinstance(record.get("elements"), list):
             raise ElementError(f'{path}, line {number}: expected {{"token": string, "elements": list}}')

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,12 +13,47 @@ PART = ".part"
 """What the name of a file ends in while it is being written."""
 
 
-def make_folder(path: Path) -> None:
+def check_file(path: str | Path, suffixes: Sequence[str] = ()) -> None:
+    """Whether a file could be written, asked before long work. Touches nothing; folders above it may be missing.
+
+    Args:
+        path: the file.
+        suffixes: what its name may end in; anything when empty.
+
+    Raises:
+        OutputError: if its name ends otherwise, a folder stands there, or its folder cannot be made or written to.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise OutputError(f"cannot write {path}: its name must end in {' or '.join(suffixes)}")
+    check_folder(path.parent)
+    if path.exists() and not os.access(path, os.W_OK):
+        raise OutputError(f"cannot write {path}: Permission denied")
+
+
+def check_folder(path: str | Path) -> None:
+    """Whether a folder could be made and written to, asked before long work. Touches nothing.
+
+    Raises:
+        OutputError: if a file stands in the way, or there is no permission.
+    """
+    path = Path(path)
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), Path())
+    if not there.is_dir():
+        raise OutputError(f"cannot write {path}: {there} is not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to write to {there}")
+
+
+def make_folder(path: str | Path) -> None:
     """Makes a folder and those above it, if they are not there.
 
     Raises:
         OutputError: if it cannot be made.
     """
+    path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -26,7 +61,7 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"cannot write {path}: {reason}") from None
 
 
-def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:
+def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:
     """Writes a file beside its place and moves it there when it is complete.
 
     Args:
@@ -38,6 +73,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True, advice
     Raises:
         OutputError: if it cannot be written; what stood at `path` is left as it was.
     """
+    path = Path(path)
     part = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

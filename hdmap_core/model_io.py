@@ -11,9 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-ROADS_REACH_M = 130.0
-"""How far around the car roads of an SD map are known: enough for 240 x 60 m however it is turned."""
-
 
 @dataclass
 class ModelInput:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hdmap_core.geometry import CameraRig
+from hdmap_core.geometry.map_origin import MapOrigin
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Observation:
     """Sensor data of one instant in the ego frame of `stamp_ns`.
 
     Attributes:
-        images: one (H, W, 3) uint8 RGB array per camera of `rig`, native size; None where the camera is missing.
+        images: one (H, W, 3) uint8 RGB array per camera of `rig`, native size, which may differ between cameras; None
+            where the camera is missing.
         rig: calibration in the same order; its `ego_from_camera` already holds the ego motion from each camera's own
             stamp to `stamp_ns`.
         stamp_ns: time the geometry refers to, nanoseconds since 1970.
@@ -22,6 +24,7 @@ class Observation:
         map_from_ego: (4, 4) float64 pose of the ego frame; or None when unknown.
         point_age_s: (P,) float32, how long before `stamp_ns` each point's sweep ended, seconds; None without points.
         camera_stamps_ns: exposure time of each camera, in the order of `rig`.
+        map_origin: where the frame that `map_from_ego` leads to lies on the earth; None when unknown.
     """
 
     images: tuple[np.ndarray | None, ...]
@@ -33,6 +36,7 @@ class Observation:
     map_from_ego: np.ndarray | None = None
     camera_stamps_ns: tuple[int, ...] = field(default=())
     point_age_s: np.ndarray | None = None
+    map_origin: MapOrigin | None = None
 
     @property
     def camera_mask(self) -> tuple[bool, ...]:

@@ -2,18 +2,22 @@
 
 The result never depends on where or in how many workers it was computed: it comes in the order of the items, and a
 worker that dies (out of memory, a lost machine) has its items done again by another. An exception of the function
-itself is not repeated; it stops the whole map and reaches the caller as it was raised.
+itself is not repeated; it stops the whole map and reaches the caller as it was raised. So does Ctrl-C, which is the
+caller's alone: workers never hear of it and are ended.
 """
 
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from hdmap_core.errors import ConfigError, HdmapError, MissingDependencyError
@@ -111,12 +115,14 @@ def _one_pool(
 ) -> None:
     """Works through the items that have no result yet, until all have or a worker dies."""
     context = multiprocessing.get_context("spawn")  # threads of torch and OpenCV do not survive a fork
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker) as pool:
         jobs: dict[Future[Result], int] = {}
         try:
-            for index, item in enumerate(items):
-                if index not in results:
-                    jobs[pool.submit(function, item)] = index
+            with _children_without_ctrl_c():
+                for index, item in enumerate(items):
+                    if index not in results:
+                        jobs[pool.submit(function, item)] = index
             waiting = set(jobs)
             while waiting:
                 finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -125,9 +131,35 @@ def _one_pool(
                     result = job.result()
                     results[jobs[job]] = result
                     report(jobs[job], result)
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            if not isinstance(error, Exception):  # Ctrl-C waits for nobody's work
+                for worker in set(multiprocessing.active_children()) - others:
+                    worker.terminate()
             raise
+
+
+@contextmanager
+def _children_without_ctrl_c() -> Iterator[None]:
+    """Processes that are started inside never get the SIGINT that a terminal sends to all: not even while they start.
+
+    They inherit that it is blocked. One that comes meanwhile is delivered here at the end: half a start would make a
+    traceback in the child.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there Python handles signals
+        yield
+        return
+    came: list[int] = []
+    resource_tracker.ensure_running()  # it would lift the block when it starts
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))  # another thread may be given it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _begin_worker() -> None:

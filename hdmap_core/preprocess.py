@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import check_image, ground_view
 from hdmap_core.lidar_points import lidar_points
@@ -25,20 +26,43 @@ def preprocess(observation: Observation, model: ModelConfig) -> ModelInput:
     an observation without SD map, or outside of it, as one without roads.
 
     Raises:
-        ImageError: naming a camera whose image has not the size that its calibration is for.
+        ImageError: see `check_images`.
     """
     inputs = camera_inputs(observation, model)
     return with_points_and_roads(inputs, lidar_points(observation), observation.sd_lines, model)
 
 
 def camera_inputs(observation: Observation, model: ModelConfig) -> ModelInput:
-    """The fields that come from the cameras; what is costly, and may be kept."""
+    """The fields that come from the cameras; what is costly, and may be kept.
+
+    Raises:
+        ImageError: see `check_images`.
+    """
     backbone, inputs = model.image_backbone, ModelInput()
     if backbone is not None:
         inputs = image_inputs(observation, backbone.image_size, backbone.cameras)
     if model.sees_ground:
         inputs.ground = torch.from_numpy(ground_pixels(observation, model.grid))[None]
     return inputs
+
+
+def check_images(observation: Observation) -> None:
+    """Whether the images are those that the rig speaks of.
+
+    Raises:
+        ImageError: if there is not one image (or None) per camera, naming the cameras; naming a camera whose image is
+            no (H, W, 3) uint8 array, or has not the size that its calibration is for.
+    """
+    rig, images = observation.rig, observation.images
+    if not isinstance(images, list | tuple) or len(images) != rig.num_cameras:
+        count = len(images) if isinstance(images, list | tuple) else f"a {type(images).__name__} in place of a tuple of"
+        raise ImageError(
+            f"observation {observation.token!r} has {count} images for {rig.num_cameras} cameras "
+            f"({', '.join(rig.names)}); give one per camera in this order, None for a camera that is missing"
+        )
+    for name, image, size in zip(rig.names, images, rig.image_sizes, strict=True):
+        if image is not None:
+            check_image(name, image, size)
 
 
 def with_points_and_roads(
@@ -74,6 +98,7 @@ def ground_grid(grid: BEVGrid) -> BEVGrid:
 
 def ground_pixels(observation: Observation, grid: BEVGrid) -> np.ndarray:
     """(4, 2Y, 2X) uint8 ground pixels of an observation for a model with this BEV grid."""
+    check_images(observation)
     view = ground_view(observation.images, observation.rig, ground_grid(grid))
     return np.ascontiguousarray(view.transpose(2, 0, 1))
 
@@ -87,6 +112,7 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
         cameras: exactly these, in this order, absent ones masked; when empty all cameras in the order of their names,
             so that the order in which a rig lists them never matters.
     """
+    check_images(observation)
     given = observation.rig
     names = cameras or tuple(sorted(given.names))
     picture = dict(zip(given.names, observation.images, strict=True))
@@ -100,7 +126,6 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
         image = picture.get(name)
         if image is None:
             continue
-        check_image(name, image, given.image_size)
         cv2.resize(image, image_size[::-1], dst=images[index], interpolation=cv2.INTER_AREA)
         mask[index] = True
     channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

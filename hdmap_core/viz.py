@@ -126,12 +126,13 @@ def draw_bev(
     return np.ascontiguousarray(canvas[::-1])
 
 
-def write_picture(path: Path, picture: np.ndarray) -> None:
+def write_picture(path: str | Path, picture: np.ndarray) -> None:
     """Writes (H, W, 3) uint8 RGB as PNG or JPEG, by the path's suffix.
 
     Raises:
         OutputError: if the file cannot be written.
     """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)

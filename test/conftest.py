@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -76,10 +77,13 @@ def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])
         monkeypatch.setenv("COLUMNS", "300")
         code: object = 0
+        handler = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as error:
             code = error.code or 0
+        finally:
+            signal.signal(signal.SIGINT, handler)  # the command leaves it as an ending process wants it
         captured = capsys.readouterr()
         assert isinstance(code, int)
         return Ended(code, captured.out, captured.err)

@@ -99,17 +99,20 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    Ctrl-C ends the run after its step, saved; --resume goes on, also after a kill. Any field of the recipe can be
-    overridden by its dotted name. See docs/training.md and docs/recipes.md.
+    Ctrl-C ends the run after its step, saved, with exit code 130; --resume goes on, also after a kill. Any field of the
+    recipe can be overridden by its dotted name. See docs/training.md and docs/recipes.md.
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
     from hdmap_core.config import load_config
     from hdmap_core.errors import MissingDependencyError, OutputError
+    from hdmap_core.files import check_folder
     from training.config import TrainConfig
 
     config = load_config(TrainConfig, recipe, overrides or [])
     folder = out or Path("runs") / config.model.name
+    if not dry_run:
+        check_folder(folder)
     if (folder / "config.yaml").exists() and not resume and not dry_run:
         raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     if resume:
@@ -150,14 +153,16 @@ def overfit(
 
     from hdmap_core.config import load_config
     from hdmap_core.errors import OutputError
-    from hdmap_core.files import make_folder
+    from hdmap_core.files import check_folder, make_folder
     from training.config import TrainConfig
-    from training.overfit import overfit as run
 
     config = load_config(TrainConfig, recipe, overrides or [])
     folder = out or Path("runs") / f"overfit-{config.model.name}"
     if (folder / "run").exists():  # going on with it would watch no step of it
         raise OutputError(f"{folder} already holds a run; delete it, or choose another with -o")
+    check_folder(folder)
+    from training.overfit import overfit as run  # takes seconds
+
     make_folder(folder)
     if run(config, folder, Console(), shrink=not full_size, target=target, steps=steps) < target:
         raise typer.Exit(1)
@@ -201,6 +206,10 @@ def evaluate(
 
     Example: hdmap evaluate hdmap_core/weights/student.safetensors data/synth --split val -o out/val --corruptions
     """
+    from hdmap_core.files import check_folder
+
+    if out is not None:
+        check_folder(out)
     from training.corruptions import CORRUPTIONS
     from training.evaluate import EvaluateOptions
     from training.evaluate import evaluate as run

@@ -1,6 +1,7 @@
 """The training loop. Lightning Fabric does precision, devices and processes; what happens at each step is here."""
 
 import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -17,6 +18,7 @@ from torch import Tensor, distributed, nn
 from torch.utils.data import Dataset
 
 from hdmap_core.errors import CheckpointError, HdmapError
+from hdmap_core.interruption import Interrupted
 from training.average import WeightAverage, whole
 from training.config import OptimConfig, TrainConfig
 from training.console import Watch
@@ -74,6 +76,7 @@ def fit(
         DivergedError: as soon as the loss or its gradient is not finite, naming the batch's tokens.
         CheckpointError: if the run folder's state cannot be continued with this recipe.
         OutputError: if the run folder cannot be written.
+        Interrupted: after Ctrl-C, in the first process, saved.
     """
     optim = config.optim
     published = fabric.to_device(deepcopy(model))
@@ -113,6 +116,8 @@ def fit(
             if stop and step < optim.steps:
                 again = f"hdmap train {run.path / 'config.yaml'} --resume -o {run.path}"
                 watch.say(f"stopped after step {step} as asked; {again} goes on")
+                if interruption.asked is signal.SIGINT and fabric.is_global_zero:  # the others just end
+                    raise Interrupted(message="")
                 break
             if _due(step, config.evaluate_every, optim):
                 _validate(fabric, run, average, step, evaluate, watch)

@@ -151,6 +151,11 @@ class RunFolder:
         save_checkpoint(self.path / "checkpoints" / (name + SUFFIX), average, config, provenance)
 
 
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Every line of a run folder's metrics.jsonl: `phase`, `step` and numbers."""
+    return _read_lines(folder / "metrics.jsonl")
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     """Lines of metrics; one that a killed run left half written is not there."""
     records = []

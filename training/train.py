@@ -10,6 +10,7 @@ from lightning.fabric import seed_everything
 from rich.console import Console
 from torch import nn
 
+from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
 from hdmap_core.files import make_folder
 from hdmap_core.models import MapModel, build_model
@@ -28,7 +29,7 @@ from training.run_folder import RunFolder, state_file
 
 def train(
     config: TrainConfig,
-    folder: Path,
+    folder: str | Path,
     console: Console,
     *,
     until: float = math.inf,
@@ -48,6 +49,7 @@ def train(
     Returns:
         The best of the validations.
     """
+    folder = Path(folder)
     fabric = make_fabric(hardware, config.optim.precision)
     share = per_process(config, fabric.world_size)
     fabric.launch()
@@ -77,7 +79,21 @@ def train(
 
     batches = TrainBatches(training, share, model.backbone.feature_size if model.backbone else None)
     fit(fabric, model, objective, batches, config, run, evaluate, console, until=until)
+    if run.is_evaluated(config.optim.steps):
+        console.print(_what_next(run), soft_wrap=True, highlight=False)  # commands to copy
     return run.best
+
+
+def _what_next(run: RunFolder) -> str:
+    root = run.config.data.root
+    lines = [f"{run.best_in_words}: {find_checkpoint(run.path)}"]
+    if run.config.model.view_transform is None:
+        return f"{lines[0]}\nnext: a recipe with start.hd_refiner={run.path} takes it"
+    lines += [
+        f"next: hdmap evaluate {run.path} {root} --split {run.config.data.val} -o {run.path / 'evaluation'}",
+        f"      hdmap predict {run.path} {root} -o map.png",
+    ]
+    return "\n".join(lines)
 
 
 def _keyframes(config: TrainConfig, split: str) -> Keyframes:

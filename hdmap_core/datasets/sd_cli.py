@@ -37,9 +37,11 @@ def sdmap(
     from hdmap_core.datasets.osm.coverage import coverage
     from hdmap_core.datasets.osm.picture import draw_city
     from hdmap_core.datasets.osm.roads import chosen, read_roads, write_sd_map
+    from hdmap_core.files import check_folder
     from hdmap_core.viz import write_picture
 
     target = _target(dataroot, out)
+    check_folder(target)
     names = _cities(osm, cities)
     chosen((), roads)  # a wrong choice is said before anything is read
     for name in names:

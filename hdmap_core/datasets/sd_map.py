@@ -27,14 +27,14 @@ class SdMap:
         self._tree = STRtree(self.lines)
 
     @classmethod
-    def read(cls, path: Path) -> "SdMap":
+    def read(cls, path: str | Path) -> "SdMap":
         """Reads a GeoJSON file.
 
         Raises:
             DatasetError: if the file is missing, is not GeoJSON, or holds longitudes and latitudes.
         """
         try:
-            features = json.loads(path.read_text(encoding="utf-8"))["features"]
+            features = json.loads(Path(path).read_text(encoding="utf-8"))["features"]
             lines = [line for feature in features for line in _lines_of(feature["geometry"])]
         except OSError as error:
             raise DatasetError(f"cannot read the SD map {path}: {error.strerror or error}") from None

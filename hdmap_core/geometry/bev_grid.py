@@ -4,16 +4,19 @@ import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hdmap_core.errors import ConfigError
 
-Points = TypeVar("Points", np.ndarray, Tensor)
+if TYPE_CHECKING:
+    from torch import Tensor
 
+Points = TypeVar("Points", np.ndarray, "Tensor")
+
+ROADS_REACH_M = 130.0
+"""How far around the car roads of an SD map are known: enough for a grid of 240 x 60 m however it is turned."""
 
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)(?:@(\d+(?:\.\d+)?))?")
 
@@ -89,8 +92,10 @@ class BEVGrid:
         """(..., 2) in [0, 1] -> metres."""
         return points * self._like(points, self.size) + self._like(points, self._minimum)
 
-    def cell_centres(self) -> Tensor:
+    def cell_centres(self) -> "Tensor":
         """(Y, X, 2) float32: x, y of every cell's centre in metres."""
+        import torch
+
         rows, columns = self.shape
         x = (torch.arange(columns) + 0.5) * self.resolution + self.x_range[0]
         y = (torch.arange(rows) + 0.5) * self.resolution + self.y_range[0]
@@ -102,6 +107,6 @@ class BEVGrid:
 
     @staticmethod
     def _like(points: Points, values: tuple[float, float]) -> Points:
-        if isinstance(points, Tensor):
-            return torch.tensor(values, dtype=points.dtype, device=points.device)
-        return np.asarray(values, dtype=points.dtype)
+        if isinstance(points, np.ndarray):
+            return np.asarray(values, dtype=points.dtype)
+        return points.new_tensor(values)

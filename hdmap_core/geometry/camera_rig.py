@@ -3,14 +3,19 @@
 Pixel convention: the centre of the top-left pixel is (0, 0), u = fx x / z + cx, as OpenCV and nuScenes have it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from hdmap_core.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Size: TypeAlias = tuple[int, int]
+"""(H, W) in pixels."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +27,14 @@ class CameraRig:
         intrinsics: (..., N, 3, 3), pixels of images of `image_size`.
         ego_from_camera: (..., N, 4, 4); camera frame optical (x right, y down, z forward), ego frame REP-103 at the
             observation's stamp, so that it contains the ego motion between the two exposures.
-        image_size: (H, W) in pixels, the same for all cameras.
+        image_size: (H, W) in pixels of all cameras; where they differ, one (H, W) per camera. `image_sizes` has it per
+            camera in either case.
     """
 
     names: tuple[str, ...]
-    intrinsics: Tensor
-    ego_from_camera: Tensor
-    image_size: tuple[int, int]
+    intrinsics: "Tensor"
+    ego_from_camera: "Tensor"
+    image_size: Size | tuple[Size, ...]
 
     @classmethod
     def from_arrays(
@@ -36,26 +42,35 @@ class CameraRig:
         names: Sequence[str],
         intrinsics: Sequence[np.ndarray] | np.ndarray,
         ego_from_camera: Sequence[np.ndarray] | np.ndarray,
-        image_size: tuple[int, int],
+        image_size: Size | Sequence[Size],
     ) -> "CameraRig":
-        """A checked float64 rig from N (3, 3) intrinsics and N (4, 4) extrinsics.
+        """A checked float64 rig from N (3, 3) intrinsics, N (4, 4) extrinsics, and one (H, W) or N of them.
 
         Raises:
-            CalibrationError: naming the camera whose numbers no pinhole camera can have.
+            CalibrationError: naming the camera whose numbers no pinhole camera can have; if the numbers of cameras
+                differ, or a name occurs twice.
         """
+        import torch
+
+        _check_counts(names, intrinsics, ego_from_camera)
         for name, matrix, pose in zip(names, intrinsics, ego_from_camera, strict=True):
             check_calibration(name, np.asarray(matrix), np.asarray(pose))
         return cls(
             tuple(names),
             torch.from_numpy(np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3)),
             torch.from_numpy(np.array(ego_from_camera, dtype=np.float64).reshape(-1, 4, 4)),
-            (int(image_size[0]), int(image_size[1])),
+            _compact(_per_camera(image_size, len(names))),
         )
 
     @property
     def num_cameras(self) -> int:
         """N."""
         return len(self.names)
+
+    @property
+    def image_sizes(self) -> tuple[Size, ...]:
+        """(H, W) of every camera."""
+        return _per_camera(self.image_size, len(self.names))
 
     def to(self, *args: object, **kwargs: object) -> "CameraRig":
         """The rig with its tensors moved or cast as `Tensor.to` would."""
@@ -76,26 +91,31 @@ class CameraRig:
             names=tuple(names),
             intrinsics=self.intrinsics[..., index, :, :],
             ego_from_camera=self.ego_from_camera[..., index, :, :],
+            image_size=_compact([self.image_sizes[i] for i in index]),
         )
 
-    def resized(self, image_size: tuple[int, int]) -> "CameraRig":
-        """The rig after its images were resized to (H, W): pixel edges, not centres, keep their place."""
-        sy, sx = image_size[0] / self.image_size[0], image_size[1] / self.image_size[1]
-        scale = torch.tensor([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]]).to(self.intrinsics)
-        return replace(self, intrinsics=scale @ self.intrinsics, image_size=image_size)
+    def resized(self, image_size: Size | Sequence[Size]) -> "CameraRig":
+        """The rig after its images were resized to (H, W), or each to its own: pixel edges, not centres, stay."""
+        wanted = _per_camera(image_size, len(self.names))
+        scales = [(new[0] / old[0], new[1] / old[1]) for new, old in zip(wanted, self.image_sizes, strict=True)]
+        rows = [[[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]] for sy, sx in scales]
+        scale = self.intrinsics.new_tensor(rows)
+        return replace(self, intrinsics=scale @ self.intrinsics, image_size=_compact(wanted))
 
-    def cropped(self, top: int, left: int, image_size: tuple[int, int]) -> "CameraRig":
+    def cropped(self, top: int, left: int, image_size: Size) -> "CameraRig":
         """The rig after its images were cropped to (H, W) from row `top` and column `left`."""
-        shift = torch.tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]]).to(self.intrinsics)
+        shift = self.intrinsics.new_tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
         return replace(self, intrinsics=shift @ self.intrinsics, image_size=image_size)
 
-    def projection(self) -> Tensor:
+    def projection(self) -> "Tensor":
         """(..., N, 3, 4): homogeneous ego points -> (u z, v z, z)."""
+        import torch
+
         rotation_t = self.ego_from_camera[..., :3, :3].transpose(-1, -2)
         translation = -rotation_t @ self.ego_from_camera[..., :3, 3:]
         return self.intrinsics @ torch.cat([rotation_t, translation], dim=-1)
 
-    def project(self, points: Tensor, min_depth: float = 0.1) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, points: "Tensor", min_depth: float = 0.1) -> "tuple[Tensor, Tensor, Tensor]":
         """Projects ego points into every camera.
 
         Args:
@@ -110,9 +130,35 @@ class CameraRig:
         homogeneous = points[..., None, :, :] @ matrix[..., :3].transpose(-1, -2) + matrix[..., None, :, 3]
         depth = homogeneous[..., 2]
         pixels = homogeneous[..., :2] / depth.clamp(min=min_depth)[..., None]
-        height, width = self.image_size
-        inside = (pixels >= -0.5) & (pixels <= pixels.new_tensor([width - 0.5, height - 0.5]))
+        last = pixels.new_tensor([[[width - 0.5, height - 0.5]] for height, width in self.image_sizes])
+        inside = (pixels >= -0.5) & (pixels <= last)
         return pixels, depth, inside.all(dim=-1) & (depth > min_depth)
+
+
+def _per_camera(image_size: Size | Sequence[Size], num_cameras: int) -> tuple[Size, ...]:
+    """N sizes, of one for all or of N."""
+    if np.ndim(image_size) == 1:
+        height, width = cast(Size, image_size)
+        return ((int(height), int(width)),) * num_cameras
+    sizes = tuple((int(height), int(width)) for height, width in cast("Sequence[Size]", image_size))
+    if len(sizes) != num_cameras:
+        raise CalibrationError(f"{num_cameras} cameras, {len(sizes)} image sizes; give one (H, W), or one per camera")
+    return sizes
+
+
+def _compact(sizes: Sequence[Size]) -> Size | tuple[Size, ...]:
+    return sizes[0] if len(set(sizes)) == 1 else tuple(sizes)
+
+
+def _check_counts(names: Sequence[str], intrinsics: Sized, poses: Sized) -> None:
+    if not len(names) == len(intrinsics) == len(poses) or not len(names):
+        raise CalibrationError(
+            f"{len(names)} cameras ({', '.join(names)}), {len(intrinsics)} intrinsics and {len(poses)} extrinsics; "
+            "give one of each per camera, and at least one camera"
+        )
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if list(names).count(name) > 1)
+        raise CalibrationError(f"camera {twice!r} is in the rig twice; give every camera its own name")
 
 
 def check_calibration(name: str, intrinsics: np.ndarray, ego_from_camera: np.ndarray) -> None:

@@ -23,7 +23,7 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
     """Resamples the images of one observation.
 
     Args:
-        images: per camera of the rig (H, W, 3) uint8 RGB of `rig.image_size`, or None.
+        images: per camera of the rig (H, W, 3) uint8 RGB of the size that the rig says, or None.
         rig: unbatched calibration.
         grid: the region; the result has its cells.
 
@@ -36,11 +36,11 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
     total = np.zeros((*grid.shape, 3), np.float32)
     weight_sum = np.zeros(grid.shape, np.float32)
     plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
-    for name, image, pixels_from_plane in zip(rig.names, images, plane, strict=True):
+    for name, image, size, pixels_from_plane in zip(rig.names, images, rig.image_sizes, plane, strict=True):
         if image is None:
             continue
-        check_image(name, image, rig.image_size)
-        weight, rows, columns = _camera_weight(pixels_from_plane, rig.image_size, grid)
+        check_image(name, image, size)
+        weight, rows, columns = _camera_weight(pixels_from_plane, size, grid)
         if weight is None:
             continue
         fine = _warp(image, pixels_from_plane, grid, rows, columns)
@@ -53,6 +53,8 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
 
 def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> None:
     """Raises ImageError unless the image is (H, W, 3) uint8 of the size (H, W) that its calibration is for."""
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"camera {name}: the image is a {type(image).__name__}; give a numpy array, uint8 RGB")
     if image.shape != (*image_size, 3) or image.dtype != np.uint8:
         raise ImageError(
             f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "

@@ -1,17 +1,18 @@
 """Predictor: one observation in, the elements of its map out, with the time of each stage."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import cast, get_args, overload
 
-import numpy as np
 import torch
 
-from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.checkpoint import SUFFIX, Checkpoint, find_checkpoint, load_checkpoint
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.inference.prediction import Prediction
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import Head
@@ -49,21 +50,6 @@ class ModelInfo:
     sd_map: bool = False
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of an observation.
-
-    Attributes:
-        elements: in the ego frame of the observation's stamp, sorted by class, then by falling score.
-        timings_ms: stage -> milliseconds.
-        raster: (Y, X) uint8 class indices on the model's grid, 0 is the background; None without dense heads.
-    """
-
-    elements: list[MapElement]
-    timings_ms: dict[str, float]
-    raster: np.ndarray | None = None
-
-
 class Predictor:
     """Preprocess, network, postprocess.
 
@@ -96,8 +82,29 @@ class Predictor:
             sd_map=model.sd_prior is not None,
         )
 
-    def predict(self, observation: Observation) -> Prediction:
-        """The map around the car; cameras whose image is None count as unseen."""
+    @overload
+    def predict(self, observation: Observation) -> Prediction: ...
+    @overload
+    def predict(self, observation: Sequence[Observation]) -> list[Prediction]: ...
+    def predict(self, observation: Observation | Sequence[Observation]) -> Prediction | list[Prediction]:
+        """The map around the car; cameras whose image is None count as unseen.
+
+        Args:
+            observation: one, or several in a list; each is predicted by itself.
+
+        Raises:
+            ImageError: if the images are not those that the observation's rig speaks of; the message names the camera.
+            ConfigError: if the rig has none of the cameras that the model was made for.
+            TypeError: for anything else than observations.
+        """
+        if isinstance(observation, Observation):
+            return self._predict(observation)
+        if not isinstance(observation, list | tuple):
+            raise TypeError(f"predict takes an Observation or a list of them, not {type(observation).__name__}")
+        return [self.predict(each) for each in observation]
+
+    def _predict(self, observation: Observation) -> Prediction:
+        self._check_cameras(observation)
         started = time.perf_counter()
         batch = preprocess(observation, self.config.model)
         prepared = time.perf_counter()
@@ -113,11 +120,28 @@ class Predictor:
         ended = time.perf_counter()
         stages = {"preprocess": prepared - started, "network": inferred - prepared, "postprocess": ended - inferred}
         raster = None if output.dense is None else output.dense.semantic[0].argmax(dim=0).byte().cpu().numpy()
-        return Prediction(elements, {name: 1e3 * seconds for name, seconds in stages.items()}, raster)
+        return Prediction(
+            elements,
+            {name: 1e3 * seconds for name, seconds in stages.items()},
+            raster,
+            token=observation.token,
+            stamp_ns=observation.stamp_ns,
+            map_from_ego=observation.map_from_ego,
+            map_origin=observation.map_origin,
+            grid=self.info.grid,
+        )
+
+    def _check_cameras(self, observation: Observation) -> None:
+        names, wanted = observation.rig.names, self.info.camera_names
+        if wanted and not set(wanted) & set(names):
+            raise ConfigError(
+                f"{self.info.model_name} was made for the cameras {', '.join(wanted)}; observation "
+                f"{observation.token!r} has {', '.join(names)}: name the cameras of the rig as the model does"
+            )
 
 
 def load_predictor(
-    path: Path,
+    path: str | Path | None = None,
     device: str = "auto",
     precision: str | None = None,
     head: str | None = None,
@@ -127,7 +151,8 @@ def load_predictor(
     """A predictor from a checkpoint file.
 
     Args:
-        path: a `.safetensors` file.
+        path: a `.safetensors` file or a run folder (its best checkpoint, else its last); by default the shipped
+            student.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
         precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
         head: publish this head instead of the one that the checkpoint names.
@@ -141,6 +166,7 @@ def load_predictor(
     precision = precision or ("fp16" if place.type == "cuda" else "fp32")
     if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
         raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
+    path = default_weights() if path is None else find_checkpoint(path)
     checkpoint = load_checkpoint(path)
     if checkpoint.config.model.view_transform is None:
         raise CheckpointError(

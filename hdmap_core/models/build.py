@@ -8,7 +8,7 @@ from typing_extensions import Self, assert_never
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.model_io import ROADS_REACH_M
+from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig

@@ -31,6 +31,9 @@ def write(
 
     Example: hdmap bag write data/synth --scene scene-0001 -o drive.mcap
     """
+    from hdmap_core.files import check_file
+
+    check_file(out, (".mcap",))
     from hdmap_ros.bag.write import write_bag
 
     with _progress("writing") as progress:
@@ -80,6 +83,9 @@ def replay(
 
     Example: hdmap bag replay monday.mcap tuesday.mcap -o out/ --workers 2
     """
+    from hdmap_core.files import check_folder
+
+    check_folder(out)
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
     from hdmap_ros.bag.layouts import load_layout

@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from PIL import Image
 
 from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import read_elements
@@ -22,7 +24,8 @@ from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("synth", "score", "predict", "train", "evaluate", "config", "bag")
+RECIPE = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+VERBS = ("synth", "score", "predict", "train", "evaluate", "config", "bag", "info", "doctor")
 CONFIG = CheckpointConfig(
     model=ModelConfig(name="small", bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8))
 )
@@ -63,6 +66,13 @@ def test_help_of_each_verb_has_an_example(hdmap, verb: tuple[str, ...]) -> None:
     ended = hdmap(*verb, "--help")
     assert ended.code == 0
     assert f"Example: hdmap {' '.join(verb)}" in ended.out
+
+
+def test_version_and_short_help(hdmap) -> None:
+    assert hdmap("--version").out == f"hdmap {version('hdmap_ros')}\n"
+    assert hdmap("-h").out == hdmap("--help").out
+    for words in (("predict",), ("bag",), ("bag", "replay"), ("info",)):
+        assert hdmap(*words, "-h").out == hdmap(*words, "--help").out
 
 
 def test_help_waits_for_no_heavy_import() -> None:
@@ -129,9 +139,57 @@ def test_train_refuses(hdmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_predict_draws_a_picture(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
     ended = hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.png", "--device", "cpu")
     assert ended.code == 0, ended.err
-    assert "map.png" in ended.out
+    assert re.search(r"^\d+ elements drawn, (none|\d+) hidden .*→ .*map\.png$", ended.out, re.MULTILINE), ended.out
     with Image.open(tmp_path / "map.png") as picture:
         assert picture.width > 1000 and picture.height > 1000
+
+
+def test_predict_says_what_it_hides(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    """An untrained model is sure of nothing: all that it says has a score near 0.01 or a little more."""
+    everything = hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.jsonl", "--device", "cpu")
+    (elements,) = read_elements(tmp_path / "map.jsonl").values()
+    assert everything.out == f"{len(elements)} elements of any score → {tmp_path / 'map.jsonl'}\n"
+    cut = sorted(element.score for element in elements)[len(elements) // 2]
+    hidden = [element for element in elements if element.score < cut]
+    ended = hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "a.png", "--device", "cpu", "--min-score", cut)
+    assert f"{len(elements) - len(hidden)} elements drawn, {len(hidden)} hidden with a score below" in ended.out
+    label = hidden[0].label
+    assert f"{sum(element.label is label for element in hidden)} {label}" in ended.out
+
+
+def test_predict_writes_geojson(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
+    ended = hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.geojson", "--device", "cpu")
+    assert ended.code == 0, ended.err
+    content = json.loads((tmp_path / "map.geojson").read_text())
+    dataset = NuScenesDataset(dataroot)
+    longitude, latitude = dataset[0].map_origin.degrees(dataset.map_from_ego(dataset.tokens[0])[:2, 3])
+    assert content["features"]
+    for feature in content["features"]:
+        points = feature["geometry"]["coordinates"]
+        for x, y in points[0] if feature["geometry"]["type"] == "Polygon" else points:
+            assert abs(x - longitude) < 1e-3 and abs(y - latitude) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("verb", "out", "reason"),
+    [
+        (("predict", "none", "none"), "map.xyz", r"must end in .png or .jpg"),
+        (("predict", "none", "none"), "", "it is a folder"),
+        (("predict", "none", "none"), "file/map.png", "file is not a folder"),
+        (("evaluate", "none", "none"), "file", "file is not a folder"),
+        (("evaluate", "none", "none"), "file/below/out", "file is not a folder"),
+        (("overfit", RECIPE), "file/run", "file is not a folder"),
+        (("train", RECIPE), "file/run", "file is not a folder"),
+        (("bag", "write", "none", "--scene", "x"), "drive.bag", "must end in .mcap"),
+        (("bag", "write", "none", "--scene", "x"), "file/drive.mcap", "file is not a folder"),
+        (("bag", "replay", "none.mcap"), "file/out", "file is not a folder"),
+        (("sdmap", "none"), "file/maps", "file is not a folder"),
+    ],
+)
+def test_the_output_is_checked_before_anything_is_read(hdmap, tmp_path: Path, verb: Any, out: str, reason: str) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    refused(hdmap(*verb, "-o", tmp_path / out), str(tmp_path), reason)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_predict_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
@@ -181,12 +239,15 @@ def test_evaluate_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Pat
 
 def test_train_end_to_end(hdmap, dataroot: Path, tmp_path: Path) -> None:
     """Recipe to picture: train a few steps, go on, predict from the run folder."""
-    recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+    recipe = RECIPE
     short = ["optim.steps=3", "optim.batch_size=2", "evaluate_every=3", "save_every=2", "evaluate_frames=1"]
     data = [f"data.root={dataroot}", "data.train=val", f"data.cache={tmp_path / 'cache'}", "data.workers=1"]
     ended = hdmap("train", recipe, *short, *data, "-o", tmp_path / "run")
     assert ended.code == 0, ended.err
     assert "2 training and 2 validation keyframes" in ended.out
+    best = tmp_path / "run" / "checkpoints" / "best.safetensors"
+    assert re.search(rf"^best mAP 0\.\d+: {re.escape(str(best))}$", ended.out, re.MULTILINE)
+    assert f"next: hdmap evaluate {tmp_path / 'run'} {dataroot} --split val" in ended.out
     ended = hdmap("train", recipe, "optim.steps=4", "--resume", "-o", tmp_path / "run")
     assert ended.code == 0, ended.err
     ended = hdmap("predict", tmp_path / "run", dataroot, "-o", tmp_path / "map.jpg", "--device", "cpu")

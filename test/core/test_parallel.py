@@ -151,6 +151,33 @@ def test_workers_end_with_the_process_that_started_them(functions: ModuleType, t
     assert _within(60, lambda: not any(_is_running(worker) for worker in workers))
 
 
+def test_ctrl_c_is_the_callers_alone(functions: ModuleType, tmp_path: Path) -> None:
+    """A terminal sends it to all; the workers, at work for ten minutes, end at once and say nothing."""
+    assert functions.__file__ is not None
+    code = (
+        "from hdmap_core.interruption import raise_on_ctrl_c; raise_on_ctrl_c()\n"
+        f"import mapped_functions; mapped_functions.run_two({str(tmp_path)!r})"
+    )
+    paths = os.pathsep.join([str(Path(functions.__file__).parent), str(Path(__file__).parents[2])])
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert _within(200, lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+        workers = [int(path.stem) for path in tmp_path.glob("*.pid")]
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert (parent.returncode, said) == (130, "")
+    assert _within(60, lambda: not any(_is_running(worker) for worker in workers))
+
+
 def _within(seconds: float, condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:

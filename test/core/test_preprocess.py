@@ -208,3 +208,22 @@ def test_images_are_read_only_read_and_may_be_views() -> None:
     views = image_inputs(mirrored, SIZE)
     assert views.images is not None and expected.images is not None
     assert torch.equal(views.images, expected.images)
+
+
+# --- cameras of different sizes ---
+def test_each_camera_has_its_own_size() -> None:
+    """A smaller camera gives what the same picture, enlarged with its calibration, gives."""
+    seen = surround()
+    small = [(30, 50), SIZE, SIZE, (20, 40)][: seen.rig.num_cameras]
+    sizes = [*small, *([SIZE] * (seen.rig.num_cameras - len(small)))]
+    images = tuple(np.full((*size, 3), 40 + 30 * index, np.uint8) for index, size in enumerate(sizes))
+    mixed = replace(seen, images=images, rig=seen.rig.resized(sizes))
+    assert mixed.rig.image_sizes == tuple(sizes)
+    large = replace(seen, images=tuple(np.full((*SIZE, 3), 40 + 30 * i, np.uint8) for i in range(len(sizes))))
+    ours, theirs = image_inputs(mixed, (32, 64)), image_inputs(large, (32, 64))
+    torch.testing.assert_close(ours.projection, theirs.projection)
+    torch.testing.assert_close(ours.images, theirs.images)
+    ground, expected = ground_pixels(mixed, GRID), ground_pixels(large, GRID)
+    assert (ground[3] == expected[3]).mean() > 0.97, "the same ground is seen"
+    both = (ground[3] > 0) & (expected[3] > 0)
+    assert (abs(ground[0].astype(int) - expected[0])[both] <= 2).mean() > 0.9, "in the same colours"

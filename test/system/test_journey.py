@@ -41,8 +41,9 @@ def run(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of six steps of training that publishes nearly everything its vector head says."""
     folder = tmp_path_factory.mktemp("journey") / "run"
     overrides = ("optim.steps=6", "optim.batch_size=2", "save_every=3", "evaluate_every=6", "evaluate_frames=2")
-    data = (f"data.root={tiny_world}", f"data.cache={folder.parent / 'cache'}", "decode.score_threshold=0.001")
-    hdmap("train", RECIPE, *overrides, *data, "-o", folder)
+    data = (f"data.root={tiny_world}", f"data.cache={folder.parent / 'cache'}", "log_every=2")
+    decode = ("decode.head=vectors", "decode.score_threshold=0.001")
+    hdmap("train", RECIPE, *overrides, *data, *decode, "-o", folder)
     return folder
 
 

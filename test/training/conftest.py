@@ -62,6 +62,7 @@ def tiny_config() -> Callable[..., TrainConfig]:
             *("model.grid.x_range=[-7.2, 7.2]", "model.grid.y_range=[-4.8, 4.8]", "model.vectors.num_queries=6"),
             *("model.vectors.num_points=5", "optim.batch_size=2", "optim.warmup_steps=3", "optim.steps=20"),
             *("log_every=4", "save_every=8", "evaluate_every=10", "evaluate_frames=3"),
+            *("optim.lr=1.5e-3", "optim.ema=0.999", "decode.head=vectors"),
         )
         return load_config(TrainConfig, RECIPE, [*smaller, *overrides])
 

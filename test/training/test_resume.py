@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.interruption import Interrupted
 from hdmap_core.models import build_model
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
@@ -39,10 +40,11 @@ def run(
     folder: Path,
     *,
     ask_at: int = 0,
+    how: signal.Signals = signal.SIGTERM,
     evaluate_at: Callable = dict,
     console: Console | None = None,
 ) -> nn.Module:
-    """Trains with a noisy objective, which shows random numbers that differ; SIGTERM comes in call `ask_at`."""
+    """Trains with a noisy objective, which shows random numbers that differ; `how` comes in call `ask_at`."""
     torch.manual_seed(config.seed)
     calls = 0
 
@@ -50,7 +52,7 @@ def run(
         nonlocal calls
         calls += 1
         if calls == ask_at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), how)
         return {name: value * (0.5 + torch.rand(())) for name, value in supervised(model, batch, config).items()}
 
     def evaluate(model: nn.Module) -> Evaluation:
@@ -97,6 +99,17 @@ def test_sigterm_ends_after_the_step_and_the_run_goes_on(tiny_config: Load, keyf
     run(config, frames, tmp_path / "parts", console=console)
     assert "going on after step 5\n" in console.file.getvalue()
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_ctrl_c_ends_after_the_step_with_130(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:
+    config = tiny_config("optim.steps=4", "save_every=100", "evaluate_every=4", "log_every=1")
+    frames = keyframes(config)
+    with pytest.raises(Interrupted) as ended:
+        run(config, frames, tmp_path, ask_at=2, how=signal.SIGINT)
+    assert (ended.value.code, ended.value.message) == (130, ""), "the loop's own line is enough"
+    console = Console(file=io.StringIO())
+    run(config, frames, tmp_path, console=console)
+    assert "going on after step 2\n" in console.file.getvalue()
 
 
 def test_kill_leaves_what_the_last_save_knows(tiny_config: Load, tmp_path: Path) -> None:

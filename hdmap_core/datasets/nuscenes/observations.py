@@ -6,13 +6,15 @@ carried over by the car's own motion:
     ego_from_camera = inverse(map_from_ego[lidar stamp]) @ map_from_ego[camera stamp] @ ego_from_camera[calibrated]
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from shapely import MultiPolygon
 
+from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Crossings, Range, VectorMap
@@ -20,8 +22,8 @@ from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import CameraRig, se3
+from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.image_decoding import decode_image, reduction_for
-from hdmap_core.model_io import ROADS_REACH_M
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -60,6 +62,27 @@ class NuScenesDataset:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Observation: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Observation]: ...
+    def __getitem__(self, which: int | str | slice) -> Observation | list[Observation]:
+        """The keyframe at a place in `tokens` (from the end when negative) or of a sample token; several of a slice.
+
+        Raises:
+            IndexError: if there is no such place.
+            DatasetError, ImageError: see `observation`.
+        """
+        if isinstance(which, str):
+            return self.observation(which)
+        if isinstance(which, slice):
+            return [self.observation(token) for token in self.tokens[which]]
+        return self.observation(self.tokens[which])
+
+    def __iter__(self) -> Iterator[Observation]:
+        """The keyframes in the order of `tokens`, read one at a time."""
+        return map(self.observation, self.tokens)
 
     @property
     def scenes(self) -> tuple[Scene, ...]:
@@ -118,17 +141,17 @@ class NuScenesDataset:
         names = self._camera_names(token, frames)
         cameras = [frames[name] for name in names]
         ego_from_map = se3.inverse(lidar.map_from_ego)
-        size = _common_size(cameras)
-        reduction = 1 if at_least is None else reduction_for(size, at_least)
+        sizes = [camera.image_size for camera in cameras]
+        reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
         pictures = tuple(read_image(camera, reduction) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
             [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
-            size,
+            sizes,
         )
         if reduction > 1:
-            rig = rig.resized((size[0] // reduction, size[1] // reduction))
+            rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])
         cloud, age_s = self._points(token, lidar, sweeps) if points else (None, None)
         return Observation(
             images=pictures,
@@ -140,6 +163,7 @@ class NuScenesDataset:
             map_from_ego=lidar.map_from_ego,
             camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
             point_age_s=age_s,
+            map_origin=CITIES.get(self.scene_of(token).location),
         )
 
     def elements(
@@ -236,17 +260,6 @@ def read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
             f"says {frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"
         )
     return image
-
-
-def _common_size(cameras: Sequence[SensorFrame]) -> tuple[int, int]:
-    first = cameras[0]
-    for camera in cameras:
-        if camera.image_size != first.image_size:
-            raise DatasetError(
-                f"{camera.path} has {camera.image_size[1]} x {camera.image_size[0]} pixels, {first.path.name} "
-                f"{first.image_size[1]} x {first.image_size[0]}; the images of one frame must have one size"
-            )
-    return first.image_size
 
 
 def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float = 0.0) -> np.ndarray:

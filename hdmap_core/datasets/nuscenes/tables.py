@@ -311,7 +311,7 @@ class NuScenesTables:
         )
 
 
-def find_version(root: Path, version: str | None = None) -> str:
+def find_version(root: str | Path, version: str | None = None) -> str:
     """The name of the table folder in `root`.
 
     Raises:
@@ -328,12 +328,13 @@ def find_version(root: Path, version: str | None = None) -> str:
     return version or found[0]
 
 
-def versions_in(root: Path) -> list[str]:
+def versions_in(root: str | Path) -> list[str]:
     """The names of the table folders in `root`, at least one.
 
     Raises:
         DatasetError: if there is none.
     """
+    root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder; give the folder that holds v1.0-mini, v1.0-trainval or v1.0-test")
     found = [name for name in VERSIONS if (root / name).is_dir()]

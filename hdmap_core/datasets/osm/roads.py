@@ -7,20 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
+from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.osm.shapefiles import read_lines
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import write_atomically
+from hdmap_core.geometry.map_origin import MapOrigin
 
 ATTRIBUTION = "© OpenStreetMap contributors, ODbL 1.0"
-EARTH_RADIUS_M = 6_378_137.0
-CITIES = {
-    "boston-seaport": (42.336849169438615, -71.05785369873047),
-    "singapore-onenorth": (1.2882100868743724, 103.78475189208984),
-    "singapore-hollandvillage": (1.2993652317780957, 103.78217697143555),
-    "singapore-queenstown": (1.2782562240223188, 103.76741409301758),
-}
-"""Latitude and longitude of the origin of each map frame, its south-west corner, in degrees (nuscenes-devkit)."""
 
 _BIG = ("trunk", "primary", "secondary", "tertiary")
 _PUBLISHED = frozenset(
@@ -59,19 +53,14 @@ class Road:
 def map_from_degrees(city: str, degrees: np.ndarray) -> np.ndarray:
     """Longitude, latitude (..., 2) in degrees -> x east, y north in metres of a city's map frame, float64.
 
-    True metres in a plane that touches the earth at the frame's origin: on the real maps this fits without any shift,
-    where Web-Mercator metres, 1.35 times too long in Boston, do not.
-
     Raises:
         ConfigError: for a city that nuScenes does not have.
     """
-    latitude, longitude = origin_of(city)
-    scale = np.radians(1.0) * EARTH_RADIUS_M * np.array([np.cos(np.radians(latitude)), 1.0])
-    return (np.asarray(degrees, np.float64) - [longitude, latitude]) * scale
+    return origin_of(city).metres(degrees)
 
 
-def origin_of(city: str) -> tuple[float, float]:
-    """Latitude and longitude of a city's origin.
+def origin_of(city: str) -> MapOrigin:
+    """Where a city's map frame lies.
 
     Raises:
         ConfigError: naming the cities there are.
@@ -81,14 +70,14 @@ def origin_of(city: str) -> tuple[float, float]:
     return CITIES[city]
 
 
-def read_roads(folder: Path, city: str) -> list[Road]:
+def read_roads(folder: str | Path, city: str) -> list[Road]:
     """All lines of `folder/<city>.shp` around the city, of every kind.
 
     Raises:
         ConfigError: for an unknown city.
         DatasetError: if the shapefile is missing, damaged, without a column `type`, or of another place.
     """
-    path = folder / f"{city}.shp"
+    path = Path(folder) / f"{city}.shp"
     origin_of(city)
     records = read_lines(path)
     if records and "type" not in records[0].attributes:
@@ -120,7 +109,7 @@ def chosen(roads: Iterable[Road], choice: str) -> list[Road]:
     return [road for road in roads if kinds is None or road.kind in kinds]
 
 
-def write_sd_map(path: Path, city: str, roads: Iterable[Road], choice: str) -> None:
+def write_sd_map(path: str | Path, city: str, roads: Iterable[Road], choice: str) -> None:
     """Writes roads as the GeoJSON that `SdMap` reads, with where they come from and what the licence asks for.
 
     Raises:

@@ -5,11 +5,9 @@ all of its sensor files are there; the tables and maps are made from all parts a
 """
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,6 +20,7 @@ from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, TICKS_PER_KEYFRAME
 from hdmap_core.datasets.synthetic.tables import MASKS, shared_rows
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import PART
+from hdmap_core.parallel import map_scenes
 
 MANIFEST = "synth.json"
 
@@ -38,7 +37,7 @@ def files_per_scene(config: SynthConfig) -> int:
 
 
 def write_dataset(
-    root: Path, config: SynthConfig, workers: int = 1, progress: Progress | None = None
+    root: str | Path, config: SynthConfig, workers: int = 1, progress: Progress | None = None
 ) -> dict[str, list[str]]:
     """Write, or finish writing, a synthetic nuScenes folder.
 
@@ -46,7 +45,7 @@ def write_dataset(
         root: an empty or new folder, or one that the same configuration was being written to.
         config: what to write.
         workers: processes; the result does not depend on it.
-        progress: called after each piece of work.
+        progress: called after each file, or with several workers after each piece of a town.
 
     Returns:
         Scene names by split.
@@ -55,7 +54,7 @@ def write_dataset(
         DatasetError: the folder holds something else; nothing is touched then.
         OutputError: a file cannot be written.
     """
-    plans = plan_towns(config)
+    root, plans = Path(root), plan_towns(config)
     scenes: dict[str, list[str]] = {}
     for plan in plans:
         scenes.setdefault(plan.split, []).extend(plan.scene_names)
@@ -70,9 +69,13 @@ def write_dataset(
     pending = [plan for plan in plans if not _part_path(root, plan).is_file()]
     done = per_town * (len(plans) - len(pending))
     report(done, total)
-    for written in _record_all(root, config, pending, max(1, workers)):
+
+    def advance(written: int) -> None:
+        nonlocal done
         done += written
         report(min(done, total), total)
+
+    _record_all(root, config, pending, max(1, workers), advance)
     _assemble(root, config, plans, scenes)
     write_file(root / MANIFEST, _manifest(config, complete=True))
     _remove_parts(root)
@@ -140,59 +143,62 @@ def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: dict[st
     write_file(_part_path(root, plan), json.dumps(describe(config, plan, counts)).encode())
 
 
-def _record_chunk(
-    root: Path, config: SynthConfig, plan: TownPlan, chunk: int, chunks: int
-) -> tuple[int, dict[str, dict[str, list[int]]]]:
-    """In a worker: record a chunk; a town of one chunk is finished there too. Returns the number of files."""
+class _Chunk(NamedTuple):
+    """A piece of work for a worker."""
+
+    root: Path
+    config: SynthConfig
+    plan: TownPlan
+    number: int
+    chunks: int
+
+
+class _Recorded(NamedTuple):
+    """How many files a piece was, and how many LiDAR points lie in each object: scene → keyframe → counts."""
+
+    files: int
+    hits: dict[str, dict[str, list[int]]]
+
+
+def _record_chunk(work: _Chunk, tick: Callable[[], None] = lambda: None) -> _Recorded:
+    """In a worker: record a piece of a town; a town of one piece is finished there too."""
     written = 0
 
-    def tick() -> None:
+    def count() -> None:
         nonlocal written
         written += 1
+        tick()
 
-    counts = record(config, plan, root, chunk, chunks, tick)
-    if chunks == 1:
-        _write_part(root, config, plan, counts)
-    return written, counts
+    hits = record(work.config, work.plan, work.root, work.number, work.chunks, count)
+    if work.chunks == 1:
+        _write_part(work.root, work.config, work.plan, hits)
+    return _Recorded(written, hits)
 
 
-def _record_all(root: Path, config: SynthConfig, pending: list[TownPlan], workers: int) -> Iterator[int]:
-    """Record all towns; yields the number of files after each piece of work."""
-    if not pending:
-        return
-    # Few towns and many workers: split towns, so that nobody idles.
-    per_scene = files_per_scene(config)
-    chunks = min(-(-4 * workers // len(pending)), max(1, per_scene // 20)) if workers > 1 else 1
+def _record_all(
+    root: Path, config: SynthConfig, pending: list[TownPlan], workers: int, advance: Callable[[int], None]
+) -> None:
+    """Record towns, by one worker file after file; `advance` is told of every so many files."""
     if workers == 1:
         for plan in pending:
-            yield _record_chunk(root, config, plan, 0, 1)[0]
+            _record_chunk(_Chunk(root, config, plan, 0, 1), lambda: advance(1))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        jobs: dict[Future, TownPlan] = {
-            pool.submit(_record_chunk, root, config, plan, chunk, chunks): plan
-            for plan in pending
-            for chunk in range(chunks)
-        }
-        counts: dict[str, dict[str, dict[str, list[int]]]] = {}
-        left = {plan.key: chunks for plan in pending}
-        waiting = set(jobs)
-        try:
-            while waiting:
-                finished, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for job in finished:
-                    plan = jobs[job]
-                    written, found = job.result()
-                    mine = counts.setdefault(plan.key, {})
-                    for scene, hits in found.items():
-                        mine.setdefault(scene, {}).update(hits)
-                    left[plan.key] -= 1
-                    if chunks > 1 and left[plan.key] == 0:
-                        _write_part(root, config, plan, counts.pop(plan.key))
-                    yield written
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    # Few towns and many workers: split towns, so that nobody idles.
+    chunks = min(-(-4 * workers // max(1, len(pending))), max(1, files_per_scene(config) // 20))
+    work = [_Chunk(root, config, plan, number, chunks) for plan in pending for number in range(chunks)]
+    hits: dict[str, dict[str, dict[str, list[int]]]] = {plan.key: {} for plan in pending}
+    left = {plan.key: chunks for plan in pending}
+
+    def finished(index: int, recorded: _Recorded) -> None:
+        plan = work[index].plan
+        for scene, found in recorded.hits.items():
+            hits[plan.key].setdefault(scene, {}).update(found)
+        left[plan.key] -= 1
+        if chunks > 1 and left[plan.key] == 0:
+            _write_part(root, config, plan, hits.pop(plan.key))
+        advance(recorded.files)
+
+    map_scenes(_record_chunk, work, workers, done=finished)
 
 
 def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: dict[str, list[str]]) -> None:

@@ -104,3 +104,26 @@ def test_gradients_flow_to_the_calibration(rig: CameraRig) -> None:
 def test_impossible_cameras_are_named(intrinsics: np.ndarray, pose: np.ndarray, message: str) -> None:
     with pytest.raises(CalibrationError, match=f"camera front: .*{message}"):
         CameraRig.from_arrays(["front"], [intrinsics], [pose], (90, 160))
+
+
+def test_cameras_of_different_sizes() -> None:
+    rig = CameraRig.from_arrays(["front", "back"], [K, K], [np.eye(4)] * 2, [(90, 160), (45, 80)])
+    assert rig.image_size == rig.image_sizes == ((90, 160), (45, 80))
+    assert rig.select(["back"]).image_size == (45, 80)
+    assert rig.to(torch.float32).image_sizes == rig.image_sizes
+    points = torch.tensor([[2.0, 0.5, 3.0]], dtype=torch.float64)  # right of the middle: only the larger image has it
+    pixels, _, visible = rig.project(points)
+    assert 80 < pixels[0, 0, 0] < 160 and visible.tolist() == [[True], [False]]
+    common = rig.resized((180, 320))
+    assert common.image_size == (180, 320)
+    torch.testing.assert_close(common.intrinsics[0, 0, 0] * 2, common.intrinsics[1, 0, 0])
+    assert CameraRig.from_arrays(["a", "b"], [K, K], [np.eye(4)] * 2, [(9, 16)] * 2).image_size == (9, 16)
+
+
+def test_counts_that_do_not_fit() -> None:
+    with pytest.raises(CalibrationError, match=r"2 cameras \(a, b\), 1 intrinsics and 2 extrinsics"):
+        CameraRig.from_arrays(["a", "b"], [K], [np.eye(4)] * 2, (9, 16))
+    with pytest.raises(CalibrationError, match="2 cameras, 3 image sizes"):
+        CameraRig.from_arrays(["a", "b"], [K, K], [np.eye(4)] * 2, [(9, 16)] * 3)
+    with pytest.raises(CalibrationError, match="camera 'a' is in the rig twice"):
+        CameraRig.from_arrays(["a", "a"], [K, K], [np.eye(4)] * 2, (9, 16))

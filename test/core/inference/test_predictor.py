@@ -1,4 +1,7 @@
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -6,8 +9,9 @@ import torch
 
 from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.elements import MapClass
-from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.errors import CheckpointError, ConfigError, ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
@@ -74,6 +78,52 @@ def test_the_image_matters_and_a_missing_one_is_no_error(predictor: Predictor) -
     assert {element.score for element in seen.elements} != {element.score for element in unseen.elements}
 
 
+def test_several_at_once(predictor: Predictor) -> None:
+    several = [observation(noise(seed)) for seed in range(3)]
+    found = predictor.predict(several)
+    assert isinstance(found, list) and predictor.predict([]) == []
+    for each, alone in zip(found, map(predictor.predict, several), strict=True):
+        for a, b in zip(each.elements, alone.elements, strict=True):
+            np.testing.assert_array_equal(a.points, b.points)
+    with pytest.raises(TypeError, match="Observation or a list of them, not ndarray"):
+        predictor.predict(noise())  # type: ignore[call-overload]
+
+
+def test_a_prediction_knows_its_frame(predictor: Predictor) -> None:
+    seen = replace(observation(noise()), stamp_ns=7, map_from_ego=np.eye(4), map_origin=MapOrigin(1.0, 100.0))
+    found = predictor.predict(seen)
+    assert (found.token, found.stamp_ns, found.grid, found.map_origin) == ("a", 7, CONFIG.model.grid, (1.0, 100.0))
+    assert found.map_from_ego is seen.map_from_ego
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ((), r"'a' has 0 images for 1 cameras \(ANY_NAME\); give one per camera"),
+        ((None, None), "has 2 images for 1 cameras"),
+        (noise(), "has a ndarray in place of a tuple"),
+        ((noise().astype(np.float32),), "camera ANY_NAME: the image is float32"),
+        ((noise()[..., :1],), r"camera ANY_NAME: .*\(60, 100, 1\)"),
+        ((noise()[:30],), r"camera ANY_NAME: .*\(30, 100, 3\), its calibration is for uint8 of \(60, 100, 3\)"),
+        ((np.zeros((0, 0, 3), np.uint8),), "camera ANY_NAME: "),
+        ((torch.zeros(60, 100, 3, dtype=torch.uint8),), "camera ANY_NAME: the image is a Tensor; give a numpy array"),
+        (("front.jpg",), "camera ANY_NAME: the image is a str"),
+    ],
+)
+def test_images_that_are_not_the_rigs(predictor: Predictor, images: Any, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        predictor.predict(replace(observation(noise()), images=images))
+
+
+def test_a_run_folder_and_strings(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    shutil.copy(checkpoint, tmp_path / "run" / "checkpoints" / "last.safetensors")
+    of_run, of_file = (load_predictor(str(path), "cpu").info for path in (tmp_path / "run", checkpoint))
+    assert of_run.weights_sha256 == of_file.weights_sha256
+    with pytest.raises(CheckpointError, match=r"it holds no checkpoints/; give a .safetensors file or a run folder"):
+        load_predictor(tmp_path, "cpu")
+
+
 def test_info(predictor: Predictor) -> None:
     info = predictor.info
     assert (info.model_name, info.dataset, info.device, info.precision) == ("small", "synth-v1", "cpu", "fp32")
@@ -120,6 +170,9 @@ def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:
     save_checkpoint(path, model, config, {"dataset": "synth-v1", "step": 3})
     predictor = load_predictor(path, "cpu")
     assert predictor.info.camera_names == ("ANY_NAME", "ANOTHER")
+    seen = observation(noise())
+    with pytest.raises(ConfigError, match="was made for the cameras ANY_NAME, ANOTHER; observation 'a' has LEFT"):
+        predictor.predict(replace(seen, rig=replace(seen.rig, names=("LEFT",))))
     assert (predictor.info.image_size, predictor.info.points_per_element) == (None, 4)
     seen, unseen = predictor.predict(observation(noise())), predictor.predict(observation(None))
     assert len(seen.elements) == len(unseen.elements) == 12

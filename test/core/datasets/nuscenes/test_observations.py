@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError, ImageError
@@ -30,6 +31,23 @@ def test_frames_and_rig(small_root: Path) -> None:
     positions = observation.rig.ego_from_camera[:, :3, 3].numpy()
     np.testing.assert_allclose(positions, [[1.7 - 0.32, 0, 1.5], [-0.08, 0, 1.5]], atol=1e-9)
     assert [observation.stamp_ns - stamp for stamp in observation.camera_stamps_ns] == [40_000_000, 10_000_000]
+
+
+def test_keyframes_by_place_token_and_slice(small_root: Path) -> None:
+    dataset = NuScenesDataset(str(small_root))
+    assert [observation.token for observation in dataset] == list(dataset.tokens)
+    assert dataset[1].token == dataset[TOKEN].token == dataset[-3].token == dataset[np.int64(1)].token == TOKEN
+    assert [observation.token for observation in dataset[2:]] == ["sample-1-0", "sample-1-1"]
+    with pytest.raises(IndexError):
+        dataset[4]
+    with pytest.raises(DatasetError, match="no sample 'nobody'"):
+        dataset["nobody"]
+
+
+def test_the_map_lies_on_the_earth(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    for observation in (dataset["sample-0-0"], dataset["sample-1-0"]):
+        assert observation.map_origin == CITIES[dataset.scene_of(observation.token).location]
 
 
 def test_points_move_to_the_ego_frame(small_root: Path) -> None:
@@ -149,5 +167,6 @@ def test_images_of_different_size_in_one_frame(small_root: Path) -> None:
         if row["token"] == "CAM_BACK-0-1":
             row.update(width=16, height=12)
     path.write_text(json.dumps(rows))
-    with pytest.raises(DatasetError, match="must have one size"):
-        NuScenesDataset(small_root).observation(TOKEN, images=False)
+    rig = NuScenesDataset(small_root).observation(TOKEN, images=False).rig
+    sizes = dict(zip(rig.names, rig.image_sizes, strict=True))
+    assert sizes.pop("CAM_BACK") == (12, 16) and set(sizes.values()) == {(24, 32)}

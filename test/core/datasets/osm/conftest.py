@@ -10,7 +10,7 @@ import pytest
 import shapefile
 
 from hdmap_core.datasets.osm import CITIES
-from hdmap_core.datasets.osm.roads import EARTH_RADIUS_M
+from hdmap_core.geometry.map_origin import EARTH_RADIUS_M
 
 WGS84 = 'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137,298.257223563]]]'
 City = Callable[..., Path]

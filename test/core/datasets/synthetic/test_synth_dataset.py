@@ -94,6 +94,13 @@ def test_images_and_lidar_can_be_read(nusc: NuScenes) -> None:
     assert isinstance(boxes, list)
 
 
+def test_one_worker_tells_of_every_file(tmp_path: Path) -> None:
+    config = PRESETS["tiny"].model_copy(update={"keyframes": 1, "image_size": (45, 80), "towns": {"val": 1}})
+    told: list[tuple[int, int]] = []
+    write_dataset(str(tmp_path / "town"), config, 1, lambda done, total: told.append((done, total)))
+    assert told == [(done, 7) for done in range(8)], "six cameras and the LiDAR"
+
+
 def test_annotated_points_lie_in_their_boxes(nusc: NuScenes) -> None:
     assert len(nusc.instance) > 5
     checked = 0

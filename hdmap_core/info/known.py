@@ -1,0 +1,161 @@
+"""What the core knows: checkpoints, nuScenes folders, map elements and results in files."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hdmap_core.elements import read_elements
+from hdmap_core.errors import DatasetError, ElementError
+from hdmap_core.info.what import What
+
+
+def describe(path: Path) -> What | None:
+    """What a file or folder is, if it is one of the core's."""
+    if path.is_dir():
+        return _folder(path)
+    match path.suffix.lower():
+        case ".safetensors" | ".pth" | ".pt" | ".ckpt":
+            return _checkpoint(path)
+        case ".geojson":
+            return _geojson(path)
+        case ".json" | ".jsonl":
+            return _elements(path)
+    return None
+
+
+def _checkpoint(path: Path) -> What:
+    from hdmap_core.checkpoint import load_checkpoint
+
+    checkpoint = load_checkpoint(path)
+    model, came = checkpoint.config.model, checkpoint.provenance
+    metrics = came.get("metrics") or {}
+    heads = sorted({checkpoint.config.decode.head_of(label) for label in model.classes})
+    facts = {
+        "model": f"{model.name}, {sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.2f} M parameters",
+        "weights": f"SHA-256 {checkpoint.sha256[:8]}…",
+        "classes": ", ".join(label.value for label in model.classes) + f" (from {', '.join(heads)})",
+        "region": f"{model.grid.size[0]:g} x {model.grid.size[1]:g} m, cells of {model.grid.resolution:g} m",
+        "looks at": _senses(model),
+    }
+    facts |= {name: str(came[key]) for name, key in (("trained on", "dataset"), ("steps", "step")) if came.get(key)}
+    if metrics:
+        facts["validation"] = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    if model.view_transform is None:
+        return What("an HD-map refiner by itself", facts, (f"hdmap train RECIPE start.hd_refiner={path}",))
+    commands = [f"hdmap predict {path} DATAROOT -o map.png", f"hdmap evaluate {path} DATAROOT --split val"]
+    if facts["looks at"].startswith("cameras only"):
+        commands.append(f"hdmap bag replay DRIVE.mcap -o out/ --weights {path}")
+    return What("a checkpoint of hdmap_ros", facts, tuple(commands))
+
+
+def _senses(model: Any) -> str:
+    from hdmap_core.preprocess import reads_points
+
+    others = [name for name, is_read in (("LiDAR", reads_points(model)), ("an SD map", model.sd_prior)) if is_read]
+    names = model.image_backbone.cameras if model.image_backbone else ()
+    cameras = f" ({', '.join(names)})" if names else ""
+    return f"cameras{cameras}, {' and '.join(others)}" if others else f"cameras only{cameras}"
+
+
+def _elements(path: Path) -> What | None:
+    try:
+        frames = read_elements(path)
+    except ElementError:
+        if path.suffix.lower() == ".jsonl":
+            raise
+        return None
+    elements = [element for found in frames.values() for element in found]
+    labels = Counter(element.label.value for element in elements)
+    scores = [element.score for element in elements]
+    facts = {
+        "frames": f"{len(frames)}" + (f", first {next(iter(frames))}" if frames else ""),
+        "elements": ", ".join(f"{count} {label}" for label, count in labels.most_common()) or "none",
+    }
+    if scores:
+        facts["scores"] = f"{min(scores):.3f} to {max(scores):.3f}"
+    if scores and min(scores) == 1.0:
+        return What("map elements, all of score 1 as ground truth has it", facts, (f"hdmap score PRED.jsonl {path}",))
+    return What("map elements, predicted", facts, (f"hdmap score {path} GT.jsonl",))
+
+
+def _geojson(path: Path) -> What:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        features = content["features"]
+        labels = Counter(feature.get("properties", {}).get("label", "other") for feature in features)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ElementError(f"{path}: not a GeoJSON FeatureCollection ({error!r})") from None
+    facts = {"features": ", ".join(f"{count} {label}" for label, count in labels.most_common()) or "none"}
+    facts["coordinates"] = str(content.get("frame", "longitude and latitude, as GeoJSON has them"))
+    return What("GeoJSON", facts)
+
+
+def _folder(path: Path) -> What | None:
+    from hdmap_core.datasets.nuscenes.tables import VERSIONS
+
+    manifest = path / "synth.json"
+    if manifest.is_file():
+        return _synthetic(path, manifest)
+    if any((path / version).is_dir() for version in VERSIONS):
+        return _nuscenes(path, "a nuScenes folder")
+    if (path / "predictions.jsonl").is_file():
+        return _results(path)
+    return None
+
+
+def _synthetic(path: Path, manifest: Path) -> What:
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        config, is_complete = content["config"], content["complete"]
+        towns = ", ".join(f"{split} {count}" for split, count in config["towns"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise DatasetError(f"{manifest} is damaged; remove the folder {path} and write it again") from None
+    if is_complete:
+        return _nuscenes(path, "a synthetic world, which is a nuScenes folder")
+    facts = {"towns": towns, "finished": f"{len(list((path / 'parts').glob('*.json')))} towns"}
+    return What("a synthetic world that is not finished", facts, ("the same `hdmap synth` command finishes it",))
+
+
+def _nuscenes(path: Path, kind: str) -> What:
+    from hdmap_core.datasets.nuscenes import NuScenesTables
+    from hdmap_core.datasets.nuscenes.splits import splits_of
+    from hdmap_core.datasets.nuscenes.tables import VERSIONS
+
+    facts, versions = {}, [version for version in VERSIONS if (path / version).is_dir()]
+    usable: list[str] = []
+    for version in versions:
+        tables = NuScenesTables(path, version)
+        keyframes = {scene.name: len(scene.sample_tokens) for scene in tables.scenes}
+        facts[version] = f"{len(keyframes)} scenes, {sum(keyframes.values())} keyframes"
+        here = {name: keyframes.keys() & set(scenes) for name, scenes in splits_of(tables).items()}
+        usable = [name for name, scenes in here.items() if scenes]
+        facts[f"{version} splits"] = ", ".join(f"{name} {len(here[name])}" for name in usable) or "none"
+        cities = Counter(scene.location for scene in tables.scenes)
+        facts[f"{version} cities"] = ", ".join(f"{city} {count}" for city, count in cities.most_common())
+    for name, pattern in (("map expansion", "maps/expansion/*.json"), ("SD maps", "maps/sd/*.geojson")):
+        facts[name] = ", ".join(sorted(file.stem for file in path.glob(pattern))) or "none"
+    option = f" --version {versions[-1]}" if len(versions) > 1 else ""
+    split = next((name for name in ("val", "mini_val", *usable) if name in usable), "val")
+    commands = (
+        f"hdmap predict CHECKPOINT {path} -o map.png{option}",
+        f"hdmap evaluate CHECKPOINT {path} --split {split}{option}",
+        f"hdmap prepare {path} --check{option}",
+    )
+    return What(kind, facts, commands)
+
+
+def _results(path: Path) -> What:
+    """What `hdmap evaluate` or `hdmap bag replay` left."""
+    facts = {"files": ", ".join(sorted(file.name for file in path.iterdir()))}
+    try:
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        report = {}
+    for key in ("checkpoint", "split", "mAP", "sets", "published"):
+        if isinstance(report, dict) and key in report:
+            facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
+    commands = [f"hdmap info {path / 'predictions.jsonl'}"]
+    if (path / "gt.jsonl").is_file():
+        commands.append(f"hdmap score {path / 'predictions.jsonl'} {path / 'gt.jsonl'}")
+    return What("results of a model", facts, tuple(commands))

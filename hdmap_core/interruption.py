@@ -1,0 +1,56 @@
+"""Ctrl-C ends every verb of `hdmap` alike: one line and exit code 130, from the first import to the last worker."""
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+EXIT_CODE = 128 + signal.SIGINT
+MESSAGE = "interrupted; the same command finishes it"
+_SHOW_CURSOR = "\x1b[?25h"
+
+
+class Interrupted(SystemExit):
+    """Ctrl-C. A SystemExit, so that neither typer nor a worker process makes a message or a traceback of it.
+
+    Attributes:
+        message: the line that the command ends with.
+    """
+
+    def __init__(self, message: str = MESSAGE) -> None:
+        super().__init__(EXIT_CODE)
+        self.message = message
+
+
+def raise_on_ctrl_c() -> None:
+    """From now on Ctrl-C raises `Interrupted`; once: the next one ends the process on the spot."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _raise)
+
+
+def end_on_ctrl_c() -> None:
+    """From now on Ctrl-C ends the process on the spot, without a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _is_importing(frame):
+        _end_here()
+    raise Interrupted
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end_here() -> None:
+    """Modules in C (OpenCV's) drop an exception that comes while they import others; nothing is at work then."""
+    print((_SHOW_CURSOR if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
+    os._exit(EXIT_CODE)

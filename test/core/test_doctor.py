@@ -1,0 +1,49 @@
+"""What this machine has: the answers are compared with what is installed here, and with what is taken away."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+import torch
+
+from hdmap_core import doctor
+
+
+def findings(ended) -> dict[str, dict[str, object]]:
+    return {finding["name"]: finding for finding in json.loads(ended.out)["findings"]}
+
+
+def test_here_the_node_can_run(hdmap) -> None:
+    ended = hdmap("doctor", "--json")
+    assert ended.code == 0, ended.out
+    found = findings(ended)
+    assert json.loads(ended.out)["node_can_run"] is True
+    assert found["torch"]["detail"] == version("torch")
+    assert found["CUDA"]["ok"] is torch.cuda.is_available()
+    assert {"Python", "hdmap_ros", "extra bags", "disk", "onnxruntime", "openvino", "tensorrt"} <= found.keys()
+    assert {"rclpy", "hdmap_ros/msg/MapElementArray", "cv_bridge", "message_filters", "rviz2"} <= found.keys()
+    assert "the node can run" in hdmap("doctor").out
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["absent", "broken"])
+def test_what_is_missing_is_named_with_its_remedy(hdmap, monkeypatch: pytest.MonkeyPatch, tmp_path, broken) -> None:
+    if broken:
+        (tmp_path / "no_such_module.py").write_text("raise OSError('built for another NumPy')")
+        monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(doctor, "NEEDED", {"no_such_module": "no-such-package"})
+    ended = hdmap("doctor", "--json")
+    assert ended.code == 1
+    finding = findings(ended)["no_such_module"]
+    assert (finding["ok"], finding["advice"]) == (False, "pip install no-such-package")
+    assert ("another NumPy" in str(finding["detail"])) is broken
+    assert "the node cannot run: no_such_module" in hdmap("doctor").out
+
+
+def test_a_part_that_cannot_look_does_not_stop_the_others(hdmap, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> None:
+        raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(doctor, "look", look)
+    ended = hdmap("doctor", "--json")
+    found = findings(ended)
+    assert ended.code == 1 and "No module named 'torch'" in str(found["part core"]["detail"]) and "rclpy" in found
