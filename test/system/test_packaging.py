@@ -76,7 +76,7 @@ def test_every_dependency_is_pinned(project: dict) -> None:
             assert re.match(r"[a-z0-9.-]+==\S+( ; python.*)?$", line), line
             pins.add(line.split("==")[0])
     extras = project["project"]["optional-dependencies"]
-    assert {"train", "bags", "export", "ray", "dev", "ros"} == set(extras)
+    assert {"train", "bags", "ray", "dev", "ros"} == set(extras)
     wanted = project["project"]["dependencies"] + [d for extra in extras.values() for d in extra]
     names = {re.split(r"[\[<>=!~ ]", d)[0].lower() for d in wanted}
     assert names <= pins, f"run scripts/pin.sh: {sorted(names - pins)} have no pin"
@@ -89,7 +89,7 @@ def test_installed_versions_are_the_pinned_ones() -> None:
 
 
 def test_command_and_verbs_are_registered() -> None:
-    assert [e.value for e in entry_points(group="console_scripts", name="hdmap")] == ["hdmap_core.cli:main"]
+    assert [e.value for e in entry_points(group="console_scripts", name="hdmap")] == ["hdmap_core.__main__:main"]
     assert {e.name for e in entry_points(group="hdmap.commands")} >= {"core", "training", "bag"}
 
 
@@ -116,18 +116,22 @@ def test_mending_replaces_and_repeats_without_effect(tmp_path: Path) -> None:
     cmake.parent.mkdir(parents=True)
     cmake.write_text(
         'set(a "/opt/python/cp311-cp311/include/python3.11;/usr/include")\n'
-        'set(b "/opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/core")\n',
+        'set(b "/opt/python/cp311-cp311/lib/python3.11/site-packages/lark")\n'
+        'set(c "/opt/python/cp311-cp311/lib/python3.11/site-packages/numpy/_core/include")\n',
         encoding="utf-8",
     )
     linked = tmp_path / "cache.cmake"
     os.link(cmake, linked)
     before = linked.read_text(encoding="utf-8")
-    assert mender.mend_prefix(tmp_path, "/here/include", "/here/site-packages") == 1
+    here = ("/here/include", "/here/site-packages", "/here/site-packages/numpy/core/include")
+    assert mender.mend_prefix(tmp_path, *here) == 1
     assert cmake.read_text(encoding="utf-8") == (
-        'set(a "/here/include;/usr/include")\nset(b "/here/site-packages/numpy/core")\n'
+        'set(a "/here/include;/usr/include")\n'
+        'set(b "/here/site-packages/lark")\n'
+        'set(c "/here/site-packages/numpy/core/include")\n'
     )
     assert linked.read_text(encoding="utf-8") == before, "the installer's cache shares the file's inode"
-    assert mender.mend_prefix(tmp_path, "/here/include", "/here/site-packages") == 0
+    assert mender.mend_prefix(tmp_path, *here) == 0
 
 
 def run_setup(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
