@@ -59,7 +59,7 @@ make_venv() {
     if $HAS_ROS; then options=(--system-site-packages); fi
     # A copied or moved checkout, or one whose ROS came or went, needs a new environment; one made by hand is kept.
     if [[ -f $STAMP.root && $(<"$STAMP.root") != "$ROOT $HAS_ROS" ]] ||
-        [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         say "setup: $VENV does not fit any more; making it anew"
         rm -rf "$VENV"
     fi

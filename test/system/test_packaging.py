@@ -179,3 +179,50 @@ def test_setup_tells_that_the_compiler_is_missing(tmp_path: Path) -> None:
     done = run_setup(tmp_path, PYTHON=sys.executable, PATH=str(binaries))
     assert done.returncode == 2
     assert "gcc and g++ are needed" in done.stderr and "build-essential" in done.stderr
+
+
+def two_cmakes(folder: Path) -> list[str]:
+    """The same program in two places, as in .venv and in /usr/bin."""
+    paths = []
+    for name in ("venv", "usr"):
+        (folder / name).mkdir()
+        path = folder / name / "cmake"
+        path.write_text("#!/bin/sh\n", encoding="utf-8")
+        path.chmod(0o755)
+        paths.append(str(path))
+    return paths
+
+
+def test_setup_finds_a_program_that_is_there_twice_however_busy_the_machine(tmp_path: Path) -> None:
+    """`command -v A B | head -n 1` under pipefail failed at random: head had left before the second line came."""
+    source = (ROOT / "scripts" / "setup.sh").read_text(encoding="utf-8")
+    function = re.search(r"^first_program\(\) \{\n.*?^\}\n", source, re.MULTILINE | re.DOTALL)
+    assert function is not None and source.count("$(first_program ") == 2
+    first, second = two_cmakes(tmp_path)
+    script = (
+        "set -euo pipefail\n" + function[0] + "for ((i = 0; i < 1000; i++)); do\n"
+        f'    cmake=$(first_program "{first}" cmake) || {{ echo "call $i failed with $?"; exit 1; }}\n'
+        f'    [[ $cmake == "{first}" ]] || {{ echo "call $i found $cmake"; exit 1; }}\n'
+        "done\n"
+    )
+    environment = {**os.environ, "PATH": f"{Path(second).parent}:{os.environ['PATH']}"}
+    # Six at once on two cores: each one is the others' load.
+    calls = [
+        subprocess.Popen(["bash", "-c", script], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(6)
+    ]
+    assert [(call.communicate()[0], call.returncode) for call in calls] == [("", 0)] * 6
+    elsewhere = f'set -e\n{function[0]}first_program "{first}.none" cmake\nfirst_program nobody-s-program || echo none'
+    done = subprocess.run(["bash", "-c", elsewhere], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [second, "none"]
+
+
+def test_no_pipe_ends_in_a_reader_that_leaves_early() -> None:
+    """Under pipefail that is a failure at random, wherever it stands."""
+    leaves_early = re.compile(r"\|\s*(head|grep\s+-\w*[qm]|sed\s+\S*q\b|awk\s.*\bexit\b|read\b)")
+    assert leaves_early.search("command -v a b | head -n 1") and leaves_early.search("x | grep -qF y")
+    paths = [*(ROOT / "scripts").iterdir(), *(ROOT / ".github").rglob("*.yml"), ROOT / "Makefile", ROOT / ".ci" / "run"]
+    scripts = [path for path in paths if path.is_file() and path.suffix in ("", ".sh", ".yml")]
+    assert len(scripts) >= 6
+    for path in scripts:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            assert not leaves_early.search(line.split("#")[0]), f"{path}: {line}"
