@@ -111,7 +111,7 @@ def test_during_the_drive(tiny_world: Path, tmp_path: Path, hdmap: Callable, mom
 def test_the_set_up_says_one_line_as_well(tmp_path: Path) -> None:
     """And hands the exit code of a command that ends by itself on."""
     program = "import time; print('begun', flush=True); time.sleep(60)"
-    nested = ["bash", "-c", 'python() { "$0" -c "$1" & wait; }; python', sys.executable, program]
+    nested = ["bash", "-c", '"$0" -c "$1" & wait', sys.executable, program]
     code, told = interrupted(nested, lambda process: process.stdout and process.stdout.readline())
     assert_one_line(code, told)
     wrapped = ["bash", str(ROOT / "scripts" / "ctrl_c.sh"), "setup", "bash", "-c", "echo out; echo err >&2; exit 7"]
