@@ -20,7 +20,7 @@ REQUIREMENTS = {
     "PIL": "pillow>=10.2",
     "cv2": "opencv-python-headless>=4.6",
     "numpy": "numpy>=1.26.4",
-    "pydantic": "pydantic>=2.7",
+    "pydantic": "pydantic>=2.8",
     "rich": "rich>=13.7.1",
     "safetensors": "safetensors>=0.4.3",
     "scipy": "scipy>=1.11.4",
@@ -37,7 +37,7 @@ REQUIREMENTS = {
 EXTRAS = {
     "lightning": "lightning>=2.5",
     "ray": "ray>=2.40",
-    "rosbags": "rosbags>=0.11",
+    "rosbags": "rosbags>=0.11.2",
     "tensorboard": "tensorboard>=2.17",
 }
 # Without these no model runs, whatever its slots.

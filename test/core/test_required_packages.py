@@ -94,7 +94,7 @@ def test_apt_s_pydantic_is_too_old(machine) -> None:
     weights = ROOT / "hdmap_core" / "weights" / "student.safetensors"
     done = machine("-m", "hdmap_core", "predict", weights, ROOT, old_pydantic=True, ROS_DISTRO="jazzy")
     constraints = "-c src/hdmap_ros/constraints-jazzy.txt"
-    assert_one_line(done, "pydantic 1.10.14 is too old, 2.7 or newer is needed", constraints, "'pydantic>=2.7'")
+    assert_one_line(done, "pydantic 1.10.14 is too old, 2.8 or newer is needed", constraints, "'pydantic>=2.8'")
 
 
 @pytest.mark.parametrize("module", ["torch", "yaml", "safetensors and pydantic"])

@@ -198,6 +198,7 @@ def check_ros2(words: list[str]) -> None:
 def run_or_parse(words: list[str], scene: str, hdmap: Callable[..., Any], tmp_path: Path) -> None:
     words = [re.sub(r"^/data/nuscenes|^DATAROOT", "data/nuscenes", word) for word in words]
     words = [scene if re.fullmatch(r"scene-\d{4}", word) else word for word in words]
+    words = ["val" if before == "--split" else word for before, word in zip(["", *words], words, strict=False)]
     verb = " ".join(words[: 2 if words[0] == "bag" else 1])
     parse(words)
     options = (verb, *sorted(word for word in words if word.startswith("-")))
