@@ -12,6 +12,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
+import yaml
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -80,6 +81,48 @@ def test_every_dependency_is_pinned(project: dict) -> None:
     wanted = project["project"]["dependencies"] + [d for extra in extras.values() for d in extra]
     names = {re.split(r"[\[<>=!~ ]", d)[0].lower() for d in wanted}
     assert names <= pins, f"run scripts/pin.sh: {sorted(names - pins)} have no pin"
+
+
+# What apt brings on Ubuntu 24.04 by the keys of package.xml, and its version there.
+APT = {
+    "python3-numpy": ("numpy", "1.26.4"),
+    "python3-opencv": ("opencv-python-headless", "4.6.0.66"),
+    "python3-pil": ("pillow", "10.2.0"),
+    "python3-rich": ("rich", "13.7.1"),
+    "python3-scipy": ("scipy", "1.11.4"),
+    "python3-shapely": ("shapely", "2.0.3"),
+    "python3-skimage": ("scikit-image", "0.22.0"),
+    "python3-yaml": ("pyyaml", "6.0.1"),
+}
+
+
+def pip_lines(path: Path) -> list[set[str]]:
+    """The packages that a page's or a script's `pip install -c …constraints-jazzy.txt` names."""
+    text = re.sub(r"\\\n\s*", " ", path.read_text(encoding="utf-8"))
+    return [set(names.split()) for names in re.findall(r"pip install .*-c \S*constraints-jazzy.txt ([a-z -]+)\n", text)]
+
+
+def test_a_jazzy_workspace_gets_every_package(project: dict, package: ElementTree.Element) -> None:
+    """From apt by package.xml, or from pip by the line that stands in four places; apt's versions are let be."""
+    keys = {element.text for element in package.findall("exec_depend")}
+    assert set(APT) == {key for key in keys if key and key.startswith("python3-")}
+    names = {re.split("[<>=]", wanted)[0] for wanted in project["project"]["dependencies"]}
+    from_pip = names - {name for name, _ in APT.values()} | {"rosbags"}
+    for place in ("README.md", "docs/install.md", "Dockerfile", ".github/workflows/test.yml"):
+        assert pip_lines(ROOT / place) == [from_pip], place
+    pins = dict(
+        re.findall(r"^(\S+)==(\S+)$", (ROOT / "constraints-jazzy.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert from_pip <= set(pins), "run scripts/pin.sh"
+    assert {name: pins[name] for name, _ in APT.values()} == dict(APT.values())
+
+
+def test_the_workflow_runs_what_is_supported(project: dict) -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text(encoding="utf-8"))["jobs"]
+    assert project["project"]["requires-python"] == ">=3.10"
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13", "3.14"]
+    assert jobs["colcon"]["strategy"]["matrix"]["distro"] == ["jazzy", "kilted"]
+    assert {"run": "make lint"} in jobs["lint"]["steps"] and {"run": "make test"} in jobs["test"]["steps"]
 
 
 def test_installed_versions_are_the_pinned_ones() -> None:
