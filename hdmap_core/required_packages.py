@@ -74,6 +74,8 @@ def missing_packages_named() -> Iterator[None]:
 
 def run_or_tell(main: Callable[[], None]) -> None:
     """Calls `main`; a missing package becomes one line on stderr and exit code 2."""
+    if _complaint("typer"):  # an old one is no ImportError: it fails at types that it does not know
+        _exit(_line([module for module in REQUIREMENTS if _complaint(module)]))
     try:
         with missing_packages_named():
             main()
@@ -117,8 +119,9 @@ def _complaint(module: str) -> str:
     if importlib.util.find_spec(module) is None:
         return f"{package} is not installed"
     version = _version(package)
-    # Another minor version may well do, another major one never does: apt's pydantic 1 is the case in point.
-    if version and _major(version) < _major(lowest):
+    # Another minor version may well do; another major one does not, nor a minor one below 1.0: apt's pydantic 1 and
+    # typer 0.9 are the cases in point.
+    if version and _series(version) < _series(lowest):
         return f"{package} {version} is too old, {lowest} or newer is needed"
     return ""
 
@@ -130,6 +133,6 @@ def _version(package: str) -> str:
         return ""
 
 
-def _major(version: str) -> int:
-    number = re.match(r"\d+", version)
-    return int(number[0]) if number else 0
+def _series(version: str) -> tuple[int, int]:
+    major, minor, *_ = (int(number) for number in re.findall(r"\d+", version + ".0"))
+    return (major, 0 if major else minor)

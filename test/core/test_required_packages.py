@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from hdmap_core import required_packages
 from hdmap_core.config import load_config
 from hdmap_core.errors import MissingDependencyError
 from hdmap_core.models import build_model
 from hdmap_core.required_packages import EXTRAS, NODE, REQUIREMENTS, missing_packages_named
+from hdmap_ros.message_types import bag_types
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,6 +89,23 @@ def test_the_command_line_says_what_is_missing(machine, module: str) -> None:
 def test_everything_that_is_missing_is_named_at_once(machine) -> None:
     done = machine("-m", "hdmap_core", "--help", without=("typer", "torch", "timm"))
     assert_one_line(done, "typer is not installed (for", "'timm>=", "'torch>=", "'typer>=")
+
+
+def test_bags_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("rosbags", "rosbags.typesys"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingDependencyError, match=r"^rosbags is not installed \(for .* pip install .*'rosbags>="):
+        bag_types()
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "too_old"),
+    [("pydantic", "1.10.14", True), ("typer", "0.9.0", True), ("typer", "1.0", False), ("numpy", "1.26.0", False)],
+)
+def test_what_is_too_old(monkeypatch: pytest.MonkeyPatch, package: str, version: str, too_old: bool) -> None:
+    """Apt's typer 0.9 is no ImportError: it fails at annotations that it does not know."""
+    monkeypatch.setattr("hdmap_core.required_packages.metadata.version", lambda name: version)
+    assert bool(required_packages._complaint(package)) == too_old
 
 
 def test_apt_s_pydantic_is_too_old(machine) -> None:
