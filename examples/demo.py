@@ -6,7 +6,6 @@ are dropped, which the table says. Ctrl-C ends all of them.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -93,13 +92,22 @@ def start(command: list[str], **options: Any) -> subprocess.Popen:
 def end_processes(processes: list[subprocess.Popen], patience_s: float = 5.0) -> None:
     """SIGTERM to each process and its children, SIGKILL to those that are still there after `patience_s`."""
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 1.0)):
-        alive = [process for process in processes if process.poll() is None]
-        for process in alive:
-            os.killpg(process.pid, number)
+        for process in processes:
+            if not has_ended(process):
+                os.killpg(process.pid, number)
         deadline = time.monotonic() + wait_s
-        for process in alive:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
+        while not all(map(has_ended, processes)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def has_ended(process: subprocess.Popen) -> bool:
+    """Asks the system and not `poll`, whose lock the code that a signal interrupts may hold."""
+    if process.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def run(out: Path, rate: float) -> None:

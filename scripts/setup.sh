@@ -130,4 +130,4 @@ install_packages
 say "setup: messages"
 build_messages
 printf '%s' "$KEY" >"$STAMP"
-say "setup: done; \`source .venv/bin/activate\` puts hdmap on the PATH of this terminal"
+say "setup: done; \`source ${VENV#"$ROOT/"}/bin/activate\` puts hdmap on the PATH of this terminal"
