@@ -29,7 +29,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 setup: ## virtual environment with all packages, ROS 2 and the messages (quick when nothing changed)
-	@bash scripts/setup.sh
+	@bash scripts/ctrl_c.sh setup bash scripts/setup.sh
 
 test: setup ## every test (PYTEST_ARGS="-n 0 -k camera" for some)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
@@ -44,7 +44,7 @@ format: setup ## ruff format, and the fixes that ruff is sure of
 	$(VENV)/bin/ruff format .
 
 demo: setup ## drive a synthetic town through the real node; the picture is out/demo/map.png
-	$(VENV)/bin/python examples/demo.py --out out/demo
+	@bash scripts/ctrl_c.sh demo $(VENV)/bin/python examples/demo.py --out out/demo
 
 clean: ## remove what was built and written, keep the environment and the download cache
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis

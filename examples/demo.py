@@ -2,7 +2,7 @@
 
 Four processes in one ROS graph: the player publishes the bag, the node maps, the recorder keeps what it publishes, and
 this one waits, scores and draws. Everything lands in the output folder; nothing is faked, and on a slow machine sets
-are dropped, which the table says.
+are dropped, which the table says. Ctrl-C ends all of them.
 """
 
 import argparse
@@ -13,6 +13,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C would be a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import numpy as np
 from rich.console import Console
@@ -33,12 +37,19 @@ from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.conversions import elements_from_message
 
 ELEMENTS, MARKERS, INFO = (f"/online_map/output/{name}" for name in ("map_elements", "markers", "model_info"))
+NEXT = (
+    ("source .venv/bin/activate", "so that the shell knows `hdmap`"),
+    ("hdmap bag replay {out}/drive.mcap -o out/replay", "the same drive without a ROS graph, every image set"),
+    ("hdmap predict hdmap_core/weights/student.safetensors {out}/world -o out/keyframe.png", "the map of one keyframe"),
+    ("hdmap synth data/synth --preset tiny", "other towns, to train on: README, With data"),
+)
 RECORDED = (
     f"{ELEMENTS}:hdmap_ros/msg/MapElementArray",
     f"{MARKERS}:visualization_msgs/msg/MarkerArray",
     f"{INFO}:hdmap_ros/msg/MapModelInfo",
 )
 console = Console()
+running: list[subprocess.Popen] = []
 
 
 class DemoError(HdmapError):
@@ -51,11 +62,52 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for pictures, bags and report")
     parser.add_argument("--rate", type=float, default=1.0, help="speed of the player; 0.5 gives a slow CPU time")
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         run(arguments.out, arguments.rate)
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        end_processes(running)
+
+
+def stop(number: int, frame: object) -> None:
+    """Ends everything on Ctrl-C or SIGTERM, whatever is going on, and says so in one line."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, signal.SIG_IGN)
+    end_processes(running)
+    print("\ndemo: stopped; run `make demo` again to begin anew", file=sys.stderr, flush=True)
+    os._exit(128 + signal.SIGINT)  # no more words from libraries that would be torn down in the midst of their work
+
+
+def start(command: list[str], **options: Any) -> subprocess.Popen:
+    """A process in a session of its own: Ctrl-C reaches this one alone, which then ends the others in order."""
+    process = subprocess.Popen(command, start_new_session=True, **options)
+    running.append(process)
+    return process
+
+
+def end_processes(processes: list[subprocess.Popen], patience_s: float = 5.0) -> None:
+    """SIGTERM to each process and its children, SIGKILL to those that are still there after `patience_s`."""
+    for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 1.0)):
+        for process in processes:
+            if not has_ended(process):
+                os.killpg(process.pid, number)
+        deadline = time.monotonic() + wait_s
+        while not all(map(has_ended, processes)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+
+def has_ended(process: subprocess.Popen) -> bool:
+    """Asks the system and not `poll`, whose lock the code that a signal interrupts may hold."""
+    if process.returncode is not None:
+        return True
+    try:
+        return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def run(out: Path, rate: float) -> None:
@@ -96,8 +148,9 @@ def step(text: str) -> None:
 
 def call(module: str, *arguments: str) -> None:
     """Runs a verb of the command line as a user would."""
-    command = [sys.executable, "-m", module, *arguments]
-    if subprocess.run(command, check=False).returncode:
+    # Should Ctrl-C end its workers, multiprocessing's own helper would warn that it has to clean up after them.
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore:resource_tracker:UserWarning"}
+    if start([sys.executable, "-m", module, *arguments], env=environment).wait():
         raise DemoError(f"`hdmap {' '.join(arguments)}` failed; its own message stands above")
 
 
@@ -107,24 +160,20 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     environment |= {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     report = out / "node.json"
     report.unlink(missing_ok=True)
-    logs = {name: (out / f"{name}.log").open("w") for name in ("node", "recorder")}
+    logs = {name: (out / f"{name}.log").open("w") for name in ("node", "recorder", "player")}
 
-    def start(name: str, *arguments: str) -> subprocess.Popen:
+    def start_logged(name: str, *arguments: str) -> subprocess.Popen:
         command = [sys.executable, "-m", *arguments]
-        return subprocess.Popen(command, env=environment, stdout=logs[name], stderr=subprocess.STDOUT)
+        return start(command, env=environment, stdout=logs[name], stderr=subprocess.STDOUT)
 
-    recorder = start("recorder", "hdmap_ros.bag.recorder", "-o", str(result), *RECORDED)
+    recorder = start_logged("recorder", "hdmap_ros.bag.recorder", "-o", str(result), *RECORDED)
     parameters = {"model.weights": weights, "model.device": "auto", "report_file": report, "model.threads": 1}
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    node = start("node", "hdmap_ros.online_map_node", "--ros-args", *overrides)
+    node = start_logged("node", "hdmap_ros.online_map_node", "--ros-args", *overrides)
     try:
-        player = subprocess.run(
-            [sys.executable, "-m", "hdmap_ros.bag.player", str(drive), "--rate", str(rate), "--wait", "60"],
-            env=environment,
-            check=False,
-        )
-        if player.returncode:
-            raise DemoError(f"the player failed; see also {out / 'node.log'}")
+        player = start_logged("player", "hdmap_ros.bag.player", str(drive), "--rate", str(rate), "--wait", "60")
+        if player.wait():
+            raise DemoError(f"the player failed; see player.log and node.log in {out}")
         time.sleep(2.0)  # the last set is still on its way
     finally:
         for process in (node, recorder):
@@ -196,7 +245,7 @@ def picture_facts(node: dict, score: ChamferScore) -> list[str]:
 
 
 def print_report(node: dict, score: ChamferScore, out: Path) -> None:
-    """The report as tables, and where the picture is."""
+    """The report as tables, where the picture is, and what to try now."""
     frames = Table(title="frames")
     for column in ("image sets", "mapped", *node["dropped"], "rate"):
         frames.add_column(column, justify="right")
@@ -211,7 +260,12 @@ def print_report(node: dict, score: ChamferScore, out: Path) -> None:
         latency.add_row(stage, *(f"{number:.1f}" for number in numbers.values()))
     console.print(latency)
     console.print(score_table(score, "published map against ground truth"))
-    console.print(f"[bold green]✓[/] {out / 'map.png'}")
+    console.print(f"[bold green]✓[/] look at [bold]{out / 'map.png'}[/]: the map in the six images and from above")
+    console.print(
+        f"  {out / 'drive.mcap'} and map.mcap are bags (RViz, Foxglove), report.json has the figures. Try now:"
+    )
+    for command, what in NEXT:
+        console.print(f"    [bold]{command.format(out=out)}[/]  # {what}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hdmap_core.errors import MissingDependencyError
+from hdmap_core.required_packages import missing_packages_named
 from hdmap_ros.stamps import ns_to_parts
 
 OUR_MESSAGES = ("MapElement", "MapElementArray", "MapModelInfo")
@@ -69,12 +70,8 @@ def bag_types() -> tuple[MessageTypes, Any]:
     Raises:
         MissingDependencyError: if rosbags is not installed.
     """
-    try:
+    with missing_packages_named():
         from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-    except ImportError:
-        raise MissingDependencyError(
-            "rosbags is not installed; install the extra: pip install 'hdmap_ros[bags]'"
-        ) from None
     store = get_typestore(Stores.ROS2_JAZZY)
     folder = message_folder()
     definitions: dict[str, Any] = {}

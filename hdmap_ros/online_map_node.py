@@ -12,6 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from hdmap_core.required_packages import NODE, exit_without_ros_or
+
+if __name__ == "__main__":  # ahead of the imports that would end in a traceback
+    exit_without_ros_or(NODE)
+
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.clock import Clock, ClockType, JumpThreshold

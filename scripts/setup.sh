@@ -2,10 +2,15 @@
 # Everything that `make demo` and `make test` need, in .venv/ and build/ of this checkout and nowhere else:
 # the pinned packages, ROS 2 (the one that is sourced, else wheels), and the generated messages hdmap_ros.msg.
 # A stamp keyed by the inputs makes a second run immediate. PYTHON=... chooses the interpreter.
+# LOWER_BOUNDS=true makes build/lower_bounds/venv instead, with the oldest versions that pyproject.toml allows
+# (scripts/test_lower_bounds.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ROOT=$PWD
+LOWER_BOUNDS=${LOWER_BOUNDS:-false}
+BUILD=$ROOT/build
 VENV=$ROOT/.venv
+if $LOWER_BOUNDS; then BUILD=$ROOT/build/lower_bounds VENV=$BUILD/venv; fi
 CACHE=$ROOT/build/cache
 STAMP=$VENV/.hdmap_setup
 PYTHON=${PYTHON:-python3}
@@ -25,8 +30,8 @@ KEY=$(inputs | sha256sum)
 is_current() { [[ -x $VENV/bin/python && -f $STAMP && $(<"$STAMP") == "$KEY" ]]; }
 is_current && exit 0
 
-mkdir -p "$CACHE"
-exec 9>"$ROOT/build/setup.lock"
+mkdir -p "$BUILD" "$CACHE"
+exec 9>"$BUILD/setup.lock"
 flock 9 # another make may be at it
 is_current && exit 0
 
@@ -54,8 +59,8 @@ make_venv() {
     if $HAS_ROS; then options=(--system-site-packages); fi
     # A copied or moved checkout, or one whose ROS came or went, needs a new environment; one made by hand is kept.
     if [[ -f $STAMP.root && $(<"$STAMP.root") != "$ROOT $HAS_ROS" ]] ||
-        [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-        say "setup: .venv does not fit any more; making it anew"
+        [[ -e $VENV ]] && ! "$VENV/bin/python" -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+        say "setup: $VENV does not fit any more; making it anew"
         rm -rf "$VENV"
     fi
     [[ -x $VENV/bin/python ]] || "$PYTHON" -m venv "${options[@]}" "$VENV" || die "could not make $VENV"
@@ -63,14 +68,15 @@ make_venv() {
 }
 
 install_packages() {
-    local uv_pin extras=train,bags,export,ray,dev
+    local uv_pin extras=train,bags,ray,dev versions=(--constraints constraints.txt)
+    if $LOWER_BOUNDS; then extras=train,bags,dev versions=(--resolution lowest-direct); fi
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
     uv_pin=$(grep '^uv==' constraints.txt)
     [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||
         "$VENV/bin/python" -m pip install --quiet --no-cache-dir --disable-pip-version-check "$uv_pin" || offline
     $HAS_ROS || extras+=,ros
     local install=("$VENV/bin/uv" pip install --python "$VENV/bin/python")
-    "${install[@]}" --constraints constraints.txt --build-constraints constraints.txt -e ".[$extras]" || offline
+    "${install[@]}" "${versions[@]}" --build-constraints constraints.txt -e ".[$extras]" || offline
     # Without its dependencies, because it pins numpy below 2; the extra `dev` holds what it really imports.
     "${install[@]}" --no-deps "$(grep '^nuscenes-devkit==' constraints.txt)" || offline
 }
@@ -88,7 +94,7 @@ first_program() {
 
 # build_interfaces SOURCE NAME [CMAKE OPTION...]
 build_interfaces() {
-    local source=$1 build=$ROOT/build/$2 log=$ROOT/build/$2.log cmake ninja
+    local source=$1 build=$BUILD/$2 log=$BUILD/$2.log cmake ninja
     shift 2
     cmake=$(first_program "$VENV/bin/cmake" cmake) || die "cmake is missing (Debian, Ubuntu: cmake)"
     ninja=$(first_program "$VENV/bin/ninja" ninja) || true
@@ -111,7 +117,7 @@ build_messages() {
     build_interfaces . hdmap_ros -DHDMAP_MESSAGES_ONLY=ON
     env -u _ROS_WHEELS_BOOTSTRAP_COMPLETE LD_LIBRARY_PATH="$VENV/lib:${LD_LIBRARY_PATH:-}" "$VENV/bin/python" -c \
         'from hdmap_ros.msg import MapElementArray; MapElementArray.__class__.__import_type_support__()' ||
-        die "the generated messages do not load; please report this with build/hdmap_ros.log"
+        die "the generated messages do not load; please report this with $BUILD/hdmap_ros.log"
 }
 
 check_machine
@@ -124,4 +130,4 @@ install_packages
 say "setup: messages"
 build_messages
 printf '%s' "$KEY" >"$STAMP"
-say "setup: done"
+say "setup: done; \`source ${VENV#"$ROOT/"}/bin/activate\` puts hdmap on the PATH of this terminal"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# --- the same examples in every run, so that a failure can be repeated ---
-settings.register_profile("repeatable", derandomize=True)
+# --- the same examples in every run, so that a failure can be repeated; how long one takes says nothing ---
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
 # --- every test process: its own ROS graph, one thread per library, nothing written to the home folder ---

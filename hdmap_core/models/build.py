@@ -26,6 +26,7 @@ from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConf
 from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, GroundPixelsConfig
 from hdmap_core.models.view_transforms.lift_splat import LiftSplat, LiftSplatConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
+from hdmap_core.required_packages import missing_packages_named
 
 ViewTransformConfig = Annotated[
     GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig, Field(discriminator="kind")
@@ -157,8 +158,13 @@ class ModelConfig(Config):
                 )
 
 
+@missing_packages_named()
 def build_model(config: ModelConfig) -> MapModel:
-    """The model of a config, randomly initialised."""
+    """The model of a config, randomly initialised.
+
+    Raises:
+        MissingDependencyError: if a slot needs a package that is not installed (timm, torchvision).
+    """
     num_classes, size = len(config.classes), config.grid.shape
     refiner = None if config.hd_refiner is None else HDRefiner(config.hd_refiner, size=size, num_classes=num_classes)
     if config.view_transform is None:

@@ -133,7 +133,7 @@ def _lines(
     window = (..., slice(y, y + height), slice(x, x + width))
     inside = cells[window]
     probability = np.where(inside, layer[window], 0).astype(np.float32)
-    paths = trace_skeleton(skeletonize(inside))
+    paths = trace_skeleton(skeletonize(np.ascontiguousarray(inside)))
     longest = config.max_spur / grid.resolution
     paths = [path for path in paths if not _is_spur(path, direction[window], longest)]
     paths = _without_bridges(sorted(paths, key=len, reverse=True)[:_MOST_PIECES], longest)

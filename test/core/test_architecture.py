@@ -30,7 +30,7 @@ class Rule:
 
 def rule(only: set[str] | None = None, never: set[str] | None = None, third_party: set[str] | None = None) -> Rule:
     return Rule(
-        None if only is None else frozenset(only | {"hdmap_core.errors"}),
+        None if only is None else frozenset(only | {"hdmap_core.errors", "hdmap_core.required_packages"}),
         frozenset(never or ()),
         None if third_party is None else frozenset(third_party),
     )
@@ -45,6 +45,7 @@ RULES = {
     "hdmap_core.geometry.raster": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.geometry.ground_view": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.elements": rule(CORE_TYPES | {"hdmap_core.files"}, CORE_NEVER),
+    "hdmap_core.required_packages": rule(set(), CORE_NEVER, set()),
     "hdmap_core.files": rule(set(), CORE_NEVER, set()),
     "hdmap_core.file_kinds": rule(set(), CORE_NEVER, set()),
     "hdmap_core.parallel": rule(set(), CORE_NEVER),

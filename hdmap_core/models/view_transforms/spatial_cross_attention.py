@@ -44,7 +44,7 @@ class HeightKernelAttention(nn.Module):
         """
         weights = self.weight(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        read = read_views(value, views._replace(points=views.points[..., None, :]), self.taps, weights)
+        read = read_views(value, PillarViews(views.camera, views.points[..., None, :], views.seen), self.taps, weights)
         return self.output(read) * views.seen.any(dim=1)[..., None]
 
 
@@ -71,7 +71,7 @@ class SpatialCrossAttention(nn.Module):
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         turns = self.samples // views.points.shape[-2]
         points = views.points.repeat(1, 1, 1, turns, 1)[..., None, :, :]
-        read = read_views(value, views._replace(points=points), offsets, weights)
+        read = read_views(value, PillarViews(views.camera, points, views.seen), offsets, weights)
         return self.output(read) * views.seen.any(dim=1)[..., None]
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.curve import lengths_along, offset, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.surface import is_coverage
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 
@@ -26,13 +27,31 @@ def road_union(town: Town) -> shapely.Geometry:
 
 
 def test_segments_and_lanes_cover_the_asphalt_without_slits(town: Town) -> None:
-    polygons = [segment.polygon for segment in town.road_segments]
-    assert shapely.coverage_is_valid(polygons)
+    polygons = np.array([segment.polygon for segment in town.road_segments])
+    assert is_coverage(polygons, shapely.union_all(polygons))
     union = road_union(town)
     assert union.symmetric_difference(town.drivable).area < 1e-6
     holes = [Polygon(ring) for part in shapely.get_parts(union) for ring in part.interiors]
     assert min(hole.area for hole in holes) > 1.0
     assert {segment.is_intersection for segment in town.road_segments} == {True, False}
+
+
+@pytest.mark.skipif(not hasattr(shapely, "coverage_is_valid"), reason="Shapely 2.0 has no coverage_is_valid")
+@pytest.mark.parametrize(
+    ("other", "valid"),
+    [
+        (shapely.box(1, 0, 2, 1), True),
+        (shapely.box(3, 0, 4, 1), True),
+        (Polygon([(1, 0), (2, 0), (2, 2), (1, 2), (1, 1)]), True),
+        (shapely.box(1, 0, 2, 2), False),  # the shared edge ends in the middle of another
+        (shapely.box(0.5, 0, 2, 1), False),
+        (shapely.box(0.25, 0.25, 0.5, 0.5), False),
+        (shapely.box(0, 0, 1, 1), False),
+    ],
+)
+def test_coverage_as_shapely_says_it(other: Polygon, valid: bool) -> None:
+    polygons = np.array([shapely.box(0, 0, 1, 1), other])
+    assert is_coverage(polygons, shapely.union_all(polygons)) == valid == shapely.coverage_is_valid(polygons)
 
 
 def test_paint_lies_on_the_asphalt_and_outside_junctions(town: Town) -> None:
