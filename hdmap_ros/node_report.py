@@ -42,6 +42,7 @@ def node_report(
     latency_ms: Mapping[str, Mapping[str, float]],
     images: Mapping[str, int],
     seconds: float,
+    problems: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that was counted since the node became active: plain JSON values.
 
@@ -59,6 +60,7 @@ def node_report(
         "published_elements": output.published_elements,
         "rate_hz": round(output.rate_hz, 3),
         "dropped": {"superseded": worker.superseded, **counts},
+        "problems": dict(problems),
         "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
     }
 

@@ -86,7 +86,7 @@ class OnlineMapNode(LifecycleNode):
         self.add_post_set_parameters_callback(lambda parameters: setattr(self, "config", self._read_config()))
         backward = Duration(seconds=-self.config.time_jump_reset)
         threshold = JumpThreshold(min_forward=None, min_backward=backward, on_clock_change=True)
-        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=lambda jump: self._reset("clock"))
+        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
     def now_ns(self) -> int:
         """The node's clock, which follows /clock with use_sim_time."""
@@ -274,6 +274,11 @@ class OnlineMapNode(LifecycleNode):
         model_id = self.session.pipeline.predictor.info.model_id
         statuses = self.session.statuses()
         self._diagnostics_pub.publish(to_message(self._types, statuses, self.now_ns(), name, model_id))
+
+    def _on_jump(self, jump: Any) -> None:
+        if self.session is not None and jump.delta < Duration():
+            self._transforms.forget_after(self.now_ns())
+        self._reset("clock")
 
     def _reset(self, reason: str) -> None:
         if self.session is not None:

@@ -150,7 +150,7 @@ def _records(file: Any, begin: int, end: int, damage: list[str]) -> Iterator[_Re
                     used = record.offset + record.length
                 intact = used == len(content)
             if not intact and length <= left:
-                damage.append(f"the chunk of {length} bytes at byte {position} is damaged; what is not whole is left out")
+                damage.append(f"the chunk of {length} bytes at byte {position} is damaged, what is not whole left out")
         elif op == 0 or length > left:  # zeros that a file system left, or a record that was cut off
             break
         else:

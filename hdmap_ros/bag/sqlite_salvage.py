@@ -41,7 +41,8 @@ def salvaged_sqlite(file: Path, damage: list[str]) -> Iterator[Path]:
             raise BagError(f"{file} is damaged where its topics are listed ({error}); nothing can be read") from None
         if not kept:
             raise BagError(f"{file} holds no message that is whole")
-        damage.append(f"{file.name}: read as it was left, {kept} messages" + f" of about {declared}" * (kept < declared))
+        of = f" of about {declared}" if kept < declared else ""
+        damage.append(f"{file.name}: read as it was left, {kept}{of} messages")
         yield whole
 
 

@@ -135,7 +135,7 @@ def _check_file(file: Path, recover: bool) -> None:
     head = _head(file)
     if not head:
         raise BagError(
-            f"{file} is empty (0 bytes): the recording never reached the disk, or was not copied; copy or record it again"
+            f"{file} is empty (0 bytes): the recording never reached the disk, or was not copied; copy it again"
         )
     if head.startswith(_ROS1):
         raise BagError(_ros1(file, head))
@@ -207,7 +207,8 @@ def _ros1(file: Path, head: bytes) -> str:
         return f"{file} is a ROS 1 bag of a version before 2.0; run rosbag migrate of a ROS 1, then {convert}"
     index = head.find(b"index_pos=")
     if file.name.endswith(".active") or (index >= 0 and head[index + 10 : index + 18] == bytes(8)):
-        return f"{file} is a ROS 1 bag that was never closed; run rosbag reindex {_quoted(file)} of a ROS 1, then {convert}"
+        reindex = f"rosbag reindex {_quoted(file)}"
+        return f"{file} is a ROS 1 bag that was never closed; run {reindex} of a ROS 1, then {convert}"
     return f"{file} is a ROS 1 bag; run {convert} first"
 
 

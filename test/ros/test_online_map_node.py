@@ -124,7 +124,7 @@ def test_corrupt_images_do_not_stop_it(graph: Any, start_node: Any, rig_module: 
     node = start_node(diagnostics__period=0.1)
     ticks = rig_module.ticks(24)
     graph.drive(ticks[:10], data=rig_module.jpeg(50)[:-20])
-    assert graph.until(lambda: node.session.counts["rejected_images"] > 0)
+    assert graph.until(lambda: node.session.counts["rejected_image"] > 0)
     assert graph.until(lambda: "rejected_image" in tasks(diagnostics[-1])["cameras"].message)
     assert maps == []
     graph.drive(ticks[10:])
