@@ -14,7 +14,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
@@ -276,7 +276,7 @@ class OnlineMapNode(LifecycleNode):
         self._diagnostics_pub.publish(to_message(self._types, statuses, self.now_ns(), name, model_id))
 
     def _on_jump(self, jump: Any) -> None:
-        if self.session is not None and jump.delta < Duration():
+        if self.session is not None and jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE:
             self._transforms.forget_after(self.now_ns())
         self._reset("clock")
 

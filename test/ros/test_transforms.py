@@ -143,9 +143,9 @@ def test_a_recording_that_begins_anew(length_s: float) -> None:
     buffer = TransformBuffer()
     for round_number in range(3):
         for tick in range(int(length_s * 10) + 1):
-            buffer.add([moving(tick / 10)], static=False)
-            assert tick == 0 or holds(buffer, tick / 10 - 0.05), (round_number, tick)
-    assert holds(buffer, length_s - 2.0)
+            buffer.add([moving(100 + tick / 10)], static=False)
+            assert tick == 0 or holds(buffer, 100 + tick / 10 - 0.05), (round_number, tick)
+    assert holds(buffer, 100 + length_s - 2.0)
 
 
 def test_time_that_jumps_back_forgets_the_future() -> None:
