@@ -36,7 +36,7 @@ from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import declaration
 from hdmap_ros.node_report import write_report
-from hdmap_ros.pipeline import MapPipeline, Predictor, warm_up
+from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
 from hdmap_ros.ros_graph import RosGraph
 from hdmap_ros.sync_policies import make_synchronizer
 from hdmap_ros.transforms import TransformBuffer
@@ -134,9 +134,7 @@ class OnlineMapNode(LifecycleNode):
         self.log("info", "loading the model; this takes some seconds")
         predictor = self._load(config)
         cameras = config.camera_names
-        lacking = set(predictor.info.camera_names) - set(cameras)
-        if lacking:
-            raise ConfigError(f"the model needs {', '.join(sorted(lacking))}; parameter camera_names does not name it")
+        check_cameras(predictor.info, cameras)
         topics = {camera: self._camera_topics(camera) for camera in cameras}
         synchronizer = make_synchronizer(config.sync_policy, sync_config_of(config))
         self._transforms = TransformBuffer()

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hdmap_core.elements import MapElement
-from hdmap_core.errors import HdmapError
+from hdmap_core.errors import ConfigError, HdmapError
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.observation import Observation
@@ -74,6 +74,15 @@ class MapPipeline:
             raise InferenceError(f"the network failed: {type(error).__name__}: {error}") from error
         timings = {"wait": images.waited_ns * 1e-6, "decode": (decoded - begin) * 1e3, **prediction.timings_ms}
         return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation.map_from_ego)
+
+
+def check_cameras(info: Any, cameras: tuple[str, ...]) -> None:
+    """Raises ConfigError if the model needs a camera that is not among these."""
+    lacking = set(info.camera_names) - set(cameras)
+    if lacking:
+        raise ConfigError(
+            f"the model needs {', '.join(sorted(lacking))}; parameter camera_names, or the layout, does not name it"
+        )
 
 
 def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:

@@ -86,7 +86,8 @@ class McapScan:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self.damage: list[str] = []
-        catalogue, places = _Catalogue(), []
+        catalogue = _Catalogue()
+        places: list[tuple[int, int, int, int, int, int]] = []  # log time, order, channel, chunk, offset, length
         for record in _records(self._file, len(MAGIC), _end_of_data(self._file), self.damage):
             catalogue.add(record)
             if record.op == _MESSAGE and record.length >= 22:

@@ -11,8 +11,9 @@ import pytest
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import BagError, ConfigError
 from hdmap_ros.bag.layouts import layout_folder, load_layout
+from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC
 from hdmap_ros.bag.mcap import open_bag, write_mcap
-from hdmap_ros.bag.replay import ELEMENTS_TOPIC, ReplayConfig, replay_bag
+from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 from hdmap_ros.bag.write import write_bag
 from hdmap_ros.conversions import elements_from_message
 
