@@ -67,6 +67,7 @@ def replay_bag(
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}
+        used: Counter[str] = Counter()
         failures = 0
         begin = time.perf_counter()
         with write_mcap(folder / "map.mcap") as output:
@@ -91,10 +92,14 @@ def replay_bag(
                         raise
                     continue
                 latencies.add({stage: value for stage, value in result.timings_ms.items() if stage != "wait"})
+                used.update(itertools.compress(config.node.camera_names, result.camera_mask))
                 frames[_unused(str(images.stamp_ns), frames)] = result.elements
                 writer.write(result)
             if not frames:  # raised in here, so that an older map.mcap stays
                 raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, sync)})")
+        for camera, number in sources.images.items():
+            if not used[camera]:
+                problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
         write_elements(folder / "predictions.jsonl", frames)
         seconds = time.perf_counter() - begin
         report = {

@@ -74,6 +74,9 @@ def test_bag_to_player_to_node_to_recorder(rig_nuscenes: Path, tmp_path: Path) -
         f"{ELEMENTS}:hdmap_ros/msg/MapElementArray",
         "/online_map/output/markers:visualization_msgs/msg/MarkerArray",
         "/online_map/output/model_info:hdmap_ros/msg/MapModelInfo",
+        "/diagnostics:diagnostic_msgs/msg/DiagnosticArray",
+        "/parameter_events:rcl_interfaces/msg/ParameterEvent",
+        "/tf_static:tf2_msgs/msg/TFMessage",
     ]
     report_file = tmp_path / "report.json"
     arguments = ["--ros-args", "-p", f"report_file:={report_file}", "-p", "sync.max_age:=5.0"]
@@ -100,7 +103,10 @@ def test_bag_to_player_to_node_to_recorder(rig_nuscenes: Path, tmp_path: Path) -
     assert report["published"] + sum(report["dropped"].values()) == report["synchroniser"]["complete"]
     with open_bag(map_file) as bag:
         arrays = list(bag.messages(lambda topic: topic == ELEMENTS))
-        assert bag.counts["/online_map/output/model_info"] == 1
+        assert bag.counts["/online_map/output/model_info"] == bag.counts["/tf_static"] == 1
+        assert bag.counts["/diagnostics"] > 0
+        with open_bag(tmp_path / "drive.mcap") as drive:
+            assert drive.start_ns <= bag.start_ns <= bag.end_ns <= drive.end_ns, "one clock, the bag's"
     for _, log_ns, array in arrays:
         assert log_ns == array.header.stamp.sec * 10**9 + array.header.stamp.nanosec
         assert len(array.elements) == 7
