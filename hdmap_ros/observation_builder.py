@@ -22,7 +22,7 @@ from hdmap_ros.calibration import CameraCalibration, calibration_from_info
 from hdmap_ros.images import decode_image
 from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
-from hdmap_ros.transforms import TransformBuffer, TransformError
+from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
 
 
 @dataclass(frozen=True)
@@ -241,10 +241,14 @@ class ObservationBuilder:
             motion = self.transforms.lookup_between(
                 base, reference_ns, base, camera_ns, config.fixed_frame, deadline_s - time.monotonic()
             )
-        except TransformError as error:
-            if config.motion_required or config.fixed_frame in self.transforms.frames():
+        except UnconnectedError as error:
+            if config.motion_required:
                 raise
-            self.problems.add_once("no_motion", "", f"no motion compensation between the cameras: {error}")
+            self.problems.add_once(
+                "no_motion",
+                "",
+                f"no motion compensation between the cameras, the map is off by what the car moves: {error}",
+            )
             self.motion_compensated = False
             return np.eye(4)
         self.motion_compensated = True

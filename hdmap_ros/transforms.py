@@ -27,6 +27,10 @@ class TransformError(CalibrationError):
     """Two frames that are not connected, or not at that time."""
 
 
+class UnconnectedError(TransformError):
+    """Two frames that nothing connects, at no time."""
+
+
 class _History:
     """Samples of a moving transform in the order of their stamps."""
 
@@ -207,7 +211,7 @@ class TransformBuffer:
         if not common:
             unknown = [name for name in (target, source) if name not in self.frames()]
             reason = f"no transform names the frame {unknown[0]!r}" if unknown else "they are in different trees"
-            raise TransformError(f"no transform {target} <- {source}: {reason}; known are {', '.join(self.frames())}")
+            raise UnconnectedError(f"no transform {target} <- {source}: {reason}; known are {', '.join(self.frames())}")
         errors = []
         for frame in common:  # the nearest first; a second one only where a frame has two parents
             ways = up_target[frame], up_source[frame]
