@@ -204,9 +204,13 @@ class MapSession:
         topics = self.inputs.topics()
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
-            self._reminders.add("silent", "", "waiting for images: " + ", ".join(silent))
+            self._remind("silent", "waiting for images: " + ", ".join(silent))
         details = builder.camera_faults
         return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config)
+
+    def _remind(self, subject: str, message: str) -> None:
+        """Logs a warning, at most every five seconds per subject."""
+        self._reminders.add(subject, "", message)
 
 
 def sync_config_of(config: OnlineMapConfig) -> SyncConfig:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -156,6 +157,76 @@ def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predi
     assert graph.until(lambda: node.session.worker is None)
     predictor.fail = False
     assert node.trigger_activate().name == "SUCCESS"
+
+
+@pytest.mark.parametrize("min_cameras", [5, 6])
+def test_one_odd_camera_stops_neither_node_nor_maps(
+    graph: Any, start_node: Any, rig_module: Any, min_cameras: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CAM_BACK sends images of another shape than its CameraInfo, for good."""
+    ok, tall = cv2.imencode(".jpg", np.zeros((160, 90, 3), np.uint8))
+    assert ok
+    graph.open_cameras()
+    maps, diagnostics = graph.listen(*ELEMENTS), graph.listen(*DIAGNOSTICS)
+    node = start_node(sync__min_cameras=min_cameras, max_failures=2, diagnostics__period=0.1)
+    said: list[str] = []
+    monkeypatch.setattr(node.session.pipeline.builder.problems, "_tell", said.append)
+    image = type(graph.rig).image
+
+    def odd(rig: Any, camera: str, stamp_ns: int, data: bytes | None = None) -> Any:
+        return image(rig, camera, stamp_ns, tall.tobytes() if camera == "CAM_BACK" else data)
+
+    monkeypatch.setattr(type(graph.rig), "image", odd)
+    graph.drive(rig_module.ticks(14))
+    assert graph.until(lambda: maps if min_cameras == 5 else node.session.counts["bad_calibration"] > 3)
+    assert not node.session.broken
+    assert graph.until(lambda: "CAM_BACK: bad_calibration" in tasks(diagnostics[-1])["cameras"].message)
+    assert len(said) == 1, "a reminder at most every five seconds"
+    assert "camera CAM_BACK: the image has 90 x 160 pixels" in said[0]
+    assert node.session.report()["problems"]["bad_calibration"]["cameras"]["CAM_BACK"] >= 3
+    if min_cameras == 5:
+        assert {entry.camera_mask for entry in maps} == {0b110111}
+    monkeypatch.undo()
+    count = len(maps)
+    graph.drive(rig_module.ticks(30)[14:])
+    assert graph.until(lambda: len(maps) > count and maps[-1].camera_mask == 0b111111)
+
+
+def test_what_is_no_failure_of_the_network_does_not_deactivate(
+    graph: Any, start_node: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node(max_failures=2)
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("cannot be published")
+
+    monkeypatch.setattr(node.session.output, "publish", fail)
+    graph.drive(rig_module.ticks(12))
+    assert graph.until(lambda: node.session.counts["failed"] > 3)
+    assert not node.session.broken
+    monkeypatch.undo()
+    graph.drive(rig_module.ticks(20)[12:])
+    assert graph.until(lambda: maps)
+
+
+def test_a_lens_that_is_no_pinhole_is_told(
+    graph: Any, start_node: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph.open_cameras()
+    maps, info = graph.listen(*ELEMENTS), type(graph.rig).info
+    node = start_node()
+
+    def fisheye(rig: Any, camera: str, stamp_ns: int, focal: float = 120.0) -> Any:
+        message = info(rig, camera, stamp_ns, focal)
+        message.distortion_model, message.d = "equidistant", [0.0] * 4
+        return message
+
+    monkeypatch.setattr(type(graph.rig), "info", fisheye)
+    graph.drive(rig_module.ticks(12))
+    assert graph.until(lambda: maps)
+    assert node.session.report()["problems"]["distorted_lens"]["cameras"] == dict.fromkeys(rig_module.CAMERAS, 1)
 
 
 def test_nobody_listens_nothing_is_computed(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
