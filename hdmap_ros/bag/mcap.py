@@ -13,7 +13,7 @@ from typing import Any
 from hdmap_core.errors import BagError, OutputError
 from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
-from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, profile
+from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, profile
 from hdmap_ros.bag.sqlite_salvage import salvaged_sqlite
 from hdmap_ros.bag.storage import SQLITE_MAGIC, storage_files
 from hdmap_ros.message_types import MessageTypes, bag_types
@@ -93,7 +93,7 @@ class BagReader:
         counts: topic -> number of messages.
         start_ns: log time of the first message.
         end_ns: log time of the last message.
-        damage: what was left out of a bag that was opened with `recover`, in sentences.
+        damage: what was left out, above all of a bag that was opened with `recover`, in sentences.
     """
 
     def __init__(self, path: Path, readers: Sequence[Any], store: Any, damage: Sequence[str] = ()) -> None:
@@ -180,8 +180,10 @@ def open_bag(path: Path, recover: bool = False) -> Iterator[BagReader]:
     damage: list[str] = []
     files = storage_files(path, damage if recover else None)
     with ExitStack() as stack:
-        readers = [_open_storage(file, recover, stack, damage) for file in files]
-        yield BagReader(path, readers, store, damage)
+        bag = BagReader(path, [_open_storage(file, recover, stack, damage) for file in files], store, damage)
+        if recover and not any(bag.counts.values()):
+            raise BagError(f"{path} holds no message that is whole")
+        yield bag
 
 
 def _open_storage(file: Path, recover: bool, stack: ExitStack, damage: list[str]) -> Any:
@@ -194,7 +196,9 @@ def _open_storage(file: Path, recover: bool, stack: ExitStack, damage: list[str]
         if head.startswith(MCAP_MAGIC) and (recover or not _for_rosbags(file)):
             scan = McapScan(file)
             stack.callback(scan.close)
+            foreign = sorted(channel.topic for channel in declared_channels(file) if not channel.is_ros2)
             damage += [f"{file.name}: {sentence}" for sentence in scan.damage]
+            damage += [f"{file.name}: {topic} holds no ROS 2 messages and is left out" for topic in foreign]
             return scan
         if head == SQLITE_MAGIC and recover:
             file = stack.enter_context(salvaged_sqlite(file, damage))
@@ -209,8 +213,8 @@ def _open_storage(file: Path, recover: bool, stack: ExitStack, damage: list[str]
 
 
 def _for_rosbags(file: Path) -> bool:
-    """Whether rosbags takes a whole MCAP file: it wants rosbag2's profile, and nothing but ROS 2 in it."""
-    return profile(file) == "ros2" and all(channel.is_ros2 for channel in declared_channels(file))
+    """Whether rosbags takes a whole MCAP file: it wants an index, rosbag2's profile, and nothing but ROS 2 in it."""
+    return has_summary(file) and profile(file) == "ros2" and all(c.is_ros2 for c in declared_channels(file))
 
 
 def _damaged(path: Path, error: Exception) -> str:

@@ -59,16 +59,17 @@ def is_closed(path: Path) -> bool:
         return file.read() == MAGIC
 
 
+def has_summary(path: Path) -> bool:
+    """Whether an MCAP file has the section with its index."""
+    return _summary_start(path) > 0
+
+
 def declared_channels(path: Path) -> list[Channel]:
     """The channels of an MCAP file: of its summary or, where it has none, of its beginning."""
+    begin = _summary_start(path) or len(MAGIC)
     with path.open("rb") as file:
-        size, begin = file.seek(0, 2), len(MAGIC)
-        file.seek(max(0, size - 37))
-        footer = file.read()
-        if footer[:1] == bytes([_FOOTER]) and footer.endswith(MAGIC):
-            begin = struct.unpack_from("<Q", footer, 9)[0] or begin
         catalogue = _Catalogue()
-        for record in islice(_records(file, begin, size, []), _LOOK_AT):
+        for record in islice(_records(file, begin, file.seek(0, 2), []), _LOOK_AT):
             catalogue.add(record)
     return list(catalogue.channels.values())
 
@@ -122,6 +123,15 @@ class McapScan:
     def _read_chunk(self, position: int) -> bytes:
         self._file.seek(position + 1)
         return _chunk_content(self._file.read(struct.unpack("<Q", self._file.read(8))[0]))[0]
+
+
+def _summary_start(path: Path) -> int:
+    """Where the summary begins; 0 where there is none."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - 37))
+        footer = file.read()
+    closed = footer[:1] == bytes([_FOOTER]) and footer.endswith(MAGIC)
+    return struct.unpack_from("<Q", footer, 9)[0] if closed else 0
 
 
 @dataclass(frozen=True)

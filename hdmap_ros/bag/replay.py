@@ -59,7 +59,7 @@ def replay_bag(
     problems = Problems(warn)
     with open_bag(path, config.recover) as bag:
         for sentence in bag.damage:
-            problems.add("damaged_bag", "", sentence)
+            problems.add("incomplete_bag", "", sentence)
         check_cameras(predictor.info, config.node.camera_names)
         sources = BagSources(bag, config, problems)
         pipeline = MapPipeline(sources.builder(), predictor)

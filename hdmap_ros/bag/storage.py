@@ -30,6 +30,7 @@ _PACKED = {
     b"7z\xbc\xaf\x27\x1c": "7z x",
 }
 _PACKED_ENDINGS = (".zstd", ".zst", ".lz4", ".gz", ".bz2", ".xz", ".zip", ".7z")
+_METADATA_VERSION = 9  # the newest that rosbags reads; of a newer one the storage files alone are looked at
 _STORAGE_ENDINGS = (".mcap", ".db3")
 
 
@@ -97,9 +98,16 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
         names = [Path(name).name for name in content["relative_file_paths"]]
         [entry["topic_metadata"]["name"] for entry in content["topics_with_message_count"]]
         mode = str(content.get("compression_mode") or "").lower()
+        written_with = (content["storage_identifier"], content.get("compression_format") or "zstd")
+        known = content["version"] <= _METADATA_VERSION
     except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
         return None
-    return {"files": names, "compression_mode": mode} if names else None
+    if written_with[0] not in ("mcap", "sqlite3") or (mode in ("file", "message") and written_with[1] != "zstd"):
+        raise BagError(
+            f"{folder} was recorded with the storage plugin {written_with[0]!r} and the compression "
+            f"{written_with[1]!r}, which only rosbag2 reads; run ros2 bag convert, to mcap or sqlite3 with zstd or none"
+        )
+    return {"files": names, "compression_mode": mode} if names and known else None
 
 
 def _missing_files(folder: Path, missing: list[str]) -> str:

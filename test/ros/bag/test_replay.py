@@ -286,8 +286,8 @@ def test_a_bag_that_was_cut_off(drive: Path, replayed: Any, tmp_path: Path) -> N
         replayed(folder)
     report, warnings = replayed(folder, recover=True)
     assert 0 < report["published"] < 8
-    assert "without its index" in report["problems"]["damaged_bag"]["message"]
-    assert warnings[0] == report["problems"]["damaged_bag"]["message"]
+    assert "without its index" in report["problems"]["incomplete_bag"]["message"]
+    assert warnings[0] == report["problems"]["incomplete_bag"]["message"]
 
 
 def test_parameters_reach_the_synchroniser(drive: Path, replayed: Any, tmp_path: Path, rig_module: Any) -> None:

@@ -162,6 +162,20 @@ def test_mcap_files_of_others(tmp_path: Path, content: tuple[str, str, str, str]
     assert reason in refused(path)
 
 
+def test_an_mcap_without_index_is_read_in_order(drive: Path, tmp_path: Path) -> None:
+    """As rosbag2's preset fastwrite leaves it: no chunks, no summary, messages in the order of their arrival."""
+    parts = mcap("ros2", "cdr", "std_msgs/msg/Empty", "ros2msg")
+    message = parts.index(b"\5" + (28).to_bytes(8, "little"))
+    record = parts[message : message + 37]
+
+    def at(log_ns: int) -> bytes:
+        return record[:15] + log_ns.to_bytes(8, "little") + record[23:]
+
+    path = tmp_path / "fast.mcap"
+    path.write_bytes(parts[:message] + at(3) + at(1) + at(2) + parts[message + 37 :])
+    assert [log_ns for _, log_ns, _ in messages(path)] == [1, 2, 3]
+
+
 def test_ros2_messages_without_the_profile_are_read(tmp_path: Path) -> None:
     path = tmp_path / "scene.mcap"
     path.write_bytes(mcap("", "cdr", "std_msgs/msg/Empty", "ros2msg"))
@@ -176,6 +190,27 @@ def test_a_folder_without_usable_metadata_is_read(drive: Path, tmp_path: Path, s
     if metadata is not None:
         (folder / "metadata.yaml").write_text(metadata)
     assert sorted(messages(folder)) == sorted(messages(drive))
+
+
+def test_metadata_of_other_versions_and_plugins(drive: Path, tmp_path: Path) -> None:
+    folder = rewrite(drive, tmp_path / "folder")
+    metadata = (folder / "metadata.yaml").read_text()
+    (folder / "metadata.yaml").write_text(metadata.replace("version: 9", "version: 10"))
+    assert sorted(messages(folder)) == sorted(messages(drive))
+    (folder / "metadata.yaml").write_text(metadata.replace("storage_identifier: mcap", "storage_identifier: mine"))
+    assert "was recorded with the storage plugin 'mine'" in refused(folder)
+    for old, new in (("compression_format: ''", "compression_format: lz4"), ("mode: ''", "mode: FILE")):
+        assert old in metadata
+        metadata = metadata.replace(old, new)
+    (folder / "metadata.yaml").write_text(metadata)
+    assert "and the compression 'lz4', which only rosbag2 reads; run ros2 bag convert" in refused(folder)
+
+
+def test_nothing_whole_to_recover(drive: Path, tmp_path: Path) -> None:
+    path = tmp_path / "begun.mcap"
+    path.write_bytes(drive.read_bytes()[:60])
+    with pytest.raises(BagError, match="holds no message that is whole"), open_bag(path, recover=True):
+        pass
 
 
 def test_split_files_are_read_as_one(drive: Path, tmp_path: Path) -> None:
