@@ -165,14 +165,14 @@ def test_mcap_files_of_others(tmp_path: Path, content: tuple[str, str, str, str]
 def test_an_mcap_without_index_is_read_in_order(drive: Path, tmp_path: Path) -> None:
     """As rosbag2's preset fastwrite leaves it: no chunks, no summary, messages in the order of their arrival."""
     parts = mcap("ros2", "cdr", "std_msgs/msg/Empty", "ros2msg")
-    message = parts.index(b"\5" + (28).to_bytes(8, "little"))
-    record = parts[message : message + 37]
+    message = parts.index(b"\5" + (33).to_bytes(8, "little"))
+    record = parts[message : message + 42]
 
     def at(log_ns: int) -> bytes:
         return record[:15] + log_ns.to_bytes(8, "little") + record[23:]
 
     path = tmp_path / "fast.mcap"
-    path.write_bytes(parts[:message] + at(3) + at(1) + at(2) + parts[message + 37 :])
+    path.write_bytes(parts[:message] + at(3) + at(1) + at(2) + parts[message + 42 :])
     assert [log_ns for _, log_ns, _ in messages(path)] == [1, 2, 3]
 
 
