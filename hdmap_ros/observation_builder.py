@@ -150,7 +150,7 @@ class ObservationBuilder:
                     pictures[camera] = found
                 except NotReadyError as error:
                     errors.append(error)
-        self._note(errors, set(pictures))
+        self._note(errors, set(poses) - {error.camera for error in errors})
         if not self._enough(len(pictures)):
             usable, reasons = len(images.messages) - len(errors), "; ".join(map(str, errors))
             raise NotReadyError(
@@ -179,8 +179,8 @@ class ObservationBuilder:
     def _enough(self, cameras: int) -> bool:
         return cameras >= max(1, self.config.min_cameras)
 
-    def _note(self, errors: list[NotReadyError], usable: set[str]) -> None:
-        for camera in usable:
+    def _note(self, errors: list[NotReadyError], sound: set[str]) -> None:
+        for camera in sound:
             self.camera_states[camera] = "ok"
             self.camera_faults.pop(camera, None)
         for error in errors:

@@ -33,11 +33,11 @@ class Problems:
         with self._lock:
             cameras = self._kinds.setdefault(kind, _Kind(message)).cameras
             cameras[camera] = cameras.get(camera, 0) + 1
-            silent = now - self._told_s.get((kind, camera), -math.inf) < self._remind_s
-            silent = silent and (kind, camera) in self._told_s
-            if not silent:
+            told_s = self._told_s.get((kind, camera))
+            new = told_s is None or now - told_s >= self._remind_s
+            if new:
                 self._told_s[kind, camera] = now
-        if not silent:
+        if new:
             self._tell(message)
 
     def add_once(self, kind: str, camera: str, message: str) -> None:

@@ -71,9 +71,14 @@ def _of_folder(folder: Path, damage: list[str] | None) -> list[Path]:
     if metadata is not None and metadata["compression_mode"] == "file" and not missing:
         return [folder]
     here = [entry for entry in folder.iterdir() if entry.is_file()]
-    files = sorted((entry for entry in here if entry.suffix in _STORAGE_ENDINGS), key=_in_order)
+    files = sorted((entry for entry in here if _is_storage(entry)), key=_in_order)
     if not files:
         raise BagError(_folder_without_files(folder, here))
+    if not listed and len({re.sub(r"\d*\.(mcap|db3).*$", "", file.name) for file in files}) > 1:
+        names = ", ".join(file.name for file in files)
+        raise BagError(
+            f"{folder} has no usable metadata.yaml and files that are no parts of one bag: give one of {names}"
+        )
     usable, refused = [], [f"{folder / name} is not there" for name in missing]
     for file in files if recover or not listed else listed:
         try:
@@ -110,6 +115,13 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
     return {"files": names, "compression_mode": mode} if names and known else None
 
 
+def _is_storage(file: Path) -> bool:
+    """Whether it is called like a storage file, or like a packed one that was not unpacked beside it."""
+    if file.suffix in _PACKED_ENDINGS and Path(file.stem).suffix in _STORAGE_ENDINGS:
+        return not file.with_suffix("").exists()
+    return file.suffix in _STORAGE_ENDINGS
+
+
 def _missing_files(folder: Path, missing: list[str]) -> str:
     others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _STORAGE_ENDINGS)
     has = f" (it has {', '.join(others[:5])})" if others else ""
@@ -125,11 +137,8 @@ def _folder_without_files(folder: Path, here: list[Path]) -> str:
         head = _head(entry)
         if entry.suffix == ".bag" or head.startswith(_ROS1):
             return f"{folder} is no rosbag2 folder: {_ros1(entry, head)}"
-        if entry.name.endswith(_PACKED_ENDINGS):
-            return (
-                f"{folder} has compressed files ({entry.name}) and no metadata.yaml that says so; unpack them "
-                f"({_unpacking(entry, head)}), or run ros2 bag reindex {_quoted(folder)}"
-            )
+        if entry.suffix in _PACKED_ENDINGS:
+            return f"{folder} is no rosbag2 folder: {entry} is compressed; run {_unpacking(entry, head)} first"
     bags = [entry.parent for entry in sorted(folder.glob("*/metadata.yaml"))]
     bags += sorted(folder.glob("*/*.mcap")) if not bags else []
     hint = f"; it contains bags: give {bags[0]}" if bags else ""
@@ -153,7 +162,7 @@ def _check_file(file: Path, recover: bool) -> None:
         _check_sqlite(file, head, recover)
     elif head.startswith(tuple(_PACKED)):
         folder = f"the folder {file.parent}" if (file.parent / "metadata.yaml").is_file() else "the folder of the bag"
-        raise BagError(f"{file} is compressed; run {_unpacking(file, head)}, or give {folder}")
+        raise BagError(f"{file} is compressed; run {_unpacking(file, head)}, or give {folder} with its metadata.yaml")
     else:
         raise BagError(f"{file} is no bag: {_what_else(head)}; a bag is an .mcap or .db3 file, or a rosbag2 folder")
 
@@ -188,6 +197,7 @@ def _foreign_messages(file: Path, encodings: set[str], kind: str) -> str:
 
 
 def _check_sqlite(file: Path, head: bytes, recover: bool) -> None:
+    head = head.ljust(32, b"\0")
     page, pages = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)[0]
     page = 65536 if page == 1 else page
     unfinished = [f"{file}{ending}" for ending in ("-wal", "-journal") if _size(Path(f"{file}{ending}"))]

@@ -95,6 +95,7 @@ def ros1(index_pos: int) -> bytes:
         ("text.mcap", b"hello\nworld\n" * 9, "is a text file that begins with 'hello"),
         ("page.mcap", b"<!DOCTYPE html><html>", "is a web page"),
         ("lfs.mcap", b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+        ("short.db3", b"SQLite format 3\0", "is damaged|is no bag|is cut off"),
         ("noise.db3", bytes(range(200, 256)), "begins with the bytes c8 c9"),
         ("metadata.yaml", b"rosbag2_bagfile_information:", "only describes a bag; give its folder"),
     ],
@@ -114,9 +115,9 @@ def test_foreign_folders(tmp_path: Path, drive: Path) -> None:
     (folder / "inner").mkdir()
     shutil.copy(drive, folder / "inner")
     assert f"but inner, notes.txt; it contains bags: give {folder / 'inner' / 'drive.mcap'}" in refused(folder)
-    (folder / "drive_0.mcap.zstd").write_bytes(b"\x28\xb5\x2f\xfd")
-    assert "has compressed files (drive_0.mcap.zstd) and no metadata.yaml" in refused(folder)
-    (folder / "drive.bag").write_bytes(ros1(4117))
+    (folder / "bag.tar.gz").write_bytes(b"\x1f\x8b")
+    assert f"bag.tar.gz is compressed; run gunzip {folder / 'bag.tar.gz'} first" in refused(folder)
+    (folder / "a.bag").write_bytes(ros1(4117))
     assert "is a ROS 1 bag; run rosbags-convert --src" in refused(folder)
 
 
@@ -223,6 +224,18 @@ def test_split_files_are_read_as_one(drive: Path, tmp_path: Path) -> None:
     found = messages(folder)
     assert [log_ns for _, log_ns, _ in found] == sorted(log_ns for _, log_ns, _ in found)
     assert sorted(found) == sorted([*messages(drive), *messages(drive)[:100]])
+
+
+def test_files_of_a_folder_that_are_no_parts_of_one_bag(drive: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(drive, folder / "drive_0.mcap")
+    (folder / "drive_1.mcap.zstd").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(9))
+    assert f"run zstd -d {folder / 'drive_1.mcap.zstd'}, or" in refused(folder), "a part of it is packed"
+    shutil.copy(drive, folder / "drive_1.mcap")
+    assert len(messages(folder)) == 2 * len(messages(drive)), "unpacked beside it"
+    shutil.copy(drive, folder / "other.mcap")
+    assert "give one of drive_0.mcap, drive_1.mcap, other.mcap" in refused(folder)
 
 
 @pytest.mark.parametrize("compression", ["FILE", "MESSAGE", "STORAGE"])
