@@ -45,10 +45,6 @@ class _History:
         while cache_ns is not None and self.stamps_ns[-1] - self.stamps_ns[0] > cache_ns:
             del self.samples[self.stamps_ns.pop(0)]
 
-    def forget_after(self, stamp_ns: int) -> None:
-        while self.stamps_ns and self.stamps_ns[-1] > stamp_ns:
-            del self.samples[self.stamps_ns.pop()]
-
     def at(self, stamp_ns: int) -> np.ndarray | None:
         """(4, 4), or None outside the samples."""
         index = bisect_left(self.stamps_ns, stamp_ns)
@@ -86,6 +82,13 @@ class _Edge:
         # tf2 drops these. Where nothing newer comes any more, a recording has begun anew.
         self._anew.insert(stamp_ns, sample, cache_ns)
         if self._anew.stamps_ns[-1] - self._anew.stamps_ns[0] >= _ANEW_NS:
+            self.history, self._anew = self._anew, _History()
+
+    def forget_after(self, stamp_ns: int) -> None:
+        stamps_ns = self.history.stamps_ns
+        while stamps_ns and stamps_ns[-1] > stamp_ns:
+            del self.history.samples[stamps_ns.pop()]
+        if not stamps_ns:
             self.history, self._anew = self._anew, _History()
 
     def latest_ns(self) -> int | None:
@@ -161,7 +164,7 @@ class TransformBuffer:
         """Forgets motion that is later than this by more than half a second: time has jumped back to it."""
         with self._changed:
             for edge in self._all_edges():
-                edge.history.forget_after(stamp_ns + _AHEAD_NS)
+                edge.forget_after(stamp_ns + _AHEAD_NS)
 
     def frames(self) -> list[str]:
         """The names of all frames known."""

@@ -158,6 +158,16 @@ def test_time_that_jumps_back_forgets_the_future() -> None:
     assert not holds(buffer, 2.0)
 
 
+def test_what_came_before_the_clock_jumped_is_kept() -> None:
+    buffer = TransformBuffer()
+    for second in (*range(100, 131), 100.0, 100.1):  # two of the new pass, while the clock is still in the old one
+        buffer.add([moving(second)], static=False)
+    buffer.forget_after(round(100.1 * S))
+    buffer.add([moving(100.2)], static=False)
+    assert holds(buffer, 100.05)
+    assert not holds(buffer, 110.0)
+
+
 def test_two_parents_lose_neither() -> None:
     """An estimator and a localisation that both claim the car."""
     buffer = TransformBuffer()

@@ -141,6 +141,15 @@ def test_a_player_without_listeners(rig_nuscenes: Path, tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
+def test_a_player_says_what_is_no_bag(tmp_path: Path) -> None:
+    path = tmp_path / "drive.bag"
+    path.write_bytes(b"#ROSBAG V2.0\n" + bytes(99))
+    code, output = run("-m", "hdmap_ros.bag.player", str(path))
+    assert code == 2
+    assert f"error: {path} is a ROS 1 bag; run rosbags-convert --src" in output
+    assert "Traceback" not in output
+
+
 def test_a_recorder_with_a_wrong_type(tmp_path: Path) -> None:
     code, output = run("-m", "hdmap_ros.bag.recorder", "-o", str(tmp_path / "a.mcap"), "/a:no_such/msg/Thing")
     assert code == 2
