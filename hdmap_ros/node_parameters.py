@@ -33,13 +33,13 @@ def camera_declarations(camera: str) -> dict[str, ParameterDescriptor]:
     }
 
 
-def refusal(name: str, value: Any, *, configured: bool) -> str:
+def refusal(name: str, value: Any, too_late: bool) -> str:
     """Why a parameter may not be set to a value; empty: it may.
 
     Args:
         name: of the ROS parameter; those that are not ours may be anything.
         value: the wanted one.
-        configured: whether the node has read its parameters and the value is another one than it has read.
+        too_late: whether the node has been configured with another value.
     """
     spec = _SPECS.get(name)
     if spec is not None:
@@ -48,7 +48,7 @@ def refusal(name: str, value: Any, *, configured: bool) -> str:
         except ConfigError as error:
             return str(error)
     is_fixed = not spec.live if spec is not None else name.startswith("cameras.")
-    if is_fixed and configured:
+    if is_fixed and too_late:
         return (
             f"parameter {name} is read when the node is configured; clean the node up first "
             "(ros2 lifecycle set NODE deactivate, then cleanup), set it, configure and activate again"

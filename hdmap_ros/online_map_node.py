@@ -132,13 +132,20 @@ class OnlineMapNode(LifecycleNode):
                 if not self.has_parameter(name):
                     self.declare_parameter(name, "", descriptor)
 
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, for values that change something: loading back a dump is no error, read-only ones included."""
+        return super().set_parameters_atomically([each for each in parameter_list if self._is_change(each)])
+
+    def _is_change(self, parameter: Parameter) -> bool:
+        if not self.has_parameter(parameter.name):
+            return True
+        known = self.get_parameter(parameter.name)
+        return (known.type_, known.value) != (parameter.type_, parameter.value)
+
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
-            # What a dump holds is not a change: loading it back is no error at any time.
-            known = self.has_parameter(parameter.name)
-            unchanged = known and self.get_parameter(parameter.name).value == parameter.value
-            reason = refusal(parameter.name, parameter.value, configured=self.session is not None and not unchanged)
-            if reason:
+            too_late = self.session is not None and self._is_change(parameter)
+            if reason := refusal(parameter.name, parameter.value, too_late):
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
@@ -209,8 +216,7 @@ class OnlineMapNode(LifecycleNode):
         self._publish_info()
         super().on_activate(state)
         info, topics = session.pipeline.predictor.info, ", ".join(session.inputs.topics().values())
-        where = f"{info.precision} on {info.device}"
-        self.log("info", f"online_map active, model {info.model_id}, {where}, images: {topics}")
+        self.log("info", f"online_map active, {info.model_id}, {info.precision} on {info.device}, images: {topics}")
         return SUCCESS
 
     @_transition
