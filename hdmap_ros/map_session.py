@@ -16,12 +16,12 @@ from typing import Any, Protocol
 
 from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.camera_inputs import CameraInputs
-from hdmap_ros.diagnostics import LatencyLog, Status
+from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import node_report, node_statuses
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
-from hdmap_ros.pipeline import InferenceError, MapPipeline, choose_anchor
+from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, choose_anchor
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
@@ -75,6 +75,7 @@ class MapSession:
         self._reminders = Problems(functools.partial(host.log, "warning"), _REMINDER_S)
         self._resets = 0
         self._last_job_ns = 0
+        self._newest_ns: dict[str, int] = {}
         self._started_ns = 0
 
     @property
@@ -88,15 +89,23 @@ class MapSession:
         self._started_ns = time.monotonic_ns()
         self.inputs.open()
 
-    def stop(self) -> None:
-        """Closes the inputs, ends the worker, clears the screen. A second call does nothing."""
-        if self.worker is None:
-            return
+    def stop(self, patience_s: float = 2.0) -> dict[str, Any]:
+        """Closes the inputs, ends the worker, clears the screen.
+
+        Args:
+            patience_s: how long to wait for the map that the worker is at; a later one is not published.
+
+        Returns:
+            The last report.
+        """
+        assert self.worker is not None
         self.inputs.close()
-        if not self.worker.stop():
+        if not self.worker.stop(patience_s):
             self._host.log("warning", "the worker is still busy; its last map is lost")
-        self._clear_screen()
+        report = self.report()
         self.worker = None
+        self._clear_screen()
+        return report
 
     # The executor's thread: store, nothing else
 
@@ -109,6 +118,7 @@ class MapSession:
             problem = f"camera {camera}: its images have no stamp (0); their time of arrival is used"
             self.pipeline.builder.problems.add("zero_stamp", camera, problem)
             stamp_ns = self._host.now_ns()
+        self._newest_ns[camera] = stamp_ns
         self._filter.add(camera, message, now_ns, stamp_ns)
         resets = self._filter.synchronizer.statistics.resets
         if resets != self._resets:
@@ -162,6 +172,8 @@ class MapSession:
         try:
             result = self.pipeline.process(job.images)
             begin = time.perf_counter()
+            if self.worker is None:  # stopped meanwhile, and the publishers may be gone
+                return
             self.output.publish(result, config, self.pipeline.predictor.info)
         except NotReadyError as error:
             self.counts[error.state] += 1
@@ -205,12 +217,36 @@ class MapSession:
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
             self._remind("silent", "waiting for images: " + ", ".join(silent))
+        complete = self._filter.synchronizer.statistics.complete
+        problem = policy_problem(
+            config.sync_policy, complete, self.inputs.received, self._newest_ns, config.sync_max_spread
+        )
+        if problem:
+            self._remind("policy", problem)
         details = builder.camera_faults
-        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config)
+        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config, problem)
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""
         self._reminders.add(subject, "", message)
+
+
+def load_model(config: OnlineMapConfig) -> Predictor:
+    """The predictor that the parameters name.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint or it is not ours.
+    """
+    from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.inference import default_weights, load_predictor
+
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
+    precision = None if config.precision == "auto" else config.precision
+    return load_predictor(path, config.device, precision, cameras_only=True)
 
 
 def sync_config_of(config: OnlineMapConfig) -> SyncConfig:

@@ -120,7 +120,7 @@ def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:
     save_checkpoint(path, model, config, {"dataset": "synth-v1", "step": 3})
     predictor = load_predictor(path, "cpu")
     assert predictor.info.camera_names == ("ANY_NAME", "ANOTHER")
-    assert (predictor.info.image_size, predictor.info.points_per_element) == (None, 4)
+    assert (predictor.info.image_size, predictor.info.points_per_element) == ((32, 64), 4)
     seen, unseen = predictor.predict(observation(noise())), predictor.predict(observation(None))
     assert len(seen.elements) == len(unseen.elements) == 12
     assert all(len(element.points) == 4 for element in seen.elements)
