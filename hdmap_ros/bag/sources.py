@@ -1,6 +1,6 @@
 """The topics of a bag that a layout names: what is missing or odd, calibration and motion, image sets in time order."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -132,6 +132,7 @@ class BagSources:
         """The image sets of the bag in time order."""
         total = sum(self._bag.counts.get(topic, 0) for topic in (*self._image_of, *self._info_of))
         wanted = self._bag.messages(lambda topic: topic in self._image_of or topic in self._info_of, self._unreadable)
+        seen: dict[str, dict[int, None]] = defaultdict(dict)  # camera -> its stamps in the order in which they came
         for number, (topic, log_ns, message) in enumerate(wanted, start=1):
             progress(number, total)
             if topic in self._info_of:
@@ -143,6 +144,13 @@ class BagSources:
                 problem = f"camera {camera}: its images have no stamp (0); the time at which they were recorded is used"
                 self._problems.add("zero_stamp", camera, problem)
                 stamp_ns = log_ns
+            stamps = seen[camera]
+            if stamp_ns in stamps and stamp_ns < next(reversed(stamps)) - sync.config.jump_ns:
+                # The recording begins anew; a short one would look to the synchroniser like images that come twice.
+                yield from sync.flush()
+                sync.reset()
+                seen.clear()
+            seen[camera][stamp_ns] = None
             yield from sync.poll(log_ns)
             yield from sync.add(camera, stamp_ns, message, log_ns)
         yield from sync.flush()
