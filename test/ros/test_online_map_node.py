@@ -158,6 +158,28 @@ def test_a_slow_model_drops_sets_and_stays_at_the_newest(
     assert len(maps) + superseded == 20
 
 
+def test_shutdown_does_not_wait_for_a_slow_model(
+    graph: Any, start_node: Any, predictor: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes out of it later is dropped without a word: its publishers are gone."""
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node()
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(node, "log", lambda level, message: logged.append((level, message)))
+    predictor.delay_s = 1.5
+    graph.drive(rig_module.ticks(7))
+    assert graph.until(lambda: predictor.seen)
+    worker, count = node.session.worker, len(maps)
+    assert node.trigger_shutdown().name == "SUCCESS"
+    assert (node.finalized, node.was_shut_down) == (True, True)
+    assert ("warning", "the worker is still busy; its last map is lost") in logged
+    assert worker.wait_idle(10.0)
+    graph.spin(0.1)
+    assert (len(maps), worker.statistics.failed) == (count, 0)
+    assert "error" not in [level for level, _ in logged]
+
+
 def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
     graph.open_cameras()
     graph.listen(*ELEMENTS)
