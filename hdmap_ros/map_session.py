@@ -172,8 +172,8 @@ class MapSession:
         try:
             result = self.pipeline.process(job.images)
             begin = time.perf_counter()
-            if self.worker is None:  # stopped meanwhile, and the publishers may be gone
-                return
+            if self.worker is None or job.closed_ns < self._started_ns:
+                return  # stopped meanwhile: the publishers may be gone, or it is a map from before
             self.output.publish(result, config, self.pipeline.predictor.info)
         except NotReadyError as error:
             self.counts[error.state] += 1

@@ -53,7 +53,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         argument("device", "", "auto, cpu, cuda or cuda:N; empty: as in params_file"),
         argument("namespace", "", "namespace of the node"),
         argument("layout", "", "topic layout of the cameras, config/topics/; empty: as in params_file", ["", *LAYOUTS]),
-        argument("camera_prefix", "", "put before the camera topics of the layout, such as /sensing"),
+        argument("camera_prefix", "", "put before the camera topics of the layout (hdmap unless given), as /sensing"),
         argument("image_transport", "", "raw or compressed; empty: as in params_file", ["", "raw", "compressed"]),
         argument("calibration_file", "", "intrinsics and extrinsics for cameras without CameraInfo or TF"),
         argument("use_sim_time", "", "follow /clock; empty: as in params_file, else with a bag only", ["", *switch]),

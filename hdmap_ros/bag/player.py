@@ -22,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 from hdmap_core.errors import BagError, HdmapError, MissingDependencyError
 from hdmap_ros.bag.mcap import BagReader, open_bag
 from hdmap_ros.message_types import graph_types
+from hdmap_ros.stop_signals import leave
 
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 _TF_STATIC = "/tf_static"
@@ -174,7 +175,8 @@ def _command(
         print(json.dumps(play(bag, rate=rate, wait_s=wait, settle_s=settle, clock_hz=clock, recover=recover)))
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The node in a real ROS graph."""
 
 import json
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +159,64 @@ def test_a_slow_model_drops_sets_and_stays_at_the_newest(
     superseded = node.session.worker.statistics.superseded
     assert superseded > 0
     assert len(maps) + superseded == 20
+
+
+@dataclass
+class Held:
+    """A predictor that is at work from `begun` until the test sets `release`."""
+
+    predictor: Any
+    begun: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        predict = self.predictor.predict
+
+        def held(observation: Any) -> Any:
+            self.begun.set()
+            assert self.release.wait(60)
+            return predict(observation)
+
+        self.predictor.predict = held
+
+
+def test_shutdown_does_not_wait_for_a_slow_model(
+    graph: Any, start_node: Any, predictor: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes out of it later is dropped without a word: its publishers are gone."""
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    node = start_node()
+    held = Held(predictor)
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(node, "log", lambda level, message: logged.append((level, message)))
+    graph.drive(rig_module.ticks(8))
+    assert graph.until(held.begun.is_set)
+    worker = node.session.worker
+    assert node.trigger_shutdown().name == "SUCCESS"
+    assert (node.finalized, node.was_shut_down) == (True, True)
+    assert ("warning", "the worker is still busy; its last map is lost") in logged
+    held.release.set()
+    assert worker.wait_idle(10.0)
+    graph.spin(0.1)
+    assert (maps, worker.statistics.failed) == ([], 0)
+    assert "error" not in [level for level, _ in logged]
+
+
+def test_a_map_from_before_a_restart_is_dropped(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    session = start_node().session
+    held = Held(predictor)
+    graph.drive(rig_module.ticks(8))
+    assert graph.until(held.begun.is_set)
+    worker = session.worker
+    session.stop(patience_s=0.0)
+    session.start()
+    held.release.set()
+    assert worker.wait_idle(10.0)
+    graph.spin(0.2)
+    assert (maps, worker.statistics.done) == ([], 1)
 
 
 def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
