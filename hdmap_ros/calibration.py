@@ -1,7 +1,8 @@
 """CameraInfo and calibration files to intrinsics."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,12 @@ from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
 
 _ASPECT_TOLERANCE = 0.01
+_TURN_RAD = 1e-3  # 3 cm at 30 m
+# Models that are a pinhole when all their coefficients are 0; a fisheye (equidistant, ...) is none even then.
+_POLYNOMIAL_MODELS = (
+    *("", "none", "pinhole", "perspective", "plumb_bob", "radtan", "rational_polynomial", "thin_prism"),
+    *("brown_conrady", "modified_brown_conrady", "inverse_brown_conrady"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,15 @@ class CameraCalibration:
         intrinsics: (3, 3) pixels, for images of `image_size`.
         image_size: (H, W).
         frame_id: the camera's optical frame.
-        distorted: lens distortion was given and the intrinsics are those of the distorted image.
+        doubts: what CameraInfo says and nobody allows for, so that the map will be off: `distorted_lens`,
+            `turned_rectification`, each with a sentence.
         base_from_camera: (4, 4) from a calibration file; None: ask TF.
     """
 
     intrinsics: np.ndarray
     image_size: tuple[int, int]
     frame_id: str
-    distorted: bool = False
+    doubts: Mapping[str, str] = field(default_factory=dict)
     base_from_camera: np.ndarray | None = None
 
     def intrinsics_for(self, camera: str, image_size: tuple[int, int]) -> np.ndarray:
@@ -68,7 +76,9 @@ def calibration_from_info(camera: str, info: Any, projection: str = "auto") -> C
     distortion = np.array(_field(info, "d", "D"), dtype=np.float64).reshape(-1)
     if matrix.size != 9 or projected.size != 12:
         raise CalibrationError(f"camera {camera}: CameraInfo has {matrix.size} numbers in k and {projected.size} in p")
-    distorted = bool(np.any(distortion != 0))
+    lens_model = str(getattr(info, "distortion_model", "")).strip().lower()
+    fisheye = lens_model not in _POLYNOMIAL_MODELS
+    distorted = fisheye or bool(np.any(distortion != 0))
     rectified = projected.reshape(3, 4)[:, :3]
     use_p = projection == "p"
     if projection == "auto":
@@ -85,7 +95,28 @@ def calibration_from_info(camera: str, info: Any, projection: str = "auto") -> C
         raise CalibrationError(
             f"camera {camera}: the principal point ({cx:.1f}, {cy:.1f}) lies outside the {width} x {height} image"
         )
-    return CameraCalibration(intrinsics, (height, width), info.header.frame_id.lstrip("/"), distorted and not use_p)
+    doubts = {}
+    if distorted and not use_p:
+        lens = f"a lens of the model {lens_model!r}, which is no pinhole" if fisheye else "lens distortion"
+        doubts["distorted_lens"] = (
+            f"camera {camera}: its CameraInfo has {lens}; the map will be off, as a pinhole is assumed; publish "
+            "rectified images, or if they are, set the projection to p"
+        )
+    turn_deg = math.degrees(_rectifying_turn(info))
+    if (use_p or not distorted) and projection != "k" and not turn_deg <= math.degrees(_TURN_RAD):
+        doubts["turned_rectification"] = (
+            f"camera {camera}: its CameraInfo turns the rectified image by {turn_deg:.1f} degrees (R), which is not "
+            "applied; the map will be off; give the pose of the rectified camera in TF and an R that is the identity"
+        )
+    return CameraCalibration(intrinsics, (height, width), info.header.frame_id.lstrip("/"), doubts)
+
+
+def _rectifying_turn(info: Any) -> float:
+    """The angle of the rectification R in radians; 0 where it was never filled in."""
+    rotation = np.array(_field(info, "r", "R"), dtype=np.float64).reshape(-1)
+    if rotation.size != 9 or not rotation.any():
+        return 0.0
+    return math.acos(min(1.0, max(-1.0, (rotation[[0, 4, 8]].sum() - 1) / 2)))
 
 
 def _field(info: Any, *names: str) -> Any:
@@ -142,4 +173,4 @@ def _file_entry(path: Path, name: str, entry: Any) -> CameraCalibration:
     except (TypeError, ValueError) as error:
         raise CalibrationError(f"{where}: {error}") from None
     check_calibration(name, intrinsics, np.eye(4))
-    return CameraCalibration(intrinsics, (height, width), str(entry.get("frame_id", name.lower())), False, pose)
+    return CameraCalibration(intrinsics, (height, width), str(entry.get("frame_id", name.lower())), {}, pose)

@@ -107,7 +107,17 @@ def model_info_to_message(
     frame_id: str,
     score_threshold: float,
 ) -> Any:
-    """A MapModelInfo from a predictor's `info`."""
+    """A MapModelInfo from a predictor's `info`.
+
+    Args:
+        types: message classes.
+        info: the predictor's.
+        camera_names: in the order of the camera mask.
+        stamp_ns: of the header.
+        frame_id: the car's frame, in which the model works.
+        score_threshold: the node's own; the model's counts where it is higher.
+    """
+    threshold = max(info.score_threshold, score_threshold)
     point = types.get("geometry_msgs/msg/Point32")
     height, width = info.image_size or (0, 0)
     grid: BEVGrid = info.grid
@@ -119,7 +129,7 @@ def model_info_to_message(
         dataset=info.dataset,
         labels=types.octets(bytes(LABEL_VALUES[label] for label in info.classes)),
         label_names=[label.value for label in info.classes],
-        score_thresholds=types.floats([score_threshold] * len(info.classes)),
+        score_thresholds=types.floats([threshold] * len(info.classes)),
         camera_names=list(camera_names),
         image_height=int(height),
         image_width=int(width),

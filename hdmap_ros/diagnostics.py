@@ -17,6 +17,7 @@ from hdmap_ros.message_types import MessageTypes
 OK, WARN, ERROR = 0, 1, 2
 STAGES = ("wait", "decode", "preprocess", "network", "postprocess", "publish", "total")
 _WINDOW = 4096
+_CYCLES_TO_JUDGE = 20
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,35 @@ def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Sta
     )
 
 
-def synchronisation_status(counts: Mapping[str, Any]) -> Status:
-    """WARN when sets are being dropped for missing images."""
+def synchronisation_status(counts: Mapping[str, Any], problem: str = "") -> Status:
+    """WARN when sets are being dropped for missing images, or the policy cannot join these cameras at all."""
     sets = counts["complete"] + counts["partial"] + counts["incomplete"]
-    level = WARN if counts["incomplete"] else OK
+    level = WARN if counts["incomplete"] or problem else OK
     message = f"{counts['complete']} of {sets} sets complete" if sets else "no set yet"
-    return Status("synchronisation", level, message, counts)
+    return Status("synchronisation", level, problem or message, counts)
+
+
+def policy_problem(
+    policy: str, complete: int, received: Mapping[str, int], newest_ns: Mapping[str, int], max_spread_s: float
+) -> str:
+    """Why a policy of message_filters makes (next to) no sets although every camera delivers; empty: it makes some.
+
+    Args:
+        policy: cycle, approximate or exact.
+        complete: sets made so far.
+        received: camera -> images so far.
+        newest_ns: camera -> its newest stamp.
+        max_spread_s: what `approximate` allows.
+    """
+    cycles = min(received.values(), default=0)
+    if policy == "cycle" or cycles < _CYCLES_TO_JUDGE or complete * 10 >= cycles:
+        return ""
+    apart_ms = (max(newest_ns.values()) - min(newest_ns.values())) * 1e-6
+    needs = "equal stamps" if policy == "exact" else f"stamps within sync.max_spread, {max_spread_s * 1e3:.0f} ms"
+    return (
+        f"sync.policy {policy} made {complete} sets of {cycles} images per camera: it needs {needs}, but the newest "
+        f"stamps lie {apart_ms:.1f} ms apart; use sync.policy cycle, or trigger the cameras together"
+    )
 
 
 def to_message(types: MessageTypes, statuses: list[Status], stamp_ns: int, node: str, hardware_id: str) -> Any:

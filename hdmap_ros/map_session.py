@@ -3,6 +3,7 @@
 The methods under "the executor's thread" store and return; `_work` runs in the worker's thread.
 """
 
+import functools
 import sys
 import time
 import traceback
@@ -13,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from hdmap_core.errors import ImageError
 from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.camera_inputs import CameraInputs
-from hdmap_ros.diagnostics import LatencyLog, Status
+from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import node_report, node_statuses
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
-from hdmap_ros.pipeline import MapPipeline, choose_anchor
+from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, choose_anchor
+from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
 from hdmap_ros.synchronizer import ImageSet, SyncConfig
@@ -71,9 +72,10 @@ class MapSession:
         self._filter = SynchronizerFilter(synchronizer)
         self._filter.registerCallback(self._on_set)
         self._latencies = LatencyLog()
-        self._warned: dict[str, float] = {}
+        self._reminders = Problems(functools.partial(host.log, "warning"), _REMINDER_S)
         self._resets = 0
         self._last_job_ns = 0
+        self._newest_ns: dict[str, int] = {}
         self._started_ns = 0
 
     @property
@@ -83,19 +85,27 @@ class MapSession:
 
     def start(self) -> None:
         """Starts the worker and opens the inputs."""
-        self.worker = Worker(self._work, self._on_failure, self._host.config.max_failures)
+        self.worker = Worker(self._work, self._on_failure, self._host.config.max_failures, InferenceError)
         self._started_ns = time.monotonic_ns()
         self.inputs.open()
 
-    def stop(self) -> None:
-        """Closes the inputs, ends the worker, clears the screen. A second call does nothing."""
-        if self.worker is None:
-            return
+    def stop(self, patience_s: float = 2.0) -> dict[str, Any]:
+        """Closes the inputs, ends the worker, clears the screen.
+
+        Args:
+            patience_s: how long to wait for the map that the worker is at; a later one is not published.
+
+        Returns:
+            The last report.
+        """
+        assert self.worker is not None
         self.inputs.close()
-        if not self.worker.stop():
+        if not self.worker.stop(patience_s):
             self._host.log("warning", "the worker is still busy; its last map is lost")
-        self._clear_screen()
+        report = self.report()
         self.worker = None
+        self._clear_screen()
+        return report
 
     # The executor's thread: store, nothing else
 
@@ -105,8 +115,10 @@ class MapSession:
         self.inputs.arrived(camera, now_ns)
         stamp_ns = stamp_to_ns(message.header.stamp)
         if stamp_ns == 0:
-            self._remind("zero_stamp", f"camera {camera}: images without a stamp; their time of arrival is used")
+            problem = f"camera {camera}: its images have no stamp (0); their time of arrival is used"
+            self.pipeline.builder.problems.add("zero_stamp", camera, problem)
             stamp_ns = self._host.now_ns()
+        self._newest_ns[camera] = stamp_ns
         self._filter.add(camera, message, now_ns, stamp_ns)
         resets = self._filter.synchronizer.statistics.resets
         if resets != self._resets:
@@ -115,9 +127,7 @@ class MapSession:
 
     def on_info(self, camera: str, message: Any) -> None:
         """Takes a CameraInfo."""
-        problem = self.pipeline.builder.add_camera_info(camera, message)
-        if problem:
-            self._remind(f"info_{camera}", problem)
+        self.pipeline.builder.add_camera_info(camera, message)
 
     def poll(self) -> None:
         """Closes sets that have waited long enough."""
@@ -162,20 +172,17 @@ class MapSession:
         try:
             result = self.pipeline.process(job.images)
             begin = time.perf_counter()
+            if self.worker is None or job.closed_ns < self._started_ns:
+                return  # stopped meanwhile: the publishers may be gone, or it is a map from before
             self.output.publish(result, config, self.pipeline.predictor.info)
         except NotReadyError as error:
             self.counts[error.state] += 1
-            self._remind(error.state + error.camera, str(error))
-            return
-        except ImageError as error:
-            self.counts["rejected_images"] += 1
-            self._remind("image", str(error))
+            if not error.camera:  # the builder has told of those of a camera
+                self.pipeline.builder.problems.add(error.state, "", str(error))
             return
         publish_ms = (time.perf_counter() - begin) * 1e3
         total_ms = (time.monotonic_ns() - job.closed_ns + job.images.waited_ns) * 1e-6
         self._latencies.add({**result.timings_ms, "publish": publish_ms, "total": total_ms})
-        for camera, problem in list(self.pipeline.builder.image_errors.items()):
-            self._remind(f"image_{camera}", problem)
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self.counts["failed"] += 1
@@ -198,6 +205,7 @@ class MapSession:
             self._latencies.summary(),
             self.inputs.received,
             (time.monotonic_ns() - self._started_ns) * 1e-9,
+            self.pipeline.builder.problems.report(),
         )
 
     def statuses(self) -> list[Status]:
@@ -209,15 +217,36 @@ class MapSession:
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
             self._remind("silent", "waiting for images: " + ", ".join(silent))
-        details = builder.image_errors
-        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config)
+        complete = self._filter.synchronizer.statistics.complete
+        problem = policy_problem(
+            config.sync_policy, complete, self.inputs.received, self._newest_ns, config.sync_max_spread
+        )
+        if problem:
+            self._remind("policy", problem)
+        details = builder.camera_faults
+        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config, problem)
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""
-        now = time.monotonic()
-        if now - self._warned.get(subject, -_REMINDER_S) >= _REMINDER_S:
-            self._warned[subject] = now
-            self._host.log("warning", message)
+        self._reminders.add(subject, "", message)
+
+
+def load_model(config: OnlineMapConfig) -> Predictor:
+    """The predictor that the parameters name.
+
+    Raises:
+        CheckpointError: if there is no such checkpoint or it is not ours.
+    """
+    from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.inference import default_weights, load_predictor
+
+    if config.threads:
+        import torch
+
+        torch.set_num_threads(config.threads)
+    path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
+    precision = None if config.precision == "auto" else config.precision
+    return load_predictor(path, config.device, precision, cameras_only=True)
 
 
 def sync_config_of(config: OnlineMapConfig) -> SyncConfig:
@@ -245,7 +274,17 @@ def make_builder(
     Raises:
         CalibrationError: if a calibration file is wanted and cannot be read.
     """
-    settings = BuilderConfig(
+    from_file = config.calibration_source != "topic"
+    calibrations = read_calibration_file(Path(config.calibration_file)) if from_file else {}
+    problems = Problems(warn, _REMINDER_S)
+    return ObservationBuilder(
+        config.camera_names, builder_config_of(config, frame_ids), transforms, calibrations, pool, problems
+    )
+
+
+def builder_config_of(config: OnlineMapConfig, frame_ids: dict[str, str]) -> BuilderConfig:
+    """The observation builder's settings from the node's parameters."""
+    return BuilderConfig(
         base_frame=config.base_frame,
         fixed_frame="" if config.motion_compensation == "off" else config.fixed_frame,
         motion_required=config.motion_compensation == "on",
@@ -254,6 +293,3 @@ def make_builder(
         tf_timeout_s=config.tf_timeout,
         min_cameras=config.sync_min_cameras or len(config.camera_names),
     )
-    from_file = config.calibration_source != "topic"
-    calibrations = read_calibration_file(Path(config.calibration_file)) if from_file else {}
-    return ObservationBuilder(config.camera_names, settings, transforms, calibrations, pool, warn)

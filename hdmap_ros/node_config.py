@@ -1,11 +1,13 @@
 """The node's parameters: one frozen dataclass that declares, validates and documents itself."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from hdmap_core.errors import ConfigError
+from hdmap_ros.bag.layouts import CameraTopics
 
 NUSCENES_CAMERAS = (
     "CAM_FRONT",
@@ -25,9 +27,10 @@ def _parameter(
     limits: tuple[float, float] | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    is_path: bool = False,
 ) -> Any:
     metadata = {"name": name, "description": description, "limits": limits, "choices": choices, "live": live}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata | {"is_path": is_path})
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class OnlineMapConfig:
     autostart: bool = _parameter(
         "autostart", True, "configure and activate at start; false: a lifecycle manager does it"
     )
-    weights: str = _parameter("model.weights", "", "checkpoint (.safetensors); empty: the student that is shipped")
+    weights: str = _parameter(
+        "model.weights", "", "checkpoint (.safetensors); empty: the student that is shipped", is_path=True
+    )
     device: str = _parameter("model.device", "auto", "auto, cpu, cuda or cuda:N")
     precision: str = _parameter(
         "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16")
@@ -94,7 +99,9 @@ class OnlineMapConfig:
         "topic: CameraInfo; file: calibration.file; topic_then_file: the file until a CameraInfo comes",
         choices=("topic", "file", "topic_then_file"),
     )
-    calibration_file: str = _parameter("calibration.file", "", "YAML with intrinsics and, if wanted, poses per camera")
+    calibration_file: str = _parameter(
+        "calibration.file", "", "YAML with intrinsics and, if wanted, poses per camera", is_path=True
+    )
     projection: str = _parameter(
         "calibration.projection",
         "auto",
@@ -151,7 +158,7 @@ class OnlineMapConfig:
         "max_failures", 3, "failed sets in a row after which the node deactivates", limits=(1, 1000)
     )
     report_file: str = _parameter(
-        "report_file", "", "JSON with counts and latencies, written when the node deactivates"
+        "report_file", "", "JSON with counts and latencies, written when the node deactivates", is_path=True
     )
 
 
@@ -166,6 +173,7 @@ class ParameterSpec:
         limits: smallest and largest value, inclusive.
         choices: allowed strings; empty: any.
         live: may be set while the node runs.
+        is_path: a leading `~` means the home folder.
     """
 
     attribute: str
@@ -175,6 +183,7 @@ class ParameterSpec:
     limits: tuple[float, float] | None
     choices: tuple[str, ...]
     live: bool
+    is_path: bool
 
     @property
     def kind(self) -> str:
@@ -200,7 +209,8 @@ class ParameterSpec:
             raise ConfigError(f"parameter {self.name}: {value} lies outside {self.limits[0]}..{self.limits[1]}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"parameter {self.name}: {value!r} is none of {', '.join(self.choices)}")
-        return value
+        # Not Path's: that raises for a user it does not know and makes a dot of nothing.
+        return os.path.expanduser(value) if self.is_path else value  # noqa: PTH111
 
 
 def _spec(entry: "Field[Any]") -> ParameterSpec:
@@ -226,6 +236,14 @@ def sibling_info_topic(image_topic: str) -> str:
     """The CameraInfo topic beside an image topic: image_transport's rule, `/compressed` put aside."""
     stem = image_topic.removesuffix("/compressed")
     return f"{stem.rpartition('/')[0]}/camera_info" if "/" in stem else "camera_info"
+
+
+def camera_topics(camera: str, values: Mapping[str, Any], config: OnlineMapConfig) -> CameraTopics:
+    """Topics and frame of a camera from its own parameters (ROS names), with the defaults filled in."""
+    image, info, frame = (values[f"cameras.{camera}.{key}"] for key in CAMERA_PARAMETERS)
+    image = image or default_image_topic(camera, config.image_transport)
+    info = info or sibling_info_topic(image)
+    return CameraTopics(image, "" if config.calibration_source == "file" else info, frame)
 
 
 def config_from_values(values: Mapping[str, Any]) -> OnlineMapConfig:

@@ -42,6 +42,7 @@ def node_report(
     latency_ms: Mapping[str, Mapping[str, float]],
     images: Mapping[str, int],
     seconds: float,
+    problems: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that was counted since the node became active: plain JSON values.
 
@@ -50,6 +51,7 @@ def node_report(
     """
     return {
         "model_id": info.model_id,
+        "device": info.device,
         "precision": info.precision,
         "seconds": round(seconds, 3),
         "images": dict(images),
@@ -59,6 +61,7 @@ def node_report(
         "published_elements": output.published_elements,
         "rate_hz": round(output.rate_hz, 3),
         "dropped": {"superseded": worker.superseded, **counts},
+        "problems": dict(problems),
         "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
     }
 
@@ -70,9 +73,10 @@ def node_statuses(
     motion_compensated: bool,
     broken: bool,
     config: OnlineMapConfig,
+    sync_problem: str,
 ) -> list[Status]:
     """The tasks on /diagnostics: model, cameras, synchronisation, latency, output."""
-    model = {"model_id": report["model_id"], "precision": report["precision"], "device": config.device}
+    model = {key: report[key] for key in ("model_id", "precision", "device")}
     output = {key: report[key] for key in ("published", "published_elements", "rate_hz")}
     sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
     sync["motion_compensation"] = str(motion_compensated).lower()
@@ -80,7 +84,7 @@ def node_statuses(
     return [
         Status("model", ERROR if broken else OK, "failing" if broken else "running", model),
         cameras_status(camera_states, camera_details),
-        synchronisation_status(sync),
+        synchronisation_status(sync, sync_problem),
         latency_status(report["latency_ms"], config.max_latency_ms),
         Status("output", OK if published else WARN, "publishing" if published else "nothing published yet", output),
     ]

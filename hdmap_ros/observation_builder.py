@@ -4,7 +4,8 @@ Every camera's pose is taken at its own stamp and brought into the base frame of
 frame that does not move (odom): at 10 m/s the 42.6 ms between nuScenes' first and last camera are 0.43 m.
 """
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
@@ -13,13 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hdmap_core.errors import CalibrationError, ImageError
+from hdmap_core.errors import CalibrationError, HdmapError
 from hdmap_core.geometry import CameraRig
+from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.observation import Observation
 from hdmap_ros.calibration import CameraCalibration, calibration_from_info
 from hdmap_ros.images import decode_image
+from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
-from hdmap_ros.transforms import TransformBuffer, TransformError
+from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class BuilderConfig:
         motion_required: without a transform to the fixed frame a set fails; otherwise it goes on with static poses.
         projection: see `calibration_from_info`.
         frame_ids: camera -> frame, where a driver's header is wrong.
-        tf_timeout_s: how long a lookup may wait.
-        min_cameras: fewer images that can be decoded are an error.
+        tf_timeout_s: how long the lookups of one set may wait, together.
+        min_cameras: fewer cameras that can be used are an error.
     """
 
     base_frame: str = "base_link"
@@ -45,12 +48,12 @@ class BuilderConfig:
     min_cameras: int = 1
 
 
-class NotReadyError(CalibrationError):
-    """Calibration or transform of a camera has not come yet; a later set may succeed.
+class NotReadyError(HdmapError):
+    """A camera, or too many of a set, cannot be used; a later set may succeed.
 
     Attributes:
-        camera: the camera it is about.
-        state: `waiting_camera_info`, `bad_calibration` or `no_transform`.
+        camera: the camera it is about, of several the first.
+        state: `waiting_camera_info`, `bad_calibration`, `no_transform` or `rejected_image`.
     """
 
     def __init__(self, camera: str, state: str, message: str) -> None:
@@ -60,7 +63,14 @@ class NotReadyError(CalibrationError):
 
 
 class ObservationBuilder:
-    """Holds the newest valid calibration per camera. `add_camera_info` and `build` may run in different threads."""
+    """Holds the newest valid calibration per camera. `add_camera_info` and `build` may run in different threads.
+
+    Attributes:
+        problems: what was found wrong, counted.
+        camera_states: camera -> `ok`, or a `NotReadyError`'s state.
+        camera_faults: camera -> why it is not ok.
+        motion_compensated: whether the last set was.
+    """
 
     def __init__(
         self,
@@ -69,16 +79,16 @@ class ObservationBuilder:
         transforms: TransformBuffer,
         calibrations: Mapping[str, CameraCalibration] | None = None,
         pool: Executor | None = None,
-        warn: Callable[[str], None] = lambda message: None,
+        problems: Problems | None = None,
     ) -> None:
         self.cameras = cameras
         self.config = config
         self.transforms = transforms
-        self.image_errors: dict[str, str] = {}
+        self.problems = problems or Problems()
+        self.camera_faults: dict[str, str] = {}
         self.camera_states: dict[str, str] = dict.fromkeys(cameras, "waiting_camera_info")
         self.motion_compensated = False
         self._pool = pool
-        self._warn_once = _once(warn)
         self._lock = Lock()
         self._calibrations: dict[str, CameraCalibration] = {}
         self._bad: dict[str, str] = {}
@@ -91,67 +101,92 @@ class ObservationBuilder:
         Returns:
             What is wrong with it, or None.
         """
-        key = np.array([*_numbers(info)], dtype=np.float64).tobytes() + info.header.frame_id.encode()
-        if self._seen.get(camera) == key:
-            return self._bad.get(camera)
-        self._seen[camera] = key
-        try:
-            calibration = calibration_from_info(camera, info, self.config.projection)
-        except CalibrationError as error:
-            with self._lock:
-                self._bad[camera] = str(error)
-            return str(error)
-        if calibration.distorted:
-            self._warn_once(
-                f"camera {camera}: CameraInfo has lens distortion, the model assumes none; publish rectified images"
-            )
-        with self._lock:
-            self._calibrations[camera] = calibration
-            self._bad.pop(camera, None)
-        return None
+        names = f"{info.header.frame_id}\n{info.distortion_model}"
+        key = np.array([*_numbers(info)], dtype=np.float64).tobytes() + names.encode()
+        if self._seen.get(camera) != key:
+            self._seen[camera] = key
+            try:
+                calibration = calibration_from_info(camera, info, self.config.projection)
+            except CalibrationError as error:
+                with self._lock:
+                    self._bad[camera] = str(error)
+            else:
+                for kind, doubt in calibration.doubts.items():
+                    self.problems.add_once(kind, camera, doubt)
+                with self._lock:
+                    self._calibrations[camera] = calibration
+                    self._bad.pop(camera, None)
+        problem = self._bad.get(camera)
+        if problem is not None:
+            self.problems.add("bad_camera_info", camera, problem)
+        return problem
 
     def build(self, images: ImageSet) -> Observation:
         """Decodes and calibrates a set.
 
-        A camera whose image cannot be decoded counts as missing; the reason is in `image_errors`.
+        A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
 
         Raises:
-            NotReadyError: if CameraInfo or transform of a camera with an image is missing.
-            ImageError: if too few images of the set can be decoded.
+            NotReadyError: if fewer cameras than `min_cameras` can be used.
         """
-        present = list(images.messages)
-        calibrations = {camera: self._calibration(camera) for camera in present}
-        poses = {camera: self._pose(camera, calibrations[camera], images) for camera in present}
-        decoded = self._decode(images)
-        usable = [camera for camera in present if decoded[camera] is not None]
-        if len(usable) < self.config.min_cameras:
-            reasons = "; ".join(self.image_errors.values())
-            raise ImageError(
-                f"{len(usable)} images of the set can be decoded, {self.config.min_cameras} are needed: {reasons}"
+        errors: list[NotReadyError] = []
+        calibrations: dict[str, CameraCalibration] = {}
+        poses: dict[str, np.ndarray] = {}
+        deadline_s = time.monotonic() + self.config.tf_timeout_s
+        for camera in images.messages:
+            try:
+                calibrations[camera] = self._calibration(camera)
+                poses[camera] = self._pose(camera, calibrations[camera], images, deadline_s)
+            except NotReadyError as error:
+                errors.append(error)
+        pictures: dict[str, np.ndarray] = {}
+        matrices: dict[str, np.ndarray] = {}
+        if self._enough(len(poses)):
+            for camera, found in self._decode(images, list(poses)).items():
+                try:
+                    if isinstance(found, NotReadyError):
+                        raise found
+                    matrices[camera] = self._matrix(camera, calibrations[camera], found, poses[camera])
+                    pictures[camera] = found
+                except NotReadyError as error:
+                    errors.append(error)
+        self._note(errors, set(poses) - {error.camera for error in errors})
+        if not self._enough(len(pictures)):
+            usable, reasons = len(images.messages) - len(errors), "; ".join(map(str, errors))
+            raise NotReadyError(
+                errors[0].camera if errors else "",
+                errors[0].state if errors else "rejected_image",
+                f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
-        size = _common_size([decoded[camera] for camera in usable])
-        intrinsics, rig_poses, pictures = [], [], []
-        for camera in self.cameras:
-            picture = decoded.get(camera)
-            if picture is None:  # masked: any valid camera does, nothing is read from it
-                camera_or_other = camera if camera in calibrations else usable[0]
-                intrinsics.append(calibrations[camera_or_other].intrinsics)
-                rig_poses.append(poses[camera_or_other])
-            else:
-                matrix = calibrations[camera].intrinsics_for(camera, picture.shape[:2])
-                picture, matrix = _resized(picture, matrix, size)
-                intrinsics.append(matrix)
-                rig_poses.append(poses[camera])
-                self.camera_states[camera] = "ok"
-            pictures.append(picture)
+        size = max((picture.shape[:2] for picture in pictures.values()), key=lambda size: size[0] * size[1])
+        for camera in pictures:  # a rig has one size, smaller cameras are scaled up to it
+            pictures[camera], matrices[camera] = _resized(pictures[camera], matrices[camera], size)
+        other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
         return Observation(
-            tuple(pictures),
-            CameraRig.from_arrays(self.cameras, intrinsics, rig_poses, size),
+            tuple(pictures.get(camera) for camera in self.cameras),
+            CameraRig.from_arrays(
+                self.cameras,
+                [matrices.get(camera, matrices[other]) for camera in self.cameras],
+                [poses[camera if camera in pictures else other] for camera in self.cameras],
+                size,
+            ),
             images.stamp_ns,
             str(images.stamp_ns),
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
         )
+
+    def _enough(self, cameras: int) -> bool:
+        return cameras >= max(1, self.config.min_cameras)
+
+    def _note(self, errors: list[NotReadyError], sound: set[str]) -> None:
+        for camera in sound:
+            self.camera_states[camera] = "ok"
+            self.camera_faults.pop(camera, None)
+        for error in errors:
+            self.camera_states[error.camera] = error.state
+            self.camera_faults[error.camera] = str(error)
+            self.problems.add(error.state, error.camera, str(error))
 
     def _calibration(self, camera: str) -> CameraCalibration:
         with self._lock:
@@ -160,46 +195,60 @@ class ObservationBuilder:
         if known is not None:
             return known
         state = "bad_calibration" if bad else "waiting_camera_info"
-        self.camera_states[camera] = state
         raise NotReadyError(camera, state, bad or f"camera {camera}: no CameraInfo has come yet")
 
-    def _pose(self, camera: str, calibration: CameraCalibration, images: ImageSet) -> np.ndarray:
+    def _matrix(self, camera: str, calibration: CameraCalibration, picture: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        """(3, 3) intrinsics for this picture."""
+        try:
+            matrix = calibration.intrinsics_for(camera, picture.shape[:2])
+            check_calibration(camera, matrix, pose)
+        except CalibrationError as error:
+            raise NotReadyError(camera, "bad_calibration", str(error)) from None
+        return matrix
+
+    def _pose(self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float) -> np.ndarray:
         """(4, 4) base frame at the set's stamp from the camera at its own."""
         try:
             base_from_camera = calibration.base_from_camera
             if base_from_camera is None:
-                base_from_camera = self._static_pose(camera, calibration, images)
-            return self._base_motion(images.stamp_ns, images.stamps_ns[camera]) @ base_from_camera
+                base_from_camera = self._static_pose(camera, calibration, images, deadline_s)
+            return self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s) @ base_from_camera
         except TransformError as error:
-            self.camera_states[camera] = "no_transform"
             raise NotReadyError(camera, "no_transform", f"camera {camera}: {error}") from None
 
-    def _static_pose(self, camera: str, calibration: CameraCalibration, images: ImageSet) -> np.ndarray:
+    def _static_pose(
+        self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float
+    ) -> np.ndarray:
         message_frame = images.messages[camera].header.frame_id.lstrip("/")
         frame = self.config.frame_ids.get(camera) or calibration.frame_id or message_frame
         if not frame:
             frame = camera.lower()
-            self._warn_once(f"camera {camera}: neither image nor CameraInfo names a frame; using {frame!r}")
+            message = f"camera {camera}: neither image nor CameraInfo names a frame; using {frame!r}"
+            self.problems.add_once("no_frame_id", camera, message)
         base, stamp_ns = self.config.base_frame, images.stamps_ns[camera]
         try:
             return self.transforms.lookup(base, frame, stamp_ns)
         except TransformError:
             # Some converters repeat the sensors' poses on /tf with other stamps: they do not move, so take the latest.
-            return self.transforms.lookup(base, frame, None, self.config.tf_timeout_s)
+            return self.transforms.lookup(base, frame, None, deadline_s - time.monotonic())
 
-    def _base_motion(self, reference_ns: int, camera_ns: int) -> np.ndarray:
+    def _base_motion(self, reference_ns: int, camera_ns: int, deadline_s: float) -> np.ndarray:
         config = self.config
         if not config.fixed_frame:
             return np.eye(4)
         base = config.base_frame
         try:
             motion = self.transforms.lookup_between(
-                base, reference_ns, base, camera_ns, config.fixed_frame, config.tf_timeout_s
+                base, reference_ns, base, camera_ns, config.fixed_frame, deadline_s - time.monotonic()
             )
-        except TransformError as error:
-            if config.motion_required or config.fixed_frame in self.transforms.frames():
+        except UnconnectedError as error:
+            if config.motion_required:
                 raise
-            self._warn_once(f"no motion compensation between the cameras: {error}")
+            self.problems.add_once(
+                "no_motion",
+                "",
+                f"no motion compensation between the cameras, the map is off by what the car moves: {error}",
+            )
             self.motion_compensated = False
             return np.eye(4)
         self.motion_compensated = True
@@ -213,33 +262,26 @@ class ObservationBuilder:
                 continue
         return None
 
-    def _decode(self, images: ImageSet) -> dict[str, np.ndarray | None]:
-        def attempt(camera: str) -> np.ndarray | None:
+    def _decode(self, images: ImageSet, cameras: list[str]) -> "dict[str, np.ndarray | NotReadyError]":
+        def attempt(camera: str) -> "np.ndarray | NotReadyError":
             try:
-                picture = decode_image(images.messages[camera])
-            except ImageError as error:
-                self.image_errors[camera] = f"camera {camera}: {error}"
-                self.camera_states[camera] = "rejected_image"
-                return None
-            self.image_errors.pop(camera, None)
-            return picture
+                return decode_image(images.messages[camera])
+            except HdmapError as error:
+                return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
+            except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
+                reason = f"the image cannot be decoded ({type(error).__name__}: {error})"
+                return NotReadyError(camera, "rejected_image", f"camera {camera}: {reason}")
 
-        cameras = list(images.messages)
         decoded = self._pool.map(attempt, cameras) if self._pool else map(attempt, cameras)
         return dict(zip(cameras, decoded, strict=True))
 
 
 def _numbers(info: Any) -> list[float]:
     """Every number of a CameraInfo that calibration depends on."""
-    fields = [getattr(info, name) if hasattr(info, name) else getattr(info, name.upper()) for name in "kpd"]
+    fields = [getattr(info, name) if hasattr(info, name) else getattr(info, name.upper()) for name in "kpdr"]
     roi = info.roi
     extra = (info.height, info.width, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.height, roi.width)
     return [*(float(value) for values in fields for value in values), *map(float, extra)]
-
-
-def _common_size(pictures: list[np.ndarray | None]) -> tuple[int, int]:
-    """(H, W) of the largest image: a rig has one size, smaller cameras are scaled up to it."""
-    return max((picture.shape[:2] for picture in pictures if picture is not None), key=lambda size: size[0] * size[1])
 
 
 def _resized(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -249,15 +291,3 @@ def _resized(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> 
     scale_y, scale_x = size[0] / height, size[1] / width
     scale = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
     return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), scale @ matrix
-
-
-def _once(warn: Callable[[str], None]) -> Callable[[str], None]:
-    said: set[str] = set()
-
-    def warn_once(message: str) -> None:
-        subject = message.split(":")[0]  # times differ from one to the next
-        if subject not in said:
-            said.add(subject)
-            warn(message)
-
-    return warn_once

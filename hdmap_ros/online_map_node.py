@@ -3,12 +3,18 @@
 Parameters, life cycle, topics and services; what happens to the images is `map_session`. See docs/ros.md.
 """
 
+if __name__ == "__main__":  # the imports below take a second or two; a signal meanwhile is an end like any other
+    import os
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os._exit(0))
+
 import functools
-import signal
-import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +24,35 @@ if __name__ == "__main__":  # ahead of the imports that would end in a traceback
     exit_without_ros_or(NODE)
 
 import rclpy
-from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
-from rclpy.clock import Clock, ClockType, JumpThreshold
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 
-from hdmap_core.errors import ConfigError, HdmapError
-from hdmap_ros import node_config
-from hdmap_ros.bag.layouts import CameraTopics
+from hdmap_core.errors import HdmapError, OutputError
+from hdmap_ros import node_config, stop_signals
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.conversions import model_info_to_message
 from hdmap_ros.diagnostics import to_message
 from hdmap_ros.map_output import MapOutput
-from hdmap_ros.map_session import MapSession, make_builder, sync_config_of
+from hdmap_ros.map_session import MapSession, load_model, make_builder, sync_config_of
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.node_parameters import declaration
+from hdmap_ros.node_parameters import camera_declarations, declaration, refusal
 from hdmap_ros.node_report import write_report
-from hdmap_ros.pipeline import MapPipeline, Predictor, warm_up
-from hdmap_ros.ros_graph import RosGraph
+from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
+from hdmap_ros.ros_graph import Endpoints, RosGraph
 from hdmap_ros.sync_policies import make_synchronizer
 from hdmap_ros.transforms import TransformBuffer
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
-_POLL_S, _RECHECK_S = 0.02, 0.25
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_STATIC_TF = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_POLL_S, _RECHECK_S, _SPIN_S = 0.02, 0.25, 0.1
+_PATIENCE_S = 0.5  # for the worker's last map, where the process is about to end
 
 
 def _transition(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -63,6 +65,9 @@ def _transition(callback: Callable[..., Any]) -> Callable[..., Any]:
         except (HdmapError, ParameterException) as error:
             self.log("error", str(error))
             return FAILURE
+        except stop_signals.Stopped:
+            self.log("info", "stopped before the model was ready")
+            return FAILURE
         except Exception:
             self.log("error", traceback.format_exc())
             return TransitionCallbackReturn.ERROR
@@ -71,27 +76,38 @@ def _transition(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class OnlineMapNode(LifecycleNode):
-    """See the module's docstring. `load` makes the predictor from the config.
+    """See the module's docstring. `load` makes the predictor from the config; `stopping` ends the wait for it.
 
     Attributes:
         config: the parameters as they are now.
         session: what is loaded; None unless configured.
+        was_shut_down: whether somebody asked for the transition `shutdown`.
     """
 
-    def __init__(self, load: Callable[[OnlineMapConfig], Predictor], name: str = "online_map", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        load: Callable[[OnlineMapConfig], Predictor],
+        name: str = "online_map",
+        stopping: Callable[[], Any] = lambda: False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(name, **kwargs)
         self._load = load
-        self._types = graph_types()
+        self._stopping = stopping
         self.session: MapSession | None = None
+        self.was_shut_down = False
         self._active_timers: list[Any] = []
         for spec in node_config.PARAMETERS:
             self.declare_parameter(spec.name, *declaration(spec))
         self.config = self._read_config()
+        self._declare_cameras()
         self.add_on_set_parameters_callback(self._check_parameters)
-        self.add_post_set_parameters_callback(lambda parameters: setattr(self, "config", self._read_config()))
+        self.add_post_set_parameters_callback(self._take_parameters)
+        change = self._service_change_state
+        change.callback = functools.partial(self._change_state, change.callback)
         backward = Duration(seconds=-self.config.time_jump_reset)
         threshold = JumpThreshold(min_forward=None, min_backward=backward, on_clock_change=True)
-        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=lambda jump: self._reset("clock"))
+        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
 
     def now_ns(self) -> int:
         """The node's clock, which follows /clock with use_sim_time."""
@@ -115,83 +131,78 @@ class OnlineMapNode(LifecycleNode):
             {spec.name: self.get_parameter(spec.name).value for spec in node_config.PARAMETERS}
         )
 
+    def _declare_cameras(self) -> None:
+        for camera in self.config.camera_names:
+            for name, descriptor in camera_declarations(camera).items():
+                if not self.has_parameter(name):
+                    self.declare_parameter(name, "", descriptor)
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """As rclpy's, for values that change something: loading back a dump is no error, read-only ones included."""
+        return super().set_parameters_atomically([each for each in parameter_list if self._is_change(each)])
+
+    def _is_change(self, parameter: Parameter) -> bool:
+        if not self.has_parameter(parameter.name):
+            return True
+        known = self.get_parameter(parameter.name)
+        return (known.type_, known.value) != (parameter.type_, parameter.value)
+
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
-        specs = {spec.name: spec for spec in node_config.PARAMETERS}
         for parameter in parameters:
-            spec = specs.get(parameter.name)
-            if spec is None:
-                continue
-            try:
-                spec.check(parameter.value)
-            except ConfigError as error:
-                return SetParametersResult(successful=False, reason=str(error))
-            if not spec.live and self.session is not None:
-                reason = f"parameter {spec.name} is read when the node is configured; clean the node up first"
+            too_late = self.session is not None and self._is_change(parameter)
+            if reason := refusal(parameter.name, parameter.value, too_late):
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
+    def _take_parameters(self, parameters: list[Parameter]) -> None:
+        self.config = self._read_config()
+        with suppress(ParameterException):  # a parameter file's value of a wrong type; told when it is configured
+            self._declare_cameras()
+        if self._active_timers and any(parameter.name == "score_threshold" for parameter in parameters):
+            self._publish_info()
+
     # Transitions
+
+    def _change_state(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        """The service; a transition that the present state does not have would end the process by an exception."""
+        try:
+            return change(request, response)
+        except RuntimeError as error:  # rclpy's RCLError
+            self.log("warning", f"transition refused: {str(error).splitlines()[0]}")
+            response.success = False
+            return response
+
+    @property
+    def finalized(self) -> bool:
+        """Whether the life cycle has ended; nothing leads out of this state."""
+        label: str = self._state_machine.current_state[1]
+        return label == "finalized"
 
     @_transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the model, warms it up, makes publishers and listens to TF."""
-        config = self.config
-        self.log("info", "loading the model; this takes some seconds")
-        predictor = self._load(config)
-        cameras = config.camera_names
-        lacking = set(predictor.info.camera_names) - set(cameras)
-        if lacking:
-            raise ConfigError(f"the model needs {', '.join(sorted(lacking))}; parameter camera_names does not name it")
-        topics = {camera: self._camera_topics(camera) for camera in cameras}
+        config, cameras = self.config, self.config.camera_names
+        self._declare_cameras()
+        values = {name: self.get_parameter(name).value for camera in cameras for name in camera_declarations(camera)}
+        topics = {camera: node_config.camera_topics(camera, values, config) for camera in cameras}
         synchronizer = make_synchronizer(config.sync_policy, sync_config_of(config))
-        self._transforms = TransformBuffer()
+        transforms = TransformBuffer()
         frame_ids = {camera: entry.frame for camera, entry in topics.items() if entry.frame}
         self._pool = ThreadPoolExecutor(max_workers=min(4, len(cameras)), thread_name_prefix="decode")
         warn = functools.partial(self.log, "warning")
-        pipeline = MapPipeline(make_builder(config, frame_ids, self._transforms, self._pool, warn), predictor)
-        warm_ms = warm_up(predictor, cameras, config.warmup_iterations)
-        session = MapSession(self, pipeline, synchronizer, self._make_outputs())
+        builder = make_builder(config, frame_ids, transforms, self._pool, warn)
+        self.log("info", "loading the model; this takes some seconds")
+        predictor = stop_signals.beside(lambda: self._load(config), self._stopping)
+        check_cameras(predictor.info, cameras)
+        warm_ms = stop_signals.beside(lambda: warm_up(predictor, cameras, config.warmup_iterations), self._stopping)
+        self._endpoints = Endpoints(self, transforms, self._on_enable, self._on_reset)
+        output = MapOutput(graph_types(), self._endpoints.elements, self._endpoints.markers, transforms)
+        session = MapSession(self, MapPipeline(builder, predictor), synchronizer, output)
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
         session.inputs = CameraInputs(graph, topics, transport, reliability, session.on_image, session.on_info)
         self.session = session
         self.log("info", f"model {predictor.info.model_id} is ready, warmed up at {warm_ms:.0f} ms per set")
         return SUCCESS
-
-    def _camera_topics(self, camera: str) -> CameraTopics:
-        for key, description in node_config.CAMERA_PARAMETERS.items():
-            name = f"cameras.{camera}.{key}"
-            if not self.has_parameter(name):
-                self.declare_parameter(name, "", ParameterDescriptor(description=description))
-        image, info, frame = (
-            self.get_parameter(f"cameras.{camera}.{key}").value for key in node_config.CAMERA_PARAMETERS
-        )
-        image = image or node_config.default_image_topic(camera, self.config.image_transport)
-        info = info or node_config.sibling_info_topic(image)
-        return CameraTopics(image, "" if self.config.calibration_source == "file" else info, frame)
-
-    def _make_outputs(self) -> MapOutput:
-        get = self._types.get
-        overrides = QoSOverridingOptions.with_default_policies()
-        make = functools.partial(self.create_publisher, qos_overriding_options=overrides)
-        elements = make(get("hdmap_ros/msg/MapElementArray"), "~/output/map_elements", 1)
-        markers = make(get("visualization_msgs/msg/MarkerArray"), "~/output/markers", 1)
-        self._info_pub = self.create_publisher(get("hdmap_ros/msg/MapModelInfo"), "~/output/model_info", _LATCHED)
-        self._diagnostics_pub = self.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
-        self._own_publishers = [elements, markers, self._info_pub, self._diagnostics_pub]
-        self._tf_subscriptions = [self._listen("/tf", QoSProfile(depth=100)), self._listen("/tf_static", _STATIC_TF)]
-        self._own_services = [
-            self.create_service(get("std_srvs/srv/SetBool"), "~/enable", self._on_enable),
-            self.create_service(get("std_srvs/srv/Trigger"), "~/reset", self._on_reset),
-        ]
-        return MapOutput(self._types, elements, markers, self._transforms)
-
-    def _listen(self, topic: str, qos: QoSProfile) -> Any:
-        buffer, static = self._transforms, topic == "/tf_static"
-
-        def store(message: Any) -> None:
-            buffer.add(message.transforms, static)
-
-        return self.create_subscription(self._types.get("tf2_msgs/msg/TFMessage"), topic, store, qos)
 
     @_transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -205,19 +216,10 @@ class OnlineMapNode(LifecycleNode):
             self.create_timer(_RECHECK_S, session.inputs.recheck, clock=steady),
             self.create_timer(self.config.diagnostics_period, self._publish_diagnostics, clock=steady),
         ]
-        info = session.pipeline.predictor.info
-        message = model_info_to_message(
-            self._types,
-            info,
-            camera_names=session.pipeline.builder.cameras,
-            stamp_ns=self.now_ns(),
-            frame_id=self.config.output_frame,
-            score_threshold=max(info.score_threshold, self.config.score_threshold),
-        )
-        self._info_pub.publish(message)
+        self._publish_info()
         super().on_activate(state)
-        topics = ", ".join(session.inputs.topics().values())
-        self.log("info", f"online_map active, model {info.model_id}, precision {info.precision}, images: {topics}")
+        info, topics = session.pipeline.predictor.info, ", ".join(session.inputs.topics().values())
+        self.log("info", f"online_map active, {info.model_id}, {info.precision} on {info.device}, images: {topics}")
         return SUCCESS
 
     @_transition
@@ -228,38 +230,40 @@ class OnlineMapNode(LifecycleNode):
 
     @_transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Frees the model and the publishers: also at shutdown, and after an error to be configured again."""
+        """Frees the model and the publishers: also after an error, to be configured again."""
         self._release()
         return SUCCESS
 
-    on_shutdown = on_cleanup
     on_error = on_cleanup
 
-    def _stop(self) -> None:
+    @_transition
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Frees everything; `run` then ends the process."""
+        self.was_shut_down = True
+        self._release(_PATIENCE_S)
+        return SUCCESS
+
+    def _stop(self, patience_s: float = 2.0) -> None:
         for timer in self._active_timers:
             self.destroy_timer(timer)
         self._active_timers = []
         if self.session is None or self.session.worker is None:
             return
         self._publish_diagnostics()
-        report = self.session.report
+        report = self.session.stop(patience_s)
         if self.config.report_file:
-            self.session.worker.stop()  # so that the last map is counted
-            write_report(Path(self.config.report_file), report())
-        self.session.stop()
+            try:
+                write_report(Path(self.config.report_file), report)
+            except OutputError as error:  # a full disk must not keep the node from stopping
+                self.log("error", str(error))
 
-    def _release(self) -> None:
+    def _release(self, patience_s: float = 2.0) -> None:
         try:
-            self._stop()
+            self._stop(patience_s)
         finally:
             if self.session is not None:
                 self.session = None
-                for publisher in self._own_publishers:
-                    self.destroy_publisher(publisher)
-                for subscription in self._tf_subscriptions:
-                    self.destroy_subscription(subscription)
-                for service in self._own_services:
-                    self.destroy_service(service)
+                self._endpoints.close()
                 self._pool.shutdown(wait=False)
 
     # Timers and services
@@ -278,7 +282,25 @@ class OnlineMapNode(LifecycleNode):
         name = self.get_fully_qualified_name().lstrip("/")
         model_id = self.session.pipeline.predictor.info.model_id
         statuses = self.session.statuses()
-        self._diagnostics_pub.publish(to_message(self._types, statuses, self.now_ns(), name, model_id))
+        self._endpoints.diagnostics.publish(to_message(graph_types(), statuses, self.now_ns(), name, model_id))
+
+    def _publish_info(self) -> None:
+        session = self.session
+        assert session is not None
+        message = model_info_to_message(
+            graph_types(),
+            session.pipeline.predictor.info,
+            camera_names=session.pipeline.builder.cameras,
+            stamp_ns=self.now_ns(),
+            frame_id=self.config.base_frame,
+            score_threshold=self.config.score_threshold,
+        )
+        self._endpoints.model_info.publish(message)
+
+    def _on_jump(self, jump: Any) -> None:
+        if self.session is not None and jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE:
+            self.session.pipeline.builder.transforms.forget_after(self.now_ns())
+        self._reset("clock")
 
     def _reset(self, reason: str) -> None:
         if self.session is not None:
@@ -296,38 +318,18 @@ class OnlineMapNode(LifecycleNode):
         return response
 
 
-def load_model(config: OnlineMapConfig) -> Predictor:
-    """The predictor that the parameters name.
-
-    Raises:
-        CheckpointError: if there is no such checkpoint or it is not ours.
-    """
-    from hdmap_core.checkpoint import find_checkpoint
-    from hdmap_core.inference import default_weights, load_predictor
-
-    if config.threads:
-        import torch
-
-        torch.set_num_threads(config.threads)
-    path = find_checkpoint(Path(config.weights).expanduser()) if config.weights else default_weights()
-    precision = None if config.precision == "auto" else config.precision
-    return load_predictor(path, config.device, precision, cameras_only=True)
-
-
 def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | None = None) -> int:
-    """Runs the node until SIGINT or SIGTERM.
+    """Runs the node until SIGINT, SIGTERM or the transition `shutdown`; closes everything it opened.
 
     Returns:
-        Exit code: 0 after a signal, 1 if the node could not start.
+        Exit code: 0 after a signal or a shutdown, 1 if the node could not start or its life cycle ended by an error.
     """
-    # Own handlers: rclpy's shut the context down at once, and the last messages could not be sent any more.
-    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stopping.append(received))
+    stopping = stop_signals.note()
     try:
-        node = OnlineMapNode(load)
-    except (HdmapError, ParameterException) as error:
+        # Own handlers: rclpy's shut the context down at once, and the last messages could not be sent any more.
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        node = OnlineMapNode(load, stopping=lambda: stopping)
+    except (HdmapError, ParameterException, RuntimeError) as error:  # RuntimeError: rclpy's, of ROS arguments
         rclpy.logging.get_logger("online_map").error(str(error))
         rclpy.try_shutdown()
         return 1
@@ -335,18 +337,20 @@ def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | Non
     executor.add_node(node)
     autostart = node.config.autostart
     started = not autostart or (node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
-    while started and not stopping:
-        executor.spin_once(timeout_sec=0.2)
-    node.trigger_shutdown()
+    while started and not stopping and not node.finalized:
+        executor.spin_once(timeout_sec=_SPIN_S)
+    code = 0 if stopping or node.was_shut_down else 1
+    if not node.finalized:
+        node.trigger_shutdown()
     executor.shutdown()
     node.destroy_node()
     rclpy.try_shutdown()
-    return 0 if started else 1
+    return code
 
 
 def main() -> None:
     """`python -m hdmap_ros.online_map_node --ros-args --params-file FILE -p model.weights:=FILE`."""
-    sys.exit(run(load_model))
+    stop_signals.leave(run(load_model))
 
 
 if __name__ == "__main__":

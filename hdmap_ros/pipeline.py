@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from hdmap_core.elements import MapElement
+from hdmap_core.errors import ConfigError, HdmapError
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.observation import Observation
-from hdmap_ros.observation_builder import ObservationBuilder
+from hdmap_ros.observation_builder import NotReadyError, ObservationBuilder
 from hdmap_ros.synchronizer import ImageSet
 
 PREFERRED_ANCHOR = "CAM_FRONT"
@@ -44,6 +45,10 @@ class MapResult:
     map_from_ego: np.ndarray | None
 
 
+class InferenceError(Exception):
+    """The network failed on a set; what it raised is the cause."""
+
+
 class MapPipeline:
     """Builder and predictor, one after the other."""
 
@@ -55,15 +60,29 @@ class MapPipeline:
         """The map of a set.
 
         Raises:
-            NotReadyError: if calibration or a transform is missing.
-            ImageError: if no image can be decoded.
+            NotReadyError: if too few cameras of the set can be used.
+            InferenceError: if the network fails.
         """
         begin = time.perf_counter()
         observation = self.builder.build(images)
         decoded = time.perf_counter()
-        prediction = self.predictor.predict(observation)
+        try:
+            prediction = self.predictor.predict(observation)
+        except HdmapError as error:  # the observation is at fault
+            raise NotReadyError("", "rejected_image", str(error)) from None
+        except Exception as error:
+            raise InferenceError(f"the network failed: {type(error).__name__}: {error}") from error
         timings = {"wait": images.waited_ns * 1e-6, "decode": (decoded - begin) * 1e3, **prediction.timings_ms}
         return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation.map_from_ego)
+
+
+def check_cameras(info: Any, cameras: tuple[str, ...]) -> None:
+    """Raises ConfigError if the model needs a camera that is not among these."""
+    lacking = set(info.camera_names) - set(cameras)
+    if lacking:
+        raise ConfigError(
+            f"the model needs {', '.join(sorted(lacking))}; parameter camera_names, or the layout, does not name it"
+        )
 
 
 def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:

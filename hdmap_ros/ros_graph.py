@@ -1,13 +1,18 @@
-"""Subscriptions for CameraInputs, by rclpy."""
+"""What the node has in the ROS graph: subscriptions for CameraInputs, and its other ends; by rclpy."""
 
 from collections.abc import Callable
 from typing import Any
 
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hdmap_ros.message_types import graph_types
+from hdmap_ros.transforms import TransformBuffer
+
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_STATIC_TF = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class RosGraph:
@@ -44,3 +49,52 @@ class RosGraph:
     def warn(self, message: str) -> None:
         """Logs a warning."""
         self._node.get_logger().warning(message)
+
+
+class Endpoints:
+    """Publishers, services and TF's subscriptions of a configured node.
+
+    Args:
+        node: the node.
+        transforms: filled from /tf and /tf_static.
+        on_enable: answers `~/enable`.
+        on_reset: answers `~/reset`.
+
+    Attributes:
+        elements: publisher of MapElementArray.
+        markers: publisher of MarkerArray.
+        model_info: publisher of MapModelInfo, latched.
+        diagnostics: publisher of DiagnosticArray.
+    """
+
+    def __init__(
+        self, node: Node, transforms: TransformBuffer, on_enable: Callable[..., Any], on_reset: Callable[..., Any]
+    ) -> None:
+        get, overrides = graph_types().get, QoSOverridingOptions.with_default_policies()
+        array, drawn = get("hdmap_ros/msg/MapElementArray"), get("visualization_msgs/msg/MarkerArray")
+        self._node = node
+        self.elements = node.create_publisher(array, "~/output/map_elements", 1, qos_overriding_options=overrides)
+        self.markers = node.create_publisher(drawn, "~/output/markers", 1, qos_overriding_options=overrides)
+        self.model_info = node.create_publisher(get("hdmap_ros/msg/MapModelInfo"), "~/output/model_info", _LATCHED)
+        self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
+
+        def listen(topic: str, qos: QoSProfile, static: bool) -> Any:
+            def store(message: Any) -> None:
+                transforms.add(message.transforms, static)
+
+            return node.create_subscription(get("tf2_msgs/msg/TFMessage"), topic, store, qos)
+
+        self._tf = [listen("/tf", QoSProfile(depth=100), False), listen("/tf_static", _STATIC_TF, True)]
+        self._services = [
+            node.create_service(get("std_srvs/srv/SetBool"), "~/enable", on_enable),
+            node.create_service(get("std_srvs/srv/Trigger"), "~/reset", on_reset),
+        ]
+
+    def close(self) -> None:
+        """Takes all of them out of the graph."""
+        for publisher in (self.elements, self.markers, self.model_info, self.diagnostics):
+            self._node.destroy_publisher(publisher)
+        for subscription in self._tf:
+            self._node.destroy_subscription(subscription)
+        for service in self._services:
+            self._node.destroy_service(service)

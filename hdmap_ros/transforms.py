@@ -1,10 +1,13 @@
 """A small transform tree: /tf and /tf_static in, transforms between any two frames at any two times out.
 
-Used live and offline, with or without a sourced ROS (the ROS wheels bring no tf2_ros). Like tf2 it interpolates
-between samples, never extrapolates, and can travel in time through a fixed frame.
+Used live and offline, with or without a sourced ROS (the ROS wheels bring no tf2_ros). Like tf2 it keeps ten seconds
+before the newest sample in whatever order they come, interpolates between samples, never extrapolates, and can travel
+in time through a fixed frame. Unlike tf2 it follows a recording that begins anew without being cleared, and a frame
+with two parents loses neither.
 """
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Iterable
 from threading import Condition
 from typing import Any
@@ -16,39 +19,34 @@ from hdmap_core.geometry.se3 import inverse, rotation_from_quaternion, se3
 from hdmap_ros.stamps import stamp_to_ns
 
 CACHE_NS = 10_000_000_000
-JUMP_NS = 500_000_000
+_ANEW_NS = 2_000_000_000
+_AHEAD_NS = 500_000_000
 
 
 class TransformError(CalibrationError):
     """Two frames that are not connected, or not at that time."""
 
 
-class _Edge:
-    """parent_from_child over time; one sample at time None when static."""
+class UnconnectedError(TransformError):
+    """Two frames that nothing connects, at no time."""
 
-    def __init__(self, parent: str) -> None:
-        self.parent = parent
+
+class _History:
+    """Samples of a moving transform in the order of their stamps."""
+
+    def __init__(self) -> None:
         self.stamps_ns: list[int] = []
         self.samples: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # stamp -> quaternion (w, x, y, z), translation
-        self.static: np.ndarray | None = None
 
-    def insert(self, stamp_ns: int, quaternion: np.ndarray, translation: np.ndarray, cache_ns: int | None) -> None:
-        if self.stamps_ns and stamp_ns < self.stamps_ns[-1] - JUMP_NS:  # a bag began anew: what was then is not now
-            self.stamps_ns, self.samples = [], {}
+    def insert(self, stamp_ns: int, sample: tuple[np.ndarray, np.ndarray], cache_ns: int | None) -> None:
         if stamp_ns not in self.samples:
             insort(self.stamps_ns, stamp_ns)
-        self.samples[stamp_ns] = (quaternion, translation)
+        self.samples[stamp_ns] = sample
         while cache_ns is not None and self.stamps_ns[-1] - self.stamps_ns[0] > cache_ns:
             del self.samples[self.stamps_ns.pop(0)]
 
-    def at(self, stamp_ns: int | None) -> np.ndarray | None:
-        """(4, 4) at a time, or at the latest one; None outside the samples."""
-        if self.static is not None:
-            return self.static
-        if not self.stamps_ns:
-            return None
-        if stamp_ns is None:
-            stamp_ns = self.stamps_ns[-1]
+    def at(self, stamp_ns: int) -> np.ndarray | None:
+        """(4, 4), or None outside the samples."""
         index = bisect_left(self.stamps_ns, stamp_ns)
         if index == len(self.stamps_ns):
             return None
@@ -64,6 +62,66 @@ class _Edge:
         return se3(rotation_from_quaternion(quaternion), translation)
 
 
+class _Edge:
+    """parent_from_child over time."""
+
+    def __init__(self, parent: str, child: str) -> None:
+        self.parent, self.child = parent, child
+        self.static: np.ndarray | None = None
+        self.history = _History()
+        self._anew = _History()  # too old for the history, since the last that was not
+
+    def insert(self, stamp_ns: int, sample: tuple[np.ndarray, np.ndarray], cache_ns: int | None) -> None:
+        stamps_ns = self.history.stamps_ns
+        if cache_ns is None or not stamps_ns or stamp_ns >= stamps_ns[-1] - cache_ns:
+            self.history.insert(stamp_ns, sample, cache_ns)
+            self._anew = _History()
+            return
+        if stamp_ns == 0:
+            return
+        # tf2 drops these. Where nothing newer comes any more, a recording has begun anew.
+        self._anew.insert(stamp_ns, sample, cache_ns)
+        if self._anew.stamps_ns[-1] - self._anew.stamps_ns[0] >= _ANEW_NS:
+            self.history, self._anew = self._anew, _History()
+
+    def forget_after(self, stamp_ns: int) -> None:
+        stamps_ns = self.history.stamps_ns
+        while stamps_ns and stamps_ns[-1] > stamp_ns:
+            del self.history.samples[stamps_ns.pop()]
+        if not stamps_ns:
+            self.history, self._anew = self._anew, _History()
+
+    def latest_ns(self) -> int | None:
+        return self.history.stamps_ns[-1] if self.static is None and self.history.stamps_ns else None
+
+    def at(self, stamp_ns: int | None) -> np.ndarray:
+        """(4, 4) at a time, or at the latest one."""
+        if self.static is not None:
+            return self.static
+        if stamp_ns is None:
+            stamp_ns = self.latest_ns()
+        found = None
+        if stamp_ns is not None:
+            found = self.history.at(stamp_ns)
+            found = self._anew.at(stamp_ns) if found is None else found
+        if found is None:
+            raise TransformError(self._why_not(stamp_ns))
+        return found
+
+    def _why_not(self, stamp_ns: int | None) -> str:
+        name, stamps_ns = f"the transform {self.parent} <- {self.child}", self.history.stamps_ns
+        if not stamps_ns or stamp_ns is None:
+            return f"no transform {self.parent} <- {self.child} has come yet"
+        if stamps_ns[-1] == 0:
+            return f"{name} has no stamp (0); its publisher must fill in header.stamp, or use /tf_static"
+        if stamp_ns == 0:
+            return f"{name} is asked for at time 0: the image has no stamp; its driver must fill in header.stamp"
+        first_ms, last_ms = ((stamp_ns - stamps_ns[index]) / 1e6 for index in (0, -1))
+        if last_ms > 0:
+            return f"{name} ends {last_ms:.0f} ms before the time that is needed"
+        return f"{name} begins {-first_ms:.0f} ms after the time that is needed"
+
+
 class TransformBuffer:
     """Thread-safe; one thread stores while another one waits in a lookup.
 
@@ -73,7 +131,7 @@ class TransformBuffer:
 
     def __init__(self, cache_ns: int | None = CACHE_NS) -> None:
         self._cache_ns = cache_ns
-        self._edges: dict[str, _Edge] = {}
+        self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
         self._changed = Condition()
 
     def add(self, transforms: Iterable[Any], static: bool) -> None:
@@ -90,25 +148,28 @@ class TransformBuffer:
                 usable = np.isfinite(norm) and norm > 1e-6 and np.isfinite(translation).all()
                 if not usable or not parent or not child or parent == child:
                     continue
-                edge = self._edges.get(child)
-                if edge is None or edge.parent != parent:
-                    edge = self._edges[child] = _Edge(parent)
+                parents = self._edges.setdefault(child, {})
+                if static:  # one static parent, the newest
+                    for other in [name for name, edge in parents.items() if edge.static is not None]:
+                        del parents[other]
+                edge = parents.setdefault(parent, _Edge(parent, child))
                 if static:
                     edge.static = se3(rotation_from_quaternion(quaternion), translation)
                 else:
                     edge.static = None
-                    edge.insert(stamp_to_ns(message.header.stamp), quaternion / norm, translation, self._cache_ns)
+                    edge.insert(stamp_to_ns(message.header.stamp), (quaternion / norm, translation), self._cache_ns)
             self._changed.notify_all()
 
-    def clear(self) -> None:
-        """Forgets what moves and keeps what is static: time has jumped."""
+    def forget_after(self, stamp_ns: int) -> None:
+        """Forgets motion that is later than this by more than half a second: time has jumped back to it."""
         with self._changed:
-            self._edges = {child: edge for child, edge in self._edges.items() if edge.static is not None}
+            for edge in self._all_edges():
+                edge.forget_after(stamp_ns + _AHEAD_NS)
 
     def frames(self) -> list[str]:
         """The names of all frames known."""
         with self._changed:
-            return sorted(set(self._edges) | {edge.parent for edge in self._edges.values()})
+            return sorted(set(self._edges) | {edge.parent for edge in self._all_edges()})
 
     def lookup(self, target: str, source: str, stamp_ns: int | None, timeout_s: float = 0.0) -> np.ndarray:
         """(4, 4) target_from_source at a time; None means the latest that every link has.
@@ -148,39 +209,49 @@ class TransformBuffer:
             return found[-1] if found else attempt()
 
     def _lookup(self, target: str, source: str, stamp_ns: int | None) -> np.ndarray:
-        up_target, up_source = self._ancestors(target), self._ancestors(source)
-        common = next((frame for frame in up_target if frame in up_source), None)
-        if common is None:
+        up_target, up_source = self._paths(target), self._paths(source)
+        common = [frame for frame in up_target if frame in up_source]
+        if not common:
             unknown = [name for name in (target, source) if name not in self.frames()]
             reason = f"no transform names the frame {unknown[0]!r}" if unknown else "they are in different trees"
-            raise TransformError(f"no transform {target} <- {source}: {reason}; known are {', '.join(self.frames())}")
-        if stamp_ns is None:
-            stamp_ns = self._latest_common(up_target, up_source, common)
-        return inverse(self._climb(target, common, stamp_ns)) @ self._climb(source, common, stamp_ns)
+            raise UnconnectedError(f"no transform {target} <- {source}: {reason}; known are {', '.join(self.frames())}")
+        errors = []
+        for frame in common:  # the nearest first; a second one only where a frame has two parents
+            ways = up_target[frame], up_source[frame]
+            try:
+                when = _latest_common([*ways[0], *ways[1]]) if stamp_ns is None else stamp_ns
+                return inverse(_climb(ways[0], when)) @ _climb(ways[1], when)
+            except TransformError as error:
+                errors.append(error)
+        raise errors[0]
 
-    def _ancestors(self, frame: str) -> list[str]:
-        chain = [frame]
-        while chain[-1] in self._edges and len(chain) <= len(self._edges):
-            chain.append(self._edges[chain[-1]].parent)
-        return chain
+    def _paths(self, frame: str) -> dict[str, list[_Edge]]:
+        """Every ancestor, the nearest first, and the edges on the way up to it."""
+        paths: dict[str, list[_Edge]] = {frame: []}
+        queue = deque([frame])
+        while queue:
+            name = queue.popleft()
+            for edge in self._edges.get(name, {}).values():
+                if edge.parent not in paths:
+                    paths[edge.parent] = [*paths[name], edge]
+                    queue.append(edge.parent)
+        return paths
 
-    def _latest_common(self, *chains_and_end: Any) -> int | None:
-        *chains, end = chains_and_end
-        moving = [self._edges[name] for chain in chains for name in chain[: chain.index(end)]]
-        stamps = [edge.stamps_ns[-1] for edge in moving if edge.static is None and edge.stamps_ns]
-        return min(stamps) if stamps else None
+    def _all_edges(self) -> list[_Edge]:
+        return [edge for parents in self._edges.values() for edge in parents.values()]
 
-    def _climb(self, frame: str, end: str, stamp_ns: int | None) -> np.ndarray:
-        """end_from_frame."""
-        result = np.eye(4)
-        while frame != end:
-            edge = self._edges[frame]
-            step = edge.at(stamp_ns)
-            if step is None:
-                raise TransformError(_outside(edge, frame, stamp_ns))
-            result = step @ result
-            frame = edge.parent
-        return result
+
+def _latest_common(edges: list[_Edge]) -> int | None:
+    stamps_ns = [stamp_ns for edge in edges if (stamp_ns := edge.latest_ns()) is not None]
+    return min(stamps_ns) if stamps_ns else None
+
+
+def _climb(edges: list[_Edge], stamp_ns: int | None) -> np.ndarray:
+    """(4, 4): the last edge's parent from the first one's child."""
+    result = np.eye(4)
+    for edge in edges:
+        result = edge.at(stamp_ns) @ result
+    return result
 
 
 def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
@@ -194,12 +265,3 @@ def slerp(first: np.ndarray, second: np.ndarray, fraction: float) -> np.ndarray:
         angle = np.arccos(cosine)
         result = (np.sin((1 - fraction) * angle) * first + np.sin(fraction * angle) * second) / np.sin(angle)
     return result / np.linalg.norm(result)
-
-
-def _outside(edge: _Edge, child: str, stamp_ns: int | None) -> str:
-    if not edge.stamps_ns or stamp_ns is None:
-        return f"no transform {edge.parent} <- {child} has come yet"
-    first_ms, last_ms = ((stamp_ns - edge.stamps_ns[index]) / 1e6 for index in (0, -1))
-    if last_ms > 0:
-        return f"the transform {edge.parent} <- {child} ends {last_ms:.0f} ms before the time that is needed"
-    return f"the transform {edge.parent} <- {child} begins {-first_ms:.0f} ms after the time that is needed"

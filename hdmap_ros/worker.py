@@ -19,7 +19,7 @@ class Worker:
     """Runs `work(job)` in its own thread on the newest job given to `put`.
 
     An exception is counted and handed to `on_error(error, failed_in_a_row)`; the worker goes on with the next job.
-    After `max_failures` in a row it stops taking jobs and `broken` is true.
+    After `max_failures` in a row of the kind `serious` it stops taking jobs and `broken` is true.
     """
 
     def __init__(
@@ -27,12 +27,14 @@ class Worker:
         work: Callable[[Any], None],
         on_error: Callable[[Exception, int], None],
         max_failures: int = 3,
+        serious: type[Exception] = Exception,
     ) -> None:
         self.statistics = WorkerStatistics()
         self.broken = False
         self._work = work
         self._on_error = on_error
         self._max_failures = max_failures
+        self._serious = serious
         self._changed = Condition()
         self._slot: list[Any] = []
         self._busy = False
@@ -83,7 +85,7 @@ class Worker:
                 failures = 0
                 self.statistics.done += 1
             except Exception as error:  # the thread must outlive any failure of one job
-                failures += 1
+                failures += isinstance(error, self._serious)
                 self.statistics.failed += 1
                 self.broken = failures >= self._max_failures
                 self._on_error(error, failures)

@@ -27,8 +27,9 @@ class ModelInfo:
     Attributes:
         model_id: the name and the first 8 digits of the weights' SHA-256.
         camera_names: cameras that the model must have; empty when it takes whatever rig there is.
-        image_size: (H, W) that images must have; None when any size will do.
-        points_per_element: points of every published element; 0 when it varies.
+        image_size: (H, W) to which images are scaled for the network; None when it takes no images of one size.
+        points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
+            rasters. Published elements may have fewer.
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
@@ -72,7 +73,7 @@ class Predictor:
             dataset=str(checkpoint.provenance.get("dataset", "")),
             classes=model.classes,
             camera_names=model.image_backbone.cameras if model.image_backbone else (),
-            image_size=None,
+            image_size=model.image_backbone.image_size if model.image_backbone else None,
             points_per_element=model.vectors.num_points if from_vectors and model.vectors else 0,
             grid=model.grid,
             precision=precision,

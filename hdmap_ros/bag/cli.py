@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+_NODE = "As the node's parameters"
+
 app = typer.Typer(help="nuScenes to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
 
 
@@ -36,7 +38,7 @@ def write(
     check_file(out, (".mcap",))
     from hdmap_ros.bag.write import write_bag
 
-    with _progress("writing") as progress:
+    with _progress("writing") as (progress, _):
         counts = write_bag(
             dataroot,
             scene,
@@ -70,6 +72,26 @@ def replay(
     min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="YAML, for bags without CameraInfo")] = None,
+    projection: Annotated[
+        str, typer.Option(help="CameraInfo's k or p; auto: p if it differs and D is empty", rich_help_panel=_NODE)
+    ] = "auto",
+    motion_compensation: Annotated[
+        str, typer.Option(help="auto (when the fixed frame is known), on or off", rich_help_panel=_NODE)
+    ] = "auto",
+    sync_timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds after a set's latest image until it is closed", rich_help_panel=_NODE),
+    ] = None,
+    sync_max_spread: Annotated[
+        float | None,
+        typer.Option(help="Seconds from the anchor within which a camera's phase is looked for", rich_help_panel=_NODE),
+    ] = None,
+    sync_anchor: Annotated[
+        str, typer.Option(help="Camera whose stamp the map carries", rich_help_panel=_NODE, show_default="CAM_FRONT")
+    ] = "",
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes, for several bags; the maps do not depend on it")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
@@ -92,32 +114,49 @@ def replay(
     from hdmap_ros.bag.replay import ReplayConfig, replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
     from hdmap_ros.calibration import read_calibration_file
+    from hdmap_ros.node_config import config_from_values
+    from hdmap_ros.problems import problem_lines
 
     layout = load_layout(topics)
     calibrations = read_calibration_file(calibration) if calibration else None
     path = find_checkpoint(weights) if weights else default_weights()
-    config = ReplayConfig(layout, min_cameras, every, calibrations)
+    given = {
+        "calibration.projection": projection,
+        "tf.motion_compensation": motion_compensation,
+        "sync.timeout": sync_timeout,
+        "sync.max_spread": sync_max_spread,
+        "sync.anchor": sync_anchor,
+    }
+    parameters = config_from_values({name: value for name, value in given.items() if value is not None})
+    config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover)
     folders = folders_of(bags, out)
-    with _progress("replaying") as progress:
+    with _progress("replaying") as (progress, warn):
         if len(bags) > 1 or ray is not None:
             reports = replay_bags(bags, path, device, folders, config, workers=workers, ray=ray, progress=progress)
         else:
             predictor = load_predictor(path, device, cameras_only=True)
-            reports = [replay_bag(bags[0], predictor, out, config, progress)]
+            reports = [replay_bag(bags[0], predictor, out, config, progress, warn)]
     for folder, report in zip(folders, reports, strict=True):
         network_ms = report["latency_ms"].get("network", {}).get("p50", 0.0)
         typer.echo(
             f"{folder}: {report['published']} maps from {report['sets']} sets, "
             f"{report['published_elements']} elements, {report['rate_hz']:.1f} maps/s, network {network_ms:.0f} ms"
         )
+        for line in problem_lines(report["problems"]):
+            typer.echo(f"  {line}")
 
 
 @contextmanager
-def _progress(verb: str) -> Iterator[Callable[[int, int], None]]:
+def _progress(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
+    """What moves a progress bar, and what writes a warning above it."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(verb, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def warn(message: str) -> None:
+            bar.console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
+
+        yield lambda done, total: bar.update(task, completed=done, total=total), warn

@@ -3,13 +3,19 @@
 `ros2 bag play` (Jazzy and newer) and Foxglove open such a file directly; see docs/decisions.
 """
 
+import heapq
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from hdmap_core.errors import BagError, OutputError
+from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
+from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
+from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, profile
+from hdmap_ros.bag.sqlite_salvage import salvaged_sqlite
+from hdmap_ros.bag.storage import SQLITE_MAGIC, storage_files
 from hdmap_ros.message_types import MessageTypes, bag_types
 
 
@@ -87,16 +93,21 @@ class BagReader:
         counts: topic -> number of messages.
         start_ns: log time of the first message.
         end_ns: log time of the last message.
+        damage: what was left out, above all of a bag that was opened with `recover`, in sentences.
     """
 
-    def __init__(self, path: Path, reader: Any, store: Any) -> None:
+    def __init__(self, path: Path, readers: Sequence[Any], store: Any, damage: Sequence[str] = ()) -> None:
         self.path = path
-        self._reader = reader
+        self.damage = tuple(damage)
+        self._readers = readers
         self._store = store
-        self.topics: dict[str, str] = {entry.topic: entry.msgtype for entry in reader.connections}
-        self.counts: dict[str, int] = {entry.topic: entry.msgcount for entry in reader.connections}
-        self.start_ns = int(reader.start_time)
-        self.end_ns = int(reader.end_time) - 1
+        connections = [entry for reader in readers for entry in reader.connections]
+        self.topics: dict[str, str] = {entry.topic: entry.msgtype for entry in connections}
+        self.counts: dict[str, int] = dict.fromkeys(self.topics, 0)
+        for entry in connections:
+            self.counts[entry.topic] += entry.msgcount
+        self.start_ns = min(int(reader.start_time) for reader in readers)
+        self.end_ns = max(int(reader.end_time) for reader in readers) - 1
 
     def raw(self, wanted: Callable[[str], bool] = lambda topic: True) -> Iterator[tuple[str, int, bytes]]:
         """Topic, log time and CDR bytes of the topics that are wanted, in the order of time.
@@ -104,64 +115,112 @@ class BagReader:
         Raises:
             BagError: where the bag is damaged.
         """
-        connections = [entry for entry in self._reader.connections if wanted(entry.topic)]
-        if not connections:
-            return
-        messages = self._reader.messages(connections)
+        streams = []
+        for reader in self._readers:
+            connections = [entry for entry in reader.connections if wanted(entry.topic)]
+            if connections:
+                streams.append(reader.messages(connections))
+        messages = heapq.merge(*streams, key=lambda entry: entry[1])
         while True:
             try:
                 connection, stamp_ns, data = next(messages)
+                data = bytes(data)
+                if data.startswith(ZSTD_MAGIC):  # no CDR begins so: the bag's messages are compressed one by one
+                    data = zstd_decompress(data)
             except StopIteration:
                 return
             except Exception as error:  # damaged bytes make rosbags fail in many ways
-                raise BagError(f"{self.path} is damaged: {_reason(error)}; copy or record it again") from None
-            yield connection.topic, stamp_ns, bytes(data)
+                raise BagError(_damaged(self.path, error)) from None
+            yield connection.topic, stamp_ns, data
 
-    def messages(self, wanted: Callable[[str], bool] = lambda topic: True) -> Iterator[tuple[str, int, Any]]:
+    def messages(
+        self,
+        wanted: Callable[[str], bool] = lambda topic: True,
+        unreadable: Callable[[str, str], None] | None = None,
+    ) -> Iterator[tuple[str, int, Any]]:
         """Like `raw`, with rosbags' message objects.
+
+        Args:
+            wanted: which topics.
+            unreadable: takes topic and reason of a message that cannot be read, which is then left out.
 
         Raises:
             BagError: where the bag is damaged, or holds a type that is not known.
         """
         for topic, stamp_ns, data in self.raw(wanted):
             try:
-                yield topic, stamp_ns, self._store.deserialize_cdr(data, self.topics[topic])
+                message = self._store.deserialize_cdr(data, self.topics[topic])
             except Exception as error:
-                reason = _reason(error)
-                raise BagError(
-                    f"{self.path}: a message on {topic} cannot be read as {self.topics[topic]}: {reason}"
-                ) from None
+                reason = f"a message on {topic} cannot be read as {self.topics[topic]}: {_reason(error)}"
+                if unreadable is None:
+                    raise BagError(f"{self.path}: {reason}") from None
+                unreadable(topic, reason)
+            else:
+                yield topic, stamp_ns, message
 
     def offered_qos(self, topic: str) -> Any:
         """Rosbags' Qos of a topic, or None where the bag says nothing."""
-        entry = next(entry for entry in self._reader.connections if entry.topic == topic)
-        profiles = entry.ext.offered_qos_profiles
+        entries = [entry for reader in self._readers for entry in reader.connections if entry.topic == topic]
+        profiles = entries[0].ext.offered_qos_profiles
         return profiles[0] if profiles else None
 
 
 @contextmanager
-def open_bag(path: Path) -> Iterator[BagReader]:
-    """A reader of an .mcap or .db3 file, or of a rosbag2 folder.
+def open_bag(path: Path, recover: bool = False) -> Iterator[BagReader]:
+    """A reader of an .mcap or .db3 file, or of a rosbag2 folder, with or without its metadata.yaml.
+
+    Args:
+        path: bag.
+        recover: read the whole messages of a recording that was cut off or is damaged.
 
     Raises:
-        BagError: if there is no such bag, or it is truncated or of another format.
+        BagError: if there is no such bag, or it cannot be read; the message says why and what to do.
     """
     _, store = bag_types()
+    damage: list[str] = []
+    files = storage_files(path, damage if recover else None)
+    with ExitStack() as stack:
+        bag = BagReader(path, [_open_storage(file, recover, stack, damage) for file in files], store, damage)
+        if recover and not any(bag.counts.values()):
+            raise BagError(f"{path} holds no message that is whole")
+        yield bag
+
+
+def _open_storage(file: Path, recover: bool, stack: ExitStack, damage: list[str]) -> Any:
+    """An open reader, closed by `stack`, of rosbags where it takes the file."""
     from rosbags.rosbag2 import Reader
 
-    if not path.exists():
-        raise BagError(f"{path}: no such bag; give an .mcap file or a rosbag2 folder")
+    with file.open("rb") if file.is_file() else nullcontext() as stream:
+        head = stream.read(16) if stream else b""
     try:
-        reader = Reader(path)
+        if head.startswith(MCAP_MAGIC) and (recover or not _for_rosbags(file)):
+            scan = McapScan(file)
+            stack.callback(scan.close)
+            foreign = sorted(channel.topic for channel in declared_channels(file) if not channel.is_ros2)
+            damage += [f"{file.name}: {sentence}" for sentence in scan.damage]
+            damage += [f"{file.name}: {topic} holds no ROS 2 messages and is left out" for topic in foreign]
+            return scan
+        if head == SQLITE_MAGIC and recover:
+            file = stack.enter_context(salvaged_sqlite(file, damage))
+        reader = Reader(file)
         reader.open()
+        stack.callback(reader.close)
+        return reader
+    except BagError:
+        raise
     except Exception as error:  # damaged bytes make rosbags fail in many ways
-        raise BagError(
-            f"{path} is no bag that can be read: {_reason(error)}; it may be truncated, copy it again"
-        ) from None
-    try:
-        yield BagReader(path, reader, store)
-    finally:
-        reader.close()
+        raise BagError(_damaged(file, error)) from None
+
+
+def _for_rosbags(file: Path) -> bool:
+    """Whether rosbags takes a whole MCAP file: it wants an index, rosbag2's profile, and nothing but ROS 2 in it."""
+    return has_summary(file) and profile(file) == "ros2" and all(c.is_ros2 for c in declared_channels(file))
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    if "not in timestamp order" in str(error):
+        return f"{path} has no index and its messages are not in the order of time; give --recover, which sorts them"
+    return f"{path} is damaged: {_reason(error)}; copy it again, or read what is whole with --recover"
 
 
 def _reason(error: Exception) -> str:

@@ -22,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 from hdmap_core.errors import BagError, HdmapError, MissingDependencyError
 from hdmap_ros.bag.mcap import BagReader, open_bag
 from hdmap_ros.message_types import graph_types
+from hdmap_ros.stop_signals import leave
 
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 _TF_STATIC = "/tf_static"
@@ -29,7 +30,13 @@ _ACK_S = 2.0
 
 
 def play(
-    path: Path, *, rate: float = 1.0, wait_s: float = 30.0, settle_s: float = 1.0, clock_hz: float = 0.0
+    path: Path,
+    *,
+    rate: float = 1.0,
+    wait_s: float = 30.0,
+    settle_s: float = 1.0,
+    clock_hz: float = 0.0,
+    recover: bool = False,
 ) -> dict[str, Any]:
     """Plays a bag from start to end, or until SIGINT.
 
@@ -39,6 +46,7 @@ def play(
         wait_s: how long to wait until somebody listens to every image topic; 0: begin at once.
         settle_s: pause between that and the first image; a listener may still change its subscription.
         clock_hz: publish /clock this often; 0: never.
+        recover: play the whole messages of a bag that is cut off or damaged.
 
     Returns:
         Counts per topic, seconds, the largest delay behind the schedule.
@@ -52,7 +60,9 @@ def play(
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("hdmap_bag_player")
     try:
-        with open_bag(path) as bag:
+        with open_bag(path, recover) as bag:
+            for sentence in bag.damage:
+                node.get_logger().warning(sentence)
             publishers = _publishers(node, bag)
             for topic, _, data in bag.raw(lambda topic: topic == _TF_STATIC):
                 publishers[topic].publish(data)
@@ -158,13 +168,15 @@ def _command(
     ] = 30,
     settle: Annotated[float, typer.Option(min=0.0, help="Pause between that and the first message, seconds")] = 1.0,
     clock: Annotated[float, typer.Option(min=0.0, help="Publish /clock this often per second; 0: never")] = 0.0,
+    recover: Annotated[bool, typer.Option("--recover", help="Play what is whole of a bag that is damaged")] = False,
 ) -> None:
     """Play a bag into the ROS graph."""
     try:
-        print(json.dumps(play(bag, rate=rate, wait_s=wait, settle_s=settle, clock_hz=clock)))
+        print(json.dumps(play(bag, rate=rate, wait_s=wait, settle_s=settle, clock_hz=clock, recover=recover)))
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        leave(2)
+    leave(0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 For machines whose ROS has no rosbag2 (the ROS wheels). Ends on SIGINT or SIGTERM, or when nothing has come for a
 while, and then finishes the file. The log time is the header's stamp, so that input and output bags share one time
-line; messages without a header get the latest stamp seen. On exit one line of JSON says what was recorded.
+line; `time_line` says when it is not. On exit one line of JSON says what was recorded.
 """
 
 import json
@@ -22,6 +22,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from hdmap_core.errors import ConfigError, HdmapError
 from hdmap_ros.bag.mcap import BagWriter, write_mcap
+from hdmap_ros.bag.time_line import TimeLine
 from hdmap_ros.message_types import graph_types
 
 _DEPTH = 100
@@ -52,17 +53,16 @@ def record(output: Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict
     begin = time.monotonic()
     try:
         with write_mcap(output) as bag:
-            taps = [_Tap(node, bag, topic, kind) for topic, kind in topics.items()]
-            clock = _LogTime()
-            for tap in taps:
-                tap.log_time = clock
+            sink = _Sink(bag)
+            taps = [_Tap(node, sink, topic, kind) for topic, kind in topics.items()]
             while not stopping:
                 for tap in taps:
                     tap.match()
                 executor.spin_once(timeout_sec=0.1)
-                last = max(tap.last_arrival for tap in taps)
+                last = sink.last_arrival
                 if idle_s and last and time.monotonic() - last > idle_s:
                     break
+            sink.finish()
             counts = dict(bag.counts)
         return {"recorded": counts, "seconds": round(time.monotonic() - begin, 3), "file": str(output)}
     finally:
@@ -71,33 +71,37 @@ def record(output: Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict
         rclpy.try_shutdown()
 
 
-class _LogTime:
-    """The stamp of a message, or the latest one seen, or now."""
+class _Sink:
+    """Where all topics go: on one time line into the bag."""
 
-    def __init__(self) -> None:
-        self._latest_ns = 0
+    def __init__(self, bag: BagWriter) -> None:
+        self.bag = bag
+        self.last_arrival = 0.0
+        self._time_line = TimeLine()
 
-    def of(self, kind: str, data: bytes) -> int:
+    def store(self, topic: str, kind: str, data: bytes, latched: bool) -> None:
+        self.last_arrival = time.monotonic()
         stamp_ns = stamp_of(kind, data)
-        if stamp_ns:
-            self._latest_ns = max(self._latest_ns, stamp_ns)
-            return stamp_ns
-        return self._latest_ns or time.time_ns()
+        for log_ns, entry in self._time_line.add((topic, data), len(data), stamp_ns, time.time_ns(), latched):
+            self.bag.write(entry[0], log_ns, entry[1])
+
+    def finish(self) -> None:
+        for log_ns, (topic, data) in self._time_line.rest():
+            self.bag.write(topic, log_ns, data)
 
 
 class _Tap:
     """One topic: listens once a publisher is there, as its QoS allows."""
 
-    def __init__(self, node: Node, bag: BagWriter, topic: str, kind: str) -> None:
-        self.last_arrival = 0.0
-        self.log_time = _LogTime()
+    def __init__(self, node: Node, sink: _Sink, topic: str, kind: str) -> None:
         self._node = node
-        self._bag = bag
+        self._sink = sink
         self._topic = topic
         self._kind = kind
         self._type = graph_types().get(kind)
         self._subscription: Any = None
-        bag.declare(topic, kind, depth=_DEPTH)
+        self._latched = False
+        sink.bag.declare(topic, kind, depth=_DEPTH)
 
     def match(self) -> None:
         if self._subscription is not None:
@@ -106,17 +110,16 @@ class _Tap:
         if not offers:
             return
         reliable = all(offer.reliability == ReliabilityPolicy.RELIABLE for offer in offers)
-        latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
+        self._latched = all(offer.durability == DurabilityPolicy.TRANSIENT_LOCAL for offer in offers)
         qos = QoSProfile(
             depth=_DEPTH,
             reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL if self._latched else DurabilityPolicy.VOLATILE,
         )
         self._subscription = self._node.create_subscription(self._type, self._topic, self._store, qos, raw=True)
 
     def _store(self, data: bytes) -> None:
-        self.last_arrival = time.monotonic()
-        self._bag.write(self._topic, self.log_time.of(self._kind, data), bytes(data))
+        self._sink.store(self._topic, self._kind, bytes(data), self._latched)
 
 
 def stamp_of(kind: str, data: bytes) -> int:

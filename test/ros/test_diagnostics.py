@@ -1,12 +1,22 @@
 """Levels and sentences of the node's diagnostics."""
 
+import re
 from typing import Any
 
 import pytest
 
 from hdmap_ros.bag.layouts import CameraTopics
 from hdmap_ros.camera_inputs import CameraInputs
-from hdmap_ros.diagnostics import ERROR, OK, WARN, LatencyLog, cameras_status, latency_status, synchronisation_status
+from hdmap_ros.diagnostics import (
+    ERROR,
+    OK,
+    WARN,
+    LatencyLog,
+    cameras_status,
+    latency_status,
+    policy_problem,
+    synchronisation_status,
+)
 
 
 def test_percentiles_per_stage_in_order() -> None:
@@ -49,6 +59,24 @@ def test_incomplete_sets_are_a_warning() -> None:
     counts = {"complete": 9, "partial": 0, "incomplete": 1}
     assert synchronisation_status(counts).level == WARN
     assert synchronisation_status({**counts, "incomplete": 0}).message == "9 of 9 sets complete"
+
+
+@pytest.mark.parametrize(
+    ("policy", "complete", "images", "told"),
+    [
+        ("exact", 0, 20, r"exact made 0 sets of 20 images per camera: it needs equal stamps.* 42\.6 ms apart"),
+        ("approximate", 1, 40, r"it needs stamps within sync\.max_spread, 30 ms.*use sync\.policy cycle"),
+        ("exact", 0, 5, ""),  # too early to say
+        ("exact", 18, 20, ""),  # a triggered rig
+        ("cycle", 0, 40, ""),  # the synchroniser's own business
+    ],
+)
+def test_a_policy_that_cannot_join_these_cameras(policy: str, complete: int, images: int, told: str) -> None:
+    received, newest_ns = {"a": images, "b": images + 3}, {"a": 10**9, "b": 10**9 + 42_600_000}
+    problem = policy_problem(policy, complete, received, newest_ns, 0.03)
+    assert re.search(told, problem) if told else not problem
+    counts = {"complete": complete, "partial": 0, "incomplete": 0}
+    assert synchronisation_status(counts, problem).level == (WARN if told else OK)
 
 
 class FakeGraph:

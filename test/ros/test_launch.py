@@ -44,18 +44,26 @@ class Recorded:
         self.name = args[0] if args else None
 
 
+class Context:
+    """What the launch file asks of a LaunchContext."""
+
+    def __init__(self, values: dict[str, str] | None = None) -> None:
+        self.launch_configurations = values or {}
+        self.is_shutdown = False
+
+
 class LaunchConfiguration(Recorded):
-    def perform(self, context: dict[str, str]) -> str:
-        return context[self.args[0]]
+    def perform(self, context: Context) -> str:
+        return context.launch_configurations[self.args[0]]
 
 
 class FindPackageShare(Recorded):
-    def perform(self, context: dict[str, str]) -> str:
+    def perform(self, context: Context) -> str:
         return str(ROOT)
 
 
 class PathJoinSubstitution(Recorded):
-    def perform(self, context: dict[str, str]) -> str:
+    def perform(self, context: Context) -> str:
         return str(Path(*(p if isinstance(p, str) else p.perform(context) for p in self.args[0])))
 
 
@@ -90,14 +98,26 @@ def resolve(module: types.ModuleType, tmp_path: Path, **given: str) -> dict[str,
     values = {}
     for argument in module.declare_arguments():
         default = argument.kwargs["default_value"]
-        values[argument.name] = default if isinstance(default, str) else default.perform({})
-    parameters = tmp_path / "parameters.yaml"
-    parameters.write_text("online_map: {ros__parameters: {}}\n", encoding="utf-8")
-    return {**values, "params_file": str(parameters), **given}
+        values[argument.name] = default if isinstance(default, str) else default.perform(Context())
+    default = parameters(tmp_path, "/**: {ros__parameters: {}}", "default.yaml")
+    return {**values, "params_file": str(default), **given}
+
+
+def parameters(tmp_path: Path, content: str, name: str = "parameters.yaml") -> Path:
+    path = tmp_path / name
+    path.write_text(content + "\n", encoding="utf-8")
+    return path
+
+
+def bag_file(tmp_path: Path) -> Path:
+    """A bag without messages."""
+    path = tmp_path / "drive.mcap"
+    path.write_bytes(2 * b"\x89MCAP0\r\n")
+    return path
 
 
 def start(module: types.ModuleType, tmp_path: Path, **given: str) -> dict[str, list[Any]]:
-    entities = module.start(resolve(module, tmp_path, **given))
+    entities = module.start(Context(resolve(module, tmp_path, **given)))
     by_kind: dict[str, list[Any]] = {}
     for entity in entities:
         by_kind.setdefault(type(entity).__name__, []).append(entity)
@@ -113,11 +133,15 @@ def test_arguments_are_described_and_switches_are_closed(online_map: types.Modul
         assert arguments[name].kwargs["choices"] == ["true", "false"]
 
 
-def test_nothing_given_overrides_nothing_but_the_clock(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_the_help_offers_nothing_that_is_not_there(online_map: types.ModuleType) -> None:
+    assert not [a.name for a in online_map.declare_arguments() if "engine" in a.kwargs["description"]]
+
+
+def test_nothing_given_overrides_nothing(online_map: types.ModuleType, tmp_path: Path) -> None:
     node = start(online_map, tmp_path)["LifecycleNode"][0]
     assert node.kwargs["executable"] == "online_map_node"
     assert node.kwargs["name"] == "online_map"
-    assert node.kwargs["parameters"][1] == {"use_sim_time": False}
+    assert len(node.kwargs["parameters"]) == 1, "use_sim_time of the parameter file stays"
 
 
 def test_given_arguments_become_typed_parameters(online_map: types.ModuleType, tmp_path: Path) -> None:
@@ -128,34 +152,179 @@ def test_given_arguments_become_typed_parameters(online_map: types.ModuleType, t
         "model.weights": str(weights),
         "model.device": "cuda:0",
         "autostart": False,
-        "use_sim_time": False,
     }
 
 
-def test_a_bag_brings_the_clock_and_waits_for_the_node(online_map: types.ModuleType, tmp_path: Path) -> None:
-    bag = tmp_path / "drive.mcap"
-    bag.touch()
-    entities = start(online_map, tmp_path, bag=str(bag), bag_rate="0.5", bag_loop="true")
+def test_a_tilde_is_the_home_folder(
+    online_map: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("student.safetensors", "rig.yaml", "drive.mcap", "view.rviz"):
+        (tmp_path / name).touch()
+    bag_file(tmp_path)
+    parameters(tmp_path, "/**: {ros__parameters: {}}")
+    given = {"weights": "~/student.safetensors", "calibration_file": "~/rig.yaml", "params_file": "~/parameters.yaml"}
+    entities = start(online_map, tmp_path, bag="~/drive.mcap", rviz_config="~/view.rviz", **given)
+    file, overrides = entities["LifecycleNode"][0].kwargs["parameters"]
+    assert file == str(tmp_path / "parameters.yaml")
+    assert overrides["model.weights"] == str(tmp_path / "student.safetensors")
+    assert overrides["calibration.file"] == str(tmp_path / "rig.yaml")
+    assert str(tmp_path / "drive.mcap") in player(entities).kwargs["cmd"]
+    assert entities["Node"][0].kwargs["arguments"] == ["-d", str(tmp_path / "view.rviz")]
+    with pytest.raises(RuntimeError, match=r"weights:=.*~nobody-of-that-name/x: no such file"):
+        start(online_map, tmp_path, weights="~nobody-of-that-name/x")
+
+
+def player(entities: dict[str, list[Any]]) -> Any:
+    handlers = [h.args[0] for h in entities["RegisterEventHandler"]]
+    [active] = [h for h in handlers if type(h).__name__ == "OnStateTransition"]
+    [process] = active.kwargs["entities"]
+    return process
+
+
+@pytest.fixture(params=[True, False], ids=["ros2 bag", "no ros2 bag"])
+def has_ros2_bag(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """A `ros2` on the path that has the command `bag`, or has not."""
+    command = tmp_path / "bin" / "ros2"
+    command.parent.mkdir()
+    command.write_text(f"#!/bin/sh\nexit {0 if request.param else 2}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=":")
+    return bool(request.param)
+
+
+def test_a_bag_brings_the_clock_and_waits_for_the_node(
+    online_map: types.ModuleType, tmp_path: Path, has_ros2_bag: bool
+) -> None:
+    bag = bag_file(tmp_path)
+    entities = start(online_map, tmp_path, bag=str(bag), bag_rate="0.5")
     assert entities["LifecycleNode"][0].kwargs["parameters"][1]["use_sim_time"] is True
     assert "ExecuteProcess" not in entities, "the player must not start before the node is active"
     handlers = [h.args[0] for h in entities["RegisterEventHandler"]]
     [active] = [h for h in handlers if type(h).__name__ == "OnStateTransition"]
     assert active.kwargs["goal_state"] == "active"
     assert active.kwargs["target_lifecycle_node"] is entities["LifecycleNode"][0]
-    [player] = active.kwargs["entities"]
-    assert player.kwargs["cmd"] == ["ros2", "bag", "play", str(bag), "--clock", "100", "--rate", "0.5", "--loop"]
+    assert active.kwargs["handle_once"], "a second activation must not play again"
+    own = ["python3", "-m", "hdmap_ros.bag.player"]
+    program = ["ros2", "bag", "play"] if has_ros2_bag else own
+    assert player(entities).kwargs["cmd"] == [*program, str(bag), "--clock", "100", "--rate", "0.5"]
+
+
+def test_only_ros2_bag_can_loop_and_wait(online_map: types.ModuleType, tmp_path: Path, has_ros2_bag: bool) -> None:
+    given = {"bag": str(bag_file(tmp_path)), "bag_loop": "true", "bag_start_paused": "true"}
+    if has_ros2_bag:
+        assert player(start(online_map, tmp_path, **given)).kwargs["cmd"][-2:] == ["--loop", "--start-paused"]
+    else:
+        with pytest.raises(RuntimeError, match="need `ros2 bag`, which is not there"):
+            start(online_map, tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("content", "given", "expected"),
+    [
+        ("online_map: {ros__parameters: {use_sim_time: true}}", {}, None),
+        ("/**: {ros__parameters: {use_sim_time: false}}", {"bag": "drive.mcap"}, None),
+        ("/*: {ros__parameters: {use_sim_time: false}}", {"bag": "drive.mcap"}, None),
+        (
+            "car: {online_map: {ros__parameters: {use_sim_time: false}}}",
+            {"bag": "drive.mcap", "namespace": "/car"},
+            None,
+        ),
+        ("/**/online_map: {ros__parameters: {use_sim_time: false}}", {"bag": "drive.mcap", "namespace": "a/b"}, None),
+        ("/**: {ros__parameters: {lazy: false}}", {"bag": "drive.mcap"}, True),
+        ("{other: {ros__parameters: {use_sim_time: false}}, /**: {ros__parameters: {}}}", {"bag": "drive.mcap"}, True),
+        ("/**: {ros__parameters: {use_sim_time: true}}", {"use_sim_time": "false"}, False),
+    ],
+)
+def test_the_clock_of_the_parameter_file_stays(
+    online_map: types.ModuleType,
+    tmp_path: Path,
+    content: str,
+    given: dict[str, str],
+    expected: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = parameters(tmp_path, content)
+    monkeypatch.chdir(bag_file(tmp_path).parent)
+    node = start(online_map, tmp_path, **{"params_file": str(path), **given})["LifecycleNode"][0]
+    overrides = node.kwargs["parameters"][1] if len(node.kwargs["parameters"]) > 1 else {}
+    assert overrides.get("use_sim_time") is expected
+
+
+@pytest.mark.parametrize(
+    ("content", "namespace"),
+    [
+        ("front_map: {ros__parameters: {lazy: false}}", ""),
+        ("online_map: {ros__parameters: {lazy: false}}", "car"),
+        ("/*: {ros__parameters: {lazy: false}}", "car"),
+        ("/van/online_map: {ros__parameters: {lazy: false}}", "car"),
+        ("", ""),
+        ("- lazy", ""),
+    ],
+)
+def test_a_parameter_file_for_another_node_is_refused(
+    online_map: types.ModuleType, tmp_path: Path, content: str, namespace: str
+) -> None:
+    path = parameters(tmp_path, content)
+    with pytest.raises(RuntimeError, match=r"no section is for the node /(car/)?online_map"):
+        start(online_map, tmp_path, params_file=str(path), namespace=namespace)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "around", "name"),
+    [
+        ("", "", "/online_map"),
+        ("car", "", "/car/online_map"),
+        ("/car/", "/fleet", "/car/online_map"),
+        ("car", "/fleet", "/fleet/car/online_map"),
+        ("", "fleet", "/fleet/online_map"),
+    ],
+)
+def test_the_node_has_its_full_name(online_map: types.ModuleType, namespace: str, around: str, name: str) -> None:
+    assert online_map.full_node_name(namespace, around) == name
+
+
+def test_rviz_that_is_not_installed_is_told_before_the_node_starts(
+    online_map: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = str(ROOT / "config" / "online_map.rviz")
+    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"rviz2 is not installed; apt install .*rviz:=false"):
+        start(online_map, tmp_path, rviz="true", rviz_config=view)
+    (index / "rviz2").touch()
+    assert start(online_map, tmp_path, rviz="true", rviz_config=view)["Node"][0].kwargs["package"] == "rviz2"
+
+
+def test_ends_are_no_second_shutdown(online_map: types.ModuleType, tmp_path: Path) -> None:
+    entities = start(online_map, tmp_path, bag=str(bag_file(tmp_path)), exit_on_bag_end="true")
+    exits = [h.args[0] for h in entities["RegisterEventHandler"] if type(h.args[0]).__name__ == "OnProcessExit"]
+    assert [exit_.kwargs["target_action"] for exit_ in exits] == [
+        entities["Node"][0],
+        player(entities),
+        entities["LifecycleNode"][0],
+    ]
+    for handler in exits:
+        [action] = handler.kwargs["on_exit"]
+        context = Context()
+        assert len(action.kwargs["function"](context)) == 1
+        context.is_shutdown = True
+        assert action.kwargs["function"](context) == []
 
 
 def test_sim_time_can_be_refused_with_a_bag(online_map: types.ModuleType, tmp_path: Path) -> None:
-    node = start(online_map, tmp_path, bag=str(tmp_path), use_sim_time="false")["LifecycleNode"][0]
+    node = start(online_map, tmp_path, bag=str(bag_file(tmp_path)), use_sim_time="false")["LifecycleNode"][0]
     assert node.kwargs["parameters"][1]["use_sim_time"] is False
 
 
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"weights": "absent.safetensors"}, "weights:=absent.safetensors: no such file"),
-        ({"bag": "absent.mcap"}, "bag:=absent.mcap: no such file"),
+        ({"weights": "absent.safetensors"}, "weights:=.*/absent.safetensors: no such file"),
+        ({"bag": "absent.mcap"}, "bag:=.*/absent.mcap: no such file"),
+        ({"bag": __file__}, "bag:=.*test_launch.py is no bag: it is a text file"),
+        ({"rviz": "true", "rviz_config": "absent.rviz"}, "rviz_config:=.*absent.rviz: no such file"),
         ({"bag_rate": "fast"}, "bag_rate:=fast: must be a number above 0"),
         ({"bag_rate": "-1"}, "bag_rate:=-1"),
         ({"bag_rate": "nan"}, "bag_rate:=nan"),
@@ -181,7 +350,7 @@ def test_layouts_name_every_camera(online_map: types.ModuleType, tmp_path: Path,
 
 def test_overrides_are_parameters_of_the_node(online_map: types.ModuleType, tmp_path: Path) -> None:
     given = {"layout": "hdmap", "weights": str(tmp_path), "calibration_file": str(tmp_path), "device": "cpu"}
-    more = {"autostart": "true", "image_transport": "raw", "bag": str(tmp_path)}
+    more = {"autostart": "true", "image_transport": "raw", "bag": str(bag_file(tmp_path))}
     [node] = start(online_map, tmp_path, **given, **more)["LifecycleNode"]
     declared = {spec.name for spec in PARAMETERS} | {"use_sim_time"}
     declared |= {f"cameras.{camera}.{key}" for camera in CAMERAS for key in CAMERA_PARAMETERS}
@@ -211,11 +380,46 @@ def test_replay_passes_its_defaults_on(stand_ins: None, online_map: types.Module
     assert set(passed) <= {a.name for a in online_map.declare_arguments()}
 
 
-def test_real_launch_takes_the_files() -> None:
+@pytest.fixture
+def real_launch() -> None:
     # Not importorskip("launch"): this repository's folder launch/ answers to that name.
     pytest.importorskip("launch_ros.actions", reason="launch and launch_ros are not among the ROS wheels")
+
+
+def test_real_launch_takes_the_files(real_launch: None) -> None:
     from launch.actions import DeclareLaunchArgument
 
     for name in ("online_map", "replay"):
         description = load(name).generate_launch_description()
         assert any(isinstance(entity, DeclareLaunchArgument) for entity in description.entities)
+
+
+def test_real_launch_plays_once(real_launch: None, tmp_path: Path) -> None:
+    """The real actions and handlers: the player belongs to the first activation alone."""
+    import launch
+    from launch_ros.actions import LifecycleNode
+    from launch_ros.event_handlers import OnStateTransition
+    from launch_ros.events.lifecycle import StateTransition
+    from lifecycle_msgs.msg import TransitionEvent
+
+    module, context = load("online_map"), launch.LaunchContext()
+    for argument in module.declare_arguments():
+        context.launch_configurations[argument.name] = ""
+    switches = ("respawn", "rviz", "bag_loop", "bag_start_paused", "exit_on_bag_end")
+    file = parameters(tmp_path, "/car/online_map: {ros__parameters: {use_sim_time: false}}")
+    given = {"params_file": str(file), "bag": str(bag_file(tmp_path)), "bag_rate": "1.0", "log_level": "info"}
+    context.launch_configurations.update({**dict.fromkeys(switches, "false"), **given})
+    context.launch_configurations["ros_namespace"] = "/car"  # as an including file pushes it
+    entities = module.start(context)
+    [node] = (entity for entity in entities if isinstance(entity, LifecycleNode))
+    handlers = [e.event_handler for e in entities if isinstance(e, launch.actions.RegisterEventHandler)]
+    [handler] = (handler for handler in handlers if isinstance(handler, OnStateTransition))
+    context.register_event_handler(handler)
+    message = TransitionEvent()
+    message.start_state.label, message.goal_state.label = "activating", "active"
+    event = StateTransition(action=node, msg=message)
+    assert handler.matches(event)
+    [player_] = handler.handle(event, context)
+    assert isinstance(player_, launch.actions.ExecuteProcess)
+    with pytest.raises(ValueError):
+        context.unregister_event_handler(handler)  # it has gone already

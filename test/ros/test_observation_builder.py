@@ -2,16 +2,20 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdmap_core.errors import CalibrationError, ImageError
+from hdmap_core.errors import CalibrationError
+from hdmap_core.geometry.se3 import rotation_from_euler
 from hdmap_ros.calibration import calibration_from_info, read_calibration_file
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
+from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer
 
@@ -29,7 +33,7 @@ class Setup:
             rig_module.CAMERAS,
             BuilderConfig(**{"tf_timeout_s": 0.0, **config}),
             self.transforms,
-            warn=self.warnings.append,
+            problems=Problems(self.warnings.append),
         )
 
     def hear(self, motion: bool = True, infos: bool = True) -> "Setup":
@@ -86,13 +90,15 @@ def test_an_image_that_cannot_be_decoded_counts_as_missing(make: Any, rig_module
     setup = make().hear()
     observation = setup.builder.build(setup.images(CAM_BACK=rig_module.jpeg(9)[:-30]))
     assert observation.camera_mask[3] is False
-    assert "truncated" in setup.builder.image_errors["CAM_BACK"]
+    assert "truncated" in setup.builder.camera_faults["CAM_BACK"]
     assert setup.builder.camera_states["CAM_BACK"] == "rejected_image"
     setup.builder.build(setup.images())
-    assert setup.builder.image_errors == {}
+    assert setup.builder.camera_faults == {}
+    assert setup.builder.problems.report()["rejected_image"]["cameras"] == {"CAM_BACK": 1}
     strict = make(min_cameras=6).hear()
-    with pytest.raises(ImageError, match="5 images of the set can be decoded, 6 are needed: camera CAM_BACK"):
+    with pytest.raises(NotReadyError, match="5 cameras of the set can be used, 6 are needed: camera CAM_B") as caught:
         strict.builder.build(strict.images(CAM_BACK=b"\xff\xd8nothing"))
+    assert caught.value.state == "rejected_image"
 
 
 def test_without_camera_info_there_is_no_guess(make: Any) -> None:
@@ -166,7 +172,141 @@ def test_k_or_p(bag_rig: Any) -> None:
     info.d[0] = -0.2
     distorted = calibration_from_info("c", info)
     assert distorted.intrinsics[0, 0] == 120.0
-    assert distorted.distorted
+    assert "distorted_lens" in distorted.doubts
+    assert not calibration_from_info("c", info, "p").doubts
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients", "projection", "doubted"),
+    [
+        ("plumb_bob", [0.0] * 5, "auto", False),
+        ("", [], "auto", False),
+        ("rational_polynomial", [0.0] * 8, "auto", False),
+        ("rational_polynomial", [0.1, 0, 0, 0, 0, 0, 0, 0.2], "auto", True),
+        ("equidistant", [0.0] * 4, "auto", True),  # r = f theta is no pinhole
+        ("Equidistant", [], "k", True),
+        ("fisheye", [0.0] * 4, "auto", True),
+        ("kannala_brandt4", [0.0] * 4, "auto", True),
+        ("mei", [0.0] * 5, "auto", True),
+        ("equidistant", [0.1] * 4, "p", False),  # the user says that the images are rectified
+    ],
+)
+def test_lenses_that_are_no_pinhole(
+    bag_rig: Any, model: str, coefficients: list[float], projection: str, doubted: bool
+) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.distortion_model, info.d = model, np.array(coefficients)
+    assert ("distorted_lens" in calibration_from_info("CAM_BACK", info, projection).doubts) is doubted
+
+
+@pytest.mark.parametrize(
+    ("degrees", "projection", "distortion", "doubted"),
+    [
+        (0.0, "auto", 0.0, False),
+        (4.0, "auto", 0.0, True),
+        (4.0, "p", 0.1, True),
+        (4.0, "k", 0.0, False),  # of the image as it came
+        (4.0, "auto", 0.1, False),  # K is used, and the lens is doubted already
+        (0.01, "auto", 0.0, False),
+        (180.0, "auto", 0.0, True),
+    ],
+)
+def test_a_rectification_that_turns(
+    bag_rig: Any, degrees: float, projection: str, distortion: float, doubted: bool
+) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.d[0], info.p[0], info.p[5] = distortion, 100.0, 100.0
+    info.r = rotation_from_euler(0.0, np.deg2rad(degrees), 0.0).reshape(-1)
+    doubts = calibration_from_info("CAM_BACK", info, projection).doubts
+    assert ("turned_rectification" in doubts) is doubted
+    if doubted:
+        assert f"by {degrees:.1f} degrees" in doubts["turned_rectification"]
+
+
+def test_a_rectification_that_was_never_filled_in(bag_rig: Any) -> None:
+    info = bag_rig.info("CAM_BACK", TICK)
+    info.r = np.zeros(9)
+    assert not calibration_from_info("CAM_BACK", info).doubts
+    info.r[0] = np.nan
+    assert "turned_rectification" in calibration_from_info("CAM_BACK", info).doubts
+
+
+def test_doubts_are_told_once_per_camera(make: Any, bag_rig: Any) -> None:
+    setup = make()
+    for camera in ("CAM_BACK", "CAM_FRONT", "CAM_BACK"):
+        info = bag_rig.info(camera, TICK, focal=100.0 + len(setup.warnings))  # another one each time
+        info.d[0] = 0.1
+        setup.builder.add_camera_info(camera, info)
+    assert [warning.split(":")[0] for warning in setup.warnings] == ["camera CAM_BACK", "camera CAM_FRONT"]
+    assert setup.builder.problems.report()["distorted_lens"]["cameras"] == {"CAM_BACK": 1, "CAM_FRONT": 1}
+
+
+def odd_image(setup: Setup, kind: str) -> tuple[ImageSet, str]:
+    """A set whose CAM_BACK is odd, and the state that names it."""
+    rig, types = setup.rig, setup.rig.types
+    images = setup.images()
+    header = images.messages["CAM_BACK"].header
+    if kind == "another shape":
+        ok, data = cv2.imencode(".png", np.zeros((90, 90, 3), np.uint8))
+        assert ok
+        images.messages["CAM_BACK"] = rig.image("CAM_BACK", 1, data.tobytes())
+        images.messages["CAM_BACK"].header = header
+        return images, "bad_calibration"
+    if kind == "no transform":
+        header.frame_id = ""
+        setup.builder._calibrations["CAM_BACK"] = replace(setup.builder._calibrations["CAM_BACK"], frame_id="nowhere")
+        return images, "no_transform"
+    if kind == "no calibration":
+        del setup.builder._calibrations["CAM_BACK"]
+        setup.builder.add_camera_info("CAM_BACK", rig.info("CAM_BACK", TICK, focal=float("nan")))
+        return images, "bad_calibration"
+    if kind == "an impossible pose":
+        pose = np.eye(4)
+        pose[0, 3] = np.nan
+        calibration = setup.builder._calibrations["CAM_BACK"]
+        setup.builder._calibrations["CAM_BACK"] = replace(calibration, base_from_camera=pose)
+        return images, "bad_calibration"
+    if kind == "no such field":
+        images.messages["CAM_BACK"] = SimpleNamespace(header=header, encoding="rgb8")
+        return images, "rejected_image"
+    fields = {"encoding": "rgb8", "height": 90, "width": 160, "step": 480, "data": types.octets(bytes(90 * 480))}
+    fields |= {"zero size": {"height": 0, "width": 0}, "wrong encoding": {"encoding": "32FC1"}}.get(kind, {})
+    fields |= {"a short step": {"step": 3}, "cut off": {"data": types.octets(bytes(9))}}.get(kind, {})
+    images.messages["CAM_BACK"] = types.get("sensor_msgs/msg/Image")(header=header, is_bigendian=0, **fields)
+    return images, "rejected_image"
+
+
+ODD = ["another shape", "no transform", "no calibration", "an impossible pose", "no such field"]
+
+
+@pytest.mark.parametrize("kind", [*ODD, "zero size", "wrong encoding", "a short step", "cut off"])
+def test_one_odd_camera_does_not_stop_the_rest(make: Any, kind: str) -> None:
+    setup = make(min_cameras=5).hear()
+    images, state = odd_image(setup, kind)
+    observation = setup.builder.build(images)
+    assert observation.camera_mask == (True, True, True, False, True, True)
+    assert setup.builder.camera_states["CAM_BACK"] == state
+    assert setup.builder.camera_states["CAM_FRONT"] == "ok"
+    assert setup.builder.problems.report()[state]["cameras"] == {"CAM_BACK": 1}
+    assert [warning for warning in setup.warnings if "CAM_BACK" in warning]
+    strict = make(min_cameras=6).hear()
+    images, state = odd_image(strict, kind)
+    with pytest.raises(NotReadyError, match="5 cameras of the set can be used, 6 are needed: camera CAM_B") as caught:
+        strict.builder.build(images)
+    assert (caught.value.state, caught.value.camera) == (state, "CAM_BACK")
+    assert strict.builder.problems.report()[state]["cameras"] == {"CAM_BACK": 1}
+
+
+def test_the_lookups_of_a_set_wait_together_no_longer_than_one(make: Any) -> None:
+    setup = make(tf_timeout_s=0.2).hear()
+    images = setup.images()
+    late = replace(images, stamps_ns={camera: stamp + 10**9 for camera, stamp in images.stamps_ns.items()})
+    waits: list[float] = []
+    lookup = setup.transforms._wait
+    setup.transforms._wait = lambda attempt, timeout_s: (waits.append(timeout_s), lookup(attempt, timeout_s))[1]
+    with pytest.raises(NotReadyError):
+        setup.builder.build(late)
+    assert len([wait for wait in waits if wait > 0]) == 1
 
 
 def test_binning_and_region_of_interest(bag_rig: Any) -> None:

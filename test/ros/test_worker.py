@@ -57,6 +57,24 @@ def test_too_many_failures_in_a_row_break_it() -> None:
     assert worker.stop()
 
 
+def test_only_serious_failures_break_it() -> None:
+    def work(job: Any) -> None:
+        raise job
+
+    errors: list[int] = []
+    worker = Worker(work, lambda error, count: errors.append(count), max_failures=2, serious=ValueError)
+    for job in (KeyError(), ValueError(), KeyError(), KeyError()):
+        worker.put(job)
+        assert worker.wait_idle(10)
+    assert not worker.broken
+    assert errors == [0, 1, 1, 1]
+    worker.put(ValueError())
+    assert worker.wait_idle(10)
+    assert worker.broken
+    assert worker.statistics.failed == 5
+    assert worker.stop()
+
+
 def at_its_first_of_two_jobs() -> tuple[Worker, threading.Event, list[int]]:
     """A worker that is held at job 1 until the event is set, while job 2 waits; and the list of finished jobs."""
     gate, started = threading.Event(), threading.Event()

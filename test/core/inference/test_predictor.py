@@ -173,7 +173,7 @@ def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:
     seen = observation(noise())
     with pytest.raises(ConfigError, match="was made for the cameras ANY_NAME, ANOTHER; observation 'a' has LEFT"):
         predictor.predict(replace(seen, rig=replace(seen.rig, names=("LEFT",))))
-    assert (predictor.info.image_size, predictor.info.points_per_element) == (None, 4)
+    assert (predictor.info.image_size, predictor.info.points_per_element) == ((32, 64), 4)
     seen, unseen = predictor.predict(observation(noise())), predictor.predict(observation(None))
     assert len(seen.elements) == len(unseen.elements) == 12
     assert all(len(element.points) == 4 for element in seen.elements)

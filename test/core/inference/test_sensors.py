@@ -97,7 +97,8 @@ def said(predictor: Predictor, seen: Observation) -> tuple[Prediction, torch.Ten
 
 
 def test_info_says_what_it_looks_at(predictor: Predictor) -> None:
-    assert (predictor.info.lidar_sweeps, predictor.info.sd_map, predictor.info.points_per_element) == (2, True, 0)
+    assert (predictor.info.lidar_sweeps, predictor.info.sd_map) == (2, True)
+    assert (predictor.info.image_size, predictor.info.points_per_element) == ((32, 64), 0)
 
 
 def test_without_a_sweep_it_is_an_empty_one(predictor: Predictor) -> None:

@@ -125,11 +125,6 @@ def test_a_file_where_a_folder_should_be(rig_nuscenes: Path, tmp_path: Path) -> 
 
 def test_damaged_bags(drive: Path, tmp_path: Path) -> None:
     data = drive.read_bytes()
-    for name, content in {"cut": data[: len(data) // 2], "empty": b"", "text": b"hello" * 99}.items():
-        path = tmp_path / f"{name}.mcap"
-        path.write_bytes(content)
-        with pytest.raises(BagError, match=f"{name}.mcap is no bag"), open_bag(path):
-            pass
     middle = bytearray(data)
     middle[len(data) // 3 : len(data) // 2] = b"\xff" * (len(data) // 2 - len(data) // 3)
     (tmp_path / "bits.mcap").write_bytes(middle)

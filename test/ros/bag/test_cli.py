@@ -12,6 +12,8 @@ import hdmap_core.inference
 import hdmap_ros.bag.replay_many  # noqa: F401 - imported first under a patched name, it would keep the patch
 from hdmap_core.errors import CheckpointError, ConfigError, DatasetError
 from hdmap_ros.bag.cli import register
+from hdmap_ros.bag.mcap import open_bag, write_mcap
+from hdmap_ros.bag.write import write_bag
 
 
 def hdmap(*arguments: object) -> Any:
@@ -36,6 +38,34 @@ def test_write_then_replay(
     assert replayed.exit_code == 0, replayed.output
     assert "4 maps from 8 sets" in replayed.output
     assert json.loads((tmp_path / "out" / "report.json").read_text())["published"] == 4
+
+
+def test_problems_are_told_once_and_at_the_end(
+    rig_nuscenes: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, broken, weights = tmp_path / "drive.mcap", tmp_path / "broken.mcap", tmp_path / "model.safetensors"
+    write_bag(rig_nuscenes, "scene-0001", drive, lidar=False)
+    weights.write_bytes(b"")
+    with open_bag(drive) as bag, write_mcap(broken) as out:
+        for topic, kind in bag.topics.items():
+            out.declare(topic, kind)
+        for topic, log_ns, data in bag.raw():
+            out.write(topic, log_ns, data[:-8] if topic == "/cam_back/image_raw/compressed" else data)
+    monkeypatch.setattr(
+        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
+    )
+    result = hdmap(
+        *("replay", broken, "-o", tmp_path / "out", "--weights", weights, "--min-cameras", 5),
+        *("--sync-timeout", 0.1, "--projection", "k"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("warning: a message on /cam_back/image_raw/compressed cannot be read") == 1
+    assert "unreadable_message: CAM_BACK (8 times): a message on" in result.stdout
+    assert "8 maps from 8 sets" in result.stdout
+    for option, value in (("--sync-timeout", 9), ("--projection", "q"), ("--sync-anchor", "CAM_TOP")):
+        result = hdmap("replay", drive, "-o", tmp_path / "out", "--weights", weights, option, value)
+        assert isinstance(result.exception, ConfigError)
+        assert str(value) in str(result.exception)
 
 
 def test_errors_reach_the_command_line_as_ours(rig_nuscenes: Path, tmp_path: Path) -> None:

@@ -74,6 +74,9 @@ def test_bag_to_player_to_node_to_recorder(rig_nuscenes: Path, tmp_path: Path) -
         f"{ELEMENTS}:hdmap_ros/msg/MapElementArray",
         "/online_map/output/markers:visualization_msgs/msg/MarkerArray",
         "/online_map/output/model_info:hdmap_ros/msg/MapModelInfo",
+        "/diagnostics:diagnostic_msgs/msg/DiagnosticArray",
+        "/parameter_events:rcl_interfaces/msg/ParameterEvent",
+        "/tf_static:tf2_msgs/msg/TFMessage",
     ]
     report_file = tmp_path / "report.json"
     arguments = ["--ros-args", "-p", f"report_file:={report_file}", "-p", "sync.max_age:=5.0"]
@@ -100,7 +103,10 @@ def test_bag_to_player_to_node_to_recorder(rig_nuscenes: Path, tmp_path: Path) -
     assert report["published"] + sum(report["dropped"].values()) == report["synchroniser"]["complete"]
     with open_bag(map_file) as bag:
         arrays = list(bag.messages(lambda topic: topic == ELEMENTS))
-        assert bag.counts["/online_map/output/model_info"] == 1
+        assert bag.counts["/online_map/output/model_info"] == bag.counts["/tf_static"] == 1
+        assert bag.counts["/diagnostics"] > 0
+        with open_bag(tmp_path / "drive.mcap") as drive:
+            assert drive.start_ns <= bag.start_ns <= bag.end_ns <= drive.end_ns, "one clock, the bag's"
     for _, log_ns, array in arrays:
         assert log_ns == array.header.stamp.sec * 10**9 + array.header.stamp.nanosec
         assert len(array.elements) == 7
@@ -132,6 +138,15 @@ def test_a_player_without_listeners(rig_nuscenes: Path, tmp_path: Path) -> None:
     code, output = run("-m", "hdmap_ros.bag.player", str(tmp_path / "drive.mcap"), "--wait", "0.2")
     assert code == 2
     assert "nobody listened to /cam_back/image_raw/compressed" in output
+    assert "Traceback" not in output
+
+
+def test_a_player_says_what_is_no_bag(tmp_path: Path) -> None:
+    path = tmp_path / "drive.bag"
+    path.write_bytes(b"#ROSBAG V2.0\n" + bytes(99))
+    code, output = run("-m", "hdmap_ros.bag.player", str(path))
+    assert code == 2
+    assert f"error: {path} is a ROS 1 bag; run rosbags-convert --src" in output
     assert "Traceback" not in output
 
 

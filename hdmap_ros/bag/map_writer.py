@@ -1,0 +1,67 @@
+"""Elements, markers and model info into a bag, as the node publishes them, all in the time of the maps."""
+
+from typing import Any
+
+from hdmap_ros.bag.mcap import BagWriter
+from hdmap_ros.conversions import elements_to_message, model_info_to_message
+from hdmap_ros.markers import MarkerBuilder
+from hdmap_ros.pipeline import MapResult
+from hdmap_ros.synchronizer import ImageSet
+
+ELEMENTS_TOPIC, MARKERS_TOPIC = "/online_map/output/map_elements", "/online_map/output/markers"
+INFO_TOPIC = "/online_map/output/model_info"
+_MARKER_MIN_SCORE = 0.3
+
+
+class MapWriter:
+    """Writes a map after the other; before the first one the model's info."""
+
+    def __init__(self, bag: BagWriter, info: Any, frame_id: str, cameras: tuple[str, ...]) -> None:
+        self._bag = bag
+        self._info = info
+        self._frame_id = frame_id
+        self._cameras = cameras
+        self._markers = MarkerBuilder(bag.types)
+        self._sequence = 0
+        bag.declare(INFO_TOPIC, "hdmap_ros/msg/MapModelInfo", latched=True, depth=1)
+        bag.declare(ELEMENTS_TOPIC, "hdmap_ros/msg/MapElementArray")
+        bag.declare(MARKERS_TOPIC, "visualization_msgs/msg/MarkerArray")
+
+    def _write_info(self, stamp_ns: int) -> None:
+        message = model_info_to_message(
+            self._bag.types,
+            self._info,
+            camera_names=self._cameras,
+            stamp_ns=stamp_ns,
+            frame_id=self._frame_id,
+            score_threshold=self._info.score_threshold,
+        )
+        self._bag.write(INFO_TOPIC, stamp_ns, message)
+
+    def write(self, result: MapResult) -> None:
+        """Appends a map at its stamp."""
+        images: ImageSet = result.images
+        if self._sequence == 0:  # at the first map's stamp: a bag's log times may be of another clock
+            self._write_info(images.stamp_ns)
+        message = elements_to_message(
+            self._bag.types,
+            result.elements,
+            stamp_ns=images.stamp_ns,
+            frame_id=self._frame_id,
+            grid=self._info.grid,
+            camera_mask=result.camera_mask,
+            spread_ns=images.spread_ns,
+            sequence=self._sequence,
+            model_id=self._info.model_id,
+        )
+        self._sequence += 1
+        self._bag.write(ELEMENTS_TOPIC, images.stamp_ns, message)
+        drawn = self._markers.build(
+            [element for element in result.elements if element.score >= _MARKER_MIN_SCORE],
+            stamp_ns=images.stamp_ns,
+            frame_id=self._frame_id,
+            line_width=0.15,
+            lifetime=2.0,
+            alpha=0.9,
+        )
+        self._bag.write(MARKERS_TOPIC, images.stamp_ns, drawn)

@@ -1,0 +1,160 @@
+"""The topics of a bag that a layout names: what is missing or odd, calibration and motion, image sets in time order."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from hdmap_core.errors import BagError
+from hdmap_ros.bag.layouts import TopicLayout
+from hdmap_ros.bag.mcap import BagReader
+from hdmap_ros.calibration import CameraCalibration
+from hdmap_ros.map_session import builder_config_of
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.observation_builder import ObservationBuilder
+from hdmap_ros.problems import Problems
+from hdmap_ros.stamps import stamp_to_ns
+from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.transforms import TransformBuffer
+
+_TF, _INFO = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CameraInfo"
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """What to do with a bag.
+
+    Attributes:
+        layout: names of topics and frames.
+        min_cameras: sets with fewer images are dropped; 0: all cameras of the layout.
+        every: take only every n-th set.
+        calibrations: for bags without CameraInfo.
+        parameters: the node's, as far as they concern images, calibration and motion; cameras and frames are the
+            layout's.
+        recover: read the whole messages of a bag that was cut off or is damaged.
+    """
+
+    layout: TopicLayout
+    min_cameras: int = 0
+    every: int = 1
+    calibrations: dict[str, CameraCalibration] | None = None
+    parameters: OnlineMapConfig = field(default_factory=OnlineMapConfig)
+    recover: bool = False
+
+    @property
+    def node(self) -> OnlineMapConfig:
+        """The parameters of a node that listens to this layout."""
+        return replace(
+            self.parameters,
+            camera_names=tuple(self.layout.cameras),
+            sync_min_cameras=self.min_cameras,
+            base_frame=self.layout.base_frame,
+            fixed_frame=self.layout.fixed_frame,
+            tf_timeout=0.0,
+        )
+
+
+class BagSources:
+    """The topics of a bag that a layout names.
+
+    Args:
+        bag: open.
+        config: with the layout.
+        problems: gets what is missing or cannot be read.
+
+    Raises:
+        BagError: if too many cameras or all transforms are missing.
+    """
+
+    def __init__(self, bag: BagReader, config: ReplayConfig, problems: Problems) -> None:
+        self.images: Counter[str] = Counter()
+        self._bag, self._config, self._problems = bag, config, problems
+        self._has = ", ".join(sorted(f"{topic} ({kind})" for topic, kind in bag.topics.items())) or "nothing"
+        layout = config.layout
+        faults = {camera: fault for camera in layout.cameras if (fault := self._fault(camera)) is not None}
+        if len(layout.cameras) - len(faults) < (config.min_cameras or len(layout.cameras)):
+            raise BagError(f"{bag.path} {next(iter(faults.values()))[1]}")
+        for camera, (kind, reason) in faults.items():
+            problems.add(kind, camera, f"camera {camera}: {bag.path} {reason}")
+        usable = {camera: topics for camera, topics in layout.cameras.items() if camera not in faults}
+        self._image_of = {topics.image: camera for camera, topics in usable.items()}
+        self._info_of = {topics.info: camera for camera, topics in usable.items() if topics.info}
+        wrong = {bag.topics[topic] for topic in layout.tf_topics if topic in bag.topics} - {_TF}
+        if wrong:
+            raise BagError(f"{bag.path}: {' or '.join(layout.tf_topics)} hold {', '.join(wrong)}, not {_TF}")
+        if not any(bag.counts.get(topic, 0) for topic in layout.tf_topics):
+            raise BagError(f"{bag.path} has no transforms on {' or '.join(layout.tf_topics)}; it has {self._has}")
+
+    def _fault(self, camera: str) -> tuple[str, str] | None:
+        """Kind and sentence of what makes a camera useless."""
+        bag, layout = self._bag, self._config.layout
+        topics = layout.cameras[camera]
+        if bag.counts.get(topics.image, 0) == 0:
+            return "no_images", (
+                f"has no images of {camera} on {topics.image}; it has {self._has}; choose another layout (--topics) or "
+                "allow missing cameras (--min-cameras)"
+            )
+        kind = "sensor_msgs/msg/CompressedImage" if layout.transport == "compressed" else "sensor_msgs/msg/Image"
+        if bag.topics[topics.image] != kind:
+            return "wrong_type", f"holds {bag.topics[topics.image]} on {topics.image}, the layout expects {kind}"
+        if not topics.info or self._config.calibrations:
+            return None
+        if bag.counts.get(topics.info, 0) == 0:
+            return "no_camera_info", (
+                f"has no CameraInfo of {camera} on {topics.info}; it has {self._has}; give --calibration"
+            )
+        if bag.topics[topics.info] != _INFO:
+            return "wrong_type", f"holds {bag.topics[topics.info]} on {topics.info}, not {_INFO}"
+        return None
+
+    def builder(self) -> ObservationBuilder:
+        """An observation builder that knows all transforms and the first CameraInfo of each camera."""
+        config, layout = self._config, self._config.layout
+        transforms = TransformBuffer(cache_ns=None)
+        for topic, _, message in self._bag.messages(lambda topic: topic in layout.tf_topics, self._unreadable):
+            transforms.add(message.transforms, static=topic.endswith("tf_static"))
+        frame_ids = {camera: topics.frame for camera, topics in layout.cameras.items()}
+        settings = builder_config_of(config.node, frame_ids)
+        builder = ObservationBuilder(
+            config.node.camera_names, settings, transforms, config.calibrations, problems=self._problems
+        )
+        waiting = set(self._info_of)
+        for topic, _, message in self._bag.messages(lambda topic: topic in self._info_of, self._unreadable):
+            if topic in waiting:
+                waiting.discard(topic)
+                builder.add_camera_info(self._info_of[topic], message)
+            if not waiting:
+                break
+        return builder
+
+    def sets(
+        self, sync: CycleSynchronizer, builder: ObservationBuilder, progress: Callable[[int, int], None]
+    ) -> Iterator[ImageSet]:
+        """The image sets of the bag in time order."""
+        total = sum(self._bag.counts.get(topic, 0) for topic in (*self._image_of, *self._info_of))
+        wanted = self._bag.messages(lambda topic: topic in self._image_of or topic in self._info_of, self._unreadable)
+        seen: dict[str, dict[int, None]] = defaultdict(dict)  # camera -> its stamps in the order in which they came
+        for number, (topic, log_ns, message) in enumerate(wanted, start=1):
+            progress(number, total)
+            if topic in self._info_of:
+                builder.add_camera_info(self._info_of[topic], message)
+                continue
+            camera, stamp_ns = self._image_of[topic], stamp_to_ns(message.header.stamp)
+            self.images[camera] += 1
+            if stamp_ns == 0:
+                problem = f"camera {camera}: its images have no stamp (0); the time at which they were recorded is used"
+                self._problems.add("zero_stamp", camera, problem)
+                stamp_ns = log_ns
+            stamps = seen[camera]
+            if stamp_ns in stamps and stamp_ns < next(reversed(stamps)) - sync.config.jump_ns:
+                # The recording begins anew; a short one would look to the synchroniser like images that come twice.
+                yield from sync.flush()
+                sync.reset()
+                seen.clear()
+            seen[camera][stamp_ns] = None
+            yield from sync.poll(log_ns)
+            yield from sync.add(camera, stamp_ns, message, log_ns)
+        yield from sync.flush()
+
+    def _unreadable(self, topic: str, reason: str) -> None:
+        camera = self._image_of.get(topic) or self._info_of.get(topic) or ""
+        self._problems.add("unreadable_message", camera, reason)
