@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hdmap_core.errors import ConfigError, MissingDependencyError
-from hdmap_ros.camera_phases import FREE, learn_phases
+from hdmap_ros.camera_phases import learn_phases
 from hdmap_ros.sync_policies import SynchronizerFilter, make_synchronizer
 from hdmap_ros.synchronizer import MAX_OPEN_CYCLES, CycleSynchronizer, ImageSet, SyncConfig
 
@@ -173,7 +173,9 @@ def test_a_camera_on_its_own_clock_joins_by_nearness() -> None:
 
 def test_a_camera_without_common_clock_has_no_phase() -> None:
     stamps = {"a": [START + i * 100 * MS for i in range(12)], "b": [START + i * 137 * MS for i in range(12)]}
-    assert learn_phases(stamps, "a", 60 * MS, 12 * MS) == {"a": 0, "b": FREE}
+    found = learn_phases(stamps, "a", {"a": 0, "b": 0}, 60 * MS, 48 * MS)
+    assert found["a"] == (0, 1.0)
+    assert "b" not in found or found["b"].rate < 0.7
 
 
 @settings(max_examples=60, deadline=None)
@@ -211,7 +213,7 @@ def test_memory_is_bounded() -> None:
     for camera, stamp, cycle in images(300):
         sync.add(camera, stamp, cycle, 0)  # the clock stands still: nothing times out
         assert len(sync._open) <= MAX_OPEN_CYCLES
-        assert len(sync._held) <= 6 * len(CAMERAS)
+        assert len(sync._held) <= 12 * len(CAMERAS)
 
 
 def test_config_names_what_is_wrong() -> None:

@@ -1,0 +1,72 @@
+"""Cameras whose clock is wrong, told by when their images arrive.
+
+Stamps of a regular rig say a camera's time only up to whole cycles; which cycle an image belongs to, its arrival says.
+An image may arrive late for many reasons, so only two signs are taken for a wrong clock: a step of the stamps that the
+arrivals do not show, and stamps that run ahead of the other cameras' (or a second and more behind, which no pipeline
+is). Arrivals count relative to each other, at whatever rate a bag is played.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median, median_low
+
+from hdmap_ros.camera_phases import usual_gaps
+
+AHEAD_NS = 150_000_000
+BEHIND_NS = -1_000_000_000
+
+History = tuple[Sequence[int], Sequence[int]]
+"""Stamps and arrivals of one camera, oldest first."""
+
+
+def clock_step(history: History, stamp_ns: int, arrival_ns: int, tolerance_ns: int) -> int:
+    """By how much the camera's clock was set before this image; 0 if it was not, or nothing tells.
+
+    A clock that was set back brings images too close to each other by their stamps, one that was set forward brings
+    them too far apart while they arrive as usual. A late image, or the burst after it, does neither.
+    """
+    stamps, arrivals = history
+    rate = playback_rate([history])
+    gaps = usual_gaps([stamps])
+    if rate is None or gaps is None or len(stamps) < 3:
+        return 0
+    shift = shift_since(history, stamp_ns, arrival_ns, rate)
+    if abs(shift) <= tolerance_ns:
+        return 0
+    gap_ns = stamp_ns - stamps[-1] if shift < 0 else rate * (arrival_ns - arrivals[-1])
+    stepped = gap_ns < 0.75 * gaps[0] if shift < 0 else gap_ns >= 0.75 * gaps[0]
+    return shift if stepped else 0
+
+
+def shift_since(history: History, stamp_ns: int, arrival_ns: int, rate: float) -> int:
+    """Stamp minus arrival of an image against what it was in the past, robustly."""
+    pairs = zip(*history, strict=True)
+    return median_low(
+        stamp_ns - stamp - (arrival_ns - arrival if rate == 1.0 else round(rate * (arrival_ns - arrival)))
+        for stamp, arrival in pairs
+    )
+
+
+def clock_lead(own: History, others: Sequence[History]) -> int | None:
+    """How far a camera's stamps run ahead of the others' by their arrivals; None where arrivals tell nothing."""
+    others = [history for history in others if history[0]]
+    rate = playback_rate(others)
+    if rate is None or not own[0]:
+        return None
+    stamp_ns, arrival_ns = others[0][0][-1], others[0][1][-1]
+    return -shift_since(own, stamp_ns, arrival_ns, rate) + median_low(
+        shift_since(history, stamp_ns, arrival_ns, rate) for history in others
+    )
+
+
+def playback_rate(histories: Sequence[History]) -> float | None:
+    """Stamps' time over arrivals' time: 1 unless a bag is played slower or faster; None if arrivals stand still."""
+    stamp_gaps, arrival_gaps = (
+        [later - earlier for history in histories for earlier, later in pairwise(history[side])] for side in (0, 1)
+    )
+    if not arrival_gaps or (arrival_gap := median(arrival_gaps)) <= 0:
+        return None
+    rate = median(stamp_gaps) / arrival_gap
+    if rate <= 0:
+        return None
+    return 1.0 if 0.75 <= rate <= 1.33 else rate

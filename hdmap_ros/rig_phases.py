@@ -1,0 +1,334 @@
+"""The cameras' phases, followed all the time.
+
+Every closed cycle moves each phase a little towards where its image lay (crystals drift), and at once when a few
+images in a row lie off on the same side (a clock was set). A camera whose images fit no cycle is lost: it is left out,
+so that it holds nobody back, and found again from its next few stamps. What has no phase is free: joined by nearness.
+No camera is special: cycles are what most cameras agree on, so the anchor may step, drift or die like any other.
+"""
+
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
+
+from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, playback_rate, shift_since
+from hdmap_ros.camera_phases import find_phase, learn_phases, usual_gaps
+from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
+
+HISTORY = 12
+FIND_AFTER = 4
+SILENT_CYCLES = 24
+_SURE_RATE = 0.7
+_FIRST_GAP_NS = 50_000_000
+_REFRESH_CYCLES = 16
+_LOST_SCORE = 4
+_SMALL_MOVE_NS = 5_000_000
+_DELAY_NS = 80_000_000
+
+
+class Camera:
+    """What is known of one camera.
+
+    Attributes:
+        stamps, arrivals: of its latest images; since it was lost, where it is.
+        phase_ns: stamp minus the cycle's time; None while it is not known.
+        clock_ns: how much of that is its clock's error.
+        free: its images follow no cycle; the nearest one is taken.
+        missed: cycles closed since it last delivered.
+        step_ns: what its clock was set by when it was lost; 0: it was lost for another reason.
+    """
+
+    __slots__ = (
+        "arrivals", "before", "clock_ns", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns", "off", "phase_ns",
+        "stamps", "step_ns", "strays", "tried", "wrapped",
+    )  # fmt: skip
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.stamps: deque[int] = deque(maxlen=HISTORY)
+        self.arrivals: deque[int] = deque(maxlen=HISTORY)
+        self.phase_ns: int | None = None
+        self.clock_ns = 0
+        self.free = False
+        self.missed = 0
+        self.step_ns = 0
+        self.off = 0
+        self.tried = 0
+        self.strays: list[int] = []
+        self.limit_ns = 0
+        self.noise_ns = 0
+        self.wrapped = 0
+        self.last_phase_ns: int | None = None
+        self.before: History = ((), ())
+
+    @property
+    def locked(self) -> bool:
+        """Whether it follows the rig's cycles."""
+        return self.phase_ns is not None and not self.free
+
+
+class RigPhases:
+    """All cameras of a rig.
+
+    Attributes:
+        cameras: by name.
+        gap_ns: shortest usual gap between two cycles.
+        window_ns: how far an image may lie from its cycle once the phase is off: less than half a gap.
+        awaited: how many cameras with a phase deliver.
+        awaited_free: free cameras that deliver.
+    """
+
+    def __init__(self, config: SyncConfig, statistics: SyncStatistics) -> None:
+        self._config = config
+        self._statistics = statistics
+        self.cameras = {name: Camera(name) for name in config.cameras}
+        self.anchor = self.cameras[config.anchor]
+        self._refs: deque[int] = deque(maxlen=2 * HISTORY)
+        self._followed = 0
+        self._set_gaps(_FIRST_GAP_NS, _FIRST_GAP_NS)
+        known = config.phases_ns or ({config.anchor: 0} if len(config.cameras) == 1 else {})
+        for name, phase_ns in known.items():
+            self._lock(self.cameras[name], phase_ns)
+        self.known = bool(known)
+        self.count_awaited()
+
+    @property
+    def anchor_ns(self) -> int:
+        """When the anchor fires, on the rig's clock."""
+        anchor = self.anchor
+        return anchor.phase_ns - anchor.clock_ns if anchor.phase_ns is not None and not anchor.free else 0
+
+    def count_awaited(self) -> None:
+        """Counts the cameras that a cycle waits for: those that deliver."""
+        alive = [camera for camera in self.cameras.values() if camera.missed < SILENT_CYCLES]
+        self.awaited = sum(camera.locked for camera in alive)
+        self.awaited_free = [camera for camera in alive if camera.free]
+        self.alive = sum(bool(camera.stamps) for camera in alive)
+
+    def learn(self, force: bool) -> bool:
+        """Finds the first phases of all cameras; False if more images are needed to be sure."""
+        cameras, config = self.cameras, self._config
+        stamps = {name: sorted(camera.stamps) for name, camera in cameras.items() if camera.stamps}
+        leads = {name: self._lead(cameras[name]) for name in stamps}
+        if len(stamps) == 2:
+            leads[config.anchor] = 0  # of two, the anchor is right
+        counts = sorted(len(entry) for entry in stamps.values())
+        in_time = [name for name in stamps if not leads[name]] or list(stamps)
+        usual = [name for name in in_time if len(stamps[name]) >= counts[len(counts) // 2]] or in_time
+        anchor_serves = config.anchor in in_time and 2 * len(stamps[config.anchor]) >= counts[len(counts) // 2]
+        reference = config.anchor if anchor_serves else min(usual, key=lambda name: len(stamps[name]))
+        self._set_gaps(*(usual_gaps([stamps[reference]]) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
+        found = learn_phases(stamps, reference, leads, config.max_spread_ns, self.window_ns)
+        unsure = [
+            name
+            for name, entry in stamps.items()
+            if len(entry) > FIND_AFTER and (name not in found or found[name].rate < _SURE_RATE)
+        ]
+        if unsure and not force:
+            return False
+        for name, phase in found.items():
+            if phase.rate >= _SURE_RATE or name == reference or len(stamps[name]) <= FIND_AFTER:
+                self._lock(cameras[name], phase.phase_ns)
+                cameras[name].clock_ns = phase.phase_ns if leads[name] else 0
+        self.known = True
+        self._refresh()
+        self.count_awaited()
+        return True
+
+    def follow(self, images: Mapping[str, tuple[int, object]], ref_ns: int) -> int:
+        """Moves the phases towards a closed cycle's images; returns the time that they agree on."""
+        cameras = self.cameras
+        offsets = []
+        for name, (stamp_ns, _) in images.items():
+            camera = cameras[name]
+            if camera.phase_ns is not None and not camera.free:
+                offsets.append((stamp_ns - camera.phase_ns, camera))
+        if not offsets:
+            return ref_ns
+        refs = sorted([ref for ref, _ in offsets])
+        middle = len(refs) // 2
+        ref_ns = refs[middle] if len(refs) % 2 else (refs[middle - 1] + refs[middle]) // 2
+        if len(refs) == 2 and self.anchor.locked and self._config.anchor in images:
+            ref_ns = images[self._config.anchor][0] - self.anchor.phase_ns  # type: ignore[operator]
+        quiet = self.window_ns // 3
+        anchor_ns = self.anchor_ns
+        for ref, camera in offsets:
+            residual = ref - ref_ns
+            size = residual if residual >= 0 else -residual
+            camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
+            if size <= quiet or 2 * size <= 5 * camera.noise_ns:
+                camera.phase_ns += residual >> 3
+                if camera.strays:
+                    camera.strays.clear()
+            else:
+                self._stray(camera, residual)
+            if camera.off:
+                camera.off -= 1
+            distance = camera.phase_ns - camera.clock_ns - anchor_ns
+            if not -camera.limit_ns <= distance <= camera.limit_ns:
+                camera.phase_ns -= self._period_ns if distance > 0 else -self._period_ns
+                camera.wrapped = 1
+        self._refs.append(ref_ns)
+        self._followed += 1
+        if self._followed % _REFRESH_CYCLES == 0:
+            self._refresh()
+        return ref_ns
+
+    def note_missing(self, images: Collection[str], ref_ns: int, minority: bool) -> None:
+        """Counts who is missing in a closed cycle; the few images of one beside a better one have strayed."""
+        alone = minority and bool(self._refs) and 4 * abs(ref_ns - self._refs[-1]) < 5 * self._period_ns
+        for name, camera in self.cameras.items():
+            if name not in images:
+                camera.missed += 1
+                if camera.missed == SILENT_CYCLES:
+                    self.count_awaited()
+            elif alone and camera.phase_ns is not None:
+                self.strayed(camera)
+
+    def strayed(self, camera: Camera) -> None:
+        """Notes that an image fits no cycle, or one that hardly another camera shares."""
+        camera.off += 2
+        if camera.off >= _LOST_SCORE and self.awaited > 2:
+            self.lose(camera, 0)
+
+    def lose(self, camera: Camera, step_ns: int) -> None:
+        """Forgets a phase, to find it again from the images to come."""
+        camera.before = (tuple(camera.stamps), tuple(camera.arrivals))
+        camera.stamps.clear()
+        camera.arrivals.clear()
+        camera.last_phase_ns = camera.phase_ns if camera.locked else None
+        camera.phase_ns, camera.free, camera.step_ns = None, False, step_ns
+        camera.off = camera.tried = 0
+        camera.strays.clear()
+        self.count_awaited()
+
+    def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
+        """Tries to place a lost, free or new camera; call it with each image that it delivers."""
+        camera.tried += 1
+        if camera.step_ns and self._is_back(camera):
+            camera.phase_ns, camera.step_ns = camera.last_phase_ns, 0
+            camera.stamps.extendleft(reversed(camera.before[0][: HISTORY - len(camera.stamps)]))
+            camera.arrivals.extendleft(reversed(camera.before[1][: HISTORY - len(camera.arrivals)]))
+            self.count_awaited()
+            return True
+        if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER or (camera.free and camera.tried % HISTORY):
+            return camera.free
+        expected_ns, told, far = self._expected(camera)
+        reach_ns = max(self._config.max_spread_ns, 11 * self._period_ns // 20) if far else self._config.max_spread_ns
+        refs = sorted({*self._refs, *open_refs_ns})
+        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns * 3 // 5)
+        if found and found.rate >= _SURE_RATE:
+            self._settle(camera, found.phase_ns, told)
+        elif camera.tried >= HISTORY and not camera.free:
+            camera.phase_ns, camera.free = expected_ns, True
+            camera.clock_ns = expected_ns if told else 0
+            camera.step_ns = 0
+            self.count_awaited()
+        return camera.phase_ns is not None
+
+    def note_late(self, camera: Camera) -> None:
+        """A camera that drifted on to the next cycle's image, and that comes too late: back to the earlier one."""
+        if camera.wrapped:
+            camera.wrapped += 1
+        if camera.wrapped == 3 and camera.phase_ns is not None:
+            distance = camera.phase_ns - camera.clock_ns - self.anchor_ns
+            earlier = distance - self._period_ns
+            camera.wrapped = 0
+            if 4 * abs(earlier) <= 5 * self._config.max_spread_ns:
+                camera.phase_ns -= self._period_ns
+                camera.limit_ns = max(camera.limit_ns, 5 * self._config.max_spread_ns // 4)
+
+    def within_reach(self, camera: Camera) -> bool:
+        """Whether a camera's phase lies near enough to the anchor's for its images to be used."""
+        assert camera.phase_ns is not None
+        return 4 * abs(camera.phase_ns - camera.clock_ns - self.anchor_ns) <= 5 * self._config.max_spread_ns
+
+    def _lock(self, camera: Camera, phase_ns: int) -> None:
+        camera.phase_ns, camera.free, camera.step_ns, camera.off = phase_ns, False, 0, 0
+        self._limit(camera)
+
+    def _limit(self, camera: Camera) -> None:
+        """How far a phase may drift until the camera's next image is nearer to the anchor."""
+        assert camera.phase_ns is not None
+        distance = abs(camera.phase_ns - camera.clock_ns - self.anchor_ns)
+        camera.limit_ns = max(11 * self._period_ns // 20, distance + 2 * _SMALL_MOVE_NS)
+
+    def _settle(self, camera: Camera, phase_ns: int, told: bool) -> None:
+        """Takes the phase that was found; `told`: stamps or arrivals say that a difference is the clock's."""
+        moved_ns = 0 if camera.last_phase_ns is None else phase_ns - camera.last_phase_ns
+        self._lock(camera, phase_ns)
+        self._blame_clock(camera, moved_ns, told)
+        if abs(moved_ns) > _SMALL_MOVE_NS:
+            self._report(camera, moved_ns)
+        self.count_awaited()
+
+    def _stray(self, camera: Camera, residual_ns: int) -> None:
+        strays = camera.strays
+        if strays and (strays[-1] > 0) != (residual_ns > 0):
+            strays.clear()
+        strays.append(residual_ns)
+        if len(strays) == 3:
+            shift_ns = sorted(strays)[1]
+            strays.clear()
+            assert camera.phase_ns is not None
+            camera.phase_ns += shift_ns
+            self._blame_clock(camera, shift_ns, True)
+            self._report(camera, shift_ns)
+
+    def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
+        assert camera.phase_ns is not None
+        distance = camera.phase_ns - (0 if camera is self.anchor else self.anchor_ns)
+        if 4 * abs(distance) <= 5 * self._config.max_spread_ns:
+            camera.clock_ns = 0
+        elif told:
+            camera.clock_ns = camera.clock_ns + moved_ns if moved_ns else distance
+        self._limit(camera)
+
+    def _report(self, camera: Camera, moved_ns: int) -> None:
+        self._statistics.moved[camera.name] += 1
+        stamp_ns = camera.stamps[-1] if camera.stamps else 0
+        self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
+
+    def _lead(self, camera: Camera) -> int:
+        lead_ns = self._raw_lead(camera)
+        return lead_ns if lead_ns is not None and not BEHIND_NS <= lead_ns <= AHEAD_NS else 0
+
+    def _raw_lead(self, camera: Camera) -> int | None:
+        others = [
+            (other.stamps, other.arrivals)
+            for other in self.cameras.values()
+            if other is not camera and other.missed < SILENT_CYCLES and (other.phase_ns is not None or not self.known)
+        ]
+        return clock_lead((camera.stamps, camera.arrivals), [(s, a) for s, a in others])
+
+    def _expected(self, camera: Camera) -> tuple[int, bool, bool]:
+        """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
+        last_ns, lead_ns = camera.last_phase_ns, self._raw_lead(camera)
+        if camera.step_ns and last_ns is not None:
+            caught_up = camera.step_ns > 0 and lead_ns is not None and lead_ns - camera.step_ns < -_DELAY_NS
+            return (last_ns, False, True) if caught_up else (last_ns + camera.step_ns, True, True)
+        if lead_ns is not None and not BEHIND_NS <= lead_ns <= AHEAD_NS:
+            return lead_ns, True, True
+        if last_ns is not None:
+            return last_ns - camera.clock_ns, False, True
+        return self.anchor_ns, False, False
+
+    def _is_back(self, camera: Camera) -> bool:
+        rate = playback_rate([camera.before])
+        if rate is None or camera.last_phase_ns is None or camera.stamps[-1] <= camera.before[0][-1]:
+            return False
+        return abs(shift_since(camera.before, camera.stamps[-1], camera.arrivals[-1], rate)) <= self.window_ns // 2
+
+    def _refresh(self) -> None:
+        """Looks at the gaps again, and at clocks that are said to be ahead."""
+        locked = [camera for camera in self.cameras.values() if camera.locked]
+        gaps = usual_gaps([camera.stamps for camera in locked])
+        if gaps:
+            self._set_gaps(*gaps)
+            for camera in locked:
+                self._limit_period(camera)
+
+    def _limit_period(self, camera: Camera) -> None:
+        camera.limit_ns = max(camera.limit_ns, 11 * self._period_ns // 20)
+
+    def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
+        self.gap_ns, self._period_ns = gap_ns, period_ns
+        self.window_ns = min(self._config.max_spread_ns, gap_ns * 48 // 100)
