@@ -82,6 +82,7 @@ class RigPhases:
         self.cameras = {name: Camera(name) for name in config.cameras}
         self.anchor = self.cameras[config.anchor]
         self._refs: deque[int] = deque(maxlen=2 * HISTORY)
+        self._latest: Collection[str] = ()
         self._followed = 0
         self._set_gaps(_FIRST_GAP_NS, _FIRST_GAP_NS)
         known = config.phases_ns or ({config.anchor: 0} if len(config.cameras) == 1 else {})
@@ -167,20 +168,22 @@ class RigPhases:
                 camera.phase_ns -= self._period_ns if distance > 0 else -self._period_ns
                 camera.wrapped = 1
         self._refs.append(ref_ns)
+        self._latest = tuple(images)
         self._followed += 1
         if self._followed % _REFRESH_CYCLES == 0:
             self._refresh()
         return ref_ns
 
     def note_missing(self, images: Collection[str], ref_ns: int, minority: bool) -> None:
-        """Counts who is missing in a closed cycle; the few images of one beside a better one have strayed."""
-        alone = minority and bool(self._refs) and 4 * abs(ref_ns - self._refs[-1]) < 5 * self._period_ns
+        """Counts who is missing in a closed cycle; few images beside a good cycle that lacks them have strayed."""
+        near = bool(self._refs) and 4 * abs(ref_ns - self._refs[-1]) < 5 * self._period_ns
+        alone = minority and near and 4 * len(self._latest) >= 3 * self.awaited
         for name, camera in self.cameras.items():
             if name not in images:
                 camera.missed += 1
                 if camera.missed == SILENT_CYCLES:
                     self.count_awaited()
-            elif alone and camera.phase_ns is not None:
+            elif alone and name not in self._latest and camera.locked:
                 self.strayed(camera)
 
     def strayed(self, camera: Camera) -> None:
