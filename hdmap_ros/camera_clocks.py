@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median, median_low
 
-from hdmap_ros.camera_phases import usual_gaps
-
 AHEAD_NS = 150_000_000
 BEHIND_NS = -1_000_000_000
 
@@ -22,19 +20,20 @@ History = tuple[Sequence[int], Sequence[int]]
 def clock_step(history: History, stamp_ns: int, arrival_ns: int, tolerance_ns: int) -> int:
     """By how much the camera's clock was set before this image; 0 if it was not, or nothing tells.
 
-    A clock that was set back brings images too close to each other by their stamps, one that was set forward brings
-    them too far apart while they arrive as usual. A late image, or the burst after it, does neither.
+    A clock that was set makes an unusual gap to the image before by their stamps and a usual one by their arrivals. A
+    late image, or the burst after it, does the contrary.
     """
     stamps, arrivals = history
     rate = playback_rate([history])
-    gaps = usual_gaps([stamps])
-    if rate is None or gaps is None or len(stamps) < 3:
+    if rate is None or len(stamps) < 3:
         return 0
     shift = shift_since(history, stamp_ns, arrival_ns, rate)
     if abs(shift) <= tolerance_ns:
         return 0
-    gap_ns = stamp_ns - stamps[-1] if shift < 0 else rate * (arrival_ns - arrivals[-1])
-    stepped = gap_ns < 0.75 * gaps[0] if shift < 0 else gap_ns >= 0.75 * gaps[0]
+    usual = [later - earlier for earlier, later in pairwise(stamps)]
+    by_stamp, by_arrival = stamp_ns - stamps[-1], rate * (arrival_ns - arrivals[-1])
+    odd = min(abs(by_stamp - gap) for gap in usual)
+    stepped = 2 * odd > tolerance_ns and odd > min(abs(by_arrival - gap) for gap in usual)
     return shift if stepped else 0
 
 

@@ -8,6 +8,7 @@ No camera is special: cycles are what most cameras agree on, so the anchor may s
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from statistics import median_low
 
 from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, playback_rate, shift_since
 from hdmap_ros.camera_phases import find_phase, learn_phases, usual_gaps
@@ -22,6 +23,10 @@ _REFRESH_CYCLES = 16
 _LOST_SCORE = 4
 _SMALL_MOVE_NS = 5_000_000
 _DELAY_NS = 80_000_000
+
+
+def _clock_error(lead_ns: int) -> int:
+    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
 
 
 class Camera:
@@ -102,17 +107,18 @@ class RigPhases:
         alive = [camera for camera in self.cameras.values() if camera.missed < SILENT_CYCLES]
         self.awaited = sum(camera.locked for camera in alive)
         self.awaited_free = [camera for camera in alive if camera.free]
-        self.alive = sum(bool(camera.stamps) for camera in alive)
+        self.alive = sum(bool(camera.stamps or camera.before[0]) for camera in alive)
 
     def learn(self, force: bool) -> bool:
         """Finds the first phases of all cameras; False if more images are needed to be sure."""
         cameras, config = self.cameras, self._config
         stamps = {name: sorted(camera.stamps) for name, camera in cameras.items() if camera.stamps}
-        leads = {name: self._lead(cameras[name]) for name in stamps}
+        raw_leads = {name: self._raw_lead(cameras[name]) or 0 for name in stamps}
         if len(stamps) == 2:
-            leads[config.anchor] = 0  # of two, the anchor is right
+            raw_leads[config.anchor] = 0  # of two, the anchor is right
+        leads = {name: _clock_error(lead) for name, lead in raw_leads.items()}
         counts = sorted(len(entry) for entry in stamps.values())
-        in_time = [name for name in stamps if not leads[name]] or list(stamps)
+        in_time = [name for name in stamps if abs(raw_leads[name]) <= _DELAY_NS] or list(stamps)
         usual = [name for name in in_time if len(stamps[name]) >= counts[len(counts) // 2]] or in_time
         anchor_serves = config.anchor in in_time and 2 * len(stamps[config.anchor]) >= counts[len(counts) // 2]
         reference = config.anchor if anchor_serves else min(usual, key=lambda name: len(stamps[name]))
@@ -129,6 +135,9 @@ class RigPhases:
             if phase.rate >= _SURE_RATE or name == reference or len(stamps[name]) <= FIND_AFTER:
                 self._lock(cameras[name], phase.phase_ns)
                 cameras[name].clock_ns = phase.phase_ns if leads[name] else 0
+        for camera in cameras.values():
+            if camera.locked:
+                self._limit(camera)
         self.known = True
         self._refresh()
         self.count_awaited()
@@ -189,7 +198,9 @@ class RigPhases:
     def strayed(self, camera: Camera) -> None:
         """Notes that an image fits no cycle, or one that hardly another camera shares."""
         camera.off += 2
-        if camera.off >= _LOST_SCORE and self.awaited > 2:
+        if camera.off >= _LOST_SCORE and self.awaited > 1:
+            if self.awaited == 2 and camera is self.anchor:  # of two, the anchor is right
+                camera = next(other for other in self.cameras.values() if other.locked and other is not camera)
             self.lose(camera, 0)
 
     def lose(self, camera: Camera, step_ns: int) -> None:
@@ -277,22 +288,23 @@ class RigPhases:
             self._report(camera, shift_ns)
 
     def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
+        """Decides whether a phase that moved did so because the camera's clock was set."""
         assert camera.phase_ns is not None
-        distance = camera.phase_ns - (0 if camera is self.anchor else self.anchor_ns)
-        if 4 * abs(distance) <= 5 * self._config.max_spread_ns:
+        others = [other for other in self.cameras.values() if other.locked and other is not camera]
+        near = others if camera is self.anchor else [self.anchor] if self.anchor.locked else []
+        places = [entry.phase_ns - entry.clock_ns for entry in near if entry.phase_ns is not None] or [0]
+        distance = max((camera.phase_ns - place for place in places), key=abs)
+        if abs(distance) <= self._config.max_spread_ns:
             camera.clock_ns = 0
         elif told:
             camera.clock_ns = camera.clock_ns + moved_ns if moved_ns else distance
-        self._limit(camera)
+        for entry in others if camera is self.anchor else [camera]:
+            self._limit(entry)
 
     def _report(self, camera: Camera, moved_ns: int) -> None:
         self._statistics.moved[camera.name] += 1
         stamp_ns = camera.stamps[-1] if camera.stamps else 0
         self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
-
-    def _lead(self, camera: Camera) -> int:
-        lead_ns = self._raw_lead(camera)
-        return lead_ns if lead_ns is not None and not BEHIND_NS <= lead_ns <= AHEAD_NS else 0
 
     def _raw_lead(self, camera: Camera) -> int | None:
         others = [
@@ -305,14 +317,27 @@ class RigPhases:
     def _expected(self, camera: Camera) -> tuple[int, bool, bool]:
         """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
         last_ns, lead_ns = camera.last_phase_ns, self._raw_lead(camera)
-        if camera.step_ns and last_ns is not None:
-            caught_up = camera.step_ns > 0 and lead_ns is not None and lead_ns - camera.step_ns < -_DELAY_NS
-            return (last_ns, False, True) if caught_up else (last_ns + camera.step_ns, True, True)
-        if lead_ns is not None and not BEHIND_NS <= lead_ns <= AHEAD_NS:
+        step_ns = camera.step_ns or (0 if last_ns is None else self._drift(camera))
+        if last_ns is not None and step_ns:
+            caught_up = step_ns > 0 and lead_ns is not None and lead_ns - step_ns < -_DELAY_NS
+            return (last_ns, False, True) if caught_up else (last_ns + step_ns, True, True)
+        if lead_ns is not None and _clock_error(lead_ns):
             return lead_ns, True, True
         if last_ns is not None:
             return last_ns - camera.clock_ns, False, True
         return self.anchor_ns, False, False
+
+    def _drift(self, camera: Camera) -> int:
+        """How far the stamps of a lost camera moved against its arrivals; 0 where that is too far to be told."""
+        rate = playback_rate([camera.before])
+        if rate is None:
+            return 0
+        shifts = [
+            shift_since(camera.before, stamp, arrival, rate)
+            for stamp, arrival in zip(camera.stamps, camera.arrivals, strict=True)
+        ]
+        shift = median_low(shifts)
+        return shift if abs(shift) <= self._period_ns else 0
 
     def _is_back(self, camera: Camera) -> bool:
         rate = playback_rate([camera.before])

@@ -73,12 +73,13 @@ class Rig:
         """In order of arrival; a message of a later round of the recording has later cycles."""
         chance = random.Random(self.seed)
         number = int(self.seconds * 1000 / self.mean_period)
-        once = [
-            image
-            for index in range(len(self.phases))
-            for cycle in range(number)
-            for image in self._image(index, cycle, chance)
-        ]
+        once = []
+        for index in range(len(self.phases)):
+            newest_ns = 0
+            for cycle in range(number):
+                for image in self._image(index, cycle, chance):
+                    newest_ns = max(newest_ns + 1, image.arrival_ns)  # a camera's images keep their order
+                    once.append(image._replace(arrival_ns=newest_ns))
         once.sort(key=lambda image: image.arrival_ns)
         played = []
         for round_ in range(self.loops):
