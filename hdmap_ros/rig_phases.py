@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterable, Mapping
 from statistics import median_low
 
 from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, playback_rate, shift_since
-from hdmap_ros.camera_phases import find_phase, learn_phases, usual_gaps
+from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, usual_gaps
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 
 HISTORY = 12
 FIND_AFTER = 4
 SILENT_CYCLES = 24
-_SURE_RATE = 0.7
+_SURE_RATE = 0.8
 _FIRST_GAP_NS = 50_000_000
 _REFRESH_CYCLES = 16
 _LOST_SCORE = 4
@@ -228,8 +228,10 @@ class RigPhases:
         expected_ns, told, far = self._expected(camera)
         reach_ns = max(self._config.max_spread_ns, 11 * self._period_ns // 20) if far else self._config.max_spread_ns
         refs = sorted({*self._refs, *open_refs_ns})
-        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns * 3 // 5)
-        if found and found.rate >= _SURE_RATE:
+        found = self._find_near(camera, refs, expected_ns, reach_ns)
+        if not found and (lead_ns := self._raw_lead(camera)) is not None:  # an uneven clock shows every wrong cycle
+            found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
+        if found:
             self._settle(camera, found.phase_ns, told)
         elif camera.tried >= HISTORY and not camera.free:
             camera.phase_ns, camera.free = expected_ns, True
@@ -237,6 +239,10 @@ class RigPhases:
             camera.step_ns = 0
             self.count_awaited()
         return camera.phase_ns is not None
+
+    def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
+        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns * 3 // 5)
+        return found if found and found.rate >= _SURE_RATE else None
 
     def note_late(self, camera: Camera) -> None:
         """A camera that drifted on to the next cycle's image, and that comes too late: back to the earlier one."""

@@ -327,9 +327,10 @@ class CycleSynchronizer:
         messages: dict[str, Any] = {}
         stamps_ns: dict[str, int] = {}
         missing = []
+        anchored = config.anchor in cycle.images
         for name, camera in cameras.items():
             image = cycle.images.get(name)
-            if image is not None and (camera.phase_ns is None or camera.free or self._rig.within_reach(camera)):
+            if image is not None and (not anchored or not camera.locked or self._rig.within_reach(camera)):
                 stamps_ns[name] = image[0] - camera.clock_ns
                 messages[name] = image[1]
             else:
