@@ -47,15 +47,20 @@ def shift_since(history: History, stamp_ns: int, arrival_ns: int, rate: float) -
 
 
 def clock_lead(own: History, others: Sequence[History]) -> int | None:
-    """How far a camera's stamps run ahead of the others' by their arrivals; None where arrivals tell nothing."""
+    """How far a camera's stamps run ahead of those of two thirds of the others, by their arrivals.
+
+    Negative where they are behind two thirds of them; None where arrivals tell nothing. Two thirds, for where half a
+    rig's images arrive late, the other half is not ahead.
+    """
     others = [history for history in others if history[0]]
     rate = playback_rate(others)
     if rate is None or not own[0]:
         return None
     stamp_ns, arrival_ns = others[0][0][-1], others[0][1][-1]
-    return -shift_since(own, stamp_ns, arrival_ns, rate) + median_low(
-        shift_since(history, stamp_ns, arrival_ns, rate) for history in others
-    )
+    leads = sorted(-shift_since(history, stamp_ns, arrival_ns, rate) for history in others)
+    lead = -shift_since(own, stamp_ns, arrival_ns, rate)
+    most = 2 * len(leads) // 3
+    return max(lead - leads[most], 0) or min(lead - leads[len(leads) - 1 - most], 0)
 
 
 def playback_rate(histories: Sequence[History]) -> float | None:

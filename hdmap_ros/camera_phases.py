@@ -63,7 +63,7 @@ def learn_phases(
     First against the reference alone, then each against the cycles that the others agree on: there hardly a cycle is
     lost. Arguments as above; `expected_ns` is each camera's.
     """
-    tolerance_ns = window_ns * 3 // 5
+    tolerance_ns = window_ns // 2
     refs = sorted(stamp - expected_ns[reference] for stamp in stamps_ns[reference])
     first = {reference: Phase(expected_ns[reference], 1.0)}
     for name, stamps in stamps_ns.items():

@@ -25,10 +25,6 @@ _SMALL_MOVE_NS = 5_000_000
 _DELAY_NS = 80_000_000
 
 
-def _clock_error(lead_ns: int) -> int:
-    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
-
-
 class Camera:
     """What is known of one camera.
 
@@ -42,7 +38,7 @@ class Camera:
     """
 
     __slots__ = (
-        "arrivals", "before", "clock_ns", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns", "off", "phase_ns",
+        "arrivals", "before", "clock_ns", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns", "off", "phase_ns", "slope_ns",
         "stamps", "step_ns", "strays", "tried", "wrapped",
     )  # fmt: skip
 
@@ -60,6 +56,7 @@ class Camera:
         self.strays: list[int] = []
         self.limit_ns = 0
         self.noise_ns = 0
+        self.slope_ns = 0
         self.wrapped = 0
         self.last_phase_ns: int | None = None
         self.before: History = ((), ())
@@ -68,6 +65,20 @@ class Camera:
     def locked(self) -> bool:
         """Whether it follows the rig's cycles."""
         return self.phase_ns is not None and not self.free
+
+
+def _period(cameras: Iterable[Camera]) -> int:
+    gaps = usual_gaps([camera.stamps for camera in cameras])
+    return gaps[1] if gaps else 0
+
+
+def _is_fast(gap_ns: int, period_ns: int) -> bool:
+    """Whether a camera fires several times in a cycle."""
+    return 10 * gap_ns < 7 * period_ns
+
+
+def _clock_error(lead_ns: int) -> int:
+    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
 
 
 class RigPhases:
@@ -117,22 +128,17 @@ class RigPhases:
         if len(stamps) == 2:
             raw_leads[config.anchor] = 0  # of two, the anchor is right
         leads = {name: _clock_error(lead) for name, lead in raw_leads.items()}
-        counts = sorted(len(entry) for entry in stamps.values())
-        in_time = [name for name in stamps if abs(raw_leads[name]) <= _DELAY_NS] or list(stamps)
-        usual = [name for name in in_time if len(stamps[name]) >= counts[len(counts) // 2]] or in_time
-        anchor_serves = config.anchor in in_time and 2 * len(stamps[config.anchor]) >= counts[len(counts) // 2]
-        reference = config.anchor if anchor_serves else min(usual, key=lambda name: len(stamps[name]))
+        gaps = {name: gap for name in stamps if (gap := _period([cameras[name]]))}
+        in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
+        reference = self._choose_reference(in_time, gaps)
         self._set_gaps(*(usual_gaps([stamps[reference]]) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
         found = learn_phases(stamps, reference, leads, config.max_spread_ns, self.window_ns)
-        unsure = [
-            name
-            for name, entry in stamps.items()
-            if len(entry) > FIND_AFTER and (name not in found or found[name].rate < _SURE_RATE)
-        ]
-        if unsure and not force:
+        fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
+        sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE} - fast
+        if not force and any(len(stamps[name]) > FIND_AFTER and name not in sure for name in stamps):
             return False
         for name, phase in found.items():
-            if phase.rate >= _SURE_RATE or name == reference or len(stamps[name]) <= FIND_AFTER:
+            if name in sure or name == reference or len(stamps[name]) <= FIND_AFTER:
                 self._lock(cameras[name], phase.phase_ns)
                 cameras[name].clock_ns = phase.phase_ns if leads[name] else 0
         for camera in cameras.values():
@@ -142,6 +148,14 @@ class RigPhases:
         self._refresh()
         self.count_awaited()
         return True
+
+    def _choose_reference(self, names: list[str], gaps: Mapping[str, int]) -> str:
+        """The anchor, unless it is silent or fires at quite another rate; then one that is like the others."""
+        usual_ns = sorted(gaps.values())[len(gaps) // 2] if gaps else 0
+        anchor_ns = gaps.get(self._config.anchor, 0)
+        if self._config.anchor in names and (not usual_ns or 7 * usual_ns <= 10 * anchor_ns <= 40 * usual_ns):
+            return self._config.anchor
+        return min(names, key=lambda name: abs(gaps.get(name, 0) - usual_ns))
 
     def follow(self, images: Mapping[str, tuple[int, object]], ref_ns: int) -> int:
         """Moves the phases towards a closed cycle's images; returns the time that they agree on."""
@@ -165,7 +179,8 @@ class RigPhases:
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
             if size <= quiet or 2 * size <= 5 * camera.noise_ns:
-                camera.phase_ns += residual >> 3
+                camera.slope_ns += residual >> 7
+                camera.phase_ns += (residual >> 3) + camera.slope_ns
                 if camera.strays:
                     camera.strays.clear()
             else:
@@ -190,6 +205,8 @@ class RigPhases:
         for name, camera in self.cameras.items():
             if name not in images:
                 camera.missed += 1
+                if camera.locked:
+                    camera.phase_ns += camera.slope_ns
                 if camera.missed == SILENT_CYCLES:
                     self.count_awaited()
             elif alone and name not in self._latest and camera.locked:
@@ -241,7 +258,9 @@ class RigPhases:
         return camera.phase_ns is not None
 
     def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
-        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns * 3 // 5)
+        if _is_fast(_period([camera]), self._period_ns):
+            return None
+        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
         return found if found and found.rate >= _SURE_RATE else None
 
     def note_late(self, camera: Camera) -> None:
@@ -262,7 +281,7 @@ class RigPhases:
         return 4 * abs(camera.phase_ns - camera.clock_ns - self.anchor_ns) <= 5 * self._config.max_spread_ns
 
     def _lock(self, camera: Camera, phase_ns: int) -> None:
-        camera.phase_ns, camera.free, camera.step_ns, camera.off = phase_ns, False, 0, 0
+        camera.phase_ns, camera.free, camera.step_ns, camera.off, camera.slope_ns = phase_ns, False, 0, 0, 0
         self._limit(camera)
 
     def _limit(self, camera: Camera) -> None:
@@ -291,7 +310,8 @@ class RigPhases:
             assert camera.phase_ns is not None
             camera.phase_ns += shift_ns
             self._blame_clock(camera, shift_ns, True)
-            self._report(camera, shift_ns)
+            if abs(shift_ns) > 16 * abs(camera.slope_ns):
+                self._report(camera, shift_ns)
 
     def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
         """Decides whether a phase that moved did so because the camera's clock was set."""

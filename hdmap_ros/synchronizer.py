@@ -153,11 +153,8 @@ class CycleSynchronizer:
         held, self._held = self._held, []
         ready: list[ImageSet] = []
         for name, stamp_ns, message, arrival_ns in held:
-            camera = self._rig.cameras[name]
-            if camera.phase_ns is None:
-                self.statistics.unplaced += 1
-                continue
-            ready += self._expire(arrival_ns) + self._place(camera, stamp_ns, message, arrival_ns)
+            ready += self._expire(arrival_ns)
+            ready += self._place(self._rig.cameras[name], stamp_ns, message, arrival_ns)
         return ready + self._expire(now_ns)
 
     def _notice_step(self, camera: Camera, stamp_ns: int, arrival_ns: int, gap_ns: int) -> None:
@@ -205,8 +202,11 @@ class CycleSynchronizer:
     def _place(self, camera: Camera, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
         if camera.free:
             return self._place_free(camera, stamp_ns, message, arrival_ns)
+        if camera.phase_ns is None:
+            self.statistics.unplaced += 1
+            return []
         window_ns = self._rig.window_ns
-        ref_ns = stamp_ns - camera.phase_ns  # type: ignore[operator]
+        ref_ns = stamp_ns - camera.phase_ns
         nearest, distance_ns = None, 1 << 62
         for cycle in self._open:
             away_ns = abs(ref_ns - cycle.ref_ns)
@@ -234,7 +234,7 @@ class CycleSynchronizer:
         images = nearest.images
         if camera.name in images:
             self.statistics.unplaced += 1
-            if distance_ns >= abs(images[camera.name][0] - camera.phase_ns - nearest.ref_ns):  # type: ignore[operator]
+            if distance_ns >= abs(images[camera.name][0] - camera.phase_ns - nearest.ref_ns):
                 return ready
         images[camera.name] = (stamp_ns, message)
         nearest.last_arrival_ns = arrival_ns

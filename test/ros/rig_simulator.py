@@ -76,7 +76,7 @@ class Rig:
         once = []
         for index in range(len(self.phases)):
             newest_ns = 0
-            for cycle in range(number):
+            for cycle in range(round(number / (1 - self.rates.get(index, 0.0)))):
                 for image in self._image(index, cycle, chance):
                     newest_ns = max(newest_ns + 1, image.arrival_ns)  # a camera's images keep their order
                     once.append(image._replace(arrival_ns=newest_ns))
@@ -86,14 +86,20 @@ class Rig:
             shift_ns = round(round_ * (self.seconds + 0.1) * 1e9)
             for camera, stamp_ns, arrival_ns, truth in once:
                 arrival_ns = round((arrival_ns + shift_ns - START_NS) / self.playback) + START_NS
-                played.append(Image(camera, stamp_ns, arrival_ns, Truth(truth.cycle + round_ * number, truth[1] + shift_ns)))
+                played.append(
+                    Image(camera, stamp_ns, arrival_ns, Truth(truth.cycle + round_ * number, truth[1] + shift_ns))
+                )
         return played
 
     def _image(self, index: int, cycle: int, chance: random.Random) -> Iterable[Image]:
         tick = cycle * self.period if self.period else (cycle * 5 // 3) * 50.0
         moment = (tick + self.phases[index]) * (1 - self.rates.get(index, 0.0))
         seconds = moment / 1000
-        wobble, lost, late = chance.gauss(0, self.jitter), chance.random() < self.loss, abs(chance.gauss(0, self.delay_jitter))
+        wobble, lost, late = (
+            chance.gauss(0, self.jitter),
+            chance.random() < self.loss,
+            abs(chance.gauss(0, self.delay_jitter)),
+        )
         if lost or any(who in (index, -1) and begin <= seconds < end for who, begin, end in self.pauses):
             return
         clock = self.clocks.get(index, 0.0)
