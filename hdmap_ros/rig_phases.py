@@ -131,7 +131,8 @@ class RigPhases:
         gaps = {name: gap for name in stamps if (gap := _period([cameras[name]]))}
         in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
         reference = self._choose_reference(in_time, gaps)
-        self._set_gaps(*(usual_gaps([stamps[reference]]) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
+        alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
+        self._set_gaps(*(usual_gaps(alike) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
         found = learn_phases(stamps, reference, leads, config.max_spread_ns, self.window_ns)
         fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
         sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE} - fast
