@@ -15,10 +15,11 @@ _FAIR_RATE = 0.6
 
 
 class Phase(NamedTuple):
-    """A phase and the share of the stamps that have a cycle there."""
+    """A phase, the share of the stamps that have a cycle there, and how many these are."""
 
     phase_ns: int
     rate: float
+    hits: int
 
 
 def find_phase(
@@ -48,7 +49,7 @@ def find_phase(
         score = (len(near) / possible, -abs(candidate - expected_ns))
         if len(near) >= min(_HITS, len(refs_ns)) and (not members or score > best):
             best, members = score, near
-    return Phase(median_low(members), best[0]) if members else None
+    return Phase(median_low(members), best[0], len(members)) if members else None
 
 
 def learn_phases(
@@ -65,7 +66,7 @@ def learn_phases(
     """
     tolerance_ns = window_ns // 2
     refs = sorted(stamp - expected_ns[reference] for stamp in stamps_ns[reference])
-    first = {reference: Phase(expected_ns[reference], 1.0)}
+    first = {reference: Phase(expected_ns[reference], 1.0, len(refs))}
     for name, stamps in stamps_ns.items():
         found = find_phase(refs, stamps, expected_ns[name], reach_ns, tolerance_ns) if name != reference else None
         if found and found.rate >= _FAIR_RATE:

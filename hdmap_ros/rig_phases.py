@@ -135,11 +135,12 @@ class RigPhases:
         self._set_gaps(*(usual_gaps(alike) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
         found = learn_phases(stamps, reference, leads, config.max_spread_ns, self.window_ns)
         fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
-        sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE} - fast
-        if not force and any(len(stamps[name]) > FIND_AFTER and name not in sure for name in stamps):
+        sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE and phase.hits > FIND_AFTER} - fast
+        if not force and any(len(stamps[name]) > 1 and name not in sure for name in stamps):
             return False
+        few = len(stamps[reference]) <= FIND_AFTER  # all that came before it went quiet
         for name, phase in found.items():
-            if name in sure or name == reference or len(stamps[name]) <= FIND_AFTER:
+            if name in sure or name == reference or few:
                 self._lock(cameras[name], phase.phase_ns)
                 cameras[name].clock_ns = phase.phase_ns if leads[name] else 0
         for camera in cameras.values():
@@ -179,7 +180,7 @@ class RigPhases:
             residual = ref - ref_ns
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
-            if size <= quiet or 2 * size <= 5 * camera.noise_ns:
+            if size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
                 camera.phase_ns += (residual >> 3) + camera.slope_ns
                 if camera.strays:
@@ -262,7 +263,8 @@ class RigPhases:
         if _is_fast(_period([camera]), self._period_ns):
             return None
         found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
-        return found if found and found.rate >= _SURE_RATE else None
+        enough = FIND_AFTER - 1 if camera.last_phase_ns is not None else FIND_AFTER + 1
+        return found if found and found.rate >= _SURE_RATE and found.hits >= enough else None
 
     def note_late(self, camera: Camera) -> None:
         """A camera that drifted on to the next cycle's image, and that comes too late: back to the earlier one."""
@@ -283,6 +285,7 @@ class RigPhases:
 
     def _lock(self, camera: Camera, phase_ns: int) -> None:
         camera.phase_ns, camera.free, camera.step_ns, camera.off, camera.slope_ns = phase_ns, False, 0, 0, 0
+        camera.noise_ns = self.window_ns // 3
         self._limit(camera)
 
     def _limit(self, camera: Camera) -> None:
@@ -385,5 +388,7 @@ class RigPhases:
         camera.limit_ns = max(camera.limit_ns, 11 * self._period_ns // 20)
 
     def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
+        if 10 * gap_ns > 7 * period_ns:
+            gap_ns = period_ns  # a regular clock; what is shorter is jitter
         self.gap_ns, self._period_ns = gap_ns, period_ns
         self.window_ns = min(self._config.max_spread_ns, gap_ns * 48 // 100)

@@ -174,7 +174,7 @@ def test_a_camera_on_its_own_clock_joins_by_nearness() -> None:
 def test_a_camera_without_common_clock_has_no_phase() -> None:
     stamps = {"a": [START + i * 100 * MS for i in range(12)], "b": [START + i * 137 * MS for i in range(12)]}
     found = learn_phases(stamps, "a", {"a": 0, "b": 0}, 60 * MS, 48 * MS)
-    assert found["a"] == (0, 1.0)
+    assert found["a"] == (0, 1.0, 12)
     assert "b" not in found or found["b"].rate < 0.7
 
 
