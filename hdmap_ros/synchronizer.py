@@ -125,7 +125,7 @@ class CycleSynchronizer:
                 rig.count_awaited()
         if not rig.known:
             self._held.append((name, stamp_ns, message, arrival_ns))
-            return self._learn(arrival_ns, force=False) if self._may_learn() else []
+            return self._learn(arrival_ns, force=False)
         self._idle += 1
         if camera.phase_ns is None or camera.free:
             if camera.step_ns:
@@ -140,15 +140,13 @@ class CycleSynchronizer:
         ready = self._expire(arrival_ns) if self._open else []
         return ready + self._place(camera, stamp_ns, message, arrival_ns)
 
-    def _may_learn(self) -> bool:
-        cameras = self._rig.cameras
-        anchor = len(self._rig.anchor.stamps)
-        most = max(len(camera.stamps) for camera in cameras.values())
-        return anchor >= LEARN_IMAGES or most >= (HISTORY - 2 if anchor == 0 else HISTORY)
-
     def _learn(self, now_ns: int, force: bool) -> list[ImageSet]:
-        most = max(len(camera.stamps) for camera in self._rig.cameras.values())
-        if not self._rig.learn(force or most >= HISTORY):
+        """Learns the phases once there are images enough, then takes what was held back."""
+        rig = self._rig
+        anchor = len(rig.anchor.stamps)
+        most = anchor or max(len(camera.stamps) for camera in rig.cameras.values()) - LEARN_IMAGES // 2
+        force = force or most >= HISTORY or len(self._held) >= HISTORY * len(rig.cameras)
+        if not (force or most >= LEARN_IMAGES) or not rig.learn(force):
             return []
         held, self._held = self._held, []
         ready: list[ImageSet] = []
