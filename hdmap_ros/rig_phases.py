@@ -8,13 +8,12 @@ No camera is special: cycles are what most cameras agree on, so the anchor may s
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from statistics import median_low
 
-from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, playback_rate, shift_since
+from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead
 from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, usual_gaps
+from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 
-HISTORY = 12
 FIND_AFTER = 4
 SILENT_CYCLES = 24
 _SURE_RATE = 0.8
@@ -23,53 +22,6 @@ _REFRESH_CYCLES = 16
 _LOST_SCORE = 4
 _SMALL_MOVE_NS = 5_000_000
 _DELAY_NS = 80_000_000
-
-
-class Camera:
-    """What is known of one camera.
-
-    Attributes:
-        stamps, arrivals: of its latest images; since it was lost, where it is.
-        phase_ns: stamp minus the cycle's time; None while it is not known.
-        clock_ns: how much of that is its clock's error.
-        free: its images follow no cycle; the nearest one is taken.
-        missed: cycles closed since it last delivered.
-        step_ns: what its clock was set by when it was lost; 0: it was lost for another reason.
-    """
-
-    __slots__ = (
-        "arrivals", "before", "clock_ns", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns", "off", "phase_ns", "slope_ns",
-        "stamps", "step_ns", "strays", "tried", "wrapped",
-    )  # fmt: skip
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.stamps: deque[int] = deque(maxlen=HISTORY)
-        self.arrivals: deque[int] = deque(maxlen=HISTORY)
-        self.phase_ns: int | None = None
-        self.clock_ns = 0
-        self.free = False
-        self.missed = 0
-        self.step_ns = 0
-        self.off = 0
-        self.tried = 0
-        self.strays: list[int] = []
-        self.limit_ns = 0
-        self.noise_ns = 0
-        self.slope_ns = 0
-        self.wrapped = 0
-        self.last_phase_ns: int | None = None
-        self.before: History = ((), ())
-
-    @property
-    def locked(self) -> bool:
-        """Whether it follows the rig's cycles."""
-        return self.phase_ns is not None and not self.free
-
-
-def _period(cameras: Iterable[Camera]) -> int:
-    gaps = usual_gaps([camera.stamps for camera in cameras])
-    return gaps[1] if gaps else 0
 
 
 def _is_fast(gap_ns: int, period_ns: int) -> bool:
@@ -128,7 +80,7 @@ class RigPhases:
         if len(stamps) == 2:
             raw_leads[config.anchor] = 0  # of two, the anchor is right
         leads = {name: _clock_error(lead) for name, lead in raw_leads.items()}
-        gaps = {name: gap for name in stamps if (gap := _period([cameras[name]]))}
+        gaps = {name: gap for name in stamps if (gap := cameras[name].period_ns)}
         in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
         reference = self._choose_reference(in_time, gaps)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
@@ -144,8 +96,7 @@ class RigPhases:
                 self._lock(cameras[name], phase.phase_ns)
                 cameras[name].clock_ns = phase.phase_ns if leads[name] else 0
         for camera in cameras.values():
-            if camera.locked:
-                self._limit(camera)
+            self._limit(camera)
         self.known = True
         self._refresh()
         self.count_awaited()
@@ -162,36 +113,36 @@ class RigPhases:
     def follow(self, images: Mapping[str, tuple[int, object]], ref_ns: int) -> int:
         """Moves the phases towards a closed cycle's images; returns the time that they agree on."""
         cameras = self.cameras
-        offsets = []
+        offsets: list[tuple[int, Camera, int]] = []
         for name, (stamp_ns, _) in images.items():
             camera = cameras[name]
             if camera.phase_ns is not None and not camera.free:
-                offsets.append((stamp_ns - camera.phase_ns, camera))
+                offsets.append((stamp_ns - camera.phase_ns, camera, camera.phase_ns))
         if not offsets:
             return ref_ns
-        refs = sorted([ref for ref, _ in offsets])
+        refs = sorted([ref for ref, _, _ in offsets])
         middle = len(refs) // 2
         ref_ns = refs[middle] if len(refs) % 2 else (refs[middle - 1] + refs[middle]) // 2
-        if len(refs) == 2 and self.anchor.locked and self._config.anchor in images:
-            ref_ns = images[self._config.anchor][0] - self.anchor.phase_ns  # type: ignore[operator]
+        if len(refs) == 2:  # of two, the anchor is right
+            ref_ns = next((ref for ref, camera, _ in offsets if camera is self.anchor), ref_ns)
         quiet = self.window_ns // 3
         anchor_ns = self.anchor_ns
-        for ref, camera in offsets:
+        for ref, camera, phase_ns in offsets:
             residual = ref - ref_ns
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
             if size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
-                camera.phase_ns += (residual >> 3) + camera.slope_ns
+                camera.phase_ns = phase_ns = phase_ns + (residual >> 3) + camera.slope_ns
                 if camera.strays:
                     camera.strays.clear()
             else:
-                self._stray(camera, residual)
+                phase_ns = self._stray(camera, phase_ns, residual)
             if camera.off:
                 camera.off -= 1
-            distance = camera.phase_ns - camera.clock_ns - anchor_ns
+            distance = phase_ns - camera.clock_ns - anchor_ns
             if not -camera.limit_ns <= distance <= camera.limit_ns:
-                camera.phase_ns -= self._period_ns if distance > 0 else -self._period_ns
+                camera.phase_ns = phase_ns - (self._period_ns if distance > 0 else -self._period_ns)
                 camera.wrapped = 1
         self._refs.append(ref_ns)
         self._latest = tuple(images)
@@ -207,7 +158,7 @@ class RigPhases:
         for name, camera in self.cameras.items():
             if name not in images:
                 camera.missed += 1
-                if camera.locked:
+                if camera.phase_ns is not None and camera.missed < SILENT_CYCLES:
                     camera.phase_ns += camera.slope_ns
                 if camera.missed == SILENT_CYCLES:
                     self.count_awaited()
@@ -224,28 +175,19 @@ class RigPhases:
 
     def lose(self, camera: Camera, step_ns: int) -> None:
         """Forgets a phase, to find it again from the images to come."""
-        camera.before = (tuple(camera.stamps), tuple(camera.arrivals))
-        camera.stamps.clear()
-        camera.arrivals.clear()
-        camera.last_phase_ns = camera.phase_ns if camera.locked else None
-        camera.phase_ns, camera.free, camera.step_ns = None, False, step_ns
-        camera.off = camera.tried = 0
-        camera.strays.clear()
+        camera.lose(step_ns)
         self.count_awaited()
 
     def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
         """Tries to place a lost, free or new camera; call it with each image that it delivers."""
         camera.tried += 1
-        if camera.step_ns and self._is_back(camera):
-            camera.phase_ns, camera.step_ns = camera.last_phase_ns, 0
-            camera.stamps.extendleft(reversed(camera.before[0][: HISTORY - len(camera.stamps)]))
-            camera.arrivals.extendleft(reversed(camera.before[1][: HISTORY - len(camera.arrivals)]))
+        if camera.step_ns and camera.take_back(self.window_ns // 2):
             self.count_awaited()
             return True
         if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER or (camera.free and camera.tried % HISTORY):
             return camera.free
         expected_ns, told, far = self._expected(camera)
-        reach_ns = max(self._config.max_spread_ns, 11 * self._period_ns // 20) if far else self._config.max_spread_ns
+        reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._config.max_spread_ns
         refs = sorted({*self._refs, *open_refs_ns})
         found = self._find_near(camera, refs, expected_ns, reach_ns)
         if not found and (lead_ns := self._raw_lead(camera)) is not None:  # an uneven clock shows every wrong cycle
@@ -260,7 +202,7 @@ class RigPhases:
         return camera.phase_ns is not None
 
     def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
-        if _is_fast(_period([camera]), self._period_ns):
+        if _is_fast(camera.period_ns, self._period_ns):
             return None
         found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
         enough = FIND_AFTER - 1 if camera.last_phase_ns is not None else FIND_AFTER + 1
@@ -290,9 +232,8 @@ class RigPhases:
 
     def _limit(self, camera: Camera) -> None:
         """How far a phase may drift until the camera's next image is nearer to the anchor."""
-        assert camera.phase_ns is not None
-        distance = abs(camera.phase_ns - camera.clock_ns - self.anchor_ns)
-        camera.limit_ns = max(11 * self._period_ns // 20, distance + 2 * _SMALL_MOVE_NS)
+        distance = abs((camera.phase_ns or 0) - camera.clock_ns - self.anchor_ns)
+        camera.limit_ns = max(self._half_period_ns, distance + 2 * _SMALL_MOVE_NS)
 
     def _settle(self, camera: Camera, phase_ns: int, told: bool) -> None:
         """Takes the phase that was found; `told`: stamps or arrivals say that a difference is the clock's."""
@@ -303,19 +244,21 @@ class RigPhases:
             self._report(camera, moved_ns)
         self.count_awaited()
 
-    def _stray(self, camera: Camera, residual_ns: int) -> None:
+    def _stray(self, camera: Camera, phase_ns: int, residual_ns: int) -> int:
+        """Notes an image far off its phase; with the third in a row the phase has moved there."""
         strays = camera.strays
         if strays and (strays[-1] > 0) != (residual_ns > 0):
             strays.clear()
         strays.append(residual_ns)
-        if len(strays) == 3:
-            shift_ns = sorted(strays)[1]
-            strays.clear()
-            assert camera.phase_ns is not None
-            camera.phase_ns += shift_ns
-            self._blame_clock(camera, shift_ns, True)
-            if abs(shift_ns) > 16 * abs(camera.slope_ns):
-                self._report(camera, shift_ns)
+        if len(strays) < 3:
+            return phase_ns
+        shift_ns = sorted(strays)[1]
+        strays.clear()
+        camera.phase_ns = phase_ns + shift_ns
+        self._blame_clock(camera, shift_ns, True)
+        if abs(shift_ns) > 16 * abs(camera.slope_ns):
+            self._report(camera, shift_ns)
+        return phase_ns + shift_ns
 
     def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
         """Decides whether a phase that moved did so because the camera's clock was set."""
@@ -337,17 +280,20 @@ class RigPhases:
         self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
 
     def _raw_lead(self, camera: Camera) -> int | None:
-        others = [
+        """How far a camera's stamps run ahead of the others'; None where arrivals tell nothing."""
+        others: list[History] = [
             (other.stamps, other.arrivals)
             for other in self.cameras.values()
             if other is not camera and other.missed < SILENT_CYCLES and (other.phase_ns is not None or not self.known)
         ]
-        return clock_lead((camera.stamps, camera.arrivals), [(s, a) for s, a in others])
+        return clock_lead((camera.stamps, camera.arrivals), others)
 
     def _expected(self, camera: Camera) -> tuple[int, bool, bool]:
         """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
         last_ns, lead_ns = camera.last_phase_ns, self._raw_lead(camera)
-        step_ns = camera.step_ns or (0 if last_ns is None else self._drift(camera))
+        step_ns = camera.step_ns
+        if not step_ns and last_ns is not None and abs(moved_ns := camera.moved_ns()) <= self._period_ns:
+            step_ns = moved_ns
         if last_ns is not None and step_ns:
             caught_up = step_ns > 0 and lead_ns is not None and lead_ns - step_ns < -_DELAY_NS
             return (last_ns, False, True) if caught_up else (last_ns + step_ns, True, True)
@@ -357,35 +303,24 @@ class RigPhases:
             return last_ns - camera.clock_ns, False, True
         return self.anchor_ns, False, False
 
-    def _drift(self, camera: Camera) -> int:
-        """How far the stamps of a lost camera moved against its arrivals; 0 where that is too far to be told."""
-        rate = playback_rate([camera.before])
-        if rate is None:
-            return 0
-        shifts = [
-            shift_since(camera.before, stamp, arrival, rate)
-            for stamp, arrival in zip(camera.stamps, camera.arrivals, strict=True)
-        ]
-        shift = median_low(shifts)
-        return shift if abs(shift) <= self._period_ns else 0
-
-    def _is_back(self, camera: Camera) -> bool:
-        rate = playback_rate([camera.before])
-        if rate is None or camera.last_phase_ns is None or camera.stamps[-1] <= camera.before[0][-1]:
-            return False
-        return abs(shift_since(camera.before, camera.stamps[-1], camera.arrivals[-1], rate)) <= self.window_ns // 2
-
     def _refresh(self) -> None:
-        """Looks at the gaps again, and at clocks that are said to be ahead."""
+        """Looks at the gaps again, and at cameras that were said to be ahead."""
         locked = [camera for camera in self.cameras.values() if camera.locked]
         gaps = usual_gaps([camera.stamps for camera in locked])
-        if gaps:
-            self._set_gaps(*gaps)
-            for camera in locked:
-                self._limit_period(camera)
+        if not gaps:
+            return
+        self._set_gaps(*gaps)
+        for camera in locked:
+            camera.limit_ns = max(camera.limit_ns, self._half_period_ns)
+            lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
+            if lead_ns is not None and 2 * lead_ns < camera.clock_ns:
+                self.lose(camera, 0)
+                camera.last_phase_ns = None
 
-    def _limit_period(self, camera: Camera) -> None:
-        camera.limit_ns = max(camera.limit_ns, 11 * self._period_ns // 20)
+    @property
+    def _half_period_ns(self) -> int:
+        """A little more than that, or a phase of half a period would be wrapped to and fro."""
+        return 11 * self._period_ns // 20
 
     def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
         if 10 * gap_ns > 7 * period_ns:

@@ -12,8 +12,9 @@ from threading import Lock
 from typing import Any
 
 from hdmap_ros.camera_clocks import clock_step
+from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import ImageSet, Move, SyncConfig, SyncStatistics
-from hdmap_ros.rig_phases import HISTORY, Camera, RigPhases
+from hdmap_ros.rig_phases import RigPhases
 
 __all__ = ["CycleSynchronizer", "ImageSet", "Move", "SyncConfig", "SyncStatistics"]
 
@@ -146,7 +147,8 @@ class CycleSynchronizer:
         anchor = len(rig.anchor.stamps)
         most = anchor or max(len(camera.stamps) for camera in rig.cameras.values()) - LEARN_IMAGES // 2
         force = force or most >= HISTORY or len(self._held) >= HISTORY * len(rig.cameras)
-        if not (force or most >= LEARN_IMAGES) or not rig.learn(force):
+        due = most >= LEARN_IMAGES and len(self._held) % len(rig.cameras) == 0
+        if not (force or due) or not rig.learn(force):
             return []
         held, self._held = self._held, []
         ready: list[ImageSet] = []
