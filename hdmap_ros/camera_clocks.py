@@ -28,6 +28,8 @@ def clock_step(history: History, stamp_ns: int, arrival_ns: int, tolerance_ns: i
     if rate is None or len(stamps) < 3:
         return 0
     shift = shift_since(history, stamp_ns, arrival_ns, rate)
+    if rate != 1.0:
+        tolerance_ns += abs(stamp_ns - stamps[-1]) // 16  # a player's rate is known roughly
     if abs(shift) <= tolerance_ns:
         return 0
     usual = [later - earlier for earlier, later in pairwise(stamps)]

@@ -97,10 +97,10 @@ def synchronisation_status(counts: Mapping[str, Any]) -> Status:
     sets = counts["complete"] + counts["partial"] + counts["incomplete"]
     level = WARN if counts["incomplete"] else OK
     message = f"{counts['complete']} of {sets} sets complete" if sets else "no set yet"
-    late = [camera for camera, images in counts["late_by_camera"].items() if 2 * images > sets]
+    late = [camera for camera, images in counts.get("late_by_camera", {}).items() if 2 * images > sets]
     if late:
         message += f"; {', '.join(late)} too late for most: raise sync.timeout or set the clock right"
-    if counts["last_move"]:
+    if counts.get("last_move"):
         message += f"; stamps moved: {counts['last_move']}"
     return Status("synchronisation", level, message, counts)
 

@@ -1,6 +1,7 @@
 """Rigs of cameras that fire, drift, jitter, lose images and have their clocks set; every image knows its true cycle."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -119,6 +120,27 @@ def play(synchronizer: Synchronizer, images: Iterable[Image]) -> list[ImageSet]:
     return ready + synchronizer.flush()
 
 
+def seconds_of(image_set: ImageSet) -> float:
+    """When the first image was taken, by the true clock, since the start."""
+    return (min(truth.exposure_ns for truth in image_set.messages.values()) - START_NS) * 1e-9
+
+
 def mixed(image_set: ImageSet) -> bool:
     """Whether the images are of several cycles of a triggered rig."""
     return len({truth.cycle for truth in image_set.messages.values()}) > 1
+
+
+def possible(images: Iterable[Image], min_cameras: int) -> dict[int, int]:
+    """The cycles with images enough, and how many."""
+    count = Counter(image.truth.cycle for image in images)
+    return {cycle: number for cycle, number in count.items() if number >= min_cameras}
+
+
+def excess_ns(images: Iterable[Image], image_set: ImageSet, anchor: str) -> int:
+    """How much further from the anchor's image the set's images are than the nearest ones, at most."""
+    target_ns = image_set.messages[anchor].exposure_ns
+    nearest: dict[str, int] = {}
+    for image in images:
+        away_ns = abs(image.truth.exposure_ns - target_ns)
+        nearest[image.camera] = min(away_ns, nearest.get(image.camera, away_ns))
+    return max(abs(truth.exposure_ns - target_ns) - nearest[name] for name, truth in image_set.messages.items())
