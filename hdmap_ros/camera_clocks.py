@@ -67,12 +67,14 @@ def clock_lead(own: History, others: Sequence[History]) -> int | None:
 
 def playback_rate(histories: Sequence[History]) -> float | None:
     """Stamps' time over arrivals' time: 1 unless a bag is played slower or faster; None if arrivals stand still."""
-    stamp_gaps, arrival_gaps = (
-        [later - earlier for history in histories for earlier, later in pairwise(history[side])] for side in (0, 1)
-    )
-    if not arrival_gaps or (arrival_gap := median(arrival_gaps)) <= 0:
-        return None
-    rate = median(stamp_gaps) / arrival_gap
+    rates = []
+    for stamps, arrivals in histories:
+        half = len(stamps) // 2
+        for first in range(len(stamps) - half if half else 0):
+            lapse_ns = arrivals[first + half] - arrivals[first]
+            if lapse_ns > 0:
+                rates.append((stamps[first + half] - stamps[first]) / lapse_ns)
+    rate = median(rates) if rates else 0.0
     if rate <= 0:
         return None
     return 1.0 if 0.75 <= rate <= 1.33 else rate
