@@ -17,9 +17,10 @@ from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 FIND_AFTER = 4
 SILENT_CYCLES = 24
 _SURE_RATE = 0.8
-_FIRST_GAP_NS = 50_000_000
+_FIRST_GAPS_NS = (50_000_000, 120_000_000)
 _REFRESH_CYCLES = 16
 _LOST_SCORE = 4
+_FREE_RETRY = 4 * HISTORY
 _SMALL_MOVE_NS = 5_000_000
 _DELAY_NS = 80_000_000
 
@@ -52,7 +53,7 @@ class RigPhases:
         self._refs: deque[int] = deque(maxlen=2 * HISTORY)
         self._latest: Collection[str] = ()
         self._followed = 0
-        self._set_gaps(_FIRST_GAP_NS, _FIRST_GAP_NS)
+        self._set_gaps(*_FIRST_GAPS_NS)
         known = config.phases_ns or ({config.anchor: 0} if len(config.cameras) == 1 else {})
         for name, phase_ns in known.items():
             self._lock(self.cameras[name], phase_ns)
@@ -84,8 +85,8 @@ class RigPhases:
         in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
         reference = self._choose_reference(in_time, gaps)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
-        self._set_gaps(*(usual_gaps(alike) or (_FIRST_GAP_NS, _FIRST_GAP_NS)))
-        found = learn_phases(stamps, reference, leads, config.max_spread_ns, self.window_ns)
+        self._set_gaps(*(usual_gaps(alike) or _FIRST_GAPS_NS))
+        found = learn_phases(stamps, reference, leads, self._near_ns, self.window_ns)
         fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
         sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE and phase.hits > FIND_AFTER} - fast
         if not force and any(len(stamps[name]) > 1 and name not in sure for name in stamps):
@@ -184,13 +185,15 @@ class RigPhases:
         if camera.step_ns and camera.take_back(self.window_ns // 2):
             self.count_awaited()
             return True
-        if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER or (camera.free and camera.tried % HISTORY):
+        if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
+        if camera.free and camera.tried % _FREE_RETRY:
+            return True
         expected_ns, told, far = self._expected(camera)
-        reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._config.max_spread_ns
+        reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
         refs = sorted({*self._refs, *open_refs_ns})
         found = self._find_near(camera, refs, expected_ns, reach_ns)
-        if not found and (lead_ns := self._raw_lead(camera)) is not None:  # an uneven clock shows every wrong cycle
+        if not found and (lead_ns := self._raw_lead(camera) or 0) > 0:  # an uneven clock shows every wrong cycle
             found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
         if found:
             self._settle(camera, found.phase_ns, told)
@@ -321,6 +324,11 @@ class RigPhases:
     def _half_period_ns(self) -> int:
         """A little more than that, or a phase of half a period would be wrapped to and fro."""
         return 11 * self._period_ns // 20
+
+    @property
+    def _near_ns(self) -> int:
+        """How far from the anchor a phase is looked for."""
+        return min(self._config.max_spread_ns, self._half_period_ns)
 
     def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
         if 10 * gap_ns > 7 * period_ns:
