@@ -13,7 +13,8 @@ import time
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet, SyncConfig, Sync
 MS = 1_000_000
 START_NS = 1_532_402_927_604_844_000
 SECONDS = 60
+RUNS = 5
 CAMERAS = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT")
 ANCHOR = "CAM_FRONT"
 NUSCENES = (0.0, 7.6, 15.5, 23.1, 32.7, 42.6)
@@ -178,18 +180,21 @@ class Score:
     lost: int = 0
     pause_s: float = 0.0
     microseconds: float = 0.0
-    seen: list[float] = field(default_factory=list)
 
 
-def measure(synchronizer: Synchronizer, stream: list[Event], triggered: bool, min_cameras: int) -> Score:
-    ready: list[ImageSet] = []
-    gc.collect()  # or one candidate pays for the objects of all before
-    begin = time.process_time()
-    for camera, stamp_ns, arrival_ns, message in stream:
-        ready += synchronizer.poll(arrival_ns)
-        ready += synchronizer.add(camera, stamp_ns, message, arrival_ns)
-    ready += synchronizer.flush()
-    score = Score(microseconds=(time.process_time() - begin) / len(stream) * 1e6)
+def measure(make: Callable[[], Synchronizer], stream: list[Event], triggered: bool, min_cameras: int) -> Score:
+    """The sets of a stream, and the least CPU of some runs: the cores are shared."""
+    score = Score(microseconds=float("inf"))
+    for _ in range(RUNS):
+        synchronizer = make()
+        ready: list[ImageSet] = []
+        gc.collect()  # or one candidate pays for the objects of all before
+        begin = time.process_time()
+        for camera, stamp_ns, arrival_ns, message in stream:
+            ready += synchronizer.poll(arrival_ns)
+            ready += synchronizer.add(camera, stamp_ns, message, arrival_ns)
+        ready += synchronizer.flush()
+        score.microseconds = min(score.microseconds, (time.process_time() - begin) / len(stream) * 1e6)
     exposures: dict[str, list[int]] = {name: [] for name in CAMERAS}
     for camera, _, _, message in stream:
         exposures[camera].append(message.exposure_ns)
@@ -232,12 +237,11 @@ def main() -> None:
         table.add_column(column, justify="left" if column in ("rig", "synchroniser") else "right")
     for kind in KINDS:
         stream = events(kind)
-        candidates: list[tuple[str, Synchronizer, int]] = [
-            ("cycle (ours)", CycleSynchronizer(SyncConfig(CAMERAS, ANCHOR, 5)), 5)
-        ]
-        candidates += [(f"{theirs}, slop {slop} ms", approximate(slop), 6) for slop in SLOPS_MS]
-        for name, synchronizer, min_cameras in candidates:
-            score = measure(synchronizer, stream, kind.triggered, min_cameras)
+        ours = partial(CycleSynchronizer, SyncConfig(CAMERAS, ANCHOR, 5))
+        candidates: list[tuple[str, Callable[[], Synchronizer], int]] = [("cycle (ours)", ours, 5)]
+        candidates += [(f"{theirs}, slop {slop} ms", partial(approximate, slop), 6) for slop in SLOPS_MS]
+        for name, make, min_cameras in candidates:
+            score = measure(make, stream, kind.triggered, min_cameras)
             numbers = (score.sets, score.complete, score.mixed, score.lost)
             row = [str(number) for number in numbers] + [f"{score.pause_s:.1f}", f"{score.microseconds:.1f}"]
             table.add_row(kind.name, name, *row)

@@ -20,6 +20,7 @@ class Camera:
         slope_ns: by how much its phase drifts per cycle.
         noise_ns: how far its images usually lie from its phase.
         limit_ns: how far its phase may drift from the anchor's before its next image is the nearer one.
+        far: its phase lies further from the anchor's than its images may.
         missed: cycles closed since it last delivered.
         off: score of images that fit no cycle.
         tried: images since it was lost, or free.
@@ -30,8 +31,8 @@ class Camera:
     """
 
     __slots__ = (
-        "arrivals", "before", "clock_ns", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns", "off",
-        "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "wrapped",
+        "arrivals", "before", "clock_ns", "far", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns",
+        "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "wrapped",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -43,7 +44,7 @@ class Camera:
         self.slope_ns = 0
         self.noise_ns = 0
         self.limit_ns = 0
-        self.free = False
+        self.free = self.far = False
         self.missed = self.off = self.tried = self.wrapped = 0
         self.strays: list[int] = []
         self.step_ns = 0
@@ -67,7 +68,7 @@ class Camera:
         self.stamps.clear()
         self.arrivals.clear()
         self.last_phase_ns = self.phase_ns if self.locked else None
-        self.phase_ns, self.free, self.step_ns = None, False, step_ns
+        self.phase_ns, self.free, self.far, self.step_ns = None, False, False, step_ns
         self.off = self.tried = 0
         self.strays.clear()
 

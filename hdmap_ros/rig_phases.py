@@ -127,6 +127,7 @@ class RigPhases:
         if len(refs) == 2:  # of two, the anchor is right
             ref_ns = next((ref for ref, camera, _ in offsets if camera is self.anchor), ref_ns)
         quiet = self.window_ns // 3
+        reach = 5 * self._config.max_spread_ns // 4
         anchor_ns = self.anchor_ns
         for ref, camera, phase_ns in offsets:
             residual = ref - ref_ns
@@ -142,6 +143,7 @@ class RigPhases:
             if camera.off:
                 camera.off -= 1
             distance = phase_ns - camera.clock_ns - anchor_ns
+            camera.far = not -reach <= distance <= reach
             if not -camera.limit_ns <= distance <= camera.limit_ns:
                 camera.phase_ns = phase_ns - (self._period_ns if distance > 0 else -self._period_ns)
                 camera.wrapped = 1
@@ -223,14 +225,9 @@ class RigPhases:
                 camera.phase_ns -= self._period_ns
                 camera.limit_ns = max(camera.limit_ns, 5 * self._config.max_spread_ns // 4)
 
-    def within_reach(self, camera: Camera) -> bool:
-        """Whether a camera's phase lies near enough to the anchor's for its images to be used."""
-        assert camera.phase_ns is not None
-        return 4 * abs(camera.phase_ns - camera.clock_ns - self.anchor_ns) <= 5 * self._config.max_spread_ns
-
     def _lock(self, camera: Camera, phase_ns: int) -> None:
         camera.phase_ns, camera.free, camera.step_ns, camera.off, camera.slope_ns = phase_ns, False, 0, 0, 0
-        camera.noise_ns = self.window_ns // 3
+        camera.noise_ns, camera.far = self.window_ns // 3, False
         self._limit(camera)
 
     def _limit(self, camera: Camera) -> None:

@@ -239,7 +239,7 @@ class CycleSynchronizer:
         images[camera.name] = (stamp_ns, message)
         nearest.last_arrival_ns = arrival_ns
         nearest.ref_ns += (ref_ns - nearest.ref_ns) // len(images)
-        if len(images) >= self._rig.awaited and self._is_full(nearest):
+        if len(images) >= self._rig.awaited and (not self._rig.awaited_free or self._is_full(nearest)):
             while self._open[0] is not nearest:
                 self.statistics.superseded += 1
                 ready += self._close(self._open[0], arrival_ns)
@@ -268,8 +268,8 @@ class CycleSynchronizer:
     def _expire(self, now_ns: int) -> list[ImageSet]:
         ready: list[ImageSet] = []
         due_ns = now_ns - self.config.timeout_ns
-        for cycle in list(self._open):
-            if cycle.last_arrival_ns > due_ns or cycle not in self._open:
+        for cycle in [cycle for cycle in self._open if cycle.last_arrival_ns <= due_ns]:
+            if cycle not in self._open:
                 continue
             if not self._is_minority(cycle):
                 while self._open[0] is not cycle:  # oldest first keeps the output in order
@@ -330,7 +330,7 @@ class CycleSynchronizer:
         anchored = config.anchor in cycle.images
         for name, camera in cameras.items():
             image = cycle.images.get(name)
-            if image is not None and (not anchored or not camera.locked or self._rig.within_reach(camera)):
+            if image is not None and not (anchored and camera.far):
                 stamps_ns[name] = image[0] - camera.clock_ns
                 messages[name] = image[1]
             else:
