@@ -181,16 +181,19 @@ class RigPhases:
         camera.lose(step_ns)
         self.count_awaited()
 
-    def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
-        """Tries to place a lost, free or new camera; call it with each image that it delivers."""
+    def is_due(self, camera: Camera) -> bool:
+        """Whether to look for the phase of a free camera again; counts its images."""
         camera.tried += 1
+        return camera.tried % _FREE_RETRY == 0
+
+    def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
+        """Tries to place a lost or new camera with each image that it delivers, a free one when it is due."""
+        camera.tried += not camera.free
         if camera.step_ns and camera.take_back(self.window_ns // 2):
             self.count_awaited()
             return True
         if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
-        if camera.free and camera.tried % _FREE_RETRY:
-            return True
         expected_ns, told, far = self._expected(camera)
         reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
         refs = sorted({*self._refs, *open_refs_ns})

@@ -128,7 +128,7 @@ class CycleSynchronizer:
             self._held.append((name, stamp_ns, message, arrival_ns))
             return self._learn(arrival_ns, force=False)
         self._idle += 1
-        if camera.phase_ns is None or camera.free:
+        if camera.phase_ns is None or (camera.free and rig.is_due(camera)):
             if camera.step_ns:
                 self._stepped.append((name, stamp_ns, message, arrival_ns))
                 if self._rig_stepped():
@@ -335,8 +335,7 @@ class CycleSynchronizer:
                 messages[name] = image[1]
             else:
                 missing.append(name)
-        if missing:
-            statistics.missing.update(missing)
+                statistics.missing[name] += 1
         if len(messages) < config.min_cameras or (
             self._closed_stamp_ns is not None and stamp_ns <= self._closed_stamp_ns
         ):
