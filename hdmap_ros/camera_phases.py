@@ -1,61 +1,106 @@
-"""When each camera fires within the rig's cycle, learnt from a few stamps.
+"""When each camera fires within the rig's cycle, found from a few stamps.
 
-The phase of a camera against a reference camera is the difference of stamps that recurs: the one for which most
-reference images find a partner. On nuScenes' clock (cycles 50 or 100 ms apart) a difference that is wrong by one
-tick finds partners only in the short cycles. Where two differences are equally good (a strictly regular rig) the
-smaller one wins: the images then lie closest together.
+The phase of a camera is the difference to the cycles' times that recurs: the one for which most images find a cycle.
+On nuScenes' clock (cycles 50 or 100 ms apart) a difference that is wrong by one tick finds partners only in the short
+cycles. Where several are equally good (a strictly regular rig) the one nearest to what is expected wins.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median_low
+from typing import NamedTuple
 
-FREE = 1 << 62
-"""The phase of a camera that has none: it runs on a clock of its own."""
-
-_MIN_HIT_RATE = 0.6
+_HITS = 3
+_FAIR_RATE = 0.6
 
 
-def learn_phases(
-    stamps_ns: Mapping[str, Collection[int]], anchor: str, max_phase_ns: int, tolerance_ns: int
-) -> dict[str, int]:
-    """The phase of every camera that has stamps; `FREE` for those without a common clock.
+class Phase(NamedTuple):
+    """A phase, the share of the stamps that have a cycle there, and how many these are."""
+
+    phase_ns: int
+    rate: float
+    hits: int
+
+
+def find_phase(
+    refs_ns: Sequence[int], stamps_ns: Sequence[int], expected_ns: int, reach_ns: int, tolerance_ns: int
+) -> Phase | None:
+    """The phase of a camera; None where no difference recurs.
 
     Args:
-        stamps_ns: camera -> its latest stamps.
-        anchor: the camera phases are measured against, unless it has far fewer stamps than another one.
-        max_phase_ns: differences beyond this are not considered.
-        tolerance_ns: how far a partner may lie from the difference.
+        refs_ns: times of the cycles, rising.
+        stamps_ns: the camera's stamps; those before the first or after the last cycle do not count.
+        expected_ns: where the phase is looked for.
+        reach_ns: and how far from there.
+        tolerance_ns: how far a stamp may lie from the phase; less than half a cycle.
     """
-    reference = max(stamps_ns, key=lambda name: (len(stamps_ns[name]), name == anchor))
-    if 2 * len(stamps_ns.get(anchor, ())) >= len(stamps_ns[reference]):
-        reference = anchor
-    phases = {reference: 0}
-    for name, stamps in stamps_ns.items():
-        if name != reference and stamps:
-            phases[name] = _phase(sorted(stamps_ns[reference]), sorted(stamps), max_phase_ns, tolerance_ns)
-    return phases
-
-
-def matching_window(stamps_ns: Mapping[str, Collection[int]], window_ns: int) -> int:
-    """`window_ns`, or less for rigs whose cycles follow each other so fast that it would span two."""
-    gaps = sorted(later - earlier for stamps in map(sorted, stamps_ns.values()) for earlier, later in pairwise(stamps))
-    if not gaps:
-        return window_ns
-    short_gap = gaps[len(gaps) // 4]  # not the minimum, which one stray image would make tiny
-    return min(window_ns, short_gap * 48 // 100)
-
-
-def _phase(reference: list[int], stamps: list[int], max_phase_ns: int, tolerance_ns: int) -> int:
-    differences = [stamp - ref for ref in reference for stamp in stamps if abs(stamp - ref) <= max_phase_ns]
-    best: tuple[int, int] = (0, 0)
+    differences = [
+        difference
+        for stamp in stamps_ns
+        for ref in refs_ns
+        if abs((difference := stamp - ref) - expected_ns) <= reach_ns
+    ]
+    best: tuple[float, int] = (0.0, 0)
     members: list[int] = []
     for candidate in differences:
         near = [difference for difference in differences if abs(difference - candidate) <= tolerance_ns]
-        score = (len(near), -abs(candidate))
-        if not members or score > best:
+        first, last = refs_ns[0] + candidate - tolerance_ns, refs_ns[-1] + candidate + tolerance_ns
+        possible = sum(first <= stamp <= last for stamp in stamps_ns)
+        score = (len(near) / possible, -abs(candidate - expected_ns))
+        if len(near) >= min(_HITS, len(refs_ns)) and (not members or score > best):
             best, members = score, near
-    # A camera that fires less often than the reference still has a phase: count against the rarer of the two.
-    if len(members) < _MIN_HIT_RATE * min(len(reference), len(stamps)):
-        return FREE
-    return median_low(members)
+    return Phase(median_low(members), best[0], len(members)) if members else None
+
+
+def learn_phases(
+    stamps_ns: Mapping[str, Sequence[int]],
+    reference: str,
+    expected_ns: Mapping[str, int],
+    reach_ns: int,
+    window_ns: int,
+) -> dict[str, Phase]:
+    """The phases of all cameras that share a clock with the reference camera.
+
+    First against the reference alone, then each against the cycles that the others agree on: there hardly a cycle is
+    lost. Arguments as above; `expected_ns` is each camera's.
+    """
+    tolerance_ns = window_ns // 2
+    refs = sorted(stamp - expected_ns[reference] for stamp in stamps_ns[reference])
+    first = {reference: Phase(expected_ns[reference], 1.0, len(refs))}
+    for name, stamps in stamps_ns.items():
+        found = find_phase(refs, stamps, expected_ns[name], reach_ns, tolerance_ns) if name != reference else None
+        if found and found.rate >= _FAIR_RATE:
+            first[name] = found
+    if len(first) == 1:
+        return first
+    result = {}
+    for name, stamps in stamps_ns.items():
+        others = (
+            stamp - phase.phase_ns for other, phase in first.items() if other != name for stamp in stamps_ns[other]
+        )
+        found = find_phase(merge_refs(others, window_ns), stamps, expected_ns[name], reach_ns, tolerance_ns)
+        if found and (found.rate >= _FAIR_RATE or name != reference):
+            result[name] = found
+        elif name == reference:
+            result[name] = first[name]
+    return result
+
+
+def merge_refs(times_ns: Iterable[int], window_ns: int) -> list[int]:
+    """One time per cycle, of the times that several cameras give for each."""
+    groups: list[list[int]] = []
+    for time_ns in sorted(times_ns):
+        if groups and 5 * (time_ns - groups[-1][0]) <= 6 * window_ns:
+            groups[-1].append(time_ns)
+        else:
+            groups.append([time_ns])
+    return [sum(group) // len(group) for group in groups]
+
+
+def usual_gaps(stamps_ns: Iterable[Iterable[int]]) -> tuple[int, int] | None:
+    """The shortest usual and the median gap between two images of one camera; None without two.
+
+    A tenth of the gaps may be shorter than the shortest usual one, so that stray images do not make it tiny.
+    """
+    gaps = sorted(later - earlier for stamps in stamps_ns for earlier, later in pairwise(stamps) if later > earlier)
+    return (gaps[len(gaps) // 10], gaps[len(gaps) // 2]) if gaps else None

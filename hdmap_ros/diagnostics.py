@@ -94,10 +94,15 @@ def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Sta
 
 
 def synchronisation_status(counts: Mapping[str, Any], problem: str = "") -> Status:
-    """WARN when sets are being dropped for missing images, or the policy cannot join these cameras at all."""
+    """WARN when images are missing or the policy cannot join these cameras; names late cameras and clocks that moved."""
     sets = counts["complete"] + counts["partial"] + counts["incomplete"]
     level = WARN if counts["incomplete"] or problem else OK
     message = f"{counts['complete']} of {sets} sets complete" if sets else "no set yet"
+    late = [camera for camera, images in counts.get("late_by_camera", {}).items() if 2 * images > sets]
+    if late:
+        message += f"; {', '.join(late)} too late for most: raise sync.timeout or set the clock right"
+    if counts.get("last_move"):
+        message += f"; stamps moved: {counts['last_move']}"
     return Status("synchronisation", level, problem or message, counts)
 
 

@@ -28,6 +28,9 @@ def synchroniser_counts(statistics: SyncStatistics) -> dict[str, Any]:
         "unplaced_images": statistics.unplaced,
         "resets": statistics.resets,
         "missing": dict(statistics.missing),
+        "late_by_camera": dict(statistics.late_by_camera),
+        "moved": dict(statistics.moved),
+        "last_move": str(statistics.last_move or ""),
         "spread_p50_ms": round(float(np.median(spreads_ms)), 3) if spreads_ms.size else 0.0,
         "spread_max_ms": round(float(spreads_ms.max()), 3) if spreads_ms.size else 0.0,
     }

@@ -5,10 +5,11 @@ sourced ROS, not with the ROS wheels.
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from hdmap_core.errors import MissingDependencyError
-from hdmap_ros.stamps import stamp_to_ns
+from hdmap_ros.stamps import ns_to_parts, stamp_to_ns
 from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet, SyncConfig, SyncStatistics
 
 
@@ -45,12 +46,14 @@ class MessageFiltersSynchronizer:
     def __init__(self, policy: str, config: SyncConfig) -> None:
         try:
             import message_filters
+            from builtin_interfaces.msg import Time
         except ImportError:
             raise MissingDependencyError(
                 f"sync.policy {policy!r} needs the ROS package message_filters, which is not installed; "
                 "source a ROS 2 that has it, or use the policy 'cycle'"
             ) from None
         self._library: Any = message_filters
+        self._make_stamp: Any = Time
         self._policy = policy
         self._config = config
         self.statistics = SyncStatistics()
@@ -71,13 +74,13 @@ class MessageFiltersSynchronizer:
         self._joined = joined
 
     def add(self, camera: str, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
-        """Takes one image; `message` must have a header, its stamp decides."""
+        """Takes one image; `stamp_ns` decides, whatever its header says."""
         newest_ns = self._newest_ns.get(camera, stamp_ns)
         if stamp_ns < newest_ns - self._config.jump_ns:
             self.statistics.resets += 1
             self.reset()
         self._newest_ns[camera] = max(stamp_ns, self._newest_ns.get(camera, stamp_ns))
-        self._inputs[camera].signalMessage(message)
+        self._inputs[camera].signalMessage(_Stamped(self._make_stamp(**ns_to_parts(stamp_ns)), stamp_ns, message))
         ready, self._ready = self._ready, []
         return ready
 
@@ -89,20 +92,28 @@ class MessageFiltersSynchronizer:
         """Nothing: these policies know no partial sets."""
         return []
 
-    def _collect(self, *messages: Any) -> None:
-        stamps = {
-            camera: stamp_to_ns(message.header.stamp)
-            for camera, message in zip(self._config.cameras, messages, strict=True)
-        }
+    def _collect(self, *images: "_Stamped") -> None:
+        by_camera = dict(zip(self._config.cameras, images, strict=True))
+        stamps = {camera: image.stamp_ns for camera, image in by_camera.items()}
         stamp_ns = stamps[self._config.anchor]
         if stamp_ns <= self._closed_ns:
             self.statistics.incomplete += 1
             return
         self._closed_ns = stamp_ns
-        found = ImageSet(stamp_ns, dict(zip(self._config.cameras, messages, strict=True)), stamps, (), 0)
+        messages = {camera: image.message for camera, image in by_camera.items()}
+        found = ImageSet(stamp_ns, messages, stamps, (), 0)
         self.statistics.complete += 1
         self.statistics.spreads_ns.append(found.spread_ns)
         self._ready.append(found)
+
+
+class _Stamped:
+    """A message with the header that message_filters looks for: images without a stamp have been given one."""
+
+    def __init__(self, stamp: Any, stamp_ns: int, message: Any) -> None:
+        self.header = SimpleNamespace(stamp=stamp)
+        self.stamp_ns = stamp_ns
+        self.message = message
 
 
 class SynchronizerFilter:

@@ -3,114 +3,37 @@
 Surround cameras fire one after the other: nuScenes' six spread over 42.6 ms on a 50 ms clock, of which 12 in 20 ticks
 are used, so that the next cycle may begin 7 ms after the last one ended. A plain time window cannot tell the two
 apart once an image is lost. `CycleSynchronizer` therefore takes each camera's phase off its stamps; what remains is
-the time of the cycle, the same for all cameras. Pure Python: the node and the offline replay use the same class.
+the time of the cycle, the same for all cameras. Phases are followed (`rig_phases.py`), so clocks may drift and step.
+Pure Python: the node and the offline replay use the same class.
 """
 
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
 from threading import Lock
 from typing import Any
 
-from hdmap_core.errors import ConfigError
-from hdmap_ros.camera_phases import FREE, learn_phases, matching_window
+from hdmap_ros.camera_clocks import clock_step
+from hdmap_ros.camera_state import HISTORY, Camera
+from hdmap_ros.image_sets import ImageSet, Move, SyncConfig, SyncStatistics
+from hdmap_ros.rig_phases import RigPhases
 
-MAX_OPEN_CYCLES = 3
-LEARN_CYCLES = 6
-_STAMP_HISTORY = 2 * LEARN_CYCLES
+__all__ = ["CycleSynchronizer", "ImageSet", "Move", "SyncConfig", "SyncStatistics"]
 
+LEARN_IMAGES = 6
+MAX_OPEN_CYCLES = 32
+_FREE_IMAGES = 4
+_IDLE_IMAGES = 8
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images of one cycle.
-
-    Attributes:
-        stamp_ns: reference time: the anchor camera's stamp, or where its image is missing, when it was due.
-        messages: camera -> what was given to `add`.
-        stamps_ns: camera -> stamp of its image.
-        missing: cameras without an image, in the rig's order.
-        waited_ns: from the arrival of the first image until the set was closed.
-    """
-
-    stamp_ns: int
-    messages: dict[str, Any]
-    stamps_ns: dict[str, int]
-    missing: tuple[str, ...]
-    waited_ns: int
-
-    @property
-    def complete(self) -> bool:
-        """Whether every camera has an image."""
-        return not self.missing
-
-    @property
-    def spread_ns(self) -> int:
-        """Newest minus oldest stamp."""
-        return max(self.stamps_ns.values()) - min(self.stamps_ns.values())
+_Image = tuple[str, int, Any, int]
+"""Camera, stamp, message, arrival."""
 
 
-@dataclass(frozen=True)
-class SyncConfig:
-    """How sets are formed; times in nanoseconds.
-
-    Attributes:
-        cameras: names in the rig's order.
-        anchor: the camera whose stamp is the set's.
-        min_cameras: sets with fewer images are dropped.
-        max_spread_ns: how far from the anchor a camera's phase is looked for.
-        timeout_ns: a set is closed when no further image of it has arrived for this long; counted from the latest
-            one, so that a bag played at half speed still makes complete sets.
-        phases_ns: camera -> stamp minus the anchor's stamp; None: learnt from the first cycles.
-        window_ns: how far a stamp may lie from its cycle once the phase is off; less than half the shortest cycle.
-        jump_ns: a camera's stamp that goes back by more than this resets everything.
-    """
-
-    cameras: tuple[str, ...]
-    anchor: str
-    min_cameras: int
-    max_spread_ns: int = 60_000_000
-    timeout_ns: int = 75_000_000
-    phases_ns: dict[str, int] | None = None
-    window_ns: int = 24_000_000
-    jump_ns: int = 500_000_000
-
-    def __post_init__(self) -> None:
-        if not self.cameras or len(set(self.cameras)) != len(self.cameras):
-            raise ConfigError(f"cameras must be a list of different names, got {list(self.cameras)}")
-        if self.anchor not in self.cameras:
-            raise ConfigError(f"anchor camera {self.anchor!r} is not among the cameras {', '.join(self.cameras)}")
-        if not 1 <= self.min_cameras <= len(self.cameras):
-            raise ConfigError(f"min_cameras must lie in 1..{len(self.cameras)}, got {self.min_cameras}")
-        if self.phases_ns is not None and set(self.phases_ns) != set(self.cameras):
-            raise ConfigError(f"phases must name exactly the cameras {', '.join(self.cameras)}")
-
-
-@dataclass
-class SyncStatistics:
-    """Counts since the start, plus the spreads of the latest sets.
-
-    `complete` and `partial` sets were handed on; `incomplete` ones had too few images. `superseded` sets were closed
-    unfinished because a newer one was complete (they count as partial or incomplete as well). Images: `late` ones
-    came after their cycle was closed, `duplicate` ones twice, `unplaced` ones before their camera's phase was known.
-    """
-
-    complete: int = 0
-    partial: int = 0
-    incomplete: int = 0
-    superseded: int = 0
-    late: int = 0
-    duplicate: int = 0
-    unplaced: int = 0
-    resets: int = 0
-    missing: Counter[str] = field(default_factory=Counter)
-    spreads_ns: deque[int] = field(default_factory=lambda: deque(maxlen=200))
-
-
-@dataclass
 class _Cycle:
-    ref_ns: int
-    first_arrival_ns: int
-    last_arrival_ns: int
-    images: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    __slots__ = ("first_arrival_ns", "images", "last_arrival_ns", "ref_ns")
+
+    def __init__(self, ref_ns: int, arrival_ns: int) -> None:
+        self.ref_ns = ref_ns
+        self.first_arrival_ns = self.last_arrival_ns = arrival_ns
+        self.images: dict[str, tuple[int, Any]] = {}
 
 
 class CycleSynchronizer:
@@ -118,36 +41,37 @@ class CycleSynchronizer:
 
     `add` and `poll` return the sets that became ready, oldest first, with increasing `stamp_ns`; the caller hands them
     on, so no foreign code runs under the lock. Memory is bounded by the open cycles. Until the phases are known (six
-    images of one camera, or silence) images are held back, then sorted into cycles as if they had just come.
+    to twelve images of a camera, or silence) images are held back, then sorted into cycles as if they had just come.
     """
 
     def __init__(self, config: SyncConfig) -> None:
         self.config = config
         self.statistics = SyncStatistics()
         self._lock = Lock()
-        self._clear()
-
-    def _clear(self) -> None:
-        config = self.config
-        self._phases: dict[str, int] | None = dict(config.phases_ns) if config.phases_ns else None
-        if len(config.cameras) == 1:
-            self._phases = {config.anchor: 0}
-        self._window_ns = config.window_ns
-        self._stamps: dict[str, deque[int]] = {name: deque(maxlen=_STAMP_HISTORY) for name in config.cameras}
-        self._held: list[tuple[str, int, Any, int]] = []
-        self._open: list[_Cycle] = []
-        self._free: dict[str, tuple[int, Any]] = {}
-        self._closed_ref_ns: int | None = None
         self._closed_stamp_ns: int | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rig = RigPhases(self.config, self.statistics)
+        self._held: list[_Image] = []
+        self._stepped: deque[_Image] = deque(maxlen=_IDLE_IMAGES * len(self.config.cameras))
+        self._open: list[_Cycle] = []
+        self._free: dict[str, deque[tuple[int, Any]]] = {}
+        self._closed_ref_ns: int | None = None
+        self._idle = 0
 
     @property
     def phases_ns(self) -> dict[str, int] | None:
         """The cameras' phases against the anchor as far as known; None while they are being learnt."""
         with self._lock:
-            if self._phases is None:
+            if not self._rig.known:
                 return None
-            origin = self._anchor_phase()
-            return {name: phase - origin for name, phase in self._phases.items() if phase != FREE}
+            anchor = self._rig.anchor
+            origin = anchor.phase_ns if anchor.locked and anchor.phase_ns is not None else 0
+            cameras = self._rig.cameras.values()
+            return {
+                entry.name: entry.phase_ns - origin for entry in cameras if entry.phase_ns is not None and entry.locked
+            }
 
     def add(self, camera: str, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
         """Takes one image.
@@ -159,136 +83,267 @@ class CycleSynchronizer:
             arrival_ns: now, on a clock that never jumps (only differences matter).
         """
         with self._lock:
-            stamps = self._stamps[camera]
-            if stamps and stamp_ns < stamps[-1] - self.config.jump_ns:
-                self.statistics.resets += 1
-                self._clear()
-                stamps = self._stamps[camera]
-            if stamp_ns in stamps:
-                self.statistics.duplicate += 1
-                return []
-            stamps.append(stamp_ns)
-            if self._phases is None:
-                self._held.append((camera, stamp_ns, message, arrival_ns))
-                return self._learn(arrival_ns) if len(stamps) >= LEARN_CYCLES else []
-            if camera not in self._phases and not self._learn_newcomer(camera):
-                self.statistics.unplaced += 1
-                return []
-            return self._expire(arrival_ns) + self._place(camera, stamp_ns, message, arrival_ns)
+            return self._take(camera, stamp_ns, message, arrival_ns)
 
     def poll(self, now_ns: int) -> list[ImageSet]:
         """Closes sets that have waited long enough; call it a few times per cycle."""
         with self._lock:
-            if self._phases is None:
-                quiet = bool(self._held) and now_ns - self._held[-1][3] > 2 * self.config.timeout_ns
-                return self._learn(now_ns) if quiet else []
-            return self._expire(now_ns)
+            if self._open:
+                return self._expire(now_ns)
+            if self._held and now_ns - self._held[-1][3] > 2 * self.config.timeout_ns:
+                return self._learn(now_ns, force=True)
+            return []
 
     def flush(self) -> list[ImageSet]:
         """Closes everything: the end of a recording."""
         with self._lock:
-            ready = self._learn(self._held[-1][3]) if self._held else []
-            while self._open:
-                ready += self._close(self._open[0], self._open[0].first_arrival_ns)
-            return ready
+            ready = self._learn(self._held[-1][3], force=True) if self._held else []
+            return ready + self._close_all()
 
     def reset(self) -> None:
         """Forgets images and phases, keeps the counts."""
         with self._lock:
-            self._clear()
+            self._closed_stamp_ns = None
+            self._begin()
 
-    def _learn(self, now_ns: int) -> list[ImageSet]:
-        config = self.config
-        self._phases = learn_phases(self._stamps, config.anchor, config.max_spread_ns, config.window_ns // 2)
-        self._window_ns = matching_window(self._stamps, config.window_ns)
+    def _take(self, name: str, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
+        rig = self._rig
+        camera = rig.cameras[name]
+        stamps = camera.stamps
+        if stamps:
+            gap_ns = stamp_ns - stamps[-1]
+            if gap_ns <= 0 and stamp_ns in stamps:
+                self.statistics.duplicate += 1
+                return []
+            drift_ns = gap_ns - arrival_ns + camera.arrivals[-1]
+            if drift_ns > rig.window_ns or drift_ns < -rig.window_ns or gap_ns < -self.config.jump_ns:
+                self._notice_step(camera, stamp_ns, arrival_ns, gap_ns)
+        stamps.append(stamp_ns)
+        camera.arrivals.append(arrival_ns)
+        if camera.missed:
+            silent, camera.missed = camera.missed, 0
+            if silent > 1:
+                rig.count_awaited()
+        if not rig.known:
+            self._held.append((name, stamp_ns, message, arrival_ns))
+            return self._learn(arrival_ns, force=False)
+        self._idle += 1
+        if camera.phase_ns is None or (camera.free and rig.is_due(camera)):
+            if camera.step_ns:
+                self._stepped.append((name, stamp_ns, message, arrival_ns))
+                if self._rig_stepped():
+                    return self._start_again()
+            if not rig.find(camera, [cycle.ref_ns for cycle in self._open]):
+                self.statistics.unplaced += 1
+                return self._expire(arrival_ns)
+        if self._idle > _IDLE_IMAGES * max(rig.alive, 2):
+            return self._start_again()  # the phases are wrong altogether
+        ready = self._expire(arrival_ns) if self._open else []
+        return ready + self._place(camera, stamp_ns, message, arrival_ns)
+
+    def _learn(self, now_ns: int, force: bool) -> list[ImageSet]:
+        """Learns the phases once there are images enough, then takes what was held back."""
+        rig = self._rig
+        anchor = len(rig.anchor.stamps)
+        most = anchor or max(len(camera.stamps) for camera in rig.cameras.values()) - LEARN_IMAGES // 2
+        force = force or most >= HISTORY or len(self._held) >= HISTORY * len(rig.cameras)
+        due = most >= LEARN_IMAGES and len(self._held) % len(rig.cameras) == 0
+        if not (force or due) or not rig.learn(force):
+            return []
         held, self._held = self._held, []
         ready: list[ImageSet] = []
-        for camera, stamp_ns, message, arrival_ns in held:
-            ready += self._expire(arrival_ns) + self._place(camera, stamp_ns, message, arrival_ns)
+        for name, stamp_ns, message, arrival_ns in held:
+            ready += self._expire(arrival_ns)
+            ready += self._place(self._rig.cameras[name], stamp_ns, message, arrival_ns)
         return ready + self._expire(now_ns)
 
-    def _learn_newcomer(self, camera: str) -> bool:
-        """Finds the phase of a camera that was silent when the others' were learnt."""
-        assert self._phases is not None
-        if len(self._stamps[camera]) < LEARN_CYCLES:
-            return False
-        config = self.config
-        phased = [name for name, phase in self._phases.items() if phase != FREE]
-        known = max(phased, key=lambda name: self._stamps[name][-1])  # one that is alive
-        pair = {known: self._stamps[known], camera: self._stamps[camera]}
-        phase = learn_phases(pair, known, config.max_spread_ns, config.window_ns // 2)[camera]
-        self._phases[camera] = phase if phase == FREE else phase + self._phases[known]
-        return True
+    def _notice_step(self, camera: Camera, stamp_ns: int, arrival_ns: int, gap_ns: int) -> None:
+        rig = self._rig
+        if not rig.known:
+            if gap_ns < -self.config.jump_ns:
+                self._forget_held(camera)
+            return
+        if camera.phase_ns is None:
+            return
+        step_ns = clock_step((camera.stamps, camera.arrivals), stamp_ns, arrival_ns, rig.window_ns)
+        if gap_ns < -self.config.jump_ns:
+            rig.lose(camera, step_ns or gap_ns)
+        elif step_ns and len(rig.cameras) > 1:
+            rig.lose(camera, step_ns)
 
-    def _place(self, camera: str, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
-        assert self._phases is not None
-        phase = self._phases[camera]
-        if phase == FREE:
-            self._free[camera] = (stamp_ns, message)
-            return []
-        ref_ns = stamp_ns - phase
-        if self._closed_ref_ns is not None and ref_ns <= self._closed_ref_ns + self._window_ns:
-            self.statistics.late += 1
-            return []
-        near = [cycle for cycle in self._open if abs(ref_ns - cycle.ref_ns) <= self._window_ns]
-        ready: list[ImageSet] = []
-        if near:
-            cycle = min(near, key=lambda cycle: abs(ref_ns - cycle.ref_ns))
-        else:
-            if len(self._open) == MAX_OPEN_CYCLES:
-                ready += self._close(self._open[0], arrival_ns)
-            cycle = _Cycle(ref_ns, arrival_ns, arrival_ns)
-            self._open = sorted([*self._open, cycle], key=lambda cycle: cycle.ref_ns)
-        if camera not in cycle.images or stamp_ns > cycle.images[camera][0]:
-            cycle.images[camera] = (stamp_ns, message)
-            cycle.last_arrival_ns = arrival_ns
-        if all(name in cycle.images for name, phase in self._phases.items() if phase != FREE) and not self._unknown():
-            while self._open[0] is not cycle:
-                self.statistics.superseded += 1
-                ready += self._close(self._open[0], arrival_ns)
-            ready += self._close(cycle, arrival_ns)
+    def _forget_held(self, camera: Camera) -> None:
+        """While phases are learnt, a camera's stamps went far back: its older images belong to another time."""
+        self._held = [image for image in self._held if image[0] != camera.name]
+        camera.stamps.clear()
+        camera.arrivals.clear()
+        if camera is self._rig.anchor:
+            self.statistics.resets += 1
+            self._closed_stamp_ns = None
+
+    def _rig_stepped(self) -> bool:
+        """Whether most cameras' clocks were set: a bag that loops or is wound, a computer that was set by NTP."""
+        stepped = sum(bool(camera.step_ns) for camera in self._rig.cameras.values())
+        return 2 * stepped > self._rig.alive
+
+    def _start_again(self) -> list[ImageSet]:
+        """Learns everything anew, with the images since the step."""
+        steps = sorted(camera.step_ns for camera in self._rig.cameras.values() if camera.step_ns)
+        kept = list(self._stepped)
+        ready = self._close_all()
+        self.statistics.unplaced -= max(len(kept) - 1, 0)
+        if steps and steps[len(steps) // 2] < -self.config.jump_ns:
+            self.statistics.resets += 1
+            self._closed_stamp_ns = None
+        self._begin()
+        for image in kept:
+            ready += self._take(*image)
         return ready
 
-    def _anchor_phase(self) -> int:
-        phase = (self._phases or {}).get(self.config.anchor, 0)
-        return 0 if phase == FREE else phase
+    def _place(self, camera: Camera, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
+        if camera.free:
+            return self._place_free(camera, stamp_ns, message, arrival_ns)
+        if camera.phase_ns is None:
+            self.statistics.unplaced += 1
+            return []
+        window_ns = self._rig.window_ns
+        ref_ns = stamp_ns - camera.phase_ns
+        nearest, distance_ns = None, 1 << 62
+        for cycle in self._open:
+            away_ns = abs(ref_ns - cycle.ref_ns)
+            if away_ns < distance_ns:
+                nearest, distance_ns = cycle, away_ns
+        ready: list[ImageSet] = []
+        if nearest is None or distance_ns > window_ns:
+            if self._closed_ref_ns is not None and ref_ns <= self._closed_ref_ns + window_ns:
+                self.statistics.late += 1
+                self.statistics.late_by_camera[camera.name] += 1
+                self._rig.note_late(camera)
+                return []
+            if self._closed_ref_ns is not None:
+                distance_ns = min(distance_ns, ref_ns - self._closed_ref_ns)
+            if 2 * distance_ns <= 3 * window_ns:  # no two cycles are so close
+                self.statistics.unplaced += 1
+                self._rig.strayed(camera)
+                return []
+            if len(self._open) >= min(MAX_OPEN_CYCLES, 3 + self.config.timeout_ns // self._rig.gap_ns):
+                ready += self._close(self._open[0], arrival_ns)
+            nearest = _Cycle(ref_ns, arrival_ns)
+            self._open.append(nearest)
+            if len(self._open) > 1 and ref_ns < self._open[-2].ref_ns:
+                self._open.sort(key=lambda cycle: cycle.ref_ns)
+        images = nearest.images
+        if camera.name in images:
+            self.statistics.unplaced += 1
+            if distance_ns >= abs(images[camera.name][0] - camera.phase_ns - nearest.ref_ns):
+                return ready
+        images[camera.name] = (stamp_ns, message)
+        nearest.last_arrival_ns = arrival_ns
+        nearest.ref_ns += (ref_ns - nearest.ref_ns) // len(images)
+        if len(images) >= self._rig.awaited and (not self._rig.awaited_free or self._is_full(nearest)):
+            while self._open[0] is not nearest:
+                self.statistics.superseded += 1
+                ready += self._close(self._open[0], arrival_ns)
+            ready += self._close(nearest, arrival_ns)
+        return ready
 
-    def _unknown(self) -> bool:
-        """Whether a camera may still turn up whose phase is not known."""
-        assert self._phases is not None
-        return len(self._phases) < len(self.config.cameras)
+    def _place_free(self, camera: Camera, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
+        self._free.setdefault(camera.name, deque(maxlen=_FREE_IMAGES)).append((stamp_ns, message))
+        ready: list[ImageSet] = []
+        while self._open and self._is_full(self._open[0]):
+            ready += self._close(self._open[0], arrival_ns)
+        return ready
+
+    def _is_full(self, cycle: _Cycle) -> bool:
+        """Whether waiting longer brings nothing: every camera's image is in, and no free camera's next is nearer."""
+        if len(cycle.images) < self._rig.awaited:
+            return False
+        target_ns = cycle.ref_ns + self._rig.anchor_ns
+        for camera in self._rig.awaited_free:
+            newest_ns = camera.stamps[-1] - camera.phase_ns  # type: ignore[operator]
+            gap_ns = camera.stamps[-1] - camera.stamps[-2] if len(camera.stamps) > 1 else 0
+            if 2 * newest_ns + gap_ns < 2 * target_ns:
+                return False
+        return True
 
     def _expire(self, now_ns: int) -> list[ImageSet]:
         ready: list[ImageSet] = []
-        while any(now_ns - cycle.last_arrival_ns >= self.config.timeout_ns for cycle in self._open):
-            ready += self._close(self._open[0], now_ns)  # oldest first keeps the output in order
+        due_ns = now_ns - self.config.timeout_ns
+        for cycle in [cycle for cycle in self._open if cycle.last_arrival_ns <= due_ns]:
+            if cycle not in self._open:
+                continue
+            if not self._is_minority(cycle):
+                while self._open[0] is not cycle:  # oldest first keeps the output in order
+                    ready += self._close(self._open[0], now_ns)
+            ready += self._close(cycle, now_ns)
         return ready
 
+    def _close_all(self) -> list[ImageSet]:
+        ready: list[ImageSet] = []
+        while self._open:
+            ready += self._close(self._open[0], self._open[0].first_arrival_ns)
+        return ready
+
+    def _is_minority(self, cycle: _Cycle) -> bool:
+        return 2 * len(cycle.images) < self._rig.awaited
+
     def _close(self, cycle: _Cycle, now_ns: int) -> list[ImageSet]:
-        config, statistics = self.config, self.statistics
+        config, rig = self.config, self._rig
         self._open.remove(cycle)
-        self._closed_ref_ns = cycle.ref_ns
-        due_ns = cycle.ref_ns + self._anchor_phase()
-        stamp_ns = cycle.images[config.anchor][0] if config.anchor in cycle.images else due_ns
-        for name, (free_stamp_ns, message) in list(self._free.items()):
-            if abs(free_stamp_ns - stamp_ns) <= config.max_spread_ns:
-                cycle.images[name] = (free_stamp_ns, message)
-                del self._free[name]
-        missing = tuple(name for name in config.cameras if name not in cycle.images)
-        statistics.missing.update(missing)
-        ordered = self._closed_stamp_ns is None or stamp_ns > self._closed_stamp_ns
-        if len(cycle.images) < config.min_cameras or not ordered:
+        images = cycle.images
+        minority = self._is_minority(cycle)
+        anchor_ns = rig.anchor_ns
+        stamp_ns = cycle.ref_ns + anchor_ns
+        if config.anchor in images:
+            stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
+        for name, waiting in self._free.items():
+            found = self._take_nearest(rig.cameras[name], waiting, stamp_ns)
+            if found:
+                images[name] = found
+        if config.anchor in images and rig.anchor.free:
+            stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
+        if not minority:
+            cycle.ref_ns = rig.follow(images, cycle.ref_ns)
+            self._idle = 0
+        if len(images) < len(rig.cameras):
+            rig.note_missing(images, cycle.ref_ns, minority)
+        enough = len(images) >= config.min_cameras
+        if enough or not minority:
+            self._closed_ref_ns = max(cycle.ref_ns, self._closed_ref_ns or cycle.ref_ns)
+        return self._hand_on(cycle, stamp_ns, now_ns)
+
+    def _take_nearest(self, camera: Camera, waiting: deque[tuple[int, Any]], stamp_ns: int) -> tuple[int, Any] | None:
+        """The image of a free camera nearest to a stamp; it and the older ones are used up."""
+        offset_ns = stamp_ns + (camera.phase_ns or 0)
+        near = [image for image in waiting if abs(image[0] - offset_ns) <= self.config.max_spread_ns]
+        if not near or not camera.free:
+            return None
+        best = min(near, key=lambda image: abs(image[0] - offset_ns))
+        while waiting.popleft() is not best:
+            pass
+        return best
+
+    def _hand_on(self, cycle: _Cycle, stamp_ns: int, now_ns: int) -> list[ImageSet]:
+        config, statistics, cameras = self.config, self.statistics, self._rig.cameras
+        messages: dict[str, Any] = {}
+        stamps_ns: dict[str, int] = {}
+        missing = []
+        anchored = config.anchor in cycle.images
+        for name, camera in cameras.items():
+            image = cycle.images.get(name)
+            if image is not None and not (anchored and camera.far):
+                stamps_ns[name] = image[0] - camera.clock_ns
+                messages[name] = image[1]
+            else:
+                missing.append(name)
+                statistics.missing[name] += 1
+        if len(messages) < config.min_cameras or (
+            self._closed_stamp_ns is not None and stamp_ns <= self._closed_stamp_ns
+        ):
             statistics.incomplete += 1
             return []
         self._closed_stamp_ns = stamp_ns
-        images = {name: cycle.images[name] for name in config.cameras if name in cycle.images}
-        ready = ImageSet(
-            stamp_ns,
-            {name: message for name, (_, message) in images.items()},
-            {name: stamp for name, (stamp, _) in images.items()},
-            missing,
-            now_ns - cycle.first_arrival_ns,
-        )
+        waited_ns = now_ns - cycle.first_arrival_ns
+        ready = ImageSet(stamp_ns, messages, stamps_ns, tuple(missing), waited_ns)
         statistics.spreads_ns.append(ready.spread_ns)
         if missing:
             statistics.partial += 1

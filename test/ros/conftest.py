@@ -181,6 +181,19 @@ def rig_module() -> Any:
     return sys.modules[__name__]
 
 
+@pytest.fixture(scope="session")
+def simulator() -> Any:
+    """The module `rig_simulator.py` beside this file."""
+    import importlib.util
+    import sys
+
+    spec = importlib.util.spec_from_file_location("rig_simulator", Path(__file__).with_name("rig_simulator.py"))
+    assert spec is not None and spec.loader is not None
+    module = sys.modules["rig_simulator"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 class Graph:
     """Nodes of one test on one executor."""
 

@@ -17,6 +17,8 @@ from hdmap_ros.diagnostics import (
     policy_problem,
     synchronisation_status,
 )
+from hdmap_ros.image_sets import Move, SyncStatistics
+from hdmap_ros.node_report import synchroniser_counts
 
 
 def test_percentiles_per_stage_in_order() -> None:
@@ -53,6 +55,17 @@ def test_cameras(states: dict[str, str], level: int, message: str) -> None:
     assert (status.level, status.message) == (level, message)
     if states["b"] == "rejected_image":
         assert status.values["b"] == "rejected_image: why"
+
+
+def test_synchronisation_names_clocks_that_moved_and_cameras_that_come_late() -> None:
+    statistics = SyncStatistics(complete=4, partial=20)
+    statistics.late_by_camera["CAM_BACK"] = 19
+    statistics.last_move = Move("CAM_FRONT", 40_000_000, 5_000_000_000)
+    message = synchronisation_status(synchroniser_counts(statistics)).message
+    assert message == (
+        "4 of 24 sets complete; CAM_BACK too late for most: raise sync.timeout or set the clock right; "
+        "stamps moved: CAM_FRONT by +40.0 ms at 5.000 s"
+    )
 
 
 def test_incomplete_sets_are_a_warning() -> None:
