@@ -118,6 +118,10 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
             "optim": optim,
             "backbone_weights": "random",
             "start": InitialWeights(),
+            # whoever would teach it is as large as ever, and knows other keyframes
+            "objective": "supervised" if config.objective == "distillation" else config.objective,
+            "sources": {},
+            "distillation": (),
             "log_every": 20,
             "save_every": 2000,
             "evaluate_every": 100,
