@@ -148,6 +148,8 @@ def shrunk(config: TrainConfig) -> TrainConfig:
         smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
         smaller["lidar"] = _changed(model.lidar, **SMALL_PILLARS)
+    if model.bottleneck is not None:
+        smaller["bottleneck"] = _changed(model.bottleneck, channels=WIDTH, hidden=WIDTH // 2)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:

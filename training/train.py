@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.errors import ConfigError
 from hdmap_core.files import make_folder
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.preprocess import reads_points
@@ -65,7 +66,10 @@ def train(
             console.print(report)
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     for source in sources.values():
-        console.print(source.report)
+        console.print(source.report, soft_wrap=True)
+    distillation = Distillation(config, {name: source.to(fabric.device) for name, source in sources.items()})
+    if hardware.strategy == "fsdp" and any(True for _ in distillation.learned.parameters()):
+        raise ConfigError("distillation with projections that are learnt does not go with --strategy fsdp; use ddp")
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
         make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
@@ -78,7 +82,6 @@ def train(
     console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")
     provenance = _provenance(config, training) | ({"sources": as_provenance(sources, config)} if sources else {})
     run = RunFolder(folder, config, provenance, writes=fabric.is_global_zero)
-    distillation = Distillation(config, {name: source.to(fabric.device) for name, source in sources.items()})
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
         match config.objective:
