@@ -144,8 +144,8 @@ class TrainConfig(CheckpointConfig):
     """A whole recipe.
 
     Attributes:
-        objective: how a batch becomes a loss: `supervised`; `masked_autoencoder` for a refiner by itself; `distillation`,
-            which adds the terms of `distillation` to the supervised ones.
+        objective: how a batch becomes a loss: `supervised`; `masked_autoencoder` for a refiner by itself;
+            `distillation`, which adds the terms of `distillation` to the supervised ones.
         sources: the models that teach, by the names that the terms use: run folders or files.
         distillation: what each of them teaches. A term of weight 0 is left out.
         masking: which parts of a map the masked autoencoder does not see.

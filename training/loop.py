@@ -126,9 +126,7 @@ def fit(
     return average.publish()
 
 
-def _set_up(
-    fabric: Fabric, model: nn.Module, learned: nn.Module, config: TrainConfig
-) -> tuple[_FabricModule, Any]:
+def _set_up(fabric: Fabric, model: nn.Module, learned: nn.Module, config: TrainConfig) -> tuple[_FabricModule, Any]:
     """The model as Fabric calls it, and the optimiser. The model's batch norms see the batches of all GPUs."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)

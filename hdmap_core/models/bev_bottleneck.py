@@ -1,4 +1,4 @@
-"""What MapKD's student has between view transform and BEV encoder: the teacher's width, and its bottleneck without roads.
+"""What MapKD's student has before the BEV encoder: the teacher's width, and its bottleneck without roads.
 
 Source: the published code of MapKD. Two convolutions bring the cameras' features to the width that cameras and LiDAR
 have together in the teacher; three of stride 2 make of them what the teacher's SD fusion looks at, so that the two can

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 from typing_extensions import Self, assert_never
 
 from hdmap_core.config import Config
@@ -100,7 +101,17 @@ class ModelConfig(Config):
             raise ValueError("dense heads cannot have the class centerline: rasters do not know its sense")
 
     def _refiner_alone(self) -> Self:
-        others = "backbone", "lidar", "sd_prior", "bottleneck", "bev_encoder", "vectors", "segmentation", "dense", "auxiliary"
+        others = (
+            "backbone",
+            "lidar",
+            "sd_prior",
+            "bottleneck",
+            "bev_encoder",
+            "vectors",
+            "segmentation",
+            "dense",
+            "auxiliary",
+        )
         if self.hd_refiner is None or any(getattr(self, name) is not None for name in others):
             raise ValueError(
                 "view_transform: null is for an HD-map refiner by itself: give hd_refiner, and null for "
@@ -164,14 +175,14 @@ def tap_channels(config: ModelConfig) -> dict[str, int]:
     with torch.device("meta"):
         model = build_model(config)
     assert model.view_transform is not None
-    channels = {"camera": model.view_transform.out_channels}
+    channels = {"camera": _width(model.view_transform)}
     if model.lidar is not None:
-        channels["lidar"] = model.lidar.out_channels
+        channels["lidar"] = _width(model.lidar)
     inside = sum(channels.values())
     if model.sd_prior is not None and config.sd_prior is not None:
         channels |= {"bev_small": inside, "bev_out": config.sd_prior.channels}
     if model.bottleneck is not None:
-        inside = channels["bev_small"] = model.bottleneck.out_channels
+        inside = channels["bev_small"] = _width(model.bottleneck)
     finest = inside
     match model.bev_encoder:
         case ResNetEncoder() as encoder:
@@ -179,6 +190,10 @@ def tap_channels(config: ModelConfig) -> dict[str, int]:
         case BEVUNet() as encoder:
             finest = encoder.out_channels
     return {**channels, "encoder_in": inside, "bev": finest}
+
+
+def _width(slot: nn.Module) -> int:
+    return int(slot.out_channels)  # type: ignore[arg-type]  # every slot of BEV features announces it
 
 
 def build_model(config: ModelConfig) -> MapModel:

@@ -1,16 +1,16 @@
 """BEVDistill (Chen et al., ICLR 2023) for maps: features, relations and predictions of a teacher that sees LiDAR.
 
 Original, as its code has it: detection of boxes. (1) Squared difference of BEV features, summed over channels, weighted
-by Gaussians of the true boxes. (2) An InfoNCE loss with temperature 0.07 between the features of both maps at the places
-of predicted boxes, each through its own projector. (3) The teacher's boxes matched to the student's, their difference
+by Gaussians of the true boxes. (2) An InfoNCE loss with temperature 0.07 between the features of both maps where boxes
+are predicted, each through its own projector. (3) The teacher's boxes matched to the student's, their difference
 weighted by the teacher's score. Weights 0.01, 0.2 and 0.25.
 
 Our port. (1) The Gaussians are of true lines. A learnt 1x1 convolution brings the student's channels to the teacher's;
 theirs pass both maps through a shared one. (2) The places are cells on true lines, evenly drawn from each frame, which
 are the negatives of each other; theirs are all queries of a batch of one. The projectors have a layer norm in the place
 of a batch norm: negatives and norms then stay within a frame, so that more processes change nothing. (3) Lines are not
-boxes: cross-entropy to the teacher's rasters, weighted by how sure it is that a cell is on a line (`msrd` without ground
-truth). How MapKD's table ported BEVDistill is not known.
+boxes: cross-entropy to the teacher's rasters, weighted by how sure it is that a cell is on a line (`msrd` without
+ground truth). How MapKD's table ported BEVDistill is not known.
 
 Maps of another resolution are brought to the student's.
 """

@@ -1,16 +1,16 @@
 """MapDistill (Hao et al., ECCV 2024): relations between modalities, BEV features at two levels, and heads.
 
-Original, as far as a digest of the paper tells (its code is not public, its weights are not known): a student of cameras
-makes two BEV maps of the same images, in the roles of the teacher's cameras and LiDAR. (1) Patch tokens of the two maps
-attend to each other, softmax(F_C F_L' / root d) and the reverse; KL from the teacher's to the student's, both summed.
+Original, as far as a digest of the paper tells (neither code nor factors are public): a student of cameras makes two
+BEV maps of the same images, in the roles of the teacher's cameras and LiDAR. (1) Patch tokens of the two maps attend to
+each other, softmax(F_C F_L' / root d) and the reverse; KL from the teacher's to the student's, both summed.
 (2) Mean squared difference of the fused BEV features and of those behind the map encoder. (3) Focal loss to the
 teacher's classes and Manhattan distance to its points.
 
 Our port. The student's second map is a simulated LiDAR's (`lidar: {kind: simulated}`), with a trunk of its own; theirs
-shares one. Tokens are averages of patches, normalised over their channels. The student's two maps come to a common width
-by learnt projections; the teacher's wider one by a fixed random orthonormal matrix, as with learnt ones both models
-could agree on nothing at all. (3) For vector heads it is `vector_response`; for rasters cross-entropy to the teacher's
-soft ones over all cells, and KL of the directions on true lines. All factors are 1: theirs are not published.
+shares one. Tokens are averages of patches, normalised over their channels. The student's two maps come to a common
+width by learnt projections; the teacher's wider one by a fixed random orthonormal matrix, as with learnt ones both
+models could agree on nothing at all. (3) For vector heads it is `vector_response`; for rasters cross-entropy to the
+teacher's soft ones over all cells, and KL of the directions on true lines. All factors are 1: theirs are not published.
 
 Maps of another resolution are brought to the student's; patches are shares of the region.
 """

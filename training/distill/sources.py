@@ -1,4 +1,4 @@
-"""The models that teach: loaded from checkpoints, frozen, and checked against the student before anything is prepared."""
+"""The models that teach: read from checkpoints, frozen, and checked against the student before anything is prepared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -72,7 +72,7 @@ def adapter(student: int, source: int) -> nn.Module:
 
 def resized(features: Tensor, like: Tensor) -> Tensor:
     """Features (B, C, y, x) at the resolution of others of the same region: averaged down, or enlarged bilinearly."""
-    size = like.shape[-2:]
+    size = like.shape[-2], like.shape[-1]
     if features.shape[-2:] == size:
         return features
     if features.shape[-2] >= size[0] and features.shape[-1] >= size[1]:

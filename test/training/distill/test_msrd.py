@@ -44,7 +44,9 @@ def test_published_is_the_mean_over_cells_on_true_lines_and_all_channels() -> No
 
 def test_soft_goes_beyond_the_truth_by_how_sure_the_source_is() -> None:
     ours, theirs = torch.zeros(1, 2, 1, 2), torch.tensor([[[[0.0, 1.0]], [[0.0, 2.0]]]])
-    value = MSRD(MSRDConfig(source="teacher", mask="soft"))(dense(ours), dense(theirs), on_lines(torch.tensor([[[1, 0]]])))
+    value = MSRD(MSRDConfig(source="teacher", mask="soft"))(
+        dense(ours), dense(theirs), on_lines(torch.tensor([[[1, 0]]]))
+    )
     sure = sigmoid(2.0 - 1.0)  # the softmax's share of the class
     assert value.item() == pytest.approx((1 * math.log(2) + sure * math.log(2)) / (1 + sure), rel=1e-5)
 

@@ -14,7 +14,7 @@ from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.models import build_model
 from training.config import TrainConfig
-from training.data.batches import Batch, TrainBatches
+from training.data.batches import TrainBatches
 from training.data.keyframes import load_keyframes, sweeps_for
 from training.data.seen_by import taught_keyframes
 from training.distill.objective import Distillation
@@ -28,9 +28,7 @@ LAST, STATE = "checkpoints/last.safetensors", "checkpoints/state.safetensors"
 
 def batches_of(config: TrainConfig, sources: dict[str, Source]) -> TrainBatches:
     def keyframes(model):
-        return load_keyframes(
-            config.data.root, "train", model, keep_inputs=False, sweeps=sweeps_for(model), workers=1
-        )
+        return load_keyframes(config.data.root, "train", model, keep_inputs=False, sweeps=sweeps_for(model), workers=1)
 
     seen = {name: keyframes(source.config) for name, source in sources.items()}
     models = {name: source.config for name, source in sources.items()}
@@ -110,7 +108,9 @@ def test_mapdistill_takes_two_modalities(student: Load) -> None:
     value.backward()
     assert torch.isfinite(value) and value > 0
     assert all(p.grad is not None and p.grad.any() for p in distillation.learned.parameters())
-    assert all(any(p.grad.any() for p in slot.parameters() if p.grad is not None) for slot in (model.lidar, model.backbone))
+    assert all(
+        any(p.grad.any() for p in slot.parameters() if p.grad is not None) for slot in (model.lidar, model.backbone)
+    )
 
 
 def test_sources_see_the_same_motion_and_clean_images(student: Load) -> None:
@@ -153,7 +153,7 @@ def test_a_run_ends_and_goes_on_bit_equal(student: Load, tmp_path: Path) -> None
 
 def test_other_projections_are_no_state_to_go_on_from(student: Load, tmp_path: Path) -> None:
     train(student("optim.steps=1"), tmp_path, QUIET)
-    with pytest.raises(CheckpointError, match="another model.*learned/"):
+    with pytest.raises(CheckpointError, match=r"another model.*learned/"):
         train(student("optim.steps=2", "distillation.0.weight=0"), tmp_path, QUIET)
 
 

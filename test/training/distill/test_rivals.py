@@ -58,7 +58,9 @@ def test_bev_features_all_cells_or_lines() -> None:
     value = near(student, source, on_lines(torch.tensor([[[0, 1, 0]]])))
     assert value.item() == pytest.approx(4 * weights[1] / sum(weights), rel=1e-3)
     plain = BEVFeatures(BEVFeaturesConfig(source="teacher", normalise=False), [(2, 2)])
-    assert plain(student, source, on_lines(torch.zeros(1, 1, 3))).item() == pytest.approx(F.mse_loss(ours, theirs).item())
+    assert plain(student, source, on_lines(torch.zeros(1, 1, 3))).item() == pytest.approx(
+        F.mse_loss(ours, theirs).item()
+    )
 
 
 def test_bevdistill_sums_over_channels_within_gaussians() -> None:

@@ -1,4 +1,4 @@
-"""A source that does not fit is one clear line before anything is prepared; one of another size teaches all the same."""
+"""A source that does not fit is one clear line before anything is prepared; one of another size teaches."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,11 @@ def refused(config: TrainConfig, folder: Path, *parts: str) -> None:
 @pytest.mark.parametrize(
     ("name", "overrides", "parts"),
     [
-        ("pmapnet/lidar_sd", ["model.classes=[divider, boundary]"], ["classes divider, boundary, the student has divi"]),
+        (
+            "pmapnet/lidar_sd",
+            ["model.classes=[divider, boundary]"],
+            ["classes divider, boundary, the student has divi"],
+        ),
         ("pmapnet/lidar_sd", ["model.classes=[boundary, ped_crossing, divider]"], ["classes boundary, ped_crossing"]),
         ("pmapnet/lidar_sd", ["model.grid.x_range=[-30, 30]"], ["x [-30.0, 30.0]", "grid is x [-15.0, 15.0]"]),
         ("pmapnet/hd_pretrain", [], ["refiner by itself", "the model that was trained from it"]),
@@ -123,9 +127,7 @@ def test_another_resolution_and_image_size_teach(student: Load, saved: Save) -> 
     assert len(found) == 4 + len(terms) and all(torch.isfinite(value) for value in found.values())
 
 
-def test_the_command_says_it_in_a_line(
-    student: Load, saved: Save, tmp_path: Path, hdmap: Callable[..., Any]
-) -> None:
+def test_the_command_says_it_in_a_line(student: Load, saved: Save, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
     recipe, wrong = tmp_path / "recipe.yaml", saved("pmapnet/hd_pretrain")
     recipe.write_text(yaml.safe_dump(student().model_dump(mode="json")))
     ended = hdmap("train", recipe, f"sources.teacher={wrong}", "-o", tmp_path / "run")

@@ -18,7 +18,9 @@ LINE = torch.tensor([[0.1, 0.5], [0.5, 0.5], [0.9, 0.5]])
 RING = torch.tensor([[0.2, 0.2], [0.4, 0.2], [0.4, 0.4]])
 
 
-def says(logits: list[list[float]], points: list[Tensor], queries: Tensor | None = None, layers: int = 1) -> ModelOutput:
+def says(
+    logits: list[list[float]], points: list[Tensor], queries: Tensor | None = None, layers: int = 1
+) -> ModelOutput:
     every = torch.tensor(logits).expand(layers, 1, -1, -1), torch.stack(points).expand(layers, 1, -1, -1, -1)
     return ModelOutput(vectors=VectorOutput(*(each.clone().requires_grad_() for each in every), queries=queries))
 
