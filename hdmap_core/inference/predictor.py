@@ -68,7 +68,7 @@ class Predictor:
     """Preprocess, network, postprocess.
 
     Args:
-        checkpoint: a loaded checkpoint.
+        checkpoint: a loaded checkpoint; heads whose elements nobody publishes are taken out of its model.
         device: where the network runs.
         precision: `fp32`, or `fp16` for autocast on CUDA.
     """
@@ -78,7 +78,12 @@ class Predictor:
         self.device = device
         self.model = checkpoint.model.to(device)
         model, decoding = self.config.model, self.config.decode
-        from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
+        published = {decoding.head_of(label) for label in model.classes}
+        from_vectors = published == {"vectors"}
+        if "vectors" not in published:  # what nobody reads is not computed
+            self.model.vector_head = None
+        if "masks" not in published:
+            self.model.segmentation_head = None
         self.info = ModelInfo(
             model_name=model.name,
             model_id=f"{model.name}-{checkpoint.sha256[:8]}",

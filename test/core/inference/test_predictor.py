@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
@@ -156,3 +156,17 @@ def test_fp16_on_cuda_agrees(checkpoint: Path) -> None:
     cpu = load_predictor(checkpoint, "cpu").predict(observation(noise()))
     half = load_predictor(checkpoint, "cuda").predict(observation(noise()))
     assert sorted(e.score for e in half.elements) == pytest.approx(sorted(e.score for e in cpu.elements), abs=0.01)
+
+
+@pytest.mark.parametrize(("head", "gone"), [("masks", "vector_head"), ("vectors", "segmentation_head")])
+def test_a_head_that_nobody_publishes_is_not_computed(checkpoint: Path, head: str, gone: str) -> None:
+    predictor, whole = load_predictor(checkpoint, "cpu", head=head), load_checkpoint(checkpoint).model
+    assert getattr(predictor.model, gone) is None and getattr(whole, gone) is not None
+    seen = observation(noise())
+    with torch.inference_mode():
+        output = whole(preprocess(seen, CONFIG.model))
+    wanted = decode(output, CONFIG.decode.only(head), classes=CONFIG.model.classes, grid=CONFIG.model.grid)
+    found = predictor.predict(seen).elements
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.score == other.score and np.array_equal(one.points, other.points)
