@@ -46,7 +46,7 @@ def _leave(process: int, number: int, frame: FrameType | None) -> None:
 
 
 class Interruption:
-    """Inside the `with`, the first signal is remembered; the second does what it always did."""
+    """Inside the `with`, the first signal is remembered; the second ends the process as if nobody had listened."""
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -65,7 +65,7 @@ class Interruption:
     def _ask(self, number: int, _: FrameType | None) -> None:
         self.asked = signal.Signals(number)
         for each, handler in self._previous.items():
-            signal.signal(each, handler)
+            signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else handler)
 
 
 def leave_group(_: int) -> None:

@@ -151,10 +151,14 @@ def test_a_run_ends_and_goes_on_bit_equal(student: Load, tmp_path: Path) -> None
     assert {"tgpd_teacher", "msrd_teacher", "msrd_coach"} <= set(lines[0])
 
 
-def test_other_projections_are_no_state_to_go_on_from(student: Load, tmp_path: Path) -> None:
+def test_other_projections_or_teachers_are_another_run(
+    student: Load, saved: Callable[..., Path], tmp_path: Path
+) -> None:
     train(student("optim.steps=1"), tmp_path, QUIET)
     with pytest.raises(CheckpointError, match=r"another model.*learned/"):
         train(student("optim.steps=2", "distillation.0.weight=0"), tmp_path, QUIET)
+    with pytest.raises(CheckpointError, match=r"differs in the weights of sources\.teacher;"):
+        train(student("optim.steps=2", f"sources.teacher={saved('pmapnet/lidar_sd_hd')}"), tmp_path, QUIET)
 
 
 def test_fsdp_is_refused(student: Load, tmp_path: Path) -> None:
