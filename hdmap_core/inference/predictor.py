@@ -12,6 +12,7 @@ from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.models.heads.dense import DenseHeads
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import Head
@@ -84,6 +85,8 @@ class Predictor:
             self.model.vector_head = None
         if "masks" not in published:
             self.model.segmentation_head = None
+        if model.hd_refiner is not None and isinstance(self.model.dense_heads, DenseHeads):
+            self.model.dense_heads.only_semantic()
         self.info = ModelInfo(
             model_name=model.name,
             model_id=f"{model.name}-{checkpoint.sha256[:8]}",

@@ -12,9 +12,12 @@ from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
+from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
+from hdmap_core.models.heads.dense import DenseConfig
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
+from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import DecodeConfig
@@ -170,3 +173,27 @@ def test_a_head_that_nobody_publishes_is_not_computed(checkpoint: Path, head: st
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         assert one.score == other.score and np.array_equal(one.points, other.points)
+
+
+def test_before_a_refiner_only_classes_are_computed(tmp_path: Path) -> None:
+    encoder = ResNetEncoderConfig(channels=(8, 8), blocks=(1, 1))
+    heads = DenseConfig(channels=8, last_channels=8, embedding=3, directions=6)
+    refiner = HDRefinerConfig(
+        patch=4, width=8, depth=1, heads=2, up_channels=8, bev_encoder=encoder, dense=heads.model_copy()
+    )
+    model = ModelConfig(
+        **{"name": "refined", "grid": CONFIG.model.grid, "vectors": None, "segmentation": None},
+        **{"bev_encoder": encoder, "dense": heads, "hd_refiner": refiner},
+    )
+    config = CheckpointConfig(model=model, decode=DecodeConfig(head="dense"))
+    torch.manual_seed(0)
+    path = tmp_path / "refined.safetensors"
+    save_checkpoint(path, build_model(model), config, {})
+    predictor, whole = load_predictor(path, "cpu"), load_checkpoint(path).model
+    inputs = preprocess(observation(noise()), model)
+    with torch.inference_mode():
+        wanted, found = whole(inputs), predictor.model(inputs)
+    assert found.unrefined.embedding.shape[1] == found.unrefined.direction.shape[1] == 0
+    for name in ("semantic", "embedding", "direction"):
+        assert torch.equal(getattr(found.dense, name), getattr(wanted.dense, name))
+    assert torch.equal(found.unrefined.semantic, wanted.unrefined.semantic)
