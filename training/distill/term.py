@@ -36,7 +36,7 @@ class TermConfig(Config):
         weight: factor on the term; with 0 it is left out, and its source not even loaded.
     """
 
-    source: str
+    source: str = Field(pattern="^[a-z][a-z0-9_]*$")
     weight: NonNegativeFloat = 1.0
 
     @property
