@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
-from hdmap_core.errors import ConfigError
+from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.preprocess import reads_points
@@ -76,7 +76,7 @@ def train(
         validation, training = (
             _keyframes(config, config.model, split) for split in (config.data.val, config.data.train)
         )
-        seen = {name: _keyframes(config, source.config, config.data.train) for name, source in sources.items()}
+        seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
     without = training.left_out + validation.left_out
     note = f"; {without} that cannot be used are left out" if without else ""
     console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")
@@ -121,6 +121,13 @@ def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes
     dataset = open_dataset(keyframes.root, keyframes.cache)
     check_sensors(dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None)
     return keyframes
+
+
+def _seen_by(config: TrainConfig, name: str, source: ModelConfig) -> Keyframes:
+    try:
+        return _keyframes(config, source, config.data.train)
+    except DatasetError as error:
+        raise DatasetError(f"sources.{name}: {error}") from None
 
 
 def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A source that does not fit is one clear line before anything is prepared; one of another size teaches."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ import yaml
 from rich.console import Console
 from safetensors.torch import save_file
 
-from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.models import build_model
+from hdmap_core.errors import CheckpointError, ConfigError, DatasetError
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import ModelConfig, build_model
+from hdmap_core.observation import Observation
+from hdmap_core.preprocess import camera_inputs
 from training.config import TrainConfig
 from training.data.batches import TrainBatches
-from training.data.keyframes import load_keyframes
+from training.data.keyframes import Keyframes, load_keyframes
 from training.data.seen_by import taught_keyframes
 from training.distill.objective import Distillation
 from training.distill.sources import load_sources
@@ -125,6 +129,41 @@ def test_another_resolution_and_image_size_teach(student: Load, saved: Save) -> 
     found = Distillation(config, sources)(model, batch)
     torch.stack(list(found.values())).sum().backward()
     assert len(found) == 4 + len(terms) and all(torch.isfinite(value) for value in found.values())
+
+
+def test_a_data_set_without_what_a_source_looks_at(student: Load, without_sd_maps: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"sources\.teacher: the model looks at an SD map"):
+        train(student(f"data.root={without_sd_maps}"), tmp_path, QUIET)
+    assert not (tmp_path / "metrics.jsonl").exists(), "no step was taken"
+
+
+def test_keyframes_are_those_of_all_and_images_decoded_once(
+    student: Load, saved: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = student(f"sources.teacher={saved('pmapnet/camera_sd', 'model.backbone.image_size=[32, 64]')}")
+    models = {name: source.config for name, source in load_sources(config).items()}
+
+    def keyframes(model: ModelConfig) -> Keyframes:
+        return load_keyframes(config.data.root, "train", model, keep_inputs=False, workers=1)
+
+    own, seen = keyframes(config.model), {name: keyframes(model) for name, model in models.items()}
+    decoded: list[tuple[int, int]] = []
+
+    def made(observation: Observation, model: ModelConfig) -> ModelInput:
+        decoded.append(model.image_backbone.image_size)  # type: ignore[union-attr]
+        return camera_inputs(observation, model)
+
+    monkeypatch.setattr("training.data.keyframes.camera_inputs", made)
+    frame = taught_keyframes(own, seen)[1]
+    assert decoded == [(64, 96), (32, 64)], "the coach takes the student's"
+    assert frame.seen_by["coach"].inputs.images is frame.inputs.images
+    assert {each.token for each in frame.seen_by.values()} == {frame.token}
+    tokens = seen["coach"].tokens[::-1]
+    fewer = replace(seen["coach"], truth=replace(seen["coach"].truth, tokens=tokens[:1]))
+    assert taught_keyframes(own, {"coach": fewer}).rows.tolist() == [[1, 0]]
+    none = replace(seen["coach"], truth=replace(seen["coach"].truth, tokens=tokens[:0]))
+    with pytest.raises(DatasetError, match="by the student and by coach"):
+        taught_keyframes(own, {"coach": none})
 
 
 def test_the_command_says_it_in_a_line(student: Load, saved: Save, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
