@@ -38,6 +38,10 @@ EncoderConfig = Annotated[BEVEncoderConfig | ResNetEncoderConfig, Field(discrimi
 VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig, Field(discriminator="kind")]
 
 
+_OF_A_REFINER = {"name", "grid", "classes", "view_transform", "hd_refiner"}
+"""What a refiner by itself has to say."""
+
+
 class ModelConfig(Config):
     """One model: what it sees, what it knows, and what fills each slot. The defaults are the shipped student's.
 
@@ -101,17 +105,7 @@ class ModelConfig(Config):
             raise ValueError("dense heads cannot have the class centerline: rasters do not know its sense")
 
     def _refiner_alone(self) -> Self:
-        others = (
-            "backbone",
-            "lidar",
-            "sd_prior",
-            "bottleneck",
-            "bev_encoder",
-            "vectors",
-            "segmentation",
-            "dense",
-            "auxiliary",
-        )
+        others = [name for name in type(self).model_fields if name not in _OF_A_REFINER]
         if self.hd_refiner is None or any(getattr(self, name) is not None for name in others):
             raise ValueError(
                 "view_transform: null is for an HD-map refiner by itself: give hd_refiner, and null for "
