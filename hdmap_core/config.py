@@ -60,15 +60,27 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     if not separator or not path:
         raise ConfigError(f"override {override!r} must look like key.subkey=value")
     *parents, last = path.strip().split(".")
+    section: Any = content
     for key in parents:
-        content = content.setdefault(key, {})
-        if not isinstance(content, dict):
+        section = section.setdefault(key, {}) if isinstance(section, dict) else _item(section, key, override)
+        if not isinstance(section, dict | list):
             raise ConfigError(f"override {override!r}: {key!r} is a value, not a section")
     try:
-        content[last] = yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"override {override!r}: the value is not valid YAML: {reason}") from None
+    if isinstance(section, list):
+        _item(section, last, override)
+        section[int(last)] = parsed
+    else:
+        section[last] = parsed
+
+
+def _item(section: list[Any], key: str, override: str) -> Any:
+    if not key.isdecimal() or int(key) >= len(section):
+        raise ConfigError(f"override {override!r}: {key!r} is no place in a list of {len(section)}; they count from 0")
+    return section[int(key)]
 
 
 def _explain(kind: type[BaseModel], item: Any) -> str:

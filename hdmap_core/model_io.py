@@ -74,11 +74,13 @@ class VectorOutput:
         logits: (L, B, Q, K) class logits, sigmoid convention.
         points: (L, B, Q, P, 2) in [0, 1] over the BEV grid's ranges, (x, y).
         one_to_many: the same of the queries that only training has (MapTRv2, section 3.4); None otherwise.
+        queries: (B, Q, C) what the last layer knows of each instance; distillation may look at it.
     """
 
     logits: Tensor
     points: Tensor
     one_to_many: "VectorOutput | None" = None
+    queries: Tensor | None = None
 
 
 @dataclass

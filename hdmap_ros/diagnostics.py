@@ -94,7 +94,7 @@ def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Sta
 
 
 def synchronisation_status(counts: Mapping[str, Any], problem: str = "") -> Status:
-    """WARN when images are missing or the policy cannot join these cameras; names late cameras and clocks that moved."""
+    """WARN when images are missing or the policy cannot join these cameras; names late cameras, clocks that moved."""
     sets = counts["complete"] + counts["partial"] + counts["incomplete"]
     level = WARN if counts["incomplete"] or problem else OK
     message = f"{counts['complete']} of {sets} sets complete" if sets else "no set yet"

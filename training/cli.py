@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from training.interruption import answers_sigterm
+
 Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
 Version = Annotated[
@@ -86,8 +88,12 @@ def prepare(
     (run_check if check else run)(preparation, splits, Console())
 
 
+@answers_sigterm
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A recipe, e.g. config/recipes/student/ground.yaml")],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="A recipe, e.g. config/recipes/student/ground.yaml; with --resume a run folder"),
+    ] = None,
     overrides: Overrides = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Run folder; runs/<model.name> by default")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run folder that already holds a run")] = False,
@@ -99,16 +105,25 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    Ctrl-C ends the run after its step, saved, with exit code 130; --resume goes on, also after a kill. Any field of the
-    recipe can be overridden by its dotted name. See docs/training.md and docs/recipes.md.
+    Ctrl-C ends the run after its step, saved, with exit code 130; --resume goes on, also after a kill, and needs only
+    the run folder. Any field of the recipe can be overridden by its dotted name. See docs/training.md and docs/recipes.md.
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
     from hdmap_core.config import load_config
-    from hdmap_core.errors import MissingDependencyError, OutputError
+    from hdmap_core.errors import ConfigError, MissingDependencyError, OutputError
     from hdmap_core.files import check_folder
     from training.config import TrainConfig
 
+    if resume and recipe is not None and "=" in recipe.name:  # there is no recipe, only overrides
+        recipe, overrides = None, [str(recipe), *(overrides or [])]
+    if resume and (recipe is None or recipe.is_dir()):
+        out = out or recipe
+        recipe = None if out is None else out / "config.yaml"
+        if recipe is not None and not recipe.is_file():
+            raise OutputError(f"{out} holds no run to go on with (no config.yaml); leave --resume out to begin one")
+    if recipe is None:
+        raise ConfigError("name a recipe, e.g. config/recipes/tiny/ground.yaml, or a run to go on with: --resume RUN")
     config = load_config(TrainConfig, recipe, overrides or [])
     folder = out or Path("runs") / config.model.name
     if not dry_run:

@@ -11,6 +11,7 @@ from hdmap_core.config import Config
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from training.data.masking import MaskingConfig
 from training.data.point_orders import ClosedOrders
+from training.distill.terms import DistillationTerm
 from training.losses.auxiliary import AuxiliaryLossConfig
 from training.losses.dense import DenseLossConfig
 
@@ -145,7 +146,10 @@ class TrainConfig(CheckpointConfig):
     """A whole recipe.
 
     Attributes:
-        objective: how a batch becomes a loss: `supervised`, or `masked_autoencoder` for a refiner by itself.
+        objective: how a batch becomes a loss: `supervised`; `masked_autoencoder` for a refiner by itself;
+            `distillation`, which adds the terms of `distillation` to the supervised ones.
+        sources: the models that teach, by the names that the terms use: run folders or files.
+        distillation: what each of them teaches. A term of weight 0 is left out.
         masking: which parts of a map the masked autoencoder does not see.
         start: checkpoints of earlier stages.
         backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded), a
@@ -154,7 +158,9 @@ class TrainConfig(CheckpointConfig):
     """
 
     data: DataConfig
-    objective: Literal["supervised", "masked_autoencoder"] = "supervised"
+    objective: Literal["supervised", "masked_autoencoder", "distillation"] = "supervised"
+    sources: dict[str, Path] = Field(default_factory=dict)
+    distillation: tuple[DistillationTerm, ...] = ()
     masking: MaskingConfig = MaskingConfig()
     start: InitialWeights = InitialWeights()
     backbone_weights: str = "hub"
@@ -177,6 +183,20 @@ class TrainConfig(CheckpointConfig):
             )
         if self.best_by == "mIoU" and self.model.dense is None and self.model.hd_refiner is None:
             raise ValueError("best_by: mIoU needs the dense heads, whose score it is")
+        return self
+
+    @model_validator(mode="after")
+    def _every_source_teaches(self) -> Self:
+        if (self.objective == "distillation") != bool(self.distillation):
+            raise ValueError("objective distillation and a list of terms in distillation belong together")
+        if not self.distillation and self.sources:
+            raise ValueError("sources teach nothing without objective: distillation and its terms")
+        named = {term.source for term in self.distillation}
+        for name in sorted(named - set(self.sources)):
+            if any(term.weight for term in self.distillation if term.source == name):
+                raise ValueError(f"distillation takes the source {name!r}; say which it is: sources.{name}=RUN")
+        for name in sorted(set(self.sources) - named):
+            raise ValueError(f"no term of distillation takes the source {name!r}; they take {', '.join(sorted(named))}")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from hdmap_core.models import build_model
 from hdmap_core.preprocess import preprocess, reads_points
 from training.config import OptimConfig, TrainConfig
 from training.data.keyframes import sweeps_for
+from training.distill.sources import load_sources
 from training.launch import Hardware, make_fabric, per_process
 from training.optimiser import schedule
 
@@ -41,7 +42,7 @@ def describe(config: TrainConfig, hardware: Hardware, console: Console) -> None:
     torch.manual_seed(config.seed)
     model = build_model(config.model)
     console.print(_slots(model, config.model.name))
-    for line in _missing_start(config):
+    for line in _missing_start(config) + _missing_sources(config):
         console.print(line, soft_wrap=True)
     try:
         tokens, inputs = _example(config)
@@ -89,6 +90,15 @@ def _missing_start(config: TrainConfig) -> list[str]:
         except CheckpointError as error:
             missing.append(f"start.{name}: {error}")
     return missing
+
+
+def _missing_sources(config: TrainConfig) -> list[str]:
+    """A line if a model that would teach is not there or does not fit; none to say otherwise."""
+    try:
+        load_sources(config)
+    except CheckpointError as error:
+        return [str(error)]
+    return []
 
 
 def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:

@@ -53,6 +53,7 @@ def fit(
     evaluate: Callable[[nn.Module], Evaluation],
     console: Console,
     *,
+    learned: nn.Module | None = None,
     until: float = math.inf,
 ) -> nn.Module:
     """Trains until `optim.steps`, from where the run folder stands; returns the averaged model.
@@ -70,6 +71,7 @@ def fit(
         run: where metrics, checkpoints and the state to go on from are kept.
         evaluate: called in the first process with the averaged model every `evaluate_every` steps and at the end.
         console: where progress is shown.
+        learned: what the objective itself learns beside the model: optimised and kept to go on with, published nowhere.
         until: stop as soon as a validation's `best_by` is this good.
 
     Raises:
@@ -80,10 +82,11 @@ def fit(
     """
     optim = config.optim
     published = fabric.to_device(deepcopy(model))
-    forward, optimizer = _set_up(fabric, model, config)
+    learned = fabric.to_device(learned or nn.Module()).train()
+    forward, optimizer = _set_up(fabric, model, learned, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     average = WeightAverage(model, published)
-    first = _resume(fabric, run, model, average, optimizer.optimizer, console)
+    first = _resume(fabric, run, model, learned, average, optimizer.optimizer, console)
     loader = _loader(fabric, batches, range(first, optim.steps), optim.accumulate, config.data.workers)
     watch = Watch(console, first, optim.steps, shown=fabric.is_global_zero)
     started = time.monotonic()
@@ -96,6 +99,7 @@ def fit(
                 group["lr"] = rate * schedule(step - 1, optim)
             optimizer.zero_grad()
             numbers, tokens, faults = _gradients(fabric, forward, terms_of, loader, optim.accumulate, step, run)
+            _share_gradients(fabric, learned)
             norm = fabric.clip_gradients(forward, optimizer, max_norm=optim.clip_norm, error_if_nonfinite=False)
             assert norm is not None
             numbers["grad_norm"] = float(whole(norm.detach()))
@@ -112,7 +116,8 @@ def fit(
             watch.step(step, numbers, best=run.best_in_words, log=log)
             stop = _any(fabric, interruption.asked is not None)
             if stop or _due(step, config.save_every, optim):
-                run.save(step, fabric.world_size, average.publish(), gather_state(model, average, optimizer.optimizer))
+                state = gather_state(model, learned, average, optimizer.optimizer)
+                run.save(step, fabric.world_size, average.publish(), state)
             if stop and step < optim.steps:
                 again = f"hdmap train {run.path / 'config.yaml'} --resume -o {run.path}"
                 watch.say(f"stopped after step {step} as asked; {again} goes on")
@@ -126,18 +131,19 @@ def fit(
     return average.publish()
 
 
-def _set_up(fabric: Fabric, model: nn.Module, config: TrainConfig) -> tuple[_FabricModule, Any]:
-    """The model as Fabric calls it, and its optimiser. Batch norms see the batches of all GPUs."""
+def _set_up(fabric: Fabric, model: nn.Module, learned: nn.Module, config: TrainConfig) -> tuple[_FabricModule, Any]:
+    """The model as Fabric calls it, and the optimiser. The model's batch norms see the batches of all GPUs."""
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
     forward = fabric.setup_module(model)
-    return forward, fabric.setup_optimizers(build_optimizer(model, config.optim))
+    return forward, fabric.setup_optimizers(build_optimizer(nn.ModuleList([model, learned]), config.optim))
 
 
 def _resume(
     fabric: Fabric,
     run: RunFolder,
     model: nn.Module,
+    learned: nn.Module,
     average: WeightAverage,
     optimizer: torch.optim.Optimizer,
     console: Console,
@@ -147,7 +153,7 @@ def _resume(
         raise CheckpointError(f"the machines do not see the same run folder {run.path}; put it on a shared disk")
     if tensors:
         try:
-            put_state(tensors, model, average, optimizer)
+            put_state(tensors, model, learned, average, optimizer)
         except ValueError as error:
             raise CheckpointError(f"cannot continue from {run.state}: {error}") from None
         console.print(f"going on after step {first}")
@@ -208,6 +214,14 @@ def _gradients(
                 raise _diverged(fabric, "loss", step, numbers, tokens, run)
             fabric.backward(values.sum() / accumulate)
     return numbers, tokens, faults
+
+
+def _share_gradients(fabric: Fabric, learned: nn.Module) -> None:
+    """Averages over processes what Fabric, which knows the model only, does not."""
+    if fabric.world_size > 1:
+        for parameter in learned.parameters():
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = _mean(fabric, own)
 
 
 def _any(fabric: Fabric, flag: bool) -> bool:

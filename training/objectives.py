@@ -19,8 +19,12 @@ Forward = Callable[[ModelInput], ModelOutput]
 
 def supervised(forward: Forward, batch: Batch, recipe: TrainConfig) -> dict[str, Tensor]:
     """The weighted terms of every head that the model has, against ground truth; their sum is the loss."""
+    return against_truth(forward(batch.inputs), batch, recipe)
+
+
+def against_truth(output: ModelOutput, batch: Batch, recipe: TrainConfig) -> dict[str, Tensor]:
+    """The same for what a model has already said."""
     config = recipe.loss
-    output = forward(batch.inputs)
     terms: dict[str, Tensor] = {}
     if output.vectors is not None:
         found = vector_losses(

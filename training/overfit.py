@@ -125,6 +125,10 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
             "optim": optim,
             "backbone_weights": "random",
             "start": InitialWeights(),
+            # whoever would teach it is as large as ever, and knows other keyframes
+            "objective": "supervised" if config.objective == "distillation" else config.objective,
+            "sources": {},
+            "distillation": (),
             "log_every": 20,
             "save_every": 2000,
             "evaluate_every": 100,
@@ -151,6 +155,8 @@ def shrunk(config: TrainConfig) -> TrainConfig:
         smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
         smaller["lidar"] = _changed(model.lidar, **SMALL_PILLARS)
+    if model.bottleneck is not None:
+        smaller["bottleneck"] = _changed(model.bottleneck, channels=WIDTH, hidden=WIDTH // 2)
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:

@@ -73,6 +73,10 @@ class RunFolder:
             raise CheckpointError(f"cannot continue from {self.state}: {error}; delete it to start anew") from None
         now = self.config.model_dump(mode="json")
         changed = [key for key in _FIXED for key in differences(_at(recipe, key), _at(now, key), key)]
+        before = header.get("sources", {})
+        for name, source in self.provenance.get("sources", {}).items():
+            if name in before and before[name]["sha256"] != source["sha256"]:
+                changed.append(f"the weights of sources.{name}")
         if changed:
             raise CheckpointError(
                 f"cannot continue from {self.state}: this recipe differs in {', '.join(changed)}; "
@@ -140,6 +144,7 @@ class RunFolder:
         if not self._writes:
             return
         header = {"step": step, "processes": processes, "recipe": self.config.model_dump(mode="json")}
+        header["sources"] = self.provenance.get("sources", {})
         write_atomically(self.state, save(dict(tensors), metadata={"hdmap_state": json.dumps(header)}))
         self._write("last", average, step, {})
 

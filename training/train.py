@@ -12,12 +12,16 @@ from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder
-from hdmap_core.models import MapModel, build_model
+from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
+from training.data.seen_by import taught_keyframes
+from training.distill.objective import Distillation
+from training.distill.sources import as_provenance, load_sources
 from training.initial_weights import load_initial
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
@@ -52,6 +56,7 @@ def train(
     folder = Path(folder)
     fabric = make_fabric(hardware, config.optim.precision)
     share = per_process(config, fabric.world_size)
+    sources = load_sources(config)
     fabric.launch()
     if not fabric.is_global_zero:
         console = Console(quiet=True)
@@ -61,24 +66,44 @@ def train(
         for report in load_initial(model, config):
             console.print(report)
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
+    for source in sources.values():
+        console.print(source.report, soft_wrap=True)
+    distillation = Distillation(config, {name: source.to(fabric.device) for name, source in sources.items()})
+    if hardware.strategy == "fsdp" and any(True for _ in distillation.learned.parameters()):
+        raise ConfigError("distillation with projections that are learnt does not go with --strategy fsdp; use ddp")
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
         make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
-        validation, training = (_keyframes(config, split) for split in (config.data.val, config.data.train))
+        validation, training = (
+            _keyframes(config, config.model, split) for split in (config.data.val, config.data.train)
+        )
+        seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
     without = training.left_out + validation.left_out
     note = f"; {without} that cannot be used are left out" if without else ""
     console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")
-    run = RunFolder(folder, config, _provenance(config, training), writes=fabric.is_global_zero)
+    provenance = _provenance(config, training) | ({"sources": as_provenance(sources, config)} if sources else {})
+    run = RunFolder(folder, config, provenance, writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
-        method = masked_autoencoder if config.objective == "masked_autoencoder" else supervised
-        return method(model, batch, config)
+        match config.objective:
+            case "masked_autoencoder":
+                return masked_autoencoder(model, batch, config)
+            case "distillation":
+                return distillation(model, batch)
+            case "supervised":
+                return supervised(model, batch, config)
 
     def evaluate(model: nn.Module) -> Evaluation:
         return Evaluation(quick_score(model, validation, config), picture_predictions(model, validation, config))
 
-    batches = TrainBatches(training, share, model.backbone.feature_size if model.backbone else None)
-    fit(fabric, model, objective, batches, config, run, evaluate, console, until=until)
+    batches = TrainBatches(
+        taught_keyframes(training, seen) if seen else training,
+        share,
+        model.backbone.feature_size if model.backbone else None,
+        {name: source.config for name, source in sources.items()},
+    )
+    learned = distillation.learned
+    fit(fabric, model, objective, batches, config, run, evaluate, console, learned=learned, until=until)
     if run.is_evaluated(config.optim.steps):
         console.print(_what_next(run), soft_wrap=True, highlight=False)  # commands to copy
     return run.best
@@ -96,24 +121,30 @@ def _what_next(run: RunFolder) -> str:
     return "\n".join(lines)
 
 
-def _keyframes(config: TrainConfig, split: str) -> Keyframes:
+def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes:
     data = config.data
     keyframes = load_keyframes(
         data.root,
         split,
-        config.model,
+        model,
         keep_inputs=data.keep_inputs,
-        sweeps=sweeps_for(config.model),
+        sweeps=sweeps_for(model),
         cache=data.cache,
         workers=data.workers,
         reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
         version=data.version,
     )
-    model = config.model
     check_sensors(
         keyframes.dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None
     )
     return keyframes
+
+
+def _seen_by(config: TrainConfig, name: str, source: ModelConfig) -> Keyframes:
+    try:
+        return _keyframes(config, source, config.data.train)
+    except DatasetError as error:
+        raise DatasetError(f"sources.{name}: {error}") from None
 
 
 def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:

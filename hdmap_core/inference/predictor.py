@@ -13,6 +13,7 @@ from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.prediction import Prediction
+from hdmap_core.models.heads.dense import DenseHeads
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import Head
@@ -55,7 +56,7 @@ class Predictor:
     """Preprocess, network, postprocess.
 
     Args:
-        checkpoint: a loaded checkpoint.
+        checkpoint: a loaded checkpoint; heads whose elements nobody publishes are taken out of its model.
         device: where the network runs.
         precision: `fp32`, or `fp16` for autocast on CUDA.
     """
@@ -65,7 +66,14 @@ class Predictor:
         self.device = device
         self.model = checkpoint.model.to(device)
         model, decoding = self.config.model, self.config.decode
-        from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
+        published = {decoding.head_of(label) for label in model.classes}
+        from_vectors = published == {"vectors"}
+        if "vectors" not in published:  # what nobody reads is not computed
+            self.model.vector_head = None
+        if "masks" not in published:
+            self.model.segmentation_head = None
+        if model.hd_refiner is not None and isinstance(self.model.dense_heads, DenseHeads):
+            self.model.dense_heads.only_semantic()
         self.info = ModelInfo(
             model_name=model.name,
             model_id=f"{model.name}-{checkpoint.sha256[:8]}",

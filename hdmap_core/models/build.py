@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, model_validator
+from torch import nn
 from typing_extensions import Self, assert_never
 
 from hdmap_core.config import Config
@@ -10,6 +12,7 @@ from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
+from hdmap_core.models.bev_bottleneck import BEVBottleneck, BEVBottleneckConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads
@@ -36,6 +39,10 @@ EncoderConfig = Annotated[BEVEncoderConfig | ResNetEncoderConfig, Field(discrimi
 VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig, Field(discriminator="kind")]
 
 
+_OF_A_REFINER = {"name", "grid", "classes", "view_transform", "hd_refiner"}
+"""What a refiner by itself has to say."""
+
+
 class ModelConfig(Config):
     """One model: what it sees, what it knows, and what fills each slot. The defaults are the shipped student's.
 
@@ -50,6 +57,7 @@ class ModelConfig(Config):
     view_transform: ViewTransformConfig | None = GroundPixelsConfig()
     lidar: LidarConfig | None = None
     sd_prior: SDFusionConfig | None = None
+    bottleneck: BEVBottleneckConfig | None = None
     bev_encoder: EncoderConfig | None = BEVEncoderConfig()
     vectors: VectorsConfig | None = VectorDecoderConfig()
     segmentation: SegmentationConfig | None = SegmentationConfig()
@@ -85,6 +93,8 @@ class ModelConfig(Config):
                 f"sd_prior: the grid reaches {self.grid.reach:.0f} m, roads are known up to {ROADS_REACH_M:.0f} m "
                 "around the car; take a smaller grid"
             )
+        if self.sd_prior is not None and self.bottleneck is not None:
+            raise ValueError("sd_prior has a bottleneck of its own; give only one of sd_prior and bottleneck")
         if self.vectors is None and self.segmentation is None and self.dense is None:
             raise ValueError("a model needs a head: give vectors, segmentation or dense")
         if (self.backbone is None) != (self.view_transform.kind == "ground_pixels"):
@@ -101,7 +111,7 @@ class ModelConfig(Config):
             raise ValueError("dense heads cannot have the class centerline: rasters do not know its sense")
 
     def _refiner_alone(self) -> Self:
-        others = "backbone", "lidar", "sd_prior", "bev_encoder", "vectors", "segmentation", "dense", "auxiliary"
+        others = [name for name in type(self).model_fields if name not in _OF_A_REFINER]
         if self.hd_refiner is None or any(getattr(self, name) is not None for name in others):
             raise ValueError(
                 "view_transform: null is for an HD-map refiner by itself: give hd_refiner, and null for "
@@ -158,6 +168,34 @@ class ModelConfig(Config):
                 )
 
 
+def tap_channels(config: ModelConfig) -> dict[str, int]:
+    """Channels of each of the taps that the config's model has; none of a refiner by itself."""
+    if config.view_transform is None:
+        return {}
+    with torch.device("meta"):
+        model = build_model(config)
+    assert model.view_transform is not None
+    channels = {"camera": _width(model.view_transform)}
+    if model.lidar is not None:
+        channels["lidar"] = _width(model.lidar)
+    inside = sum(channels.values())
+    if model.sd_prior is not None and config.sd_prior is not None:
+        channels |= {"bev_small": inside, "bev_out": config.sd_prior.channels}
+    if model.bottleneck is not None:
+        inside = channels["bev_small"] = _width(model.bottleneck)
+    finest = inside
+    match model.bev_encoder:
+        case ResNetEncoder() as encoder:
+            finest = encoder.level_channels[0]
+        case BEVUNet() as encoder:
+            finest = encoder.out_channels
+    return {**channels, "encoder_in": inside, "bev": finest}
+
+
+def _width(slot: nn.Module) -> int:
+    return int(slot.out_channels)  # type: ignore[arg-type]  # every slot of BEV features announces it
+
+
 @missing_packages_named()
 def build_model(config: ModelConfig) -> MapModel:
     """The model of a config, randomly initialised.
@@ -174,6 +212,10 @@ def build_model(config: ModelConfig) -> MapModel:
     lidar = None if config.lidar is None else _lidar(config.lidar, config.grid)
     channels = view_transform.out_channels + (0 if lidar is None else lidar.out_channels)
     sd_prior = None if config.sd_prior is None else SDFusion(config.sd_prior, in_channels=channels, size=size)
+    bottleneck = None
+    if config.bottleneck is not None:
+        bottleneck = BEVBottleneck(config.bottleneck, in_channels=channels)
+        channels = bottleneck.out_channels
     bev_encoder = _bev_encoder(config.bev_encoder, channels)
     dense_heads = None
     if isinstance(bev_encoder, ResNetEncoder):
@@ -188,6 +230,7 @@ def build_model(config: ModelConfig) -> MapModel:
         view_transform=view_transform,
         lidar=lidar,
         sd_prior=sd_prior,
+        bottleneck=bottleneck,
         bev_encoder=bev_encoder,
         vector_head=_vector_head(config, channels, num_classes),
         segmentation_head=None

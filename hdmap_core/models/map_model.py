@@ -1,6 +1,6 @@
 """MapModel: one shape for every model of the library.
 
-`backbone -> view_transform (+ lidar) -> sd_prior -> bev_encoder -> heads -> hd_refiner`
+`backbone -> view_transform (+ lidar) -> sd_prior or bottleneck -> bev_encoder -> heads -> hd_refiner`
 """
 
 import torch
@@ -23,6 +23,7 @@ class MapModel(nn.Module):
         view_transform: nn.Module | None = None,
         lidar: nn.Module | None = None,
         sd_prior: nn.Module | None = None,
+        bottleneck: nn.Module | None = None,
         bev_encoder: nn.Module | None = None,
         vector_head: nn.Module | None = None,
         segmentation_head: nn.Module | None = None,
@@ -35,6 +36,7 @@ class MapModel(nn.Module):
         self.view_transform = view_transform
         self.lidar = lidar
         self.sd_prior = sd_prior
+        self.bottleneck = bottleneck
         self.bev_encoder = bev_encoder
         self.vector_head = vector_head
         self.segmentation_head = segmentation_head
@@ -45,8 +47,9 @@ class MapModel(nn.Module):
     def forward(self, inputs: ModelInput) -> ModelOutput:
         """Runs the slots in order.
 
-        `taps` holds BEV features that distillation may look at: `camera` (behind the view transform), `lidar`, `bev`
-        (the finest that the heads see), and of the SD fusion `bev_small` (before its attention) and `bev_out` (after).
+        `taps` holds BEV features that distillation may look at: `camera` (behind the view transform), `lidar`,
+        `encoder_in` (all of them, as they enter the BEV encoder), `bev` (the finest that the heads see), of the SD
+        fusion `bev_small` (before its attention) and `bev_out` (after), of the bottleneck `bev_small`.
         The auxiliary heads run in training mode only: inference pays nothing for them.
 
         Raises:
@@ -84,4 +87,6 @@ class MapModel(nn.Module):
             bev = torch.cat([bev, taps["lidar"]], dim=1)
         if self.sd_prior is not None:
             bev, taps["bev_small"], taps["bev_out"] = self.sd_prior(bev, inputs.sd_raster)
-        return bev, taps
+        if self.bottleneck is not None:
+            bev, taps["bev_small"] = self.bottleneck(bev)
+        return bev, {**taps, "encoder_in": bev}

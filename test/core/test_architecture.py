@@ -59,7 +59,6 @@ RULES = {
     "hdmap_core.datasets": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.metrics": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.postprocess": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
-    "hdmap_core.exchange": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models", "hdmap_core.datasets"}),
     "hdmap_core.inference": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_core.export": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_ros": rule(never={"training", "rclpy"} | TRAINING_FRAMEWORKS),

@@ -28,6 +28,7 @@ class Car(Config):
     name: str
     engine: Engine = Engine()
     spare: Engine | None = None
+    fleet: tuple[Engine, ...] = ()
     grid: BEVGrid = BEVGrid()
 
 
@@ -68,6 +69,12 @@ def test_overrides(tmp_path: Path) -> None:
     assert load(tmp_path, "name: a", "name=a=b").name == "a=b"
 
 
+def test_overrides_reach_into_lists(tmp_path: Path) -> None:
+    text = "name: a\nengine: {cylinders: [3, 4]}\nfleet: [{rate: 1}, {rate: 2}]"
+    car = load(tmp_path, text, "engine.cylinders.1=9", "fleet.0.rate=5", "fleet.1={rate: 7}")
+    assert car.engine.cylinders == (3, 9) and [each.rate for each in car.fleet] == [5, 7]
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -75,6 +82,9 @@ def test_overrides(tmp_path: Path) -> None:
         ("=3", "must look like key.subkey=value"),
         ("name.first=3", "'name' is a value, not a section"),
         ("engine.rate=[1", "not valid YAML"),
+        ("trips.3=1", "'3' is no place in a list of 2"),
+        ("trips.first=1", "'first' is no place in a list of 2"),
+        ("trips.0.far=1", "'0' is a value, not a section"),
         ("engine.rat=1", "unknown key 'engine.rat'; did you mean 'rate'?"),
         ("engin.rate=1", "unknown key 'engin'; did you mean 'engine'?"),
         ("grid.resolutoin=0.6", "unknown key 'grid.resolutoin'; did you mean 'resolution'?"),
@@ -83,7 +93,7 @@ def test_overrides(tmp_path: Path) -> None:
 )
 def test_wrong_overrides_say_why(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load(tmp_path, "name: a", override)
+        load(tmp_path, "name: a\ntrips: [1, 2]" if "trips" in override else "name: a", override)
     assert message in str(caught.value)
 
 
@@ -94,7 +104,7 @@ def test_wrong_overrides_say_why(tmp_path: Path, override: str, message: str) ->
         ("name: [1]", ["name: Input should be a valid string", "[1]"]),
         ("name: a\nengine: {rate: quick}", ["engine.rate", "'quick'"]),
         ("name: a\nengine: {rate: quick, cylinders: 3}", ["engine.rate", "engine.cylinders"]),
-        ("name: a\nwheel: 3", ["unknown key 'wheel'", "Allowed here: engine, grid, name, spare"]),
+        ("name: a\nwheel: 3", ["unknown key 'wheel'", "Allowed here: engine, fleet, grid, name, spare"]),
         ("name: a\ngrid: {resolution: 0.7}", ["car.yaml", "0.7", "whole number of cells"]),
         ("- a\n- b", ["car.yaml", "mapping", "list"]),
         ("", ["car.yaml", "mapping"]),

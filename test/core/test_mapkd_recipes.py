@@ -9,6 +9,7 @@ import torch
 
 from hdmap_core.config import load_config
 from hdmap_core.models import MapModel, build_model
+from hdmap_core.preprocess import reads_points
 
 TrainConfig = pytest.importorskip("training.config", reason="colcon installs no `training`; see make test").TrainConfig
 
@@ -63,6 +64,27 @@ def test_other_ranges_by_override(name: str, override: str) -> None:
 def test_a_fusion_of_cameras_and_lidar_by_override() -> None:
     built = model("hdmapnet/camera", "model.lidar={kind: pillars}")
     assert millions(built) + UNUSED == pytest.approx(82.7, rel=0.01)
+
+
+def test_size_of_the_students() -> None:
+    """MapKD's as published, what is used of it; the students of MapKD are as they are without a teacher."""
+    assert millions(model("mapkd/3_student")) + UNUSED == pytest.approx(80.7, abs=0.06)
+    assert millions(model("mapkd/bevdistill")) == millions(model("hdmapnet/camera"))
+    assert millions(model("student/3_student")) == millions(model("student/ground"))
+
+
+@pytest.mark.parametrize("line", ["mapkd", "student"])
+def test_stages_name_each_other(line: str) -> None:
+    teacher, coach, student = (
+        load_config(TrainConfig, next((FOLDER / line).glob(f"{number}_{name}.yaml")))
+        for number, name in ((1, "teacher"), (2, "coach"), (3, "student"))
+    )
+    assert coach.sources == {"teacher": Path("runs") / teacher.model.name}
+    assert student.sources == {**coach.sources, "coach": Path("runs") / coach.model.name}
+    assert {term.source for term in student.distillation} == {"teacher", "coach"} and not teacher.sources
+    for source in (teacher, coach):
+        assert source.model.grid == student.model.grid and source.model.classes == student.model.classes
+    assert reads_points(teacher.model) and not reads_points(student.model) and student.model.sd_prior is None
 
 
 def test_the_refiner_for_a_vehicle_is_small() -> None:

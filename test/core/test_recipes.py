@@ -91,9 +91,10 @@ def test_how_many() -> None:
     assert {group.name: len(list(group.glob("*.yaml"))) for group in FOLDER.iterdir()} == {
         "hdmapnet": 1,
         "mapfm": 15,
+        "mapkd": 7,
         "mapqr": 9,
         "pmapnet": 8,
-        "student": 1,
+        "student": 4,
         "tiny": 1,
     }, "a recipe came or went: change these numbers on purpose"
 
@@ -102,7 +103,7 @@ def test_how_many() -> None:
 def test_recipe(path: Path) -> None:
     config, built = recipe(by_name(path)), model(by_name(path))
     slots = {"vector_head": "vectors", "segmentation_head": "segmentation", "dense_heads": "dense"}
-    slots |= {slot: slot for slot in ("lidar", "sd_prior", "hd_refiner", "backbone", "view_transform")}
+    slots |= {slot: slot for slot in ("lidar", "sd_prior", "bottleneck", "hd_refiner", "backbone", "view_transform")}
     for slot, chosen in slots.items():
         assert (getattr(built, slot) is None) == (getattr(config.model, chosen) is None)
     assert count(by_name(path)) > 1000

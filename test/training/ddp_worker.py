@@ -6,6 +6,7 @@ Batch norms are replaced by group norms: on CPUs a batch norm sees its own proce
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
+from training.distill.objective import Distillation
+from training.distill.sources import load_sources
 from training.launch import Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
 from training.objectives import supervised
@@ -58,26 +61,34 @@ def train(
     frames: list[Keyframe] | None = None,
     die_at: int = 0,
 ) -> nn.Module:
-    """Trains on `frames_of`, or on other frames; dies by SIGKILL in that call of the objective."""
+    """Trains on `frames_of`, or on other frames; dies by SIGKILL in that call of the objective.
+
+    The sources of a distillation, if the recipe has any, see the same ground pixels.
+    """
     calls = 0
     fabric = make_fabric(Hardware("cpu", devices, 1, strategy), config.optim.precision)  # type: ignore[arg-type]
     fabric.launch()
     torch.manual_seed(config.seed)
     model = build_model(config.model)
     without_batch_norm(model)
-    batches = TrainBatches(frames or frames_of(config), per_process(config, fabric.world_size))
+    sources = load_sources(config)
+    distillation = Distillation(config, sources)
+    frames = [replace(frame, seen_by=dict.fromkeys(sources, frame)) for frame in frames or frames_of(config)]
+    models = {name: source.config for name, source in sources.items()}
+    batches = TrainBatches(frames, per_process(config, fabric.world_size), None, models)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
         nonlocal calls
         calls += 1
         if calls == die_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        return supervised(model, batch, config)
+        return distillation(model, batch) if sources else supervised(model, batch, config)
 
-    run = RunFolder(folder, config, {}, writes=fabric.is_global_zero)
-    return fit(
-        fabric, model, objective, batches, config, run, lambda model: Evaluation({"mAP": 0.5}), Console(quiet=True)
-    )
+    def evaluate(_model: nn.Module) -> Evaluation:
+        return Evaluation({"mAP": 0.5})
+
+    run, console = RunFolder(folder, config, {}, writes=fabric.is_global_zero), Console(quiet=True)
+    return fit(fabric, model, objective, batches, config, run, evaluate, console, learned=distillation.learned)
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from hdmap_core.checkpoint import load_checkpoint
+from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from hdmap_core.models import build_model
 from training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +40,23 @@ def records(folder: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["phase"] == "train"]
 
 
+def assert_same_run(alone: Path, shared: Path, terms: set[str], atol: float = 2e-4) -> None:
+    """Every record and all weights, within rounding."""
+    one, two = records(alone), records(shared)
+    assert len({record["loss"] for record in one}) == STEPS
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys() and terms <= a.keys()
+        for name in a.keys() - {"samples_per_s", "phase"}:
+            assert b[name] == pytest.approx(a[name], rel=2e-4, abs=2e-5), (shared.name, a["step"], name)
+    state, other = (load_file(folder / "checkpoints" / "state.safetensors") for folder in (alone, shared))
+    assert state.keys() == other.keys()
+    for name, value in state.items():
+        if not name.startswith("optimizer/"):
+            torch.testing.assert_close(
+                other[name], value, rtol=1e-3, atol=atol, msg=lambda text, at=(shared.name, name): f"{at}: {text}"
+            )
+
+
 @pytest.fixture
 def config(tiny_config: Callable[..., TrainConfig]) -> TrainConfig:
     """The tiny recipe with a global batch of 4, every step logged."""
@@ -54,22 +72,33 @@ def test_two_processes_are_one(config: TrainConfig, ddp_worker: ModuleType, tmp_
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path, 2, "ddp,fsdp")
-    one = records(tmp_path / "alone")
-    state = load_file(tmp_path / "alone" / "checkpoints" / "state.safetensors")
-    assert len({record["loss"] for record in one}) == STEPS
     for strategy in ("ddp", "fsdp"):
-        two = records(tmp_path / strategy)
-        for a, b in zip(one, two, strict=True):
-            assert a.keys() == b.keys() and {"class", "points", "mask_dice", "grad_norm"} <= a.keys()
-            for name in a.keys() - {"samples_per_s", "phase"}:
-                assert b[name] == pytest.approx(a[name], rel=2e-4, abs=2e-5), (strategy, a["step"], name)
-        other = load_file(tmp_path / strategy / "checkpoints" / "state.safetensors")
-        assert state.keys() == other.keys()
-        for name, value in state.items():
-            if name.startswith(("model/", "average/")):
-                torch.testing.assert_close(
-                    other[name], value, rtol=1e-3, atol=2e-4, msg=lambda text, at=(strategy, name): f"{at}: {text}"
-                )
+        assert_same_run(tmp_path / "alone", tmp_path / strategy, {"class", "points", "mask_dice", "grad_norm"})
+
+
+def test_two_processes_teach_as_one(
+    tiny_config: Callable[..., TrainConfig], ddp_worker: ModuleType, tmp_path: Path
+) -> None:
+    """Every term that masks and polylines have, and the projections, whose gradients Fabric does not know."""
+    teacher = tmp_path / "teacher.safetensors"
+    larger = tiny_config("model.bev_encoder.out_channels=24", "model.view_transform.channels=12")
+    torch.manual_seed(5)
+    save_checkpoint(teacher, build_model(larger.model), CheckpointConfig(model=larger.model), {})
+    terms = (
+        *("{kind: tgpd, taps: [bev], patches: [2, 3]", "{kind: msrd, mask: soft", "{kind: bev_features, where: lines"),
+        *("{kind: bevdistill, width: 16, points: 8", "{kind: unidistill, boxes: 2", "{kind: vector_relation"),
+        "{kind: vector_response, min_score: 0.04",
+    )
+    taught = f"distillation=[{', '.join(term + ', source: teacher}' for term in terms)}]"
+    settings = [*("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")]
+    config = tiny_config(*settings, taught, "objective=distillation", f"sources.teacher={teacher}")
+    ddp_worker.train(config, tmp_path / "alone", 1, "ddp")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path / "shared", 2, "ddp")
+    # More terms, so more weights whose gradients are nearly nothing; a step moves a weight by up to 1.5e-3.
+    assert_same_run(tmp_path / "alone", tmp_path / "shared", {"bevdistill_teacher", "vector_response_teacher"}, 1e-3)
+    assert any(name.startswith("learned/") for name in load_file(tmp_path / "shared/checkpoints/state.safetensors"))
 
 
 def test_hdmap_train_starts_its_second_process(synthetic_root: Path, recipe: Path, tmp_path: Path) -> None:

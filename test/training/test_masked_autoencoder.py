@@ -138,7 +138,7 @@ def test_kept_inputs_are_none_for_a_refiner(dense_config: Load, tmp_path: Path) 
         ("pmapnet/hd_pretrain", ["objective=supervised"], "belong together"),
         ("pmapnet/camera_sd_hd", ["objective=masked_autoencoder"], "belong together"),
         ("pmapnet/hd_pretrain", ["model.hd_refiner=null"], "give hd_refiner"),
-        ("pmapnet/hd_pretrain", ["model.dense={}"], "null for backbone, lidar, sd_prior, bev_encoder"),
+        ("pmapnet/hd_pretrain", ["model.dense={}"], "null for backbone, lidar, sd_prior, bottleneck, bev_encoder"),
         ("pmapnet/hd_pretrain", ["model.sd_prior={}"], "null for backbone, lidar"),
         ("pmapnet/hd_pretrain", ["decode.head=vectors"], "model.vectors is null"),
         ("pmapnet/hd_pretrain", ["augment.photometric=1"], "augment.photometric"),

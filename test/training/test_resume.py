@@ -184,3 +184,35 @@ def test_hardware_that_is_not_there() -> None:
             make_fabric(Hardware("cuda", 2), "32-true")
     with pytest.raises(ConfigError, match="bf16-mixed"):
         make_fabric(Hardware("cpu", 2, 1, "fsdp"), "16-mixed")
+
+
+def test_resume_needs_the_folder_only(
+    tiny_config: Load, synthetic_root: Path, tmp_path: Path, hdmap: Callable[..., Any]
+) -> None:
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    small = ("optim.steps=1", "save_every=1", "evaluate_frames=1", "log_every=1", "data.workers=1")
+    config = tiny_config(*small, f"data.root={synthetic_root}", f"data.cache={tmp_path / 'cache'}")
+    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    assert hdmap("train", recipe, "-o", folder).code == 0
+    recipe.unlink()
+    calls = [(folder, "--resume"), ("--resume", "-o", folder), ("--resume", "optim.steps=4", "-o", folder)]
+    for steps, call in enumerate(calls, start=2):
+        arguments = call if "optim.steps=4" in call else (*call, f"optim.steps={steps}")
+        ended = hdmap("train", *arguments)
+        assert ended.code == 0 and f"going on after step {steps - 1}\n" in ended.out, ended.err
+    assert [record["step"] for record in records(folder) if record["phase"] == "train"] == [1, 2, 3, 4]
+    hdmap("train", tmp_path / "nothing", "--resume").assert_refused("cannot read recipe")
+    hdmap("train", "--resume", "-o", tmp_path / "nothing").assert_refused("holds no run to go on with")
+    hdmap("train").assert_refused("name a recipe")
+
+
+def test_sigterm_before_the_first_step_is_answered(
+    tiny_config: Load, tmp_path: Path, hdmap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, folder = tmp_path / "recipe.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump(tiny_config().model_dump(mode="json")))
+    monkeypatch.setattr("training.train.build_model", lambda config: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    ended = hdmap("train", recipe, "-o", folder)
+    assert ended.code == 0 and "stopped before a step as asked" in ended.err
+    assert not folder.exists() and signal.getsignal(signal.SIGTERM) is before

@@ -56,6 +56,24 @@ def augment(
     )
 
 
+def augment_seen(
+    frame: Keyframe, config: AugmentConfig, random: np.random.Generator, grid: BEVGrid | None = None
+) -> Keyframe:
+    """A keyframe as a source of a distillation sees it: moved as the student's, its pixels left as they were.
+
+    A source sees what the car saw, whatever the student is shown of it: cameras that are taken away from the student,
+    and colours, zooms and masks of its images, are not the source's. Ground truth is not looked at, and left out.
+
+    Args:
+        frame: of the same instant as the student's.
+        config: the student's.
+        random: in the state in which the student's was: the motion is the same.
+        grid: of the source.
+    """
+    still = config.model_copy(update=dict.fromkeys(("blind", "colour", "zoom"), 0.0))
+    return augment(replace(frame, elements=[], areas={}, cut=lambda _: ([], {})), still, random, grid)
+
+
 def moved(frame: Keyframe, ego_from_moved: np.ndarray, grid: BEVGrid | None) -> Keyframe:
     """The keyframe as seen from a frame beside the car's: its ground truth is cut anew from the whole map.
 

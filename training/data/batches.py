@@ -1,8 +1,8 @@
 """An endless, seeded stream of batches that can be entered at any step."""
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
 
@@ -19,7 +19,7 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
 from training.config import TrainConfig
-from training.data.augment import augment
+from training.data.augment import augment, augment_seen
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.dense_targets import DenseTargets, build_dense_targets
 from training.data.distortion import Distortion, collate, distort, draw
@@ -30,6 +30,7 @@ from training.data.targets import Targets, build_targets
 _MOST_WORKERS = 16
 _PREFETCHED = 2  # batches per worker
 _UNREADABLE_IN_A_ROW = 3  # keyframes
+_POINTS = 20  # of a true line where no vector head says how many, but a distillation looks at places along it
 T = TypeVar("T")
 
 
@@ -41,6 +42,7 @@ class Batch:
         distortion: what `to` does to the images once they are on the device.
         hidden: (B, K, Y, X) bool: which cells of the map a masked autoencoder must complete; None for other objectives.
         faults: what is wrong with keyframes that could not be read, whose place others took.
+        seen_by: the same frames as the inputs of each source of a distillation.
     """
 
     inputs: ModelInput
@@ -49,6 +51,7 @@ class Batch:
     distortion: Distortion | None = None
     hidden: Tensor | None = None
     faults: tuple[str, ...] = ()
+    seen_by: dict[str, ModelInput] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Batch":
         """The batch on a device, its images distorted there; of pinned memory the copy need not be waited for."""
@@ -57,9 +60,9 @@ class Batch:
             moved = self.distortion.to(device, non_blocking=non_blocking)
             inputs.images = distort(inputs.images, moved, inputs.camera_mask)
         hidden = None if self.hidden is None else self.hidden.to(device, non_blocking=non_blocking)
-        return Batch(
-            inputs, self.targets.to(device, non_blocking=non_blocking), self.tokens, hidden=hidden, faults=self.faults
-        )
+        seen_by = {name: seen.to(device, non_blocking=non_blocking) for name, seen in self.seen_by.items()}
+        targets = self.targets.to(device, non_blocking=non_blocking)
+        return Batch(inputs, targets, self.tokens, hidden=hidden, faults=self.faults, seen_by=seen_by)
 
     def pin_memory(self) -> "Batch":
         """The batch in page-locked memory; DataLoader calls this."""
@@ -107,11 +110,16 @@ class TrainBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, keyframes: KeyframeList, config: TrainConfig, feature_size: tuple[int, int] | None = None
+        self,
+        keyframes: KeyframeList,
+        config: TrainConfig,
+        feature_size: tuple[int, int] | None = None,
+        sources: Mapping[str, ModelConfig] | None = None,
     ) -> None:
         self.keyframes = keyframes
         self.config = config
         self.feature_size = feature_size
+        self.sources = sources or {}
 
     def __len__(self) -> int:
         return self.config.optim.steps
@@ -122,17 +130,32 @@ class TrainBatches(Dataset[Batch]):
         samples = [self._sample(position, frames) for position in positions]
         batch = make_batch([sample.frame for sample in samples], self.config, self.feature_size)
         hidden = [sample.hidden for sample in samples if sample.hidden is not None]
+        seen_by = {
+            name: stack([complete(sample.frame.seen_by[name], model) for sample in samples])
+            for name, model in self.sources.items()
+        }
         return replace(
             batch,
             distortion=collate([sample.distortion for sample in samples]),
             hidden=torch.from_numpy(np.stack(hidden)) if hidden else None,
             faults=tuple(fault for sample in samples for fault in sample.faults),
+            seen_by=seen_by,
         )
 
     def _sample(self, position: int, frames: int) -> "_Sample":
         keyframe, faults = self._readable(position, frames)
         random = np.random.default_rng((self.config.seed, 1, position))
         frame = augment(keyframe, self.config.augment, random, self.config.model.grid)
+        seen_by = {
+            name: augment_seen(
+                keyframe.seen_by[name],
+                self.config.augment,
+                np.random.default_rng((self.config.seed, 1, position)),
+                model.grid,
+            )
+            for name, model in self.sources.items()
+        }
+        frame = replace(frame, seen_by=seen_by)
         images, model = frame.inputs.images, self.config.model
         distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
         hidden = None
@@ -174,7 +197,7 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
         grid=model.grid,
         mask_grid=ground_grid(model.grid) if model.segmentation else None,
         classes=model.classes,
-        num_points=model.vectors.num_points if model.vectors else 2,
+        num_points=model.vectors.num_points if model.vectors else _POINTS if config.distillation else 2,
         line_width=config.loss.line_width,
         closed_orders=config.loss.closed_orders,
     )
@@ -225,6 +248,8 @@ def _key_sweep(points: np.ndarray | None) -> np.ndarray | None:
 def _pinned(value: T) -> T:
     if isinstance(value, Tensor):
         return value.pin_memory()  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {name: _pinned(each) for name, each in value.items()}  # type: ignore[return-value]
     if is_dataclass(value) and not isinstance(value, type):
         return replace(value, **{f.name: _pinned(getattr(value, f.name)) for f in fields(value)})
     return value

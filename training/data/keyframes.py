@@ -4,8 +4,8 @@ Decoding now happens at half the images' size where the model's images are not l
 a grey level, on average, of what the node makes of them (docs/results/data_loading.md), at about half the cost.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -40,6 +40,7 @@ class Keyframe:
         sd_lines: roads of the SD map, each (P, 2) metres in the ego frame; None when nobody asked for them.
         cut: ground truth and areas of the grid somewhere else, cut from the whole map: takes the (4, 4)
             ego_from_moved of a flat motion, answers in the moved frame. None where there is no map to cut from.
+        seen_by: the same keyframe as the sources of a distillation see it, by their names.
     """
 
     token: str
@@ -49,6 +50,7 @@ class Keyframe:
     points: np.ndarray | None = None
     sd_lines: tuple[np.ndarray, ...] | None = None
     cut: Cut | None = None
+    seen_by: "Mapping[str, Keyframe]" = field(default_factory=dict)
 
 
 class KeyframeList(Protocol):
@@ -99,10 +101,14 @@ class Keyframes:
         Raises:
             DatasetError, ImageError: naming a file that is missing or damaged.
         """
+        return self.read(index)
+
+    def read(self, index: int, cameras: ModelInput | None = None) -> Keyframe:
+        """The same; `cameras` are its inputs that come from the cameras, where somebody has made them already."""
         token = str(self.tokens[index])
         kept = {name: torch.from_numpy(np.array(rows[index]))[None] for name, rows in self.inputs.items()}
-        images = not kept and self.model.view_transform is not None
-        points, inputs = None, ModelInput(**kept)
+        images = cameras is None and not kept and self.model.view_transform is not None
+        points, inputs = None, cameras or ModelInput(**kept)
         if images or self.sweeps:
             backbone = self.model.image_backbone
             small = self.reduced and backbone is not None and not self.model.sees_ground

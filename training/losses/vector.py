@@ -65,6 +65,11 @@ def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float
 
 def direction_loss(points: Tensor, true_points: Tensor) -> Tensor:
     """Sum over edges of one minus the cosine between (M, P, 2) predicted and true polylines, both in metres."""
+    return edge_turns(points, true_points).sum()
+
+
+def edge_turns(points: Tensor, true_points: Tensor) -> Tensor:
+    """(M,): of each polyline the sum over its edges of one minus the cosine between (M, P, 2) predicted and true."""
     edges, true_edges = points.diff(dim=1), true_points.diff(dim=1)
     long = (torch.linalg.vector_norm(edges.detach(), dim=-1) >= SHORT_EDGE) & (
         torch.linalg.vector_norm(true_edges, dim=-1) >= SHORT_EDGE
@@ -72,7 +77,7 @@ def direction_loss(points: Tensor, true_points: Tensor) -> Tensor:
     # The cosine of (1, 0) stands in for a short edge's, so that no gradient of a division by nearly zero comes back.
     stand_in = torch.tensor([1.0, 0.0], device=points.device)
     cosine = F.cosine_similarity(torch.where(long[..., None], edges, stand_in), true_edges, dim=-1)
-    return torch.where(long, 1 - cosine, 0.0).sum()
+    return torch.where(long, 1 - cosine, 0.0).sum(dim=1)
 
 
 def _sums(output: VectorOutput, targets: Targets, matches: Matches) -> dict[str, Tensor]:

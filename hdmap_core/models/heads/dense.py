@@ -39,6 +39,9 @@ class DenseConfig(Config):
 class DenseHeads(nn.Module):
     """The finest and the coarsest map of a BEV encoder -> rasters on the BEV grid."""
 
+    embedding: nn.Module
+    direction: nn.Module
+
     def __init__(
         self, config: DenseConfig, *, level_channels: Sequence[int], num_classes: int, size: tuple[int, int]
     ) -> None:
@@ -47,6 +50,10 @@ class DenseHeads(nn.Module):
         self.semantic = DenseHead(config, in_channels=in_channels, out_channels=1 + num_classes, size=size)
         self.embedding = DenseHead(config, in_channels=in_channels, out_channels=config.embedding, size=size)
         self.direction = DenseHead(config, in_channels=in_channels, out_channels=1 + config.directions, size=size)
+
+    def only_semantic(self) -> None:
+        """From now on embeddings and directions have no channels: before a refiner, only training reads them."""
+        self.embedding = self.direction = _Nothing(self.semantic.size)
 
     def forward(self, pyramid: Sequence[Tensor]) -> DenseOutput:
         """[(B, C_0, y, x), ..., (B, C_n, y', x')], finest first -> rasters (B, ..., Y, X), exactly of `size`."""
@@ -76,3 +83,15 @@ class DenseHead(nn.Module):
         raised = F.interpolate(coarsest, size=finest.shape[-2:], mode="bilinear", align_corners=True)
         joined = self.join(torch.cat([finest, raised], dim=1))
         return self.finish(F.interpolate(joined, size=self.size, mode="bilinear", align_corners=True))
+
+
+class _Nothing(nn.Module):
+    """In the place of a head."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, finest: Tensor, _coarsest: Tensor) -> Tensor:
+        """(B, 0, Y, X)."""
+        return finest.new_zeros(len(finest), 0, *self.size)

@@ -114,7 +114,7 @@ class MapQRDecoder(nn.Module):
         logits, places = torch.stack(all_logits), torch.stack(all_points)
         one = config.num_queries
         many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
-        return VectorOutput(logits[:, :, :one], places[:, :, :one], many)
+        return VectorOutput(logits[:, :, :one], places[:, :, :one], many, queries[:, :one])
 
 
 def _class_branch(channels: int, num_classes: int) -> nn.Sequential:

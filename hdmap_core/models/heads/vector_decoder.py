@@ -64,7 +64,7 @@ class VectorDecoder(nn.Module):
             all_logits.append(logits)
             all_points.append(reference.sigmoid())
             reference = reference.detach()
-        return VectorOutput(torch.stack(all_logits), torch.stack(all_points))
+        return VectorOutput(torch.stack(all_logits), torch.stack(all_points), queries=queries)
 
 
 class DecoderLayer(nn.Module):

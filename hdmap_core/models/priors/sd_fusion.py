@@ -84,9 +84,9 @@ class SDFusion(nn.Module):
         self.config, self.size = config, size
         self.out_channels = in_channels
         self.small_size = (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
-        self.down = _down(in_channels, in_channels, in_channels, in_channels)
+        self.down = eighth(in_channels, in_channels, in_channels, in_channels)
         self.project = nn.Conv2d(in_channels, config.channels, 1)
-        self.sd_encoder = _down(1, *config.sd_channels, config.channels)
+        self.sd_encoder = eighth(1, *config.sd_channels, config.channels)
         self.layers = nn.ModuleList(
             DecoderLayer(config.channels, heads=config.heads, feedforward=config.feedforward, dropout=config.dropout)
             for _ in range(config.layers)
@@ -139,8 +139,8 @@ def _tokens(features: Tensor) -> Tensor:
     return features.flatten(2).transpose(1, 2)
 
 
-def _down(*widths: int) -> nn.Sequential:
-    """Three 4x4 convolutions of stride 2; batch norm only behind the last."""
+def eighth(*widths: int) -> nn.Sequential:
+    """Three 4x4 convolutions of stride 2, from the first of four widths on; batch norm only behind the last."""
     first, second, third, last = widths
     return nn.Sequential(
         nn.Conv2d(first, second, 4, 2, 1),

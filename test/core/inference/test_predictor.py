@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError, ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
@@ -16,9 +16,12 @@ from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
+from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
+from hdmap_core.models.heads.dense import DenseConfig
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
+from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import DecodeConfig
@@ -209,3 +212,41 @@ def test_fp16_on_cuda_agrees(checkpoint: Path) -> None:
     cpu = load_predictor(checkpoint, "cpu").predict(observation(noise()))
     half = load_predictor(checkpoint, "cuda").predict(observation(noise()))
     assert sorted(e.score for e in half.elements) == pytest.approx(sorted(e.score for e in cpu.elements), abs=0.01)
+
+
+@pytest.mark.parametrize(("head", "gone"), [("masks", "vector_head"), ("vectors", "segmentation_head")])
+def test_a_head_that_nobody_publishes_is_not_computed(checkpoint: Path, head: str, gone: str) -> None:
+    predictor, whole = load_predictor(checkpoint, "cpu", head=head), load_checkpoint(checkpoint).model
+    assert getattr(predictor.model, gone) is None and getattr(whole, gone) is not None
+    seen = observation(noise())
+    with torch.inference_mode():
+        output = whole(preprocess(seen, CONFIG.model))
+    wanted = decode(output, CONFIG.decode.only(head), classes=CONFIG.model.classes, grid=CONFIG.model.grid)
+    found = predictor.predict(seen).elements
+    assert len(found) == len(wanted)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.score == other.score and np.array_equal(one.points, other.points)
+
+
+def test_before_a_refiner_only_classes_are_computed(tmp_path: Path) -> None:
+    encoder = ResNetEncoderConfig(channels=(8, 8), blocks=(1, 1))
+    heads = DenseConfig(channels=8, last_channels=8, embedding=3, directions=6)
+    refiner = HDRefinerConfig(
+        patch=4, width=8, depth=1, heads=2, up_channels=8, bev_encoder=encoder, dense=heads.model_copy()
+    )
+    model = ModelConfig(
+        **{"name": "refined", "grid": CONFIG.model.grid, "vectors": None, "segmentation": None},
+        **{"bev_encoder": encoder, "dense": heads, "hd_refiner": refiner},
+    )
+    config = CheckpointConfig(model=model, decode=DecodeConfig(head="dense"))
+    torch.manual_seed(0)
+    path = tmp_path / "refined.safetensors"
+    save_checkpoint(path, build_model(model), config, {})
+    predictor, whole = load_predictor(path, "cpu"), load_checkpoint(path).model
+    inputs = preprocess(observation(noise()), model)
+    with torch.inference_mode():
+        wanted, found = whole(inputs), predictor.model(inputs)
+    assert found.unrefined.embedding.shape[1] == found.unrefined.direction.shape[1] == 0
+    for name in ("semantic", "embedding", "direction"):
+        assert torch.equal(getattr(found.dense, name), getattr(wanted.dense, name))
+    assert torch.equal(found.unrefined.semantic, wanted.unrefined.semantic)

@@ -12,7 +12,9 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.models import MapModel, ModelConfig, build_model
+from hdmap_core.models.bev_bottleneck import BEVBottleneck, BEVBottleneckConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
+from hdmap_core.models.build import tap_channels
 from hdmap_core.models.heads.segmentation import SegmentationConfig, SegmentationHead
 from hdmap_core.models.heads.vector_decoder import VectorDecoder, VectorDecoderConfig
 from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, GroundPixelsConfig
@@ -240,3 +242,41 @@ def test_first_points_lie_inside_and_apart() -> None:
     assert place.shape == (40, 20, 2) and place.min() > 0.01 and place.max() < 0.99
     middles = place.mean(dim=1)
     assert torch.pdist(middles).min() > 0.01
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"bev_encoder": None, "vectors": {"kind": "scatter_gather", "levels": [0]}},
+        {"bottleneck": {"channels": 12, "hidden": 6}, "view_transform": {"kind": "ground_pixels", "channels": 8}},
+        {**DENSE, "bottleneck": {"channels": 12, "hidden": 6, "skip": True}},
+        {**DENSE, "sd_prior": {"channels": 16}},
+    ],
+)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_taps_are_as_wide_as_announced(changes: dict[str, Any], grid: BEVGrid) -> None:
+    chosen = config(grid, **changes)
+    inputs = random_input(grid, 1)
+    inputs.sd_raster = torch.ones(1, 1, *grid.shape)
+    with torch.no_grad():
+        taps = build_model(chosen)(inputs).taps
+    assert {name: tap.shape[1] for name, tap in taps.items()} == tap_channels(chosen)
+    eighth = tuple(-(-side // 8) for side in grid.shape)
+    for name, tap in taps.items():
+        assert name == "bev" or tap.shape[-2:] == (eighth if name in ("bev_small", "bev_out") else grid.shape), name
+
+
+def test_bottleneck_by_hand() -> None:
+    """The skip adds what went in, widened; the border is padded, then cut."""
+    torch.manual_seed(0)
+    plain = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3), in_channels=2).eval()
+    skipping = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3, skip=True), in_channels=2).eval()
+    skipping.load_state_dict(plain.state_dict())
+    features = torch.randn(1, 2, 10, 19)
+    bev, small = plain(features)
+    assert bev.shape == (1, 4, 10, 19) and small.shape == (1, 4, 2, 3)
+    torch.testing.assert_close(skipping(features).bev, bev + plain.widen(features))
+    torch.testing.assert_close(bev[..., 0, 0], small[..., 0, 0])  # corners lie on corners
+    with pytest.raises(ConfigError, match="only one of sd_prior and bottleneck"):
+        parse_config(ModelConfig, {"name": "two", "sd_prior": {}, "bottleneck": {}}, "recipe")

@@ -1,0 +1,72 @@
+"""What MapKD's student has before the BEV encoder: the teacher's width, and its bottleneck without roads.
+
+Source: the published code of MapKD. Two convolutions bring the cameras' features to the width that cameras and LiDAR
+have together in the teacher; three of stride 2 make of them what the teacher's SD fusion looks at, so that the two can
+be compared (the tap `bev_small`); a bilinear enlargement leads back. Left out, as nothing reads them there: the SD
+map's encoder, attention, and a random convolution that is made anew in every step.
+
+Different from the published code, on purpose: `skip`, and grids that 8 does not divide, as in the SD fusion.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import PositiveInt
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hdmap_core.config import Config
+from hdmap_core.models.layers.conv import conv_norm_act
+from hdmap_core.models.priors.sd_fusion import STRIDE, eighth
+
+
+class BEVBottleneckConfig(Config):
+    """MapKD's published sizes.
+
+    Attributes:
+        channels: width in the bottleneck and of what comes out; the teacher's, of cameras and LiDAR together.
+        hidden: width between the two convolutions that lead there.
+        skip: add the features before the bottleneck to the result. False: as published.
+    """
+
+    kind: Literal["bottleneck"] = "bottleneck"
+    channels: PositiveInt = 192
+    hidden: PositiveInt = 96
+    skip: bool = False
+
+
+class BottleneckOutput(NamedTuple):
+    """What the bottleneck makes.
+
+    Attributes:
+        bev: (B, C, Y, X) features.
+        small: (B, C, y, x) the same at 1/8, Y / 8 and X / 8 rounded up.
+    """
+
+    bev: Tensor
+    small: Tensor
+
+
+class BEVBottleneck(nn.Module):
+    """BEV features -> wider BEV features, through 1/8 of the resolution.
+
+    Attributes:
+        out_channels: channels C of the output.
+    """
+
+    def __init__(self, config: BEVBottleneckConfig, *, in_channels: int) -> None:
+        super().__init__()
+        self.config, self.out_channels = config, config.channels
+        self.widen = nn.Sequential(
+            conv_norm_act(in_channels, config.hidden), conv_norm_act(config.hidden, config.channels)
+        )
+        self.down = eighth(*[config.channels] * 4)
+
+    def forward(self, bev: Tensor) -> BottleneckOutput:
+        """(B, C', Y, X) -> (B, C, Y, X), and what lies between."""
+        wide = self.widen(bev)
+        rows, columns = wide.shape[-2:]
+        below, right = -rows % STRIDE, -columns % STRIDE
+        small = self.down(F.pad(wide, (0, right, 0, below)))
+        raised = F.interpolate(small, size=(rows + below, columns + right), mode="bilinear", align_corners=True)
+        raised = raised[..., :rows, :columns]
+        return BottleneckOutput(bev=wide + raised if self.config.skip else raised, small=small)

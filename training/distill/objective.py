@@ -1,0 +1,64 @@
+"""The objective `distillation`: the supervised terms, and what frozen models teach beside the ground truth."""
+
+from collections.abc import Mapping
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor, nn
+
+from hdmap_core.model_io import ModelInput, ModelOutput
+from hdmap_core.models.build import tap_channels
+from training.config import TrainConfig
+from training.data.batches import Batch
+from training.distill.sources import Source
+from training.distill.terms import build_term
+from training.objectives import Forward, against_truth
+
+_HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+class Distillation:
+    """Model and batch to named scalars. The sources are no part of the student, nor of anything that is trained.
+
+    Args:
+        config: the recipe.
+        sources: by name, on the device of the training; those that a term with a weight takes.
+
+    Attributes:
+        learned: the terms by the names of their scalars; its parameters are the projections.
+    """
+
+    def __init__(self, config: TrainConfig, sources: Mapping[str, Source]) -> None:
+        self._config, self._sources = config, dict(sources)
+        self._terms = [term for term in config.distillation if term.weight]
+        student, classes = tap_channels(config.model), config.model.classes
+        taps = {name: tap_channels(source.config) for name, source in sources.items()}
+        names = list[str]()
+        for term in self._terms:
+            name = f"{term.kind}_{term.source}"
+            again = sum(other.partition("-")[0] == name for other in names)
+            names.append(f"{name}-{again + 1}" if again else name)
+        self.learned = nn.ModuleDict(
+            {
+                name: build_term(term, student, taps[term.source], classes)
+                for name, term in zip(names, self._terms, strict=True)
+            }
+        )
+
+    def __call__(self, forward: Forward, batch: Batch) -> dict[str, Tensor]:
+        """The weighted terms; their sum is the loss."""
+        output = forward(batch.inputs)
+        terms = against_truth(output, batch, self._config)
+        said = {name: self._said(name, batch.seen_by[name]) for name in self._sources}
+        with torch.autocast(batch.targets.labels.device.type, enabled=False):
+            for (name, module), term in zip(self.learned.items(), self._terms, strict=True):
+                terms[name] = term.weight * module(output, said[term.source], batch.targets)
+        return terms
+
+    @torch.no_grad()
+    def _said(self, name: str, inputs: ModelInput) -> ModelOutput:
+        """What a source says of the batch, in float32 whatever it was computed in."""
+        model, half = self._sources[name].model, _HALF.get(self._config.optim.precision)
+        with torch.autocast(next(model.parameters()).device.type, half, enabled=half is not None):
+            output = model(inputs)
+        return apply_to_collection(output, Tensor, lambda value: value.float() if value.is_floating_point() else value)
