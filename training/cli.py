@@ -57,12 +57,15 @@ def prepare(
 
     from hdmap_core.config import load_config
     from hdmap_core.errors import ConfigError
+    from hdmap_core.files import check_folder
     from training.config import TrainConfig
     from training.data.keyframes import sweeps_for
     from training.data.preparation import Preparation, model_of_grid
     from training.prepare import check as run_check
     from training.prepare import run
 
+    if cache is not None:
+        check_folder(cache)
     if on_bad not in ("fail", "skip"):
         raise ConfigError(f"--on-bad knows fail and skip, not {on_bad!r}")
     splits, model, keep_inputs, sweeps = tuple(split or ()), None, False, 0

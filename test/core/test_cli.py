@@ -185,11 +185,13 @@ def test_predict_writes_geojson(hdmap, checkpoint: Path, dataroot: Path, tmp_pat
         (("bag", "write", "none", "--scene", "x"), "file/drive.mcap", "file is not a folder"),
         (("bag", "replay", "none.mcap"), "file/out", "file is not a folder"),
         (("sdmap", "none"), "file/maps", "file is not a folder"),
+        (("prepare", "none", "--cache"), "file/cache", "file is not a folder"),
     ],
 )
 def test_the_output_is_checked_before_anything_is_read(hdmap, tmp_path: Path, verb: Any, out: str, reason: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
-    refused(hdmap(*verb, "-o", tmp_path / out), str(tmp_path), reason)
+    option = () if verb[-1] == "--cache" else ("-o",)
+    refused(hdmap(*verb, *option, tmp_path / out), str(tmp_path), reason)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 

@@ -78,12 +78,12 @@ class VectorMap:
         DatasetError: naming the file if it is missing or malformed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._layers = MapLayers(path)
+    def __init__(self, path: str | Path) -> None:
+        self._layers = MapLayers(Path(path))
         self._areas: dict[str, _Index] = {}
 
     @classmethod
-    def of_city(cls, root: Path, city: str) -> "VectorMap":
+    def of_city(cls, root: str | Path, city: str) -> "VectorMap":
         """The map of a city of a nuScenes folder."""
         return cls(Path(root) / "maps" / "expansion" / f"{city}.json")
 

@@ -27,7 +27,7 @@ class ShapefileLine:
     attributes: dict[str, object]
 
 
-def read_lines(path: Path) -> list[ShapefileLine]:
+def read_lines(path: str | Path) -> list[ShapefileLine]:
     """All lines of a shapefile; records without a shape are left out.
 
     Args:
@@ -43,6 +43,7 @@ def read_lines(path: Path) -> list[ShapefileLine]:
         raise MissingDependencyError(
             "shapefiles are read by pyshp, which is not installed; pip install pyshp"
         ) from None
+    path = Path(path)
     files = {suffix: path.with_suffix(suffix) for suffix in _PARTS}
     for file in files.values():
         if not file.is_file():
