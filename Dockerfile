@@ -17,7 +17,7 @@ RUN apt-get update \
 COPY constraints-jazzy.txt src/hdmap_ros/constraints-jazzy.txt
 RUN python3 -m venv --system-site-packages .venv && touch .venv/COLCON_IGNORE \
     && .venv/bin/python3 -m pip install --no-cache-dir -c src/hdmap_ros/constraints-jazzy.txt \
-        pydantic pyshp rosbags safetensors timm torch torchvision typer typing-extensions
+        pydantic pyshp rosbags safetensors simplejpeg timm torch torchvision typer typing-extensions
 
 COPY . src/hdmap_ros
 RUN source "/opt/ros/$ROS_DISTRO/setup.bash" && source .venv/bin/activate && colcon build

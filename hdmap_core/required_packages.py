@@ -26,6 +26,7 @@ REQUIREMENTS = {
     "scipy": "scipy>=1.11.4",
     "shapefile": "pyshp>=2.3",
     "shapely": "shapely>=2.0.3",
+    "simplejpeg": "simplejpeg>=1.8",
     "skimage": "scikit-image>=0.22",
     "timm": "timm>=1.0.31",
     "torch": "torch>=2.6",
@@ -41,7 +42,10 @@ EXTRAS = {
     "tensorboard": "tensorboard>=2.17",
 }
 # Without these no model runs, whatever its slots.
-NODE = ("cv2", "numpy", "pydantic", "safetensors", "scipy", "shapely", "skimage", "torch", "typing_extensions", "yaml")
+NODE = (
+    *("cv2", "numpy", "pydantic", "safetensors", "scipy", "shapely", "simplejpeg", "skimage", "torch"),
+    *("typing_extensions", "yaml"),
+)
 _CONSTRAINED = ("jazzy", "kilted")  # constraints-jazzy.txt is for their Ubuntu 24.04
 
 

@@ -109,7 +109,8 @@ def train(
     """Train a model from a recipe.
 
     Ctrl-C ends the run after its step, saved, with exit code 130; --resume goes on, also after a kill, and needs only
-    the run folder. Any field of the recipe can be overridden by its dotted name. See docs/training.md and docs/recipes.md.
+    the run folder. Any field of the recipe can be overridden by its dotted name. See docs/training.md and
+    docs/recipes.md.
 
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """

@@ -55,7 +55,9 @@ RULES = {
         CORE_TYPES - {"hdmap_core.observation"} | {"hdmap_core.models", "hdmap_core.config", "hdmap_core.file_kinds"},
         CORE_NEVER,
     ),
-    "hdmap_core.exchange": rule(CORE_TYPES | {"hdmap_core.exchange", "hdmap_core.file_kinds"}, CORE_NEVER),
+    "hdmap_core.exchange": rule(
+        CORE_TYPES | {"hdmap_core.exchange", "hdmap_core.files", "hdmap_core.file_kinds"}, CORE_NEVER
+    ),
     "hdmap_core.datasets": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.metrics": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.postprocess": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
