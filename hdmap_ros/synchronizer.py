@@ -54,7 +54,7 @@ class CycleSynchronizer:
     def _begin(self) -> None:
         self._rig = RigPhases(self.config, self.statistics)
         self._held: list[_Image] = []
-        self._stepped: deque[_Image] = deque(maxlen=_IDLE_IMAGES * len(self.config.cameras))
+        self._stepped: dict[str, deque[_Image]] = {}
         self._open: list[_Cycle] = []
         self._free: dict[str, deque[tuple[int, Any]]] = {}
         self._closed_ref_ns: int | None = None
@@ -130,12 +130,14 @@ class CycleSynchronizer:
         self._idle += 1
         if camera.phase_ns is None or (camera.free and rig.is_due(camera)):
             if camera.step_ns:
-                self._stepped.append((name, stamp_ns, message, arrival_ns))
+                kept = self._stepped.setdefault(name, deque(maxlen=_IDLE_IMAGES))
+                kept.append((name, stamp_ns, message, arrival_ns))
                 if self._rig_stepped():
                     return self._start_again()
             if not rig.find(camera, [cycle.ref_ns for cycle in self._open]):
                 self.statistics.unplaced += 1
                 return self._expire(arrival_ns)
+            self._stepped.pop(name, None)
         if self._idle > _IDLE_IMAGES * max(rig.alive, 2):
             return self._start_again()  # the phases are wrong altogether
         ready = self._expire(arrival_ns) if self._open else []
@@ -166,10 +168,9 @@ class CycleSynchronizer:
         if camera.phase_ns is None:
             return
         step_ns = clock_step((camera.stamps, camera.arrivals), stamp_ns, arrival_ns, rig.window_ns)
-        if gap_ns < -self.config.jump_ns:
+        back = gap_ns < -self.config.jump_ns
+        if back or (step_ns and len(rig.cameras) > 1):
             rig.lose(camera, step_ns or gap_ns)
-        elif step_ns and len(rig.cameras) > 1:
-            rig.lose(camera, step_ns)
 
     def _forget_held(self, camera: Camera) -> None:
         """While phases are learnt, a camera's stamps went far back: its older images belong to another time."""
@@ -188,7 +189,7 @@ class CycleSynchronizer:
     def _start_again(self) -> list[ImageSet]:
         """Learns everything anew, with the images since the step."""
         steps = sorted(camera.step_ns for camera in self._rig.cameras.values() if camera.step_ns)
-        kept = list(self._stepped)
+        kept = sorted((image for images in self._stepped.values() for image in images), key=lambda image: image[3])
         ready = self._close_all()
         self.statistics.unplaced -= max(len(kept) - 1, 0)
         if steps and steps[len(steps) // 2] < -self.config.jump_ns:

@@ -213,6 +213,22 @@ def test_a_camera_with_two_publishers_resets_nothing(simulator: Any) -> None:
     assert len(ready) >= 198
 
 
+def test_one_odd_stamp_costs_one_image_and_nothing_returns_when_the_bag_loops(simulator: Any) -> None:
+    rig = simulator.Rig(**TRIGGERED, seconds=6, loops=2)
+    images = [
+        image._replace(stamp_ns=image.stamp_ns + 330 * MS) if (image.camera, image.truth.cycle) == ("C3", 20) else image
+        for image in rig.images()
+    ]
+    sync = synchronizer(rig)
+    ready = simulator.play(sync, images)
+    assert [entry.missing for entry in ready if not entry.complete] == [("C3",)]
+    assert len(ready) == 120
+    used = [(camera, truth) for entry in ready for camera, truth in entry.messages.items()]
+    assert len(used) == len(set(used))
+    assert sync.statistics.unplaced == 1
+    assert not sync.statistics.moved
+
+
 @st.composite
 def rigs(draw: st.DrawFn) -> tuple[dict[str, Any], list[float]]:
     """Parameters of a triggered rig with up to three troubles, and the moments at which they begin or end."""

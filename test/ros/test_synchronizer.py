@@ -207,6 +207,34 @@ def test_memory_is_bounded() -> None:
         assert len(sync._held) <= 12 * len(CAMERAS)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_stream_breaks_it_or_fills_the_memory(seed: int) -> None:
+    """Any order, gaps, clocks that are set all the time, time that goes back, a loop's end, resets."""
+    chance = random.Random(seed)
+    cameras = tuple("abcdef"[: chance.randrange(1, 7)])
+    timeout_ns = chance.choice([0, 75 * MS, 400 * MS])
+    sync = CycleSynchronizer(SyncConfig(cameras, cameras[-1], chance.randint(1, len(cameras)), timeout_ns=timeout_ns))
+    clocks = dict.fromkeys(cameras, START)
+    now, used = 0, []
+    for number in range(1000):
+        camera = chance.choice(cameras)
+        now += chance.choice([0, 5, 30, 100]) * MS + (chance.random() < 0.002) * 5000 * MS
+        if chance.random() < 0.01:
+            clocks[camera] += chance.randint(-2000, 2000) * MS
+        if chance.random() < 0.003:
+            clocks = {name: clock - 3000 * MS for name, clock in clocks.items()}
+        stamp = clocks[camera] + now + chance.randint(-20, 20) * MS
+        ready = sync.poll(now) + sync.add(camera, stamp, number, now if seed % 3 else 0)
+        if chance.random() < 0.002:
+            ready += sync.flush()
+        if chance.random() < 0.001:
+            sync.reset()
+        used += [message for entry in ready for message in entry.messages.values()]
+        kept = [sync._held, *(cycle.images for cycle in sync._open), *sync._free.values(), *sync._stepped.values()]
+        assert sum(map(len, kept)) <= 32 * len(cameras)
+    assert len(used) == len(set(used))
+
+
 def test_config_names_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="anchor camera 'TOP'"):
         config(anchor="TOP")
