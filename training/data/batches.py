@@ -18,7 +18,8 @@ from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
-from training.config import TrainConfig
+from training.config import AugmentConfig, TrainConfig
+from training.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from training.data.augment import augment
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.dense_targets import DenseTargets, build_dense_targets
@@ -130,8 +131,8 @@ class TrainBatches(Dataset[Batch]):
         )
 
     def _sample(self, position: int, frames: int) -> "_Sample":
-        keyframe, faults = self._readable(position, frames)
         random = np.random.default_rng((self.config.seed, 1, position))
+        keyframe, faults = self._readable(position, frames, draw_corruption(self.config.augment, random))
         frame = augment(keyframe, self.config.augment, random, self.config.model.grid)
         images, model = frame.inputs.images, self.config.model
         distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
@@ -140,7 +141,7 @@ class TrainBatches(Dataset[Batch]):
             hidden = draw_hidden(self.config.masking, model.classes, model.grid.shape, random)
         return _Sample(frame, distortion, hidden, tuple(faults))
 
-    def _readable(self, position: int, frames: int) -> tuple[Keyframe, list[str]]:
+    def _readable(self, position: int, frames: int, corruption: Corruption | None) -> tuple[Keyframe, list[str]]:
         """The keyframe of a position, or the next one of the epoch that can be read, and what is wrong with the others.
 
         One damaged file must not end a run of days; several in a row mean that something else is wrong.
@@ -148,7 +149,8 @@ class TrainBatches(Dataset[Batch]):
         order, faults = self._shuffled(position // frames), list[str]()
         while True:
             try:
-                return self.keyframes[int(order[(position + len(faults)) % frames])], faults
+                keyframe = self.keyframes[int(order[(position + len(faults)) % frames])]
+                return _corrupted(keyframe, corruption), faults
             except (DatasetError, ImageError) as error:
                 faults.append(str(error))
                 if len(faults) == _UNREADABLE_IN_A_ROW:
@@ -156,6 +158,23 @@ class TrainBatches(Dataset[Batch]):
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
+
+
+def draw_corruption(config: AugmentConfig, random: np.random.Generator) -> Corruption | None:
+    """Any kind at any severity with probability `config.corrupt`; nothing is drawn from `random` where that is 0."""
+    if not config.corrupt or random.random() >= config.corrupt:
+        return None
+    kind = CORRUPTIONS[int(random.integers(len(CORRUPTIONS)))]
+    seed = int(random.integers(1, 2**31))  # 0 is that of evaluations
+    return Corruption(kind, random.uniform(SEVERITIES[0], SEVERITIES[-1]), seed)
+
+
+def _corrupted(frame: Keyframe, corruption: Corruption | None) -> Keyframe:
+    if corruption is None:
+        return frame
+    if frame.corrupted is None:
+        raise ValueError(f"keyframe {frame.token} has no images to corrupt; set augment.corrupt to 0")
+    return replace(frame, inputs=frame.corrupted(corruption))
 
 
 class _Sample(NamedTuple):
