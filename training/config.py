@@ -44,13 +44,15 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(Config):
-    """Probabilities and strengths; every change is exact for pixels and ground truth alike, 0 switches it off.
+    """Probabilities and strengths; every change but `corrupt` is exact for pixels and ground truth alike, 0 is off.
 
     Attributes:
         mirror: flip left and right.
         turn: turn by 180 degrees.
         blind: take a camera away (of ground pixels: hide a sector as wide).
         colour: strength of random gain, contrast and colour cast.
+        corrupt: probability of a corruption of `hdmap evaluate`, any kind, severity 1 to 3 and what lies between, never
+            with the seed of an evaluation. Images are decoded for it even where inputs are kept.
         rotate: turn the bird's-eye view by up to so many degrees to either side. Ground truth is cut anew from the map.
         shift: move the bird's-eye view by up to so many metres along x and y.
         zoom: resize each image by up to this share, larger or smaller, and crop or pad it at a random place.
@@ -63,6 +65,7 @@ class AugmentConfig(Config):
     turn: Probability = 0.5
     blind: Probability = 0.1
     colour: NonNegativeFloat = 0.25
+    corrupt: Probability = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     shift: NonNegativeFloat = 0.0
     zoom: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -213,6 +216,8 @@ class TrainConfig(CheckpointConfig):
                 "augment.turn, rotate and shift would move the car's own LiDAR returns out of the box that the pillars "
                 "leave out; set them to 0"
             )
+        if self.model.view_transform is None and augment.corrupt:
+            raise ValueError("augment.corrupt is for models of cameras; set augment.corrupt=0")
         for name in ("zoom", "photometric", "grid_mask"):
             if self.model.image_backbone is None and getattr(augment, name):
                 raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")

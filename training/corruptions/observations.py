@@ -14,9 +14,8 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import se3
 from hdmap_core.observation import Observation
 from training.corruptions import images
-from training.corruptions.images import ImageCorruption
+from training.corruptions.images import SEVERITIES, ImageCorruption, strength
 
-SEVERITIES = (1, 2, 3)
 _IMAGES: dict[str, ImageCorruption] = {
     "colour_quantisation": images.colour_quantisation,
     "motion_blur": images.motion_blur,
@@ -40,19 +39,19 @@ class Corruption:
 
     Attributes:
         name: one of `CORRUPTIONS`.
-        severity: 1, 2 or 3.
+        severity: 1, 2 or 3; or, as training draws it, anything between.
         seed: another seed is another draw of everything random.
     """
 
     name: str
-    severity: int
+    severity: float
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.name not in CORRUPTIONS:
             raise ConfigError(f"no corruption {self.name!r}; there are {', '.join(CORRUPTIONS)}")
-        if self.severity not in SEVERITIES:
-            raise ConfigError(f"severity {self.severity} of {self.name}: use 1, 2 or 3")
+        if not SEVERITIES[0] <= self.severity <= SEVERITIES[-1]:
+            raise ConfigError(f"severity {self.severity} of {self.name}: use 1, 2 or 3, or what lies between")
 
     @property
     def label(self) -> str:
@@ -83,7 +82,7 @@ def corrupt(observation: Observation, corruption: Corruption) -> Observation:
     if corruption.name == "calibration_noise":
         return _with_calibration_noise(observation, corruption)
     if corruption.name == "missing_camera":
-        number = min(_MISSING[corruption.severity - 1], observation.rig.num_cameras - 1)
+        number = min(round(strength(_MISSING, corruption.severity)), observation.rig.num_cameras - 1)
         gone = _random(corruption, observation).permutation(observation.rig.num_cameras)[:number]
         return replace(
             observation, images=tuple(None if index in gone else image for index, image in _numbered(observation))
@@ -103,7 +102,7 @@ def _numbered(observation: Observation) -> enumerate[np.ndarray | None]:
 
 
 def _dark_cameras(observation: Observation, corruption: Corruption) -> set[int]:
-    share, number = _DARK_SHARE[corruption.severity - 1], observation.rig.num_cameras
+    share, number = strength(_DARK_SHARE, corruption.severity), observation.rig.num_cameras
     if corruption.name == "frame_lost":
         return set(np.flatnonzero(_random(corruption, observation).random(number) < share).tolist())
     # The order depends on names and seed only: what crashed once stays dark, and more severe means more of them.
@@ -112,7 +111,7 @@ def _dark_cameras(observation: Observation, corruption: Corruption) -> set[int]:
 
 
 def _with_calibration_noise(observation: Observation, corruption: Corruption) -> Observation:
-    sigma_t, sigma_r = _TRANSLATION_SIGMA[corruption.severity - 1], _ROTATION_SIGMA[corruption.severity - 1]
+    sigma_t, sigma_r = (strength(table, corruption.severity) for table in (_TRANSLATION_SIGMA, _ROTATION_SIGMA))
     camera_from_noisy = []
     for name in observation.rig.names:
         random = _random(corruption, observation, name)

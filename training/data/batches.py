@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -18,7 +19,8 @@ from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
-from training.config import TrainConfig
+from training.config import AugmentConfig, TrainConfig
+from training.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from training.data.augment import augment, augment_seen
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.dense_targets import DenseTargets, build_dense_targets
@@ -143,19 +145,13 @@ class TrainBatches(Dataset[Batch]):
         )
 
     def _sample(self, position: int, frames: int) -> "_Sample":
-        keyframe, faults = self._readable(position, frames)
         random = np.random.default_rng((self.config.seed, 1, position))
-        frame = augment(keyframe, self.config.augment, random, self.config.model.grid)
+        keyframe, faults = self._readable(position, frames, draw_corruption(self.config.augment, random))
         seen_by = {
-            name: augment_seen(
-                keyframe.seen_by[name],
-                self.config.augment,
-                np.random.default_rng((self.config.seed, 1, position)),
-                model.grid,
-            )
+            name: augment_seen(keyframe.seen_by[name], self.config.augment, deepcopy(random), model.grid)
             for name, model in self.sources.items()
         }
-        frame = replace(frame, seen_by=seen_by)
+        frame = replace(augment(keyframe, self.config.augment, random, self.config.model.grid), seen_by=seen_by)
         images, model = frame.inputs.images, self.config.model
         distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
         hidden = None
@@ -163,7 +159,7 @@ class TrainBatches(Dataset[Batch]):
             hidden = draw_hidden(self.config.masking, model.classes, model.grid.shape, random)
         return _Sample(frame, distortion, hidden, tuple(faults))
 
-    def _readable(self, position: int, frames: int) -> tuple[Keyframe, list[str]]:
+    def _readable(self, position: int, frames: int, corruption: Corruption | None) -> tuple[Keyframe, list[str]]:
         """The keyframe of a position, or the next one of the epoch that can be read, and what is wrong with the others.
 
         One damaged file must not end a run of days; several in a row mean that something else is wrong.
@@ -171,7 +167,8 @@ class TrainBatches(Dataset[Batch]):
         order, faults = self._shuffled(position // frames), list[str]()
         while True:
             try:
-                return self.keyframes[int(order[(position + len(faults)) % frames])], faults
+                keyframe = self.keyframes[int(order[(position + len(faults)) % frames])]
+                return _corrupted(keyframe, corruption), faults
             except (DatasetError, ImageError) as error:
                 faults.append(str(error))
                 if len(faults) == _UNREADABLE_IN_A_ROW:
@@ -179,6 +176,23 @@ class TrainBatches(Dataset[Batch]):
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         return np.random.default_rng((self.config.seed, 0, epoch)).permutation(len(self.keyframes))
+
+
+def draw_corruption(config: AugmentConfig, random: np.random.Generator) -> Corruption | None:
+    """Any kind at any severity with probability `config.corrupt`; nothing is drawn from `random` where that is 0."""
+    if not config.corrupt or random.random() >= config.corrupt:
+        return None
+    kind = CORRUPTIONS[int(random.integers(len(CORRUPTIONS)))]
+    seed = int(random.integers(1, 2**31))  # 0 is that of evaluations
+    return Corruption(kind, random.uniform(SEVERITIES[0], SEVERITIES[-1]), seed)
+
+
+def _corrupted(frame: Keyframe, corruption: Corruption | None) -> Keyframe:
+    if corruption is None:
+        return frame
+    if frame.corrupted is None:
+        raise ValueError(f"keyframe {frame.token} has no images to corrupt; set augment.corrupt to 0")
+    return replace(frame, inputs=frame.corrupted(corruption))
 
 
 class _Sample(NamedTuple):

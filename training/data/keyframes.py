@@ -20,11 +20,14 @@ from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.preprocess import camera_inputs, with_points_and_roads
+from training.corruptions import Corruption, corrupt
 from training.data.inspection import open_dataset
 from training.data.preparation import Preparation, left_out, open_rows, prepare
 from training.data.vector_store import LAYERS, Areas, VectorStore
 
 Cut = Callable[[np.ndarray], tuple[list[MapElement], Areas]]
+_GROUND_IMAGES = (450, 800)
+"""What ground pixels of corrupted images are made of, for a quarter of the time; clean ones are of whole images."""
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Keyframe:
         sd_lines: roads of the SD map, each (P, 2) metres in the ego frame; None when nobody asked for them.
         cut: ground truth and areas of the grid somewhere else, cut from the whole map: takes the (4, 4)
             ego_from_moved of a flat motion, answers in the moved frame. None where there is no map to cut from.
+        corrupted: `inputs` as corrupted cameras give them. None where there are no images.
         seen_by: the same keyframe as the sources of a distillation see it, by their names.
     """
 
@@ -50,6 +54,7 @@ class Keyframe:
     points: np.ndarray | None = None
     sd_lines: tuple[np.ndarray, ...] | None = None
     cut: Cut | None = None
+    corrupted: Callable[[Corruption], ModelInput] | None = None
     seen_by: "Mapping[str, Keyframe]" = field(default_factory=dict)
 
 
@@ -107,14 +112,17 @@ class Keyframes:
         """The same; `cameras` are its inputs that come from the cameras, where somebody has made them already."""
         token = str(self.tokens[index])
         kept = {name: torch.from_numpy(np.array(rows[index]))[None] for name, rows in self.inputs.items()}
-        images = cameras is None and not kept and self.model.view_transform is not None
+        sees = self.model.view_transform is not None
+        images = cameras is None and not kept and sees
         points, inputs = None, cameras or ModelInput(**kept)
         if images or self.sweeps:
-            backbone = self.model.image_backbone
-            small = self.reduced and backbone is not None and not self.model.sees_ground
-            enough = backbone.image_size if small and backbone is not None else None
             observation = self.dataset.observation(
-                token, images=images, points=self.sweeps > 0, at_least=enough, sweeps=max(1, self.sweeps), roads=False
+                token,
+                images=images,
+                points=self.sweeps > 0,
+                at_least=self._enough,
+                sweeps=max(1, self.sweeps),
+                roads=False,
             )
             points = lidar_points(observation) if self.sweeps else None
             if images:
@@ -127,12 +135,25 @@ class Keyframes:
             points,
             self.dataset.sd_lines(token) if self.model.sd_prior is not None else None,
             lambda ego_from_moved: self._cut(token, ego_from_moved),
+            (lambda corruption: self._corrupted(token, corruption)) if sees else None,
         )
 
     @property
     def dataset(self) -> NuScenesDataset:
         """What the keyframes are of."""
         return open_dataset(self.root, self.version, self.cache)
+
+    @property
+    def _enough(self) -> tuple[int, int] | None:
+        """(H, W) of images that will do; None where all of them is needed."""
+        backbone = self.model.image_backbone
+        return backbone.image_size if self.reduced and backbone is not None and not self.model.sees_ground else None
+
+    def _corrupted(self, token: str, corruption: Corruption) -> ModelInput:
+        ground_only = self.reduced and self.model.image_backbone is None
+        enough = _GROUND_IMAGES if ground_only else self._enough
+        observation = self.dataset.observation(token, points=False, at_least=enough, roads=False)
+        return camera_inputs(corrupt(observation, corruption), self.model)
 
     def _cut(self, token: str, ego_from_moved: np.ndarray) -> tuple[list[MapElement], Areas]:
         grid, city = self.model.grid, self.dataset.vector_map(self.dataset.scene_of(token).location)

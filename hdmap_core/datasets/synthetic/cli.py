@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or one to finish with the same options.")],
     preset: Annotated[
-        str, typer.Option(help="tiny (test data), demo (one drive, all sensors) or v1 (the benchmark).")
+        str,
+        typer.Option(
+            help="tiny (test data), demo (one drive), v1 (the benchmark) or v1-large (52 more towns to train on)."
+        ),
     ] = "tiny",
     towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the preset's splits.")] = None,
     scenes: Annotated[int | None, typer.Option(help="Scenes (drives) per town.")] = None,

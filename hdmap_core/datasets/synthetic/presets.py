@@ -134,6 +134,8 @@ def with_towns(config: SynthConfig, total: int) -> dict[Split, int]:
 
 PRESETS: dict[str, SynthConfig] = {
     "v1": SynthConfig(towns={"train": 100, "val": 12, "test": 12}),
+    # v1 with every town that the canvases have room for: more to train on, the same val and test.
+    "v1-large": SynthConfig(towns={"train": 152, "val": 12, "test": 12}),
     "tiny": SynthConfig(
         version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400), lidar="keyframes"
     ),

@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
+from hdmap_core.models.layers.raster_size import size_xy
 
 
 class VectorDecoderConfig(Config):
@@ -125,7 +126,7 @@ class DecoderLayer(nn.Module):
         weight = self.sample_weight(points).softmax(dim=-1).view(batch, 1, num_queries * num_points, levels, samples)
         total = points.new_zeros(batch, channels, num_queries * num_points)
         for level, value in enumerate(values):
-            cells = torch.tensor([value.shape[-1], value.shape[-2]], dtype=points.dtype, device=points.device)
+            cells = size_xy(value.shape[-1], value.shape[-2], points, points.dtype)
             where = (place[:, :, :, None] + offset[:, :, :, level] / cells).flatten(1, 2) * 2 - 1
             read = F.grid_sample(value, where, align_corners=False, padding_mode="border")  # (B, C, Q P, samples)
             total = total + (read * weight[:, :, :, level]).sum(dim=-1)

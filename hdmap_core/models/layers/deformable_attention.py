@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdmap_core.models.layers.raster_size import size_xy
+
 
 def deformable_sample(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """Weighted bilinear samples, head by head; outside of the map is zero. Computed in float32 under any autocast.
@@ -62,7 +64,7 @@ class DeformableAttention(nn.Module):
         batch, queries = query.shape[:2]
         height, width = features.shape[-2:]
         shape = batch, queries, self.heads, self.samples
-        cells = torch.tensor([width, height], dtype=torch.float32, device=reference.device)
+        cells = size_xy(width, height, reference)
         offset = self.offset(query).float().view(*shape, 2) / cells
         locations = (reference.float()[:, :, None, None] + offset).permute(0, 2, 1, 3, 4)
         weights = self.weight(query).float().view(shape).softmax(dim=-1).transpose(1, 2)

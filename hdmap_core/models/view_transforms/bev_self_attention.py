@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
+from hdmap_core.models.layers.raster_size import size_xy
 
 MAPS = 2
 
@@ -83,7 +84,7 @@ class BEVSelfAttention(nn.Module):
         maps = torch.stack([present if past is None else self.value(before), present], dim=1)
         query = torch.cat([before, bev + position], dim=-1)
         shape = *query.shape[:2], MAPS * self.heads, self.samples
-        cells = bev.new_tensor(self.shape[::-1], dtype=torch.float32)
+        cells = size_xy(*self.shape[::-1], bev)
         offsets = self.offset(query).float().view(*shape, 2) / cells
         locations = self.reference[:, None, None] + offsets
         weights = self.weight(query).float().view(shape).softmax(dim=-1)

@@ -21,6 +21,7 @@ from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models.layers.raster_size import size_xy
 
 
 class MlpIPMConfig(Config):
@@ -181,7 +182,7 @@ class MlpIPM(nn.Module):
         height, width = inputs.images.shape[-2:]
         with torch.autocast(features.device.type, enabled=False):
             # In image coordinates from -1 to 1 between the outer edges: true = shift + scale * canonical.
-            size = features.new_tensor([width, height], dtype=torch.float32)
+            size = size_xy(width, height, features)
             canonical = torch.stack([self.focals, self.focals * self.config.aspect], dim=-1) * size
             scale, shift = camera.focal / canonical, (2 * camera.centre + 1) / size - 1
             x, y = ((2 * torch.arange(n, device=size.device) + 1) / n - 1 for n in reversed(self.feature_size))

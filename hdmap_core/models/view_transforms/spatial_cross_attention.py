@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
+from hdmap_core.models.layers.raster_size import size_xy
 from hdmap_core.models.view_transforms.pillar_projection import PillarViews
 
 
@@ -94,8 +95,7 @@ def read_views(value: Tensor, views: PillarViews, offsets: Tensor, weights: Tens
     heads = weights.shape[2]
     rows = height + 2
     tower = F.pad(value.float(), (0, 0, 1, 1)).transpose(1, 2).reshape(batch, heads, -1, cameras * rows, width)
-    size = value.new_tensor([width, height], dtype=torch.float32)
-    tower_size = value.new_tensor([width, cameras * rows], dtype=torch.float32)
+    size, tower_size = size_xy(width, height, value), size_xy(width, cameras * rows, value)
     share = views.seen / views.seen.sum(dim=1, keepdim=True).clamp(min=1)
     total = tower.new_zeros(())
     for camera, points, part in zip(views.camera.unbind(1), views.points.unbind(1), share.unbind(1), strict=True):

@@ -137,6 +137,13 @@ def test_calibration_noise_has_the_sigma_it_names() -> None:
     assert np.std(angles) == pytest.approx(0.05, rel=0.06)
 
 
+@pytest.mark.parametrize("name", ["motion_blur", "brightness", "low_light", "fog", "snow"])
+def test_between_two_severities_lies_what_is_between(name: str) -> None:
+    frames = [observation(f"frame-{index}") for index in range(6)]
+    changes = [np.mean([change(seen, corrupt(seen, Corruption(name, s))) for seen in frames]) for s in (2, 2.5, 3)]
+    assert changes[0] < changes[1] < changes[2]
+
+
 def test_unknown_kinds_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"no corruption 'frost'.*fog"):
         Corruption("frost", 1)

@@ -321,6 +321,7 @@ def test_splits_share_no_town_and_no_place() -> None:
 
 
 def test_a_smaller_set_is_a_part_of_the_bigger() -> None:
+    assert set(plan_towns(PRESETS["v1"])) <= set(plan_towns(PRESETS["v1-large"]))
     smaller = PRESETS["v1"].model_copy(update={"towns": with_towns(PRESETS["v1"], 20)})
     assert sum(smaller.towns.values()) == 20
     assert min(smaller.towns.values()) >= 1
