@@ -112,7 +112,7 @@ class CycleSynchronizer:
         stamps = camera.stamps
         if stamps:
             gap_ns = stamp_ns - stamps[-1]
-            if gap_ns <= 0 and stamp_ns in stamps:
+            if -self.config.jump_ns <= gap_ns <= 0 and stamp_ns in stamps:
                 self.statistics.duplicate += 1
                 return []
             drift_ns = gap_ns - arrival_ns + camera.arrivals[-1]

@@ -229,6 +229,19 @@ def test_one_odd_stamp_costs_one_image_and_nothing_returns_when_the_bag_loops(si
     assert not sync.statistics.moved
 
 
+@pytest.mark.parametrize("seconds", [0.8, 1.2, 4.0])
+@pytest.mark.parametrize("kind", [TRIGGERED, NUSCENES], ids=["triggered", "nuscenes"])
+def test_a_short_recording_that_loops_is_mapped_in_every_round(
+    simulator: Any, kind: Mapping[str, Any], seconds: float
+) -> None:
+    """Its stamps are still remembered when they come again; that they jump back tells them from duplicates."""
+    rig = simulator.Rig(**kind, seconds=seconds, loops=5)
+    sync = synchronizer(rig, min_cameras=6)
+    ready = simulator.play(sync, rig.images())
+    assert len(ready) == 5 * int(seconds * 1000 / rig.mean_period)
+    assert (sync.statistics.resets, sync.statistics.duplicate) == (4, 0)
+
+
 @st.composite
 def rigs(draw: st.DrawFn) -> tuple[dict[str, Any], list[float]]:
     """Parameters of a triggered rig with up to three troubles, and the moments at which they begin or end."""
