@@ -68,6 +68,7 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
     from hdmap_core.export.cli import register as register_export
+    from hdmap_core.inference.benchmark_cli import register as register_benchmark
     from hdmap_core.inference.cli import register as register_predict
     from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
@@ -77,5 +78,6 @@ def register(app: "typer.Typer") -> None:
     register_score(app)
     register_predict(app)
     register_export(app)
+    register_benchmark(app)
     register_info(app)
     register_doctor(app)

@@ -33,6 +33,7 @@ class ModelInfo:
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
+        engine_why: how the engine came to be chosen, e.g. why a file beside the checkpoint was not taken.
     """
 
     model_name: str
@@ -50,6 +51,7 @@ class ModelInfo:
     score_threshold: float
     lidar_sweeps: int = 0
     sd_map: bool = False
+    engine_why: str = ""
 
 
 class Predictor:
@@ -77,6 +79,7 @@ class Predictor:
             precision=engine.precision,
             device=engine.device,
             engine=engine.name,
+            engine_why=engine.why,
             score_threshold=decoding.score_threshold,
             lidar_sweeps=model.lidar.sweeps if isinstance(model.lidar, PillarsConfig) else 0,
             sd_map=model.sd_prior is not None,
