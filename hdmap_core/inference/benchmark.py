@@ -163,4 +163,6 @@ def _resident_kib() -> int:
 
 def _machine() -> str:
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
-    return next((line.split(": ")[1] for line in text.splitlines() if line.startswith("model name")), platform.machine())
+    return next(
+        (line.split(": ")[1] for line in text.splitlines() if line.startswith("model name")), platform.machine()
+    )

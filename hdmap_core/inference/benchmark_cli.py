@@ -81,8 +81,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     apart, eager, ratio = found["agreement"]["largest_difference"], found["eager_network"], found["ratio_to_eager"]
     return [
         *lines,
-        f"network: {ratio['wall']:.2f} x PyTorch's speed ({ratio['cpu']:.2f} x by CPU time; PyTorch {eager['p50']:.1f} ms, "
-        f"CPU {eager['cpu_p50']:.1f} ms); outputs differ by {apart:.1g} of the largest value",
+        f"network: {ratio['wall']:.2f} x PyTorch's speed ({ratio['cpu']:.2f} x by CPU time; PyTorch takes "
+        f"{eager['p50']:.1f} ms, CPU {eager['cpu_p50']:.1f} ms); outputs differ by {apart:.1g} of the largest value",
     ]
 
 

@@ -134,7 +134,10 @@ def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: 
     seen = sample_observation(size=(90, 160))
     seen = replace(seen, images=(*seen.images[:-1], None))
     ours, eager = load_predictor(out, "cpu"), load_predictor(path, "cpu", engine="eager")
-    assert ours.info == replace(eager.info, engine=ours.info.engine, engine_why="the file's suffix") and ours.info.engine != "eager"
+    assert (
+        ours.info == replace(eager.info, engine=ours.info.engine, engine_why="the file's suffix")
+        and ours.info.engine != "eager"
+    )
     assert ours.engine.source.provenance == {"dataset": "synth-v1", "step": 3}
     found, wanted = ours.predict(seen), eager.predict(seen)
     assert len(found.elements) == len(wanted.elements) and (name != "student, vectors" or found.elements)
