@@ -92,7 +92,10 @@ def _providers(available: list[str], device: str, name: str) -> tuple[str, list[
             f"this ONNX Runtime has no {provider} (it has {', '.join(available)}); install onnxruntime-gpu in place of "
             "onnxruntime, or take device cpu"
         )
-    return f"cuda:{index or 0}", [(provider, {"device_id": index or "0"}), "CPUExecutionProvider"]
+    options = {"device_id": index or "0"}
+    if provider == "CUDAExecutionProvider":
+        options["use_tf32"] = "0"  # fp32 means it
+    return f"cuda:{index or 0}", [(provider, options), "CPUExecutionProvider"]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The shipped student, exported: the verbs that take a checkpoint take the file, and so does the node in a real graph."""
+"""The shipped student, exported: verbs that take a checkpoint take the file; so does the node in a real graph."""
 
 import importlib.util
 import json
