@@ -1,7 +1,7 @@
 """CPU milliseconds of the student's network per image set in every engine that is here, and what each does to accuracy.
 
-One process, one thread, the engines in turn on each set, so that a machine that is busy is so for all of them. The drive
-is one that the student has never seen (synth-v1, val); its exports are made first.
+One process, one thread, the engines in turn on each set, so that a machine that is busy is so for all of them. The
+drive is one that the student has never seen (synth-v1, val); its exports are made first.
 
 Run: python benchmarks/engines.py [--keyframes 20] [--repeats 3]
 """

@@ -164,8 +164,14 @@ def _engines() -> Iterator[Finding]:
             yield Finding(module, False, "optional, runs exported files", advice)
             continue
         try:
-            engine = import_module(module)
-            places = engine.get_available_providers() if module == "onnxruntime" else engine.Core().available_devices
+            if module == "onnxruntime":
+                engine = import_module(module)
+                places = engine.get_available_providers()
+            else:
+                from hdmap_core.inference.openvino_engine import import_openvino
+
+                engine = import_openvino()
+                places = engine.Core().available_devices
             yield Finding(module, True, f"{engine.__version__}, {', '.join(places)}")
         except Exception as error:  # a broken library may raise anything
             reason = f"{type(error).__name__}: {error}".split("\n")[0]

@@ -8,8 +8,7 @@ from hdmap_core.export.onnx_file import onnx_bytes
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
 from hdmap_core.inference.exported_file import KEY, header_text
-from hdmap_core.inference.openvino_engine import OpenVinoEngine
-from hdmap_core.required_packages import missing_packages_named
+from hdmap_core.inference.openvino_engine import OpenVinoEngine, import_openvino
 
 
 def export_openvino(reference: Reference, out: Path) -> float:
@@ -27,8 +26,7 @@ def export_openvino(reference: Reference, out: Path) -> float:
         MissingDependencyError: if a package of the extras `export` and `openvino` is not installed.
         OutputError: if a file cannot be written.
     """
-    with missing_packages_named():
-        import openvino
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "graph.onnx"
         graph.write_bytes(onnx_bytes(reference))

@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def benchmark(
         if eager is not None:
             if number == 0:
                 eager(inputs)  # warm
-            wanted = clock.time(_EAGER, lambda inputs=inputs: eager(inputs))
+            wanted = clock.time(_EAGER, partial(eager, inputs))
     memory["process_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
     agreement = ratio = None

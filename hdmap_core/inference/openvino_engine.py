@@ -1,6 +1,9 @@
 """OpenVINO runs an IR (`.xml` beside its `.bin`) that `hdmap export --format openvino` made."""
 
+import sys
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +14,7 @@ from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
 
 SUFFIX = ".xml"
+_TELEMETRY = "openvino_telemetry"
 
 
 class OpenVinoEngine:
@@ -34,8 +38,7 @@ class OpenVinoEngine:
     def __init__(
         self, path: Path, device: str = "auto", precision: str = "fp32", why: str = "", *, check: bool = True
     ) -> None:
-        with missing_packages_named():
-            import openvino
+        openvino = import_openvino()
         if device not in ("auto", "cpu"):
             raise ConfigError(f"device {device!r}: OpenVINO runs on cpu here; take device cpu, or another engine")
         self.device, self.precision, self.why, self._file = "cpu", precision, why, path.name
@@ -74,6 +77,25 @@ class OpenVinoEngine:
         check_shapes(tensors, self._shapes, self._file)
         found = self._request.infer({name: tensors[name].cpu().numpy() for name in self._shapes})
         return output_of({name: torch.from_numpy(found[index].copy()) for index, name in enumerate(self._outputs)})
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry, which would tell a server of every import and write to the home folder.
+
+    Without that package OpenVINO takes a stub of its own; so it is hidden for the moment of the import.
+
+    Raises:
+        MissingDependencyError: if OpenVINO is not installed.
+    """
+    if "openvino" in sys.modules or _TELEMETRY in sys.modules:
+        with missing_packages_named():
+            return import_module("openvino")
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # how Python marks what cannot be imported
+    try:
+        with missing_packages_named():
+            return import_module("openvino")
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 def _last_line(error: Exception) -> str:

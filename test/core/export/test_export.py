@@ -1,8 +1,11 @@
 """Exported files: they equal PyTorch, carry what a checkpoint carries, and what is wrong with one is one line."""
 
 import contextlib
+import importlib.util
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -311,9 +314,6 @@ def test_threads_are_torchs(exported: Path, suffix: str) -> None:
 def test_a_missing_runtime_is_one_line(
     exported: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, hdmap: Hdmap, tiny_world: Path, tmp_path: Path
 ) -> None:
-    import importlib.util
-    import sys
-
     module = "onnxruntime" if suffix == ".onnx" else "openvino"
     path, there = file_of(exported, suffix), importlib.util.find_spec
     monkeypatch.setitem(sys.modules, module, None)
@@ -340,3 +340,18 @@ def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypat
     with pytest.raises(ConfigError, match="student is not exported: onnxruntime disagrees with PyTorch by"):
         export_onnx(references.reference(exported / "model.safetensors"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_openvino_tells_nobody_that_it_is_used() -> None:
+    """Its telemetry speaks to a server at import; in a process of its own, where nothing has imported it before."""
+    pytest.importorskip("openvino", reason="needs the extra openvino")
+    program = """
+import socket, sys
+def refuse(*_): print("network"); raise OSError
+socket.getaddrinfo = socket.socket.connect = refuse
+from hdmap_core.inference.openvino_engine import import_openvino
+import_openvino().Core()
+print([name for name, module in sys.modules.items() if name.startswith("openvino_telemetry")])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
