@@ -149,8 +149,7 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
             )
             ground = batch.ground[0].float()
             apart.append(float((ground[:3] - other).abs()[:, ground[3] > 0].mean()))
-            with torch.inference_mode():
-                output = clock.time("network", "ours", lambda b=batch: predictor.model(b))
+            output = clock.time("network", "ours", lambda b=batch: predictor.engine(b))
             elements = clock.time(
                 "postprocess", "ours, as published", lambda o=output: decode(o, decoding, classes=classes, grid=grid)
             )

@@ -67,6 +67,8 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.datasets.sd_cli import register as register_sdmap
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
+    from hdmap_core.export.cli import register as register_export
+    from hdmap_core.inference.benchmark_cli import register as register_benchmark
     from hdmap_core.inference.cli import register as register_predict
     from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
@@ -75,5 +77,7 @@ def register(app: "typer.Typer") -> None:
     register_sdmap(app)
     register_score(app)
     register_predict(app)
+    register_export(app)
+    register_benchmark(app)
     register_info(app)
     register_doctor(app)

@@ -21,8 +21,13 @@ from hdmap_core.required_packages import REQUIREMENTS, complaint, remedy
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-EXTRAS = {"train": ("lightning", "tensorboard"), "bags": ("rosbags",), "ray": ("ray",)}
-ENGINES = ("onnxruntime", "openvino", "tensorrt")
+EXTRAS = {
+    "train": ("lightning", "tensorboard"),
+    "bags": ("rosbags",),
+    "ray": ("ray",),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
+}
 _SHM_BYTES = 1 << 30
 
 
@@ -101,9 +106,7 @@ def look() -> Iterator[Finding]:
         there = ", ".join(f"{module} {installed(module)}" for module in modules if module not in lacking)
         detail = f"without {', '.join(lacking)}" if lacking else there
         yield Finding(f"extra {extra}", not lacking, detail, remedy(lacking) if lacking else "")
-    for engine in ENGINES:
-        found = find_spec(engine) is not None
-        yield Finding(engine, found, installed(engine) if found else "optional, nothing needs it yet")
+    yield from _engines()
     yield from _room()
 
 
@@ -147,6 +150,32 @@ def _torch() -> Iterator[Finding]:
     else:
         advice = ""
     yield Finding("CUDA", False, "no device; the CPU is used", advice)
+
+
+def _engines() -> Iterator[Finding]:
+    """The runtimes of exported files, really imported, with what they can run on."""
+    for module in ("onnxruntime", "openvino"):
+        extra = "export" if module == "onnxruntime" else "openvino"
+        if find_spec(module) is None:
+            advice = f"pip install 'hdmap_ros[{extra}]'"
+            yield Finding(module, False, "optional, runs exported files", advice)
+            continue
+        try:
+            if module == "onnxruntime":
+                engine = import_module(module)
+                places = engine.get_available_providers()
+            else:
+                from hdmap_core.inference.openvino_engine import import_openvino
+
+                engine = import_openvino()
+                places = engine.Core().available_devices
+            yield Finding(module, True, f"{engine.__version__}, {', '.join(places)}")
+        except Exception as error:  # a broken library may raise anything
+            reason = f"{type(error).__name__}: {error}".split("\n")[0]
+            yield Finding(module, False, reason, f"pip install --force-reinstall {module}")
+    found = find_spec("tensorrt") is not None
+    detail = installed("tensorrt") if found else "optional; ONNX Runtime's TensorRT provider needs it"
+    yield Finding("tensorrt", found, detail)
 
 
 def _weights() -> Finding:

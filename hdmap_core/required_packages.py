@@ -37,6 +37,10 @@ REQUIREMENTS = {
 }
 EXTRAS = {
     "lightning": "lightning>=2.5",
+    "onnx": "onnx>=1.23",
+    "onnxruntime": "onnxruntime>=1.23",
+    "onnxscript": "onnxscript>=0.7",
+    "openvino": "openvino>=2025.4",
     "ray": "ray>=2.40",
     "rosbags": "rosbags>=0.11.2",
     "tensorboard": "tensorboard>=2.17",

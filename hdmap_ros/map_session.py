@@ -246,7 +246,7 @@ def load_model(config: OnlineMapConfig) -> Predictor:
         torch.set_num_threads(config.threads)
     path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
     precision = None if config.precision == "auto" else config.precision
-    return load_predictor(path, config.device, precision, cameras_only=True)
+    return load_predictor(path, config.device, precision, engine=config.engine, cameras_only=True)
 
 
 def sync_config_of(config: OnlineMapConfig) -> SyncConfig:

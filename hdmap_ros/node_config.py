@@ -41,11 +41,20 @@ class OnlineMapConfig:
         "autostart", True, "configure and activate at start; false: a lifecycle manager does it"
     )
     weights: str = _parameter(
-        "model.weights", "", "checkpoint (.safetensors); empty: the student that is shipped", is_path=True
+        "model.weights",
+        "",
+        "checkpoint (.safetensors) or exported file (.onnx, .xml); empty: the student that is shipped",
+        is_path=True,
+    )
+    engine: str = _parameter(
+        "model.engine",
+        "auto",
+        "auto: by the file's suffix; beside a checkpoint on the CPU, the file that hdmap export made of it",
+        choices=("auto", "eager", "onnxruntime", "onnxruntime-tensorrt", "openvino"),
     )
     device: str = _parameter("model.device", "auto", "auto, cpu, cuda or cuda:N")
     precision: str = _parameter(
-        "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16")
+        "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16", "bf16")
     )
     warmup_iterations: int = _parameter("model.warmup_iterations", 2, "runs before the first image", limits=(0, 50))
     threads: int = _parameter("model.threads", 0, "CPU threads of the network; 0: PyTorch's choice", limits=(0, 256))

@@ -54,6 +54,8 @@ def node_report(
     """
     return {
         "model_id": info.model_id,
+        "engine": info.engine,
+        "engine_why": info.engine_why,
         "device": info.device,
         "precision": info.precision,
         "seconds": round(seconds, 3),
@@ -79,7 +81,7 @@ def node_statuses(
     sync_problem: str,
 ) -> list[Status]:
     """The tasks on /diagnostics: model, cameras, synchronisation, latency, output."""
-    model = {key: report[key] for key in ("model_id", "precision", "device")}
+    model = {key: report[key] for key in ("model_id", "engine", "engine_why", "precision", "device")}
     output = {key: report[key] for key in ("published", "published_elements", "rate_hz")}
     sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
     sync["motion_compensation"] = str(motion_compensated).lower()

@@ -201,7 +201,9 @@ class OnlineMapNode(LifecycleNode):
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
         session.inputs = CameraInputs(graph, topics, transport, reliability, session.on_image, session.on_info)
         self.session = session
-        self.log("info", f"model {predictor.info.model_id} is ready, warmed up at {warm_ms:.0f} ms per set")
+        info = predictor.info
+        ran = f"in {info.engine} ({info.engine_why}), warmed up at {warm_ms:.0f} ms per set"
+        self.log("info", f"model {info.model_id} is ready {ran}")
         return SUCCESS
 
     @_transition

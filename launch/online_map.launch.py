@@ -49,7 +49,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     switch = ["true", "false"]
     return [
         argument("params_file", PathJoinSubstitution([share, "config", "online_map.yaml"]), "parameters of the node"),
-        argument("weights", "", "checkpoint (.safetensors); empty: as in params_file"),
+        argument("weights", "", "checkpoint (.safetensors) or exported file (.onnx, .xml); empty: as in params_file"),
         argument("device", "", "auto, cpu, cuda or cuda:N; empty: as in params_file"),
         argument("namespace", "", "namespace of the node"),
         argument("layout", "", "topic layout of the cameras, config/topics/; empty: as in params_file", ["", *LAYOUTS]),

@@ -4,19 +4,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args, overload
+from typing import overload
 
-import torch
-
-from hdmap_core.checkpoint import SUFFIX, Checkpoint, find_checkpoint, load_checkpoint
+from hdmap_core.checkpoint import SUFFIX, find_checkpoint
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.inference.engine import Engine
+from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
-from hdmap_core.models.heads.dense import DenseHeads
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
-from hdmap_core.postprocess import Head
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import preprocess
 
@@ -31,9 +29,11 @@ class ModelInfo:
         image_size: (H, W) to which images are scaled for the network; None when it takes no images of one size.
         points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
             rasters. Published elements may have fewer.
+        engine: what runs the network: eager (PyTorch), onnxruntime, openvino ...
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
+        engine_why: how the engine came to be chosen, e.g. why a file beside the checkpoint was not taken.
     """
 
     model_name: str
@@ -47,45 +47,39 @@ class ModelInfo:
     grid: BEVGrid
     precision: str
     device: str
+    engine: str
     score_threshold: float
     lidar_sweeps: int = 0
     sd_map: bool = False
+    engine_why: str = ""
 
 
 class Predictor:
     """Preprocess, network, postprocess.
 
     Args:
-        checkpoint: a loaded checkpoint; heads whose elements nobody publishes are taken out of its model.
-        device: where the network runs.
-        precision: `fp32`, or `fp16` for autocast on CUDA.
+        engine: runs the network; all that is known of it is `ModelInput → ModelOutput`.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str) -> None:
-        self.config = checkpoint.config
-        self.device = device
-        self.model = checkpoint.model.to(device)
-        model, decoding = self.config.model, self.config.decode
-        published = {decoding.head_of(label) for label in model.classes}
-        from_vectors = published == {"vectors"}
-        if "vectors" not in published:  # what nobody reads is not computed
-            self.model.vector_head = None
-        if "masks" not in published:
-            self.model.segmentation_head = None
-        if model.hd_refiner is not None and isinstance(self.model.dense_heads, DenseHeads):
-            self.model.dense_heads.only_semantic()
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.config = engine.source.config
+        model, decoding, source = self.config.model, self.config.decode, engine.source
+        from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
         self.info = ModelInfo(
             model_name=model.name,
-            model_id=f"{model.name}-{checkpoint.sha256[:8]}",
-            weights_sha256=checkpoint.sha256,
-            dataset=str(checkpoint.provenance.get("dataset", "")),
+            model_id=f"{model.name}-{source.sha256[:8]}",
+            weights_sha256=source.sha256,
+            dataset=str(source.provenance.get("dataset", "")),
             classes=model.classes,
             camera_names=model.image_backbone.cameras if model.image_backbone else (),
             image_size=model.image_backbone.image_size if model.image_backbone else None,
             points_per_element=model.vectors.num_points if from_vectors and model.vectors else 0,
             grid=model.grid,
-            precision=precision,
-            device=str(device),
+            precision=engine.precision,
+            device=engine.device,
+            engine=engine.name,
+            engine_why=engine.why,
             score_threshold=decoding.score_threshold,
             lidar_sweeps=model.lidar.sweeps if isinstance(model.lidar, PillarsConfig) else 0,
             sd_map=model.sd_prior is not None,
@@ -117,13 +111,7 @@ class Predictor:
         started = time.perf_counter()
         batch = preprocess(observation, self.config.model)
         prepared = time.perf_counter()
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.float16, enabled=self.info.precision == "fp16"),
-        ):
-            output = self.model(batch.to(self.device))
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+        output = self.engine(batch)
         inferred = time.perf_counter()
         elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
         ended = time.perf_counter()
@@ -155,40 +143,28 @@ def load_predictor(
     precision: str | None = None,
     head: str | None = None,
     *,
+    engine: str = "auto",
     cameras_only: bool = False,
 ) -> Predictor:
-    """A predictor from a checkpoint file.
+    """A predictor from a checkpoint, or from what `hdmap export` made of one.
 
     Args:
-        path: a `.safetensors` file or a run folder (its best checkpoint, else its last); by default the shipped
-            student.
+        path: a `.safetensors`, `.onnx` or `.xml` file, or a run folder (its best checkpoint, else its last); by default
+            the shipped student.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
-        precision: `fp32` or `fp16`; by default fp16 on CUDA and fp32 elsewhere.
+        precision: `fp32`, `fp16` (PyTorch on CUDA) or `bf16` (OpenVINO); by default fp16 for PyTorch on CUDA and fp32
+            elsewhere.
         head: publish this head instead of the one that the checkpoint names.
+        engine: see `open_engine`.
         cameras_only: the model will see images and nothing else; refuse one that looks at LiDAR or an SD map.
 
     Raises:
-        CheckpointError: if the checkpoint cannot be used, or is an HD-map refiner by itself.
-        ConfigError: if device, precision or head cannot be had, or cameras are not enough.
+        CheckpointError: if the file cannot be used, or is an HD-map refiner by itself.
+        ConfigError: if device, precision, head or engine cannot be had, or cameras are not enough.
+        MissingDependencyError: if the engine's runtime is not installed.
     """
-    place = _device(device)
-    precision = precision or ("fp16" if place.type == "cuda" else "fp32")
-    if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
-        raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
     path = default_weights() if path is None else find_checkpoint(path)
-    checkpoint = load_checkpoint(path)
-    if checkpoint.config.model.view_transform is None:
-        raise CheckpointError(
-            f"{path} is an HD-map refiner by itself, which looks at no sensor; give the model that was trained from it "
-            "(start.hd_refiner)"
-        )
-    if head is not None:
-        if head not in get_args(Head):
-            raise ConfigError(f"head {head!r}: use {' or '.join(get_args(Head))}")
-        decoding = checkpoint.config.decode.only(cast(Head, head))
-        config = checkpoint.config.model_copy(update={"decode": decoding})
-        checkpoint = Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
-    predictor = Predictor(checkpoint, place, precision)
+    predictor = Predictor(open_engine(path, device, precision, head, engine))
     is_read = {"LiDAR": predictor.info.lidar_sweeps > 0, "an SD map": predictor.info.sd_map}
     others = " and ".join(name for name, read in is_read.items() if read)
     if cameras_only and others:
@@ -211,18 +187,3 @@ def default_weights() -> Path:
             f"the shipped student is missing at {path}; name a checkpoint, or install the package again"
         )
     return path
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device: torch.device | None
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device {name!r}: use auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA devices are there")
-    return device

@@ -17,6 +17,8 @@ def describe(path: Path) -> What | None:
     match path.suffix.lower():
         case ".safetensors" | ".pth" | ".pt" | ".ckpt":
             return _checkpoint(path)
+        case ".onnx" | ".xml":
+            return _exported(path)
         case ".geojson":
             return _geojson(path)
         case ".json" | ".jsonl":
@@ -28,25 +30,46 @@ def _checkpoint(path: Path) -> What:
     from hdmap_core.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    model, came = checkpoint.config.model, checkpoint.provenance
-    metrics = came.get("metrics") or {}
-    heads = sorted({checkpoint.config.decode.head_of(label) for label in model.classes})
+    config = checkpoint.config
+    size = f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.2f} M parameters"
+    facts = _model_facts(config, checkpoint.provenance, checkpoint.sha256, size)
+    if config.model.view_transform is None:
+        return What("an HD-map refiner by itself", facts, (f"hdmap train RECIPE start.hd_refiner={path}",))
+    return What("a checkpoint of hdmap_ros", facts, (*_uses(path, facts), f"hdmap export {path}"))
+
+
+def _exported(path: Path) -> What:
+    """Loading checks the file against its sample, so what is damaged is told."""
+    from hdmap_core.inference import load_predictor
+
+    engine = load_predictor(path, "cpu").engine
+    source = engine.source
+    size = f"exported for {'OpenVINO' if engine.name == 'openvino' else 'ONNX Runtime'}"
+    facts = _model_facts(source.config, source.provenance, source.sha256, size)
+    return What("a network that hdmap export made", facts, (*_uses(path, facts), f"hdmap benchmark {path}"))
+
+
+def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> dict[str, str]:
+    model = config.model
+    heads = sorted({config.decode.head_of(label) for label in model.classes})
     facts = {
-        "model": f"{model.name}, {sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.2f} M parameters",
-        "weights": f"SHA-256 {checkpoint.sha256[:8]}…",
+        "model": f"{model.name}, {size}",
+        "weights": f"SHA-256 {sha256[:8]}…",
         "classes": ", ".join(label.value for label in model.classes) + f" (from {', '.join(heads)})",
         "region": f"{model.grid.size[0]:g} x {model.grid.size[1]:g} m, cells of {model.grid.resolution:g} m",
         "looks at": _senses(model),
     }
     facts |= {name: str(came[key]) for name, key in (("trained on", "dataset"), ("steps", "step")) if came.get(key)}
-    if metrics:
+    if metrics := came.get("metrics") or {}:
         facts["validation"] = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-    if model.view_transform is None:
-        return What("an HD-map refiner by itself", facts, (f"hdmap train RECIPE start.hd_refiner={path}",))
+    return facts
+
+
+def _uses(path: Path, facts: dict[str, str]) -> list[str]:
     commands = [f"hdmap predict {path} DATAROOT -o map.png", f"hdmap evaluate {path} DATAROOT --split val"]
     if facts["looks at"].startswith("cameras only"):
         commands.append(f"hdmap bag replay DRIVE.mcap -o out/ --weights {path}")
-    return What("a checkpoint of hdmap_ros", facts, tuple(commands))
+    return commands
 
 
 def _senses(model: Any) -> str:

@@ -65,7 +65,7 @@ def replay(
         ),
     ],
     weights: Annotated[
-        Path | None, typer.Option(help="Checkpoint or run folder; the shipped student by default")
+        Path | None, typer.Option(help="Checkpoint, exported file or run folder; the shipped student by default")
     ] = None,
     topics: Annotated[str, typer.Option(help="Topic layout: a name of config/topics, or a .yaml file")] = "hdmap",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",

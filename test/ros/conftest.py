@@ -123,6 +123,8 @@ class RigInfo:
     points_per_element: int = 2
     grid: BEVGrid = field(default_factory=BEVGrid)
     precision: str = "fp32"
+    engine: str = "eager"
+    engine_why: str = "a stand-in"
     device: str = "cpu"
     score_threshold: float = 0.0
 

@@ -32,7 +32,8 @@ import atexit, types
 from hdmap_core.geometry import BEVGrid
 from hdmap_ros import online_map_node as module
 
-words = dict.fromkeys(["model_name", "model_id", "weights_sha256", "dataset", "precision"], "quick")
+names = ("model_name", "model_id", "weights_sha256", "dataset", "precision", "engine", "engine_why")
+words = dict.fromkeys(names, "quick")
 numbers = {"points_per_element": 0, "score_threshold": 0.0, "image_size": None, "grid": BEVGrid()}
 info = types.SimpleNamespace(**words, **numbers, classes=(), camera_names=(), device="cpu")
 atexit.register(print, "the interpreter was torn down")

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = {"bash", "console", "sh", "shell"}
 # Verbs that are run, unless an option makes it long or needs a cluster; the others' arguments are parsed.
-RUN = {"bag replay", "bag write", "evaluate", "predict", "prepare", "score"}
+RUN = {"bag replay", "bag write", "benchmark", "evaluate", "export", "predict", "prepare", "score"}
 LONG = {"--corruptions", "--devices", "--grid", "--ray", "--recipe", "--workers"}
 # Programs of the system: that a page names them is all that can be checked here.
 SYSTEM = {"apt", "cd", "colcon", "docker", "export", "git", "mkdir", "pre-commit", "rosdep", "source", "sudo", "touch"}

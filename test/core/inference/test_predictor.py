@@ -217,7 +217,7 @@ def test_fp16_on_cuda_agrees(checkpoint: Path) -> None:
 @pytest.mark.parametrize(("head", "gone"), [("masks", "vector_head"), ("vectors", "segmentation_head")])
 def test_a_head_that_nobody_publishes_is_not_computed(checkpoint: Path, head: str, gone: str) -> None:
     predictor, whole = load_predictor(checkpoint, "cpu", head=head), load_checkpoint(checkpoint).model
-    assert getattr(predictor.model, gone) is None and getattr(whole, gone) is not None
+    assert getattr(predictor.engine.model, gone) is None and getattr(whole, gone) is not None
     seen = observation(noise())
     with torch.inference_mode():
         output = whole(preprocess(seen, CONFIG.model))
@@ -245,7 +245,7 @@ def test_before_a_refiner_only_classes_are_computed(tmp_path: Path) -> None:
     predictor, whole = load_predictor(path, "cpu"), load_checkpoint(path).model
     inputs = preprocess(observation(noise()), model)
     with torch.inference_mode():
-        wanted, found = whole(inputs), predictor.model(inputs)
+        wanted, found = whole(inputs), predictor.engine.model(inputs)
     assert found.unrefined.embedding.shape[1] == found.unrefined.direction.shape[1] == 0
     for name in ("semantic", "embedding", "direction"):
         assert torch.equal(getattr(found.dense, name), getattr(wanted.dense, name))

@@ -85,7 +85,7 @@ def observation() -> Observation:
 def said(predictor: Predictor, seen: Observation) -> tuple[Prediction, torch.Tensor]:
     """The published elements, and the logits behind them."""
     with torch.inference_mode():
-        output = predictor.model(preprocess(seen, predictor.config.model))
+        output = predictor.engine.model(preprocess(seen, predictor.config.model))
     assert output.dense is not None
     for raster in (output.dense.semantic, output.dense.embedding, output.dense.direction):
         assert raster.isfinite().all()

@@ -1,0 +1,58 @@
+"""`hdmap export`: a checkpoint as a file for ONNX Runtime or OpenVINO."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Format(str, Enum):
+    """What can be written."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
+    format: Annotated[
+        Format, typer.Option(help="onnx: one .onnx file; openvino: an .xml and a .bin beside it")
+    ] = Format.onnx,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The .onnx or .xml file; by default beside the checkpoint")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="vectors, masks or dense, instead of the head that the checkpoint publishes")
+    ] = None,
+    cameras: Annotated[int, typer.Option(min=1, max=32, help="How many, for a model that takes any rig's images")] = 6,
+) -> None:
+    """Export a checkpoint for a faster runtime, with the heads that it publishes.
+
+    The file carries config, classes, grid and provenance; it is compared with PyTorch now and whenever it is loaded.
+    predict, evaluate, bag replay and the node take it in place of the checkpoint; beside the checkpoint they find it.
+
+    Example: hdmap export runs/student --format openvino
+    """
+    from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.export.onnx_file import export_onnx
+    from hdmap_core.export.openvino_file import export_openvino
+    from hdmap_core.export.reference import reference
+    from hdmap_core.files import check_file
+    from hdmap_core.inference import onnx_engine, openvino_engine
+
+    suffix, write = {
+        Format.onnx: (onnx_engine.SUFFIX, export_onnx),
+        Format.openvino: (openvino_engine.SUFFIX, export_openvino),
+    }[format]
+    path = find_checkpoint(checkpoint)
+    target = out or path.with_suffix(suffix)
+    check_file(target, (suffix,))
+    deviation = write(reference(path, head, cameras), target)
+    typer.echo(f"{path} → {target}, differs from PyTorch by {deviation:.1g} of the largest value")
+    typer.echo(f"next: hdmap benchmark {target}")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to the command line."""
+    app.command(rich_help_panel="Models")(export)

@@ -1,0 +1,89 @@
+"""ONNX by torch.export: one file that ONNX Runtime and whatever else reads ONNX can run."""
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+
+from hdmap_core.errors import ConfigError
+from hdmap_core.export.reference import Reference
+from hdmap_core.files import write_atomically
+from hdmap_core.inference.engine import ByTensors, input_tensors, output_tensors
+from hdmap_core.inference.exported_file import KEY, header_text
+from hdmap_core.inference.onnx_engine import OnnxEngine
+from hdmap_core.required_packages import missing_packages_named
+
+_TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx")
+
+
+def export_onnx(reference: Reference, out: Path) -> float:
+    """Writes the file once ONNX Runtime has agreed with PyTorch.
+
+    Returns:
+        How far they lie apart, see `Reference.compare`.
+
+    Raises:
+        ConfigError: if the model cannot be exported, or ONNX Runtime disagrees; nothing is written then.
+        MissingDependencyError: if a package of the extra `export` is not installed.
+        OutputError: if the file cannot be written.
+    """
+    content = onnx_bytes(reference)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / out.name
+        path.write_bytes(content)
+        deviation = reference.compare(OnnxEngine(path, "cpu", check=False))
+    write_atomically(out, content)
+    return deviation
+
+
+def onnx_bytes(reference: Reference) -> bytes:
+    """The content of the file.
+
+    Raises:
+        ConfigError: if the model cannot be exported.
+        MissingDependencyError: see `export_onnx`.
+    """
+    with missing_packages_named():
+        import onnx
+        import onnxruntime  # noqa: F401  # asked for before the long work
+        import onnxscript
+    engine, sample = reference.engine, reference.sample
+    inputs = input_tensors(sample.inputs)
+    outputs = output_tensors(engine(sample.inputs))
+    module = ByTensors(engine.model, tuple(inputs)).eval()
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                module, tuple(inputs.values()), dynamo=True, verbose=False,
+                input_names=list(inputs), output_names=list(outputs),
+            )  # fmt: skip
+            assert program is not None
+            proto = program.model_proto
+            versions = {**reference.made_with, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}
+            onnx.helper.set_model_props(proto, {KEY: header_text(engine.source, sample, versions)})
+            return proto.SerializeToString()
+    except Exception as error:  # whatever torch.export, the exporter's rules or protobuf (2 GB) raise
+        reason = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
+        raise ConfigError(
+            f"{engine.source.config.model.name} cannot be exported to ONNX with this PyTorch ({reason}); run the "
+            "checkpoint itself"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """Keeps the exporter's progress and advice, which is for its own developers, from the terminal."""
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -1,0 +1,169 @@
+"""How fast a model maps on this machine, stage by stage, against PyTorch in the same run; needs no data."""
+
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from hdmap_core.errors import ConfigError
+from hdmap_core.image_decoding import decode_image
+from hdmap_core.inference.engine import Engine, output_tensors
+from hdmap_core.inference.exported_file import Sample
+from hdmap_core.inference.opening import EXPORTED, open_engine
+from hdmap_core.inference.predictor import default_weights
+from hdmap_core.inference.sample import sample_observation
+from hdmap_core.postprocess.decode import decode
+from hdmap_core.preprocess import preprocess
+
+STAGES = ("decode", "preprocess", "network", "postprocess")
+_EAGER = "network in PyTorch"
+_JPEG_QUALITY = 90
+
+
+@dataclass
+class Clock:
+    """Milliseconds of wall and of the process's CPU by stage."""
+
+    samples_ms: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+
+    def time(self, stage: str, work: Callable[[], Any]) -> Any:
+        """Runs `work` and remembers what it took."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        passed = (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
+        self.samples_ms.setdefault(stage, []).append(passed)
+        return result
+
+    def summary(self, stages: tuple[str, ...]) -> dict[str, float]:
+        """p50, p95 and p99 of the wall time and p50 of the CPU time of stages that follow one another."""
+        samples = np.sum([self.samples_ms[stage] for stage in stages], axis=0)
+        p50, p95, p99 = np.percentile(samples[:, 0], [50, 95, 99])
+        values = {"p50": p50, "p95": p95, "p99": p99, "mean": samples[:, 0].mean(), "cpu_p50": np.median(samples[:, 1])}
+        return {name: round(float(value), 3) for name, value in values.items()}
+
+
+def benchmark(
+    path: Path,
+    engine: str = "auto",
+    device: str = "auto",
+    precision: str | None = None,
+    *,
+    reference: Path | None = None,
+    sets: int = 30,
+) -> dict[str, Any]:
+    """Maps the same set of six 1600 x 900 JPEGs again and again, one stage after the other.
+
+    Args:
+        path: a checkpoint or an exported file.
+        engine: see `open_engine`.
+        device: see `load_predictor`.
+        precision: see `load_predictor`.
+        reference: the checkpoint that an exported file is compared with; by default the one beside it, or the shipped
+            student, if the file was made of it.
+        sets: how many are measured, after three to warm up.
+
+    Returns:
+        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, and `ratio_to_eager`
+        of the network's median wall and CPU time; the last two None where there is no checkpoint to compare with.
+
+    Raises:
+        HdmapError: see `load_predictor`.
+    """
+    sample_observation()  # drawn before the memory is looked at
+    before_kib = _resident_kib()
+    running = open_engine(path, device, precision, None, engine)
+    config = running.source.config
+    cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
+    observation = sample_observation(cameras)
+    jpegs = [_jpeg(image) for image in observation.images if image is not None]
+    clock = Clock()
+
+    def one_set(ticking: Clock) -> tuple[Any, Any]:
+        images = ticking.time("decode", lambda: tuple(decode_image(each, "sample") for each in jpegs))
+        inputs = ticking.time("preprocess", lambda: preprocess(replace(observation, images=images), config.model))
+        output = ticking.time("network", lambda: running(inputs))
+        ticking.time(
+            "postprocess", lambda: decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
+        )
+        return inputs, output
+
+    for _ in range(3):
+        one_set(Clock())
+    memory = {"engine": (_resident_kib() - before_kib) / 1024}
+    if running.device.startswith("cuda") and running.name == "eager":
+        memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
+    eager = _eager(path, running, reference)
+    for number in range(sets):
+        inputs, output = one_set(clock)
+        if eager is not None:
+            if number == 0:
+                eager(inputs)  # warm
+            wanted = clock.time(_EAGER, partial(eager, inputs))
+    memory["process_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    total, network = clock.summary(STAGES), clock.summary(("network",))
+    agreement = ratio = None
+    if eager is not None:
+        apart = Sample.of(inputs, output_tensors(wanted)).deviation(output_tensors(output))
+        agreement = {"largest_difference": apart, "of": "the largest value of each output"}
+        plain = clock.summary((_EAGER,))
+        ratio = {name: round(plain[key] / network[key], 3) for name, key in (("wall", "p50"), ("cpu", "cpu_p50"))}
+    return {
+        "model": config.model.name,
+        "weights_sha256": running.source.sha256,
+        "engine": running.name,
+        "why": running.why,
+        "device": running.device,
+        "precision": running.precision,
+        "threads": torch.get_num_threads(),
+        "machine": _machine(),
+        "sets": sets,
+        "stages": {stage: clock.summary((stage,)) for stage in STAGES},
+        "total": total,
+        "sets_per_s": round(1e3 / total["mean"], 2),
+        "memory_mib": {name: round(value, 1) for name, value in memory.items()},
+        "agreement": agreement,
+        "eager_network": None if eager is None else clock.summary((_EAGER,)),
+        "ratio_to_eager": ratio,
+    }
+
+
+def _eager(path: Path, running: Engine, reference: Path | None) -> Engine | None:
+    """PyTorch in fp32 on the same kind of device, with the same weights and heads."""
+    given = reference is not None
+    candidates = [reference] if reference is not None else [path] if path.suffix.lower() not in EXPORTED else []
+    if not candidates:
+        candidates = [path.with_suffix(".safetensors"), default_weights()]
+    device = running.device if running.device.startswith("cuda") and torch.cuda.is_available() else "cpu"
+    for candidate in candidates:
+        if not candidate.is_file() and not given:
+            continue
+        found = open_engine(candidate, device, "fp32", None, "eager")
+        if found.source.sha256 == running.source.sha256 and found.source.config == running.source.config:
+            return found
+        if given:
+            raise ConfigError(f"{path} was not made of {candidate}; give the checkpoint that it was made of")
+    return None
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
+
+
+def _resident_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() // 1024
+
+
+def _machine() -> str:
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    return next(
+        (line.split(": ")[1] for line in text.splitlines() if line.startswith("model name")), platform.machine()
+    )

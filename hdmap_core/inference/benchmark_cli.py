@@ -1,0 +1,91 @@
+"""`hdmap benchmark`: what a model takes on this machine, and what an engine gains."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def benchmark(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .onnx or .xml file, or a run folder")],
+    engine: Annotated[
+        str, typer.Option(help="auto, eager, onnxruntime, onnxruntime-tensorrt or openvino; auto: what the suffix says")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, fp16 (PyTorch on CUDA) or bf16 (OpenVINO on CPUs that have it)")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0: PyTorch's choice")] = 0,
+    sets: Annotated[int, typer.Option(min=2, max=100_000, help="Image sets that are measured")] = 30,
+    reference: Annotated[
+        Path | None, typer.Option(help="The checkpoint of an exported file, where it does not lie beside it")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """Measure each stage from six JPEGs to map elements, and the network against PyTorch in the same run.
+
+    The images are of a synthetic town, drawn first: no data is needed.
+
+    Example: hdmap benchmark student.onnx --threads 1
+    """
+    import json
+
+    import cv2
+    import torch
+    from rich.console import Console
+
+    from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.inference.benchmark import benchmark as measure
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    if threads:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    try:
+        found = measure(find_checkpoint(checkpoint), engine, device, precision, reference=reference, sets=sets)
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    console = Console()
+    console.print(_table(found))
+    for line in _lines(found):
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def _table(found: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=f"{found['model']}, {found['sets']} sets, milliseconds")
+    for column in ("stage", "p50", "p95", "p99", "CPU p50"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, row in [*found["stages"].items(), ("all", found["total"])]:
+        table.add_row(name, *(f"{row[key]:.1f}" for key in ("p50", "p95", "p99", "cpu_p50")))
+    return table
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    memory = ", ".join(f"{name.replace('_', ' ')} {value:.0f} MiB" for name, value in found["memory_mib"].items())
+    lines = [
+        f"{found['engine']} ({found['why']}), {found['precision']} on {found['device']}, {found['threads']} threads, "
+        f"{found['machine']}",
+        f"{found['sets_per_s']:.1f} sets/s, one after the other; memory: {memory}",
+    ]
+    if found["agreement"] is None:
+        return [*lines, "not compared with PyTorch: the checkpoint is not beside the file; give --reference CHECKPOINT"]
+    apart, eager, ratio = found["agreement"]["largest_difference"], found["eager_network"], found["ratio_to_eager"]
+    return [
+        *lines,
+        f"network: {ratio['wall']:.2f} x PyTorch's speed ({ratio['cpu']:.2f} x by CPU time; PyTorch takes "
+        f"{eager['p50']:.1f} ms, CPU {eager['cpu_p50']:.1f} ms); outputs differ by {apart:.1g} of the largest value",
+    ]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to the command line."""
+    app.command(rich_help_panel="Models")(benchmark)

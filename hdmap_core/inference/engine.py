@@ -1,0 +1,134 @@
+"""The contract between predictor and runtime: `ModelInput → ModelOutput`. Eager PyTorch is the reference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
+from hdmap_core.model_io import DenseOutput, ModelInput, ModelOutput, VectorOutput
+from hdmap_core.models import MapModel
+from hdmap_core.models.heads.dense import DenseHeads
+
+EngineName = Literal["eager", "onnxruntime", "onnxruntime-tensorrt", "openvino"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an engine runs, whatever file it came in.
+
+    Attributes:
+        sha256: of the checkpoint's file.
+    """
+
+    config: CheckpointConfig
+    provenance: dict[str, Any]
+    sha256: str
+
+
+class Engine(Protocol):
+    """A network that is ready to run; only the heads that its config publishes are computed.
+
+    Attributes:
+        name: an `EngineName`.
+        device: such as `cpu`, `cuda:0`.
+        precision: fp32, fp16 or bf16.
+        why: how it came to be chosen; for logs.
+    """
+
+    name: EngineName
+    source: Source
+    device: str
+    precision: str
+    why: str
+
+    def __call__(self, inputs: ModelInput) -> ModelOutput:
+        """Runs a batch of one; returns when the outputs are there."""
+
+
+class EagerEngine:
+    """PyTorch as it is.
+
+    Args:
+        checkpoint: heads whose elements nobody publishes are taken out of its model.
+        device: where it runs.
+        precision: `fp32`, or `fp16` for autocast on CUDA.
+        why: see `Engine`.
+    """
+
+    name: EngineName = "eager"
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device, precision: str = "fp32", why: str = "") -> None:
+        self.source = Source(checkpoint.config, checkpoint.provenance, checkpoint.sha256)
+        self.device, self.precision, self.why = str(device), precision, why
+        self.model = published(checkpoint).to(device)
+        self._device = device
+
+    def __call__(self, inputs: ModelInput) -> ModelOutput:
+        """See `Engine`."""
+        half = self.precision == "fp16"
+        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
+            output = self.model(inputs.to(self._device))
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+        return output
+
+
+def published(checkpoint: Checkpoint) -> MapModel:
+    """The checkpoint's model without the heads that nobody reads; it is changed in place."""
+    model, config = checkpoint.model, checkpoint.config
+    heads = {config.decode.head_of(label) for label in config.model.classes}
+    if "vectors" not in heads:
+        model.vector_head = None
+    if "masks" not in heads:
+        model.segmentation_head = None
+    if config.model.hd_refiner is not None and isinstance(model.dense_heads, DenseHeads):
+        model.dense_heads.only_semantic()
+    return model
+
+
+def input_tensors(inputs: ModelInput) -> dict[str, Tensor]:
+    """The fields that are there, by name: an exported network's inputs."""
+    return {f.name: getattr(inputs, f.name) for f in fields(inputs) if getattr(inputs, f.name) is not None}
+
+
+def output_tensors(output: ModelOutput) -> dict[str, Tensor]:
+    """What postprocessing reads, by name: an exported network's outputs. Of the decoder's layers the last."""
+    found: dict[str, Tensor] = {}
+    if output.vectors is not None:
+        found |= {"logits": output.vectors.logits[-1:], "points": output.vectors.points[-1:]}
+    if output.semantic is not None:
+        found["masks"] = output.semantic
+    if output.dense is not None:
+        found |= {f"dense_{f.name}": getattr(output.dense, f.name) for f in fields(output.dense)}
+    return found
+
+
+def output_of(tensors: Mapping[str, Tensor]) -> ModelOutput:
+    """The inverse of `output_tensors`."""
+    dense = {f.name: tensors[f"dense_{f.name}"] for f in fields(DenseOutput) if f"dense_{f.name}" in tensors}
+    return ModelOutput(
+        vectors=VectorOutput(tensors["logits"], tensors["points"]) if "logits" in tensors else None,
+        semantic=tensors.get("masks"),
+        dense=DenseOutput(**dense) if dense else None,
+    )
+
+
+class ByTensors(nn.Module):
+    """A model as a function of tensors, as exporters want it.
+
+    Args:
+        model: with the published heads only.
+        inputs: names of the arguments, in their order.
+    """
+
+    def __init__(self, model: nn.Module, inputs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of `output_tensors`."""
+        output = self.model(ModelInput(**dict(zip(self.inputs, tensors, strict=True))))
+        return tuple(output_tensors(output).values())

@@ -1,0 +1,162 @@
+"""What an exported file carries beside its graph: config, provenance, and a sample by which it is checked when loaded.
+
+One JSON text, in an ONNX file's metadata or an OpenVINO IR's rt_info, under the key `hdmap`.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hdmap_core.checkpoint import CheckpointConfig
+from hdmap_core.config import parse_config
+from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.inference.engine import Engine, Source, output_tensors
+from hdmap_core.model_io import ModelInput
+
+FORMAT = 1
+KEY = "hdmap"
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.05}
+"""How far outputs may lie from eager's, as a share of the largest absolute value of that output."""
+_KEPT = 4096  # values of each output
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An input, and what the eager network makes of it.
+
+    Attributes:
+        inputs: what the network is given.
+        values: of each output up to 4096 values at even distances, flat float32.
+        largest: of each output the largest absolute value.
+    """
+
+    inputs: ModelInput
+    values: dict[str, np.ndarray]
+    largest: dict[str, float]
+
+    @classmethod
+    def of(cls, inputs: ModelInput, outputs: Mapping[str, Tensor]) -> "Sample":
+        """A sample from an input and the eager network's outputs."""
+        values = {name: _thinned(tensor) for name, tensor in outputs.items()}
+        return cls(inputs, values, {name: float(tensor.abs().max()) for name, tensor in outputs.items()})
+
+    def deviation(self, outputs: Mapping[str, Tensor]) -> float:
+        """The largest difference over all outputs, each as a share of its largest value; NaN or inf if they are wrong.
+
+        Infinite where outputs are missing or have another size.
+        """
+        if outputs.keys() != self.values.keys():
+            return float("inf")
+        worst = 0.0
+        for name, wanted in self.values.items():
+            found = _thinned(outputs[name])
+            if found.shape != wanted.shape:
+                return float("inf")
+            difference = np.abs(found - wanted).max() / max(self.largest[name], 1e-6)
+            worst = float(np.maximum(worst, difference))  # keeps a NaN
+        return worst
+
+
+def check_sample(engine: Engine, sample: Sample, path: Path) -> float:
+    """Runs an engine on the sample; returns its `Sample.deviation`.
+
+    Raises:
+        CheckpointError: if it is too large.
+    """
+    deviation = sample.deviation(output_tensors(engine(sample.inputs)))
+    if not deviation <= TOLERANCE[engine.precision]:
+        raise CheckpointError(
+            f"{path} in {engine.name} ({engine.precision} on {engine.device}) disagrees with PyTorch on its own sample "
+            f"by {deviation:.2g} of the largest value (allowed: {TOLERANCE[engine.precision]:g}): the file is damaged, "
+            "or this runtime computes it wrongly; export the checkpoint again"
+        )
+    return deviation
+
+
+def header_text(source: Source, sample: Sample, made_with: dict[str, str]) -> str:
+    """The JSON text."""
+    content = {
+        "format": FORMAT,
+        "config": source.config.model_dump(mode="json"),
+        "provenance": source.provenance,
+        "checkpoint_sha256": source.sha256,
+        "made_with": made_with,
+        "sample": {
+            "inputs": {name: _packed(value) for name, value in vars(sample.inputs).items() if value is not None},
+            "values": {name: _packed(torch.from_numpy(value)) for name, value in sample.values.items()},
+            "largest": sample.largest,
+        },
+    }
+    return json.dumps(content)
+
+
+def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
+    """The inverse of `header_text`.
+
+    Raises:
+        CheckpointError: if it is not ours, damaged, or of another format.
+    """
+    if not text:
+        raise CheckpointError(
+            f"{path} holds a network, but not of hdmap_ros (no '{KEY}' in its metadata); give one that "
+            "`hdmap export` made"
+        )
+    try:
+        content = json.loads(text)
+        if content["format"] != FORMAT:
+            raise CheckpointError(
+                f"{path} has export format {content['format']!r}, this version reads {FORMAT}; export it again"
+            )
+        config = parse_config(CheckpointConfig, content["config"], f"{path}, config in its metadata")
+        sample = content["sample"]
+        inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
+        values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
+        largest = {name: float(sample["largest"][name]) for name in values}
+        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]))
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from None
+    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+        raise CheckpointError(f"{path} is damaged: its metadata cannot be read ({error!r}); export it again") from None
+    return source, Sample(inputs, values, largest)
+
+
+def check_shapes(inputs: Mapping[str, Tensor], wanted: Mapping[str, tuple[int, ...]], name: str) -> None:
+    """Whether a network takes these tensors.
+
+    Raises:
+        ConfigError: saying how many cameras it was exported for, or what else does not fit.
+    """
+    for key, shape in wanted.items():
+        found = tuple(inputs[key].shape) if key in inputs else None
+        if found == shape:
+            continue
+        if key == "images" and found is not None and found[2:] == shape[2:]:
+            raise ConfigError(
+                f"{name} was exported for {shape[1]} cameras, here are {found[1]}; export it again with "
+                f"--cameras {found[1]}, or give the checkpoint"
+            )
+        raise ConfigError(f"{name} takes {key} of shape {shape}, got {found}; export the checkpoint again")
+
+
+def _thinned(tensor: Tensor) -> np.ndarray:
+    flat = tensor.detach().float().cpu().numpy().reshape(-1)
+    return np.ascontiguousarray(flat[:: -(-flat.size // _KEPT) or 1])
+
+
+def _packed(tensor: Tensor) -> dict[str, Any]:
+    array = tensor.cpu().numpy()
+    content = base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 6)).decode()
+    return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": content}
+
+
+def _unpacked(packed: dict[str, Any]) -> Tensor:
+    content = zlib.decompress(base64.b64decode(packed["zlib"], validate=True))
+    return torch.from_numpy(np.frombuffer(content, np.dtype(packed["dtype"])).reshape(packed["shape"]).copy())

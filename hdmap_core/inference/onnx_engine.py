@@ -1,0 +1,102 @@
+"""ONNX Runtime runs a `.onnx` file that `hdmap export` made."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
+from hdmap_core.inference.exported_file import KEY, Sample, check_sample, check_shapes, read_header
+from hdmap_core.model_io import ModelInput, ModelOutput
+from hdmap_core.required_packages import missing_packages_named
+
+SUFFIX = ".onnx"
+_PROVIDERS = {"onnxruntime": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
+_ERRORS_ONLY = 3
+
+
+class OnnxEngine:
+    """A session, checked against the file's sample.
+
+    Args:
+        path: the file.
+        device: cpu, cuda or cuda:N; `auto` is CUDA where ONNX Runtime has it and a device is there.
+        name: `onnxruntime`, or `onnxruntime-tensorrt` for its TensorRT provider.
+        why: see `Engine`.
+        check: run the sample now; only an export that compares by itself does without.
+
+    Raises:
+        CheckpointError: if the file is damaged, foreign, or disagrees with its sample.
+        ConfigError: if ONNX Runtime has not the provider that device or name ask for.
+        MissingDependencyError: if ONNX Runtime is not installed.
+    """
+
+    precision = "fp32"
+
+    def __init__(
+        self, path: Path, device: str = "auto", name: EngineName = "onnxruntime", why: str = "", *, check: bool = True
+    ) -> None:
+        with missing_packages_named():
+            import onnxruntime
+        self.name, self.why, self._file = name, why, path.name
+        self.device, providers = _providers(onnxruntime.get_available_providers(), device, name)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.inter_op_num_threads = 1
+        # Threads that spin while they wait take the cores from decoding and tracing.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its own classes, which derive from Exception alone
+            raise CheckpointError(f"{path} is no whole ONNX file: {_first_line(error)}; export it again") from None
+        if len(self._session.get_providers()) < len(providers):  # it says so on stderr and goes on without
+            if device != "auto":
+                raise ConfigError(
+                    f"ONNX Runtime could not start its {_PROVIDERS[name]}: a library of CUDA, cuDNN or TensorRT is "
+                    "missing or does not fit; mend that, or take device cpu"
+                )
+            self.device = "cpu"
+        self.source: Source
+        self.sample: Sample
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.source, self.sample = read_header(metadata.get(KEY), path)
+        self._shapes = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
+        self._outputs = [each.name for each in self._session.get_outputs()]
+        self.deviation = check_sample(self, self.sample, path) if check else 0.0
+
+    def __call__(self, inputs: ModelInput) -> ModelOutput:
+        """See `Engine`; a ConfigError says what of the inputs does not fit."""
+        tensors = input_tensors(inputs)
+        check_shapes(tensors, self._shapes, self._file)
+        found = self._session.run(self._outputs, {name: tensors[name].cpu().numpy() for name in self._shapes})
+        return output_of({name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)})
+
+
+def _providers(available: list[str], device: str, name: str) -> tuple[str, list[Any]]:
+    """The device's name, and providers in the order in which they are asked."""
+    kind, _, index = device.partition(":")
+    provider = _PROVIDERS[name]
+    if kind == "auto":
+        usable = provider in available and torch.cuda.is_available()
+        kind = "cuda" if usable or name == "onnxruntime-tensorrt" else "cpu"
+    if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
+        raise ConfigError(f"device {device!r}: use auto, cpu, cuda or cuda:N")
+    if kind == "cpu":
+        if name == "onnxruntime-tensorrt":
+            raise ConfigError("engine onnxruntime-tensorrt runs on CUDA only; take device cuda, or engine onnxruntime")
+        return "cpu", ["CPUExecutionProvider"]
+    if provider not in available:
+        raise ConfigError(
+            f"this ONNX Runtime has no {provider} (it has {', '.join(available)}); install onnxruntime-gpu in place of "
+            "onnxruntime, or take device cpu"
+        )
+    options = {"device_id": index or "0"}
+    if provider == "CUDAExecutionProvider":
+        options["use_tf32"] = "0"  # fp32 means it
+    return f"cuda:{index or 0}", [(provider, options), "CPUExecutionProvider"]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
