@@ -170,14 +170,14 @@ class Held:
     release: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        predict = self.predictor.predict
+        complete = self.predictor.complete
 
         def held(observation: Any) -> Any:
             self.begun.set()
             assert self.release.wait(60)
-            return predict(observation)
+            return complete(observation)
 
-        self.predictor.predict = held
+        self.predictor.complete = held
 
 
 def test_shutdown_does_not_wait_for_a_slow_model(
