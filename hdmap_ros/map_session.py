@@ -268,16 +268,20 @@ def load_model(config: OnlineMapConfig) -> Predictor:
     Raises:
         CheckpointError: if there is no such checkpoint or it is not ours.
     """
+    import torch
+
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
 
-    if config.threads:
-        import torch
-
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or network_threads(torch.get_num_threads()))
     path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
     precision = None if config.precision == "auto" else config.precision
     return load_predictor(path, config.device, precision, cameras_only=True)
+
+
+def network_threads(preferred: int) -> int:
+    """Threads of the network when nobody chose: what PyTorch prefers, but one core is left to prepare the next set."""
+    return max(1, min(preferred, len(os.sched_getaffinity(0)) - 1))
 
 
 def camera_pool(cameras: int) -> Executor:

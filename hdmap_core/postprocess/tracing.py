@@ -106,7 +106,7 @@ def _reversed(chain: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
 
 
 def _ends(paths: list[np.ndarray], reach: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """Places (2 N, 2) of N paths' ends, start and end in turn, and the unit directions in which the paths leave there."""
+    """(2 N, 2) ends of N paths, start and end in turn, and the unit directions in which the paths leave there."""
     tips = np.stack([path[at] for path in paths for at in (0, -1)])
     inside = np.stack([path[at] for path in paths for at in (min(reach, len(path) - 1), -min(reach + 1, len(path)))])
     outward = tips - inside
