@@ -12,11 +12,10 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
     padded = cv2.copyMakeBorder(skeleton.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
     forks = cv2.bitwise_and(padded, (_neighbours(padded) > 2).astype(np.uint8))
     padded[cv2.dilate(forks, _AROUND) > 0] = 0
-    found = cv2.findNonZero(padded)
-    if found is None:
+    if not padded.any():
         return []
     width = padded.shape[1]
-    cells = found.reshape(-1, 2) @ (1, width)  # (N, 1, 2) of OpenCV 4, (N, 2) of OpenCV 5
+    cells = cv2.findNonZero(padded).reshape(-1, 2) @ (1, width)  # (N, 1, 2) of OpenCV 4, (N, 2) of OpenCV 5
     degree = _neighbours(padded).reshape(-1)[cells]
     inner = dict(zip(cells.tolist(), (degree > 1).tolist(), strict=True))
     remaining = bytearray(padded.tobytes())  # row by row; a cell is a plain index, its neighbours lie at plain steps
