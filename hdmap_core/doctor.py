@@ -16,22 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hdmap_core.required_packages import REQUIREMENTS, complaint, remedy
+
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-NEEDED = {
-    "numpy": "numpy",
-    "cv2": "opencv-python-headless",
-    "pydantic": "pydantic",
-    "safetensors": "safetensors",
-    "scipy": "scipy",
-    "shapely": "shapely",
-    "skimage": "scikit-image",
-    "timm": "timm",
-    "torchvision": "torchvision",
-    "yaml": "pyyaml",
-}
-"""Modules without which no model runs, with the names that pip knows."""
 EXTRAS = {"train": ("lightning", "tensorboard"), "bags": ("rosbags",), "ray": ("ray",)}
 ENGINES = ("onnxruntime", "openvino", "tensorrt")
 _SHM_BYTES = 1 << 30
@@ -103,14 +92,15 @@ def look() -> Iterator[Finding]:
     yield Finding("Python", not old, platform.python_version(), "take Python 3.10 or newer" if old else "", needed=True)
     yield Finding("hdmap_ros", True, f"{hdmap_core.__version__}, {Path(__file__).parents[1]}")
     yield from _torch()
-    for module, package in NEEDED.items():
-        yield imported(module, package, f"pip install {package}", needed=True)
+    for module, requirement in REQUIREMENTS.items():
+        if module != "torch":
+            yield _required(module, requirement)
     yield _weights()
     for extra, modules in EXTRAS.items():
         lacking = [module for module in modules if find_spec(module) is None]
         there = ", ".join(f"{module} {installed(module)}" for module in modules if module not in lacking)
         detail = f"without {', '.join(lacking)}" if lacking else there
-        yield Finding(f"extra {extra}", not lacking, detail, f"pip install 'hdmap_ros[{extra}]'" if lacking else "")
+        yield Finding(f"extra {extra}", not lacking, detail, remedy(lacking) if lacking else "")
     for engine in ENGINES:
         found = find_spec(engine) is not None
         yield Finding(engine, found, installed(engine) if found else "optional, nothing needs it yet")
@@ -126,6 +116,13 @@ def imported(module: str, package: str, advice: str, *, needed: bool = False) ->
     return Finding(module, True, installed(package), needed=needed)
 
 
+def _required(module: str, requirement: str) -> Finding:
+    problem = complaint(module)
+    if problem:
+        return Finding(module, False, problem, remedy([module]), needed=True)
+    return imported(module, requirement.partition(">=")[0], remedy([module]), needed=True)
+
+
 def installed(package: str) -> str:
     """The version of a package; empty where it has none that pip knows."""
     try:
@@ -135,7 +132,7 @@ def installed(package: str) -> str:
 
 
 def _torch() -> Iterator[Finding]:
-    found = imported("torch", "torch", "pip install torch", needed=True)
+    found = _required("torch", REQUIREMENTS["torch"])
     yield found
     if not found.ok:
         return

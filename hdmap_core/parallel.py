@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
-from hdmap_core.errors import ConfigError, HdmapError, MissingDependencyError
+from hdmap_core.errors import ConfigError, HdmapError
+from hdmap_core.required_packages import missing_packages_named
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -179,10 +180,8 @@ def _connected(address: str, workers: int) -> Any:
     """The module `ray`, connected to a cluster."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")  # half a minute is too short on a busy machine
-    try:
+    with missing_packages_named():
         import ray
-    except ModuleNotFoundError:
-        raise MissingDependencyError("--ray needs Ray; pip install 'hdmap_ros[ray]'") from None
     if ray.is_initialized():
         return ray
     local: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}

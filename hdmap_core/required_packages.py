@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from typing import NoReturn
@@ -56,7 +56,7 @@ def exit_without_ros_or(modules: tuple[str, ...]) -> None:
             f"rclpy is not there (for {sys.executable}); source a ROS 2 for this Python, such as "
             "/opt/ros/jazzy/setup.bash, or run `make setup` and activate .venv (docs/install.md)"
         )
-    if lacking := [module for module in modules if _complaint(module)]:
+    if lacking := [module for module in modules if complaint(module)]:
         _exit(_line(lacking))
 
 
@@ -78,8 +78,8 @@ def missing_packages_named() -> Iterator[None]:
 
 def run_or_tell(main: Callable[[], None]) -> None:
     """Calls `main`; a missing package becomes one line on stderr and exit code 2."""
-    if _complaint("typer"):  # an old one is no ImportError: it fails at types that it does not know
-        _exit(_line([module for module in REQUIREMENTS if _complaint(module)]))
+    if complaint("typer"):  # an old one is no ImportError: it fails at types that it does not know
+        _exit(_line([module for module in REQUIREMENTS if complaint(module)]))
     try:
         with missing_packages_named():
             main()
@@ -100,25 +100,30 @@ def _line_of(error: ImportError) -> str | None:
             f"from the environment (docs/install.md): {sys.executable} -m pip uninstall numpy"
         )
     known = REQUIREMENTS | EXTRAS
-    if module not in known or not _complaint(module):
+    if module not in known or not complaint(module):
         return None
     wanted = REQUIREMENTS if module in REQUIREMENTS else (module,)
-    return _line([name for name in wanted if _complaint(name)])
+    return _line([name for name in wanted if complaint(name)])
 
 
 def _line(modules: list[str]) -> str:
-    known = REQUIREMENTS | EXTRAS
-    complaints = ", ".join(_complaint(module) for module in modules)
-    constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if os.environ.get("ROS_DISTRO") in _CONSTRAINED else ""
-    packages = " ".join(f"'{known[module]}'" for module in modules)
+    complaints = ", ".join(complaint(module) for module in modules)
     return (
         f"{complaints} (for {sys.executable}); activate the environment that has what is missing, or install it into "
-        f"one (docs/install.md): python3 -m pip install {constraints}{packages}"
+        f"one (docs/install.md): {remedy(modules)}"
     )
 
 
-def _complaint(module: str) -> str:
-    """What is wrong with a package; empty if nothing."""
+def remedy(modules: Sequence[str]) -> str:
+    """What to type to get them."""
+    known = REQUIREMENTS | EXTRAS
+    constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if os.environ.get("ROS_DISTRO") in _CONSTRAINED else ""
+    packages = " ".join(f"'{known[module]}'" for module in modules)
+    return f"python3 -m pip install {constraints}{packages}"
+
+
+def complaint(module: str) -> str:
+    """What is wrong with a package of `REQUIREMENTS` or `EXTRAS`; empty if nothing."""
     package, lowest = (REQUIREMENTS | EXTRAS)[module].split(">=")
     if importlib.util.find_spec(module) is None:
         return f"{package} is not installed"

@@ -79,10 +79,21 @@ class Endpoints:
         self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
 
         def listen(topic: str, qos: QoSProfile, static: bool) -> Any:
+            kind = get("tf2_msgs/msg/TFMessage")
+
             def store(message: Any) -> None:
                 transforms.add(message.transforms, static)
+                # An executor hands on one message of a topic per round. /tf carries as many as all cameras together and
+                # falls behind the images on a busy machine: so what waits is taken at once.
+                with subscription.handle:
+                    for _ in range(qos.depth):
+                        waiting = subscription.handle.take_message(kind, False)
+                        if waiting is None:
+                            return
+                        transforms.add(waiting[0].transforms, static)
 
-            return node.create_subscription(get("tf2_msgs/msg/TFMessage"), topic, store, qos)
+            subscription = node.create_subscription(kind, topic, store, qos)
+            return subscription
 
         self._tf = [listen("/tf", QoSProfile(depth=100), False), listen("/tf_static", _STATIC_TF, True)]
         self._services = [

@@ -115,7 +115,7 @@ def train(
     Example: hdmap train config/recipes/student/ground.yaml data.root=data/synth -o runs/student
     """
     from hdmap_core.config import load_config
-    from hdmap_core.errors import ConfigError, MissingDependencyError, OutputError
+    from hdmap_core.errors import ConfigError, OutputError
     from hdmap_core.files import check_folder
     from training.config import TrainConfig
 
@@ -138,14 +138,12 @@ def train(
         if not (folder / "config.yaml").is_file():
             raise OutputError(f"{folder} holds no run to go on with (no config.yaml); leave --resume out to begin one")
         config = load_config(TrainConfig, folder / "config.yaml", overrides or [])
-    try:  # after the recipe is known to be right: this takes seconds
-        from rich.console import Console
+    from rich.console import Console
 
-        from training.dry_run import describe
-        from training.launch import Hardware
-        from training.train import train as run
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(f"training needs {error.name}; pip install 'hdmap_ros[train]'") from None
+    from training.dry_run import describe  # after the recipe is known to be right: this takes seconds
+    from training.launch import Hardware
+    from training.train import train as run
+
     hardware = Hardware(accelerator, devices, nodes, strategy)
     if dry_run:
         describe(config, hardware, Console())

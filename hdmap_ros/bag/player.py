@@ -11,6 +11,11 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+from hdmap_core.required_packages import exit_without_ros_or
+
+if __name__ == "__main__":  # ahead of the imports that would end in a traceback
+    exit_without_ros_or(("numpy", "rosbags", "typer"))
+
 import rclpy
 import typer
 from rclpy.duration import Duration

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hdmap_core import doctor
+from hdmap_core.required_packages import REQUIREMENTS
 
 
 def findings(ended) -> dict[str, dict[str, object]]:
@@ -30,11 +31,11 @@ def test_what_is_missing_is_named_with_its_remedy(hdmap, monkeypatch: pytest.Mon
     if broken:
         (tmp_path / "no_such_module.py").write_text("raise OSError('built for another NumPy')")
         monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(doctor, "NEEDED", {"no_such_module": "no-such-package"})
+    monkeypatch.setitem(REQUIREMENTS, "no_such_module", "no-such-package>=2.0")
     ended = hdmap("doctor", "--json")
     assert ended.code == 1
     finding = findings(ended)["no_such_module"]
-    assert (finding["ok"], finding["advice"]) == (False, "pip install no-such-package")
+    assert (finding["ok"], finding["advice"]) == (False, "python3 -m pip install 'no-such-package>=2.0'")
     assert ("another NumPy" in str(finding["detail"])) is broken
     assert "the node cannot run: no_such_module" in hdmap("doctor").out
 

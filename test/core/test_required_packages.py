@@ -105,7 +105,7 @@ def test_bags_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_too_old(monkeypatch: pytest.MonkeyPatch, package: str, version: str, too_old: bool) -> None:
     """Apt's typer 0.9 is no ImportError: it fails at annotations that it does not know."""
     monkeypatch.setattr("hdmap_core.required_packages.metadata.version", lambda name: version)
-    assert bool(required_packages._complaint(package)) == too_old
+    assert bool(required_packages.complaint(package)) == too_old
 
 
 def test_apt_s_pydantic_is_too_old(machine) -> None:
@@ -126,6 +126,18 @@ def test_what_colcon_installs_says_it_too(machine) -> None:
     """What `ros2 run` and the launch files start."""
     assert_one_line(machine(ROOT / "scripts" / "online_map_node", old_pydantic=True), "pydantic 1.10.14 is too old")
     assert_one_line(machine(ROOT / "scripts" / "hdmap", without=("typer",)), "typer is not installed")
+
+
+@pytest.mark.parametrize("module", ["player", "recorder"])
+def test_player_and_recorder_say_it_too(machine, module: str) -> None:
+    done = machine("-m", f"hdmap_ros.bag.{module}", "drive.mcap", without=("rosbags", "typer"))
+    assert_one_line(done, "rosbags is not installed, typer is not installed", EXTRAS["rosbags"])
+
+
+def test_training_says_what_it_needs(machine) -> None:
+    recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
+    done = machine("-m", "hdmap_core", "train", recipe, "data.root=data", without=("lightning",))
+    assert_one_line(done, "lightning is not installed", EXTRAS["lightning"])
 
 
 def test_the_node_without_ros(machine) -> None:

@@ -103,13 +103,14 @@ def of_kind(kind: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def checkout(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a reader has: recipes, weights, the world at data/synth and at data/nuscenes, a bag, runs, results."""
+    """What a reader has: recipes, weights, the world under each of its names, a bag, runs, results."""
     folder = tmp_path_factory.mktemp("reader")
     for name in ("config", "hdmap_core"):
         (folder / name).symlink_to(ROOT / name)
     world = Path(shutil.copytree(tiny_world, folder / "data" / "synth"))
-    (folder / "data" / "nuscenes").symlink_to(world)
-    for run in ("student", "other", "mine"):
+    for name in ("nuscenes", "tiny"):
+        (folder / "data" / name).symlink_to(world)
+    for run in ("student", "other", "mine", "tiny"):
         (folder / "runs" / run / "checkpoints").mkdir(parents=True)
         (folder / "runs" / run / "checkpoints" / "best.safetensors").symlink_to(default_weights())
     dataset = NuScenesDataset(world)

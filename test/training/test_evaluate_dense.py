@@ -156,5 +156,5 @@ def test_predict_reads_sweeps_and_roads(
     hdmap: Callable[..., Any], checkpoint: Callable[..., Path], sensor_world: Path, tmp_path: Path
 ) -> None:
     ended = hdmap("predict", checkpoint("pmapnet/lidar_sd"), sensor_world, "-o", tmp_path / "map.png", *CPU[:2])
-    assert ended.code == 0 and "elements →" in ended.out, ended.err
+    assert ended.code == 0 and "elements drawn" in ended.out, ended.err
     assert (tmp_path / "map.png").stat().st_size > 1000

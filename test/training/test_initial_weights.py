@@ -228,5 +228,5 @@ def test_a_model_without_refiner_cannot_take_one(dense_config: Load, saved: Save
 
 def test_a_checkpoint_that_is_not_there(dense_config: Load, tmp_path: Path) -> None:
     config = dense_config("pmapnet/camera_sd_hd", f"start.model={tmp_path / 'runs' / 'first'}")
-    with pytest.raises(CheckpointError, match=r"no checkpoint at .*runs/first: give .* or a run folder"):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at .*runs/first: it does not exist; give .* a run"):
         load_initial(build_model(config.model), config)

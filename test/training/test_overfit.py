@@ -24,6 +24,7 @@ SIZES = {
     *("backbone.frozen_batch_norm", "auxiliary.channels"),
     *(f"view_transform.{name}" for name in ("channels", "feedforward", "dropout", "layers", "heads", "max_views")),
     *(f"vectors.{name}" for name in ("channels", "feedforward", "dropout", "layers", "attention_heads")),
+    *("bottleneck.channels", "bottleneck.hidden"),
     *("vectors.num_queries", "vectors.one_to_many", "bev_encoder.channels", "bev_encoder.blocks"),
     *(f"dense.{name}" for name in ("channels", "last_channels", "line_cells")),
     *(f"lidar.{name}" for name in ("channels", "convolutions", "fusion_channels", "out_channels")),

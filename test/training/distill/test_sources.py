@@ -63,7 +63,7 @@ def test_files_that_are_no_checkpoint(student: Load, tmp_path: Path) -> None:
     text, foreign = tmp_path / "notes.safetensors", tmp_path / "foreign.safetensors"
     text.write_text("nothing")
     save_file({"weight": torch.zeros(1)}, foreign)
-    for path, part in ((text, "not a readable"), (foreign, "not of hdmap_ros"), (tmp_path / "no", "no checkpoint at")):
+    for path, part in ((text, "is a text file"), (foreign, "not of hdmap_ros"), (tmp_path / "no", "no checkpoint at")):
         refused(student(f"sources.teacher={path}"), tmp_path, part)
     (tmp_path / "empty").mkdir()
     refused(student(f"sources.teacher={tmp_path / 'empty'}"), tmp_path, "no checkpoint at")

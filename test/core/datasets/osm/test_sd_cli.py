@@ -129,7 +129,7 @@ def test_what_is_refused(osm_city: City, tmp_path: Path, hdmap: Hdmap) -> None:
     hdmap("sdmap", osm, "-o", out, "--roads", "big").assert_refused("no choice of roads 'big'")
     assert not out.exists()
     (tmp_path / "file").write_text("")
-    hdmap("sdmap", osm, "-o", tmp_path / "file").assert_refused("cannot write", f"{CITY}.geojson")
+    hdmap("sdmap", osm, "-o", tmp_path / "file").assert_refused("cannot write", "file is not a folder")
     path = osm / f"{CITY}.dbf"
     path.write_bytes(path.read_bytes()[:100])
     hdmap("sdmap", osm, "-o", out).assert_refused(f"{CITY}.dbf is truncated")
