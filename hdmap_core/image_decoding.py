@@ -54,6 +54,24 @@ def reduction_for(stored: tuple[int, int], wanted: tuple[int, int]) -> int:
     return max(fitting, default=1)
 
 
+def reduction_of(data: bytes, wanted: tuple[int, int]) -> int:
+    """`reduction_for` a JPEG file; 1 for what is none, or has no header to read, which `decode_image` then tells.
+
+    Decoding less of a PNG saves nothing.
+
+    Args:
+        data: a whole file.
+        wanted: (H, W) in pixels.
+    """
+    if not data.startswith(_JPEG_START):
+        return 1
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return 1
+    return reduction_for((height, width), wanted)
+
+
 def decode_image(data: bytes, source: str, reduction: int = 1) -> np.ndarray:
     """The picture as (H, W, 3) uint8 RGB, pixels as stored (no EXIF rotation, which would not fit the calibration).
 
@@ -110,8 +128,8 @@ def check_complete(data: bytes, source: str) -> None:
     if data.startswith(_JPEG_START):
         # A thumbnail in the header has an end marker of its own, so look behind the last start of a scan. Inside
         # compressed data a byte 0xff is always followed by 0x00 or a restart marker.
-        scan = data.rfind(_JPEG_SCAN)
-        complete = scan >= 0 and data.find(_JPEG_END, scan) >= 0
+        end = data.rfind(_JPEG_END)  # of a whole file it lies at the very end, and the search ends at once
+        complete = end >= 0 and data.find(_JPEG_SCAN, end) < 0 <= data.find(_JPEG_SCAN, 0, end)
     elif data.startswith(_PNG_START):
         complete = _PNG_END in data[-64:]
     elif not data.strip(b"\0"):

@@ -16,7 +16,7 @@ import numpy as np
 
 from hdmap_core.errors import ImageError
 from hdmap_core.image_decoding import decode_image as decode_compressed
-from hdmap_core.image_decoding import decode_stored
+from hdmap_core.image_decoding import decode_stored, reduction_of
 
 # encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None)
 _PACKED: dict[str, tuple[int, int, int | None]] = {
@@ -52,24 +52,29 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv4
 SUPPORTED_ENCODINGS = (*_PACKED, *_PLANAR)
 
 
-def decode_image(message: Any) -> np.ndarray:
+def decode_image(message: Any, enough: tuple[int, int] | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an Image or CompressedImage.
+
+    Args:
+        message: of rclpy or of a bag.
+        enough: (H, W) that will do; a JPEG is then decoded at the half, quarter or eighth of its size that
+            `image_decoding.reduction_for` allows.
 
     Raises:
         ImageError: if the data are truncated, corrupt or in an encoding that is not supported.
     """
-    return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message)
+    return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message, enough)
 
 
-def _decode_compressed(message: Any) -> np.ndarray:
-    source = f"compressed image of format {message.format!r}"
+def _decode_compressed(message: Any, enough: tuple[int, int] | None) -> np.ndarray:
+    source, data = f"compressed image of format {message.format!r}", bytes(message.data)
     encoding, _, compression = message.format.partition(";")
     encoding = encoding.strip()
     if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
     if not encoding.startswith("bayer_"):
-        return decode_compressed(bytes(message.data), source)
-    image = decode_stored(bytes(message.data), source)
+        return decode_compressed(data, source, reduction_of(data, enough) if enough else 1)
+    image = decode_stored(data, source)
     if image.ndim == 3:  # somebody has made colours of it already
         return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
     if encoding not in _PACKED:

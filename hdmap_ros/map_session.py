@@ -1,17 +1,19 @@
 """What the node does while it is active, without rclpy: images to the synchroniser, sets to the worker, maps out.
 
-The methods under "the executor's thread" store and return; `_work` runs in the worker's thread.
+The methods under "the executor's thread" store and return; `_prepare` and `_work` run in the worker's two threads.
 """
 
 import functools
+import os
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 from hdmap_ros.calibration import read_calibration_file
@@ -21,7 +23,7 @@ from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import node_report, node_statuses
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
-from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, choose_anchor
+from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, choose_anchor
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
@@ -66,6 +68,7 @@ class MapSession:
         self.pipeline = pipeline
         self.output = output
         self.counts: Counter[str] = Counter()
+        self._counting = Lock()
         self.enabled = True
         self.worker: Worker | None = None
         self._host = host
@@ -85,7 +88,9 @@ class MapSession:
 
     def start(self) -> None:
         """Starts the worker and opens the inputs."""
-        self.worker = Worker(self._work, self._on_failure, self._host.config.max_failures, InferenceError)
+        self.worker = Worker(
+            self._prepare, self._work, self._on_failure, self._host.config.max_failures, InferenceError
+        )
         self._started_ns = time.monotonic_ns()
         self.inputs.open()
 
@@ -162,34 +167,60 @@ class MapSession:
     def _clear_screen(self) -> None:
         self.output.clear(self._host.now_ns(), self._host.config.output_frame)
 
-    # The worker's thread
+    # The worker's first thread
 
-    def _work(self, job: _Job) -> None:
-        config = self._host.config
-        if config.max_set_age and time.monotonic_ns() - job.closed_ns > config.max_set_age * 1e9:
-            self.counts["stale"] += 1
+    def _prepare(self, job: _Job) -> tuple[_Job, PreparedSet] | None:
+        if self._is_stale(job):
+            return None
+        try:
+            return job, self.pipeline.prepare(job.images)
+        except NotReadyError as error:
+            self._drop(error)
+            return None
+
+    # The worker's second thread
+
+    def _work(self, prepared: tuple[_Job, PreparedSet]) -> None:
+        job, prepared_set = prepared
+        if self._is_stale(job):
             return
         try:
-            result = self.pipeline.process(job.images)
+            result = self.pipeline.complete(prepared_set)
             begin = time.perf_counter()
             if self.worker is None or job.closed_ns < self._started_ns:
                 return  # stopped meanwhile: the publishers may be gone, or it is a map from before
-            self.output.publish(result, config, self.pipeline.predictor.info)
+            self.output.publish(result, self._host.config, self.pipeline.predictor.info)
         except NotReadyError as error:
-            self.counts[error.state] += 1
-            if not error.camera:  # the builder has told of those of a camera
-                self.pipeline.builder.problems.add(error.state, "", str(error))
+            self._drop(error)
             return
         publish_ms = (time.perf_counter() - begin) * 1e3
         total_ms = (time.monotonic_ns() - job.closed_ns + job.images.waited_ns) * 1e-6
         self._latencies.add({**result.timings_ms, "publish": publish_ms, "total": total_ms})
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
-        self.counts["failed"] += 1
+        self._count("failed")
         trace = "".join(traceback.format_exception(error))
         self._host.log("error", f"a set failed ({in_a_row} in a row): {trace}")
         if "out of memory" in str(error) and "torch" in sys.modules:
             sys.modules["torch"].cuda.empty_cache()
+
+    # Either of the worker's threads
+
+    def _is_stale(self, job: _Job) -> bool:
+        max_age_s = self._host.config.max_set_age
+        stale = bool(max_age_s) and time.monotonic_ns() - job.closed_ns > max_age_s * 1e9
+        if stale:
+            self._count("stale")
+        return stale
+
+    def _drop(self, error: NotReadyError) -> None:
+        self._count(error.state)
+        if not error.camera:  # the builder has told of those of a camera
+            self.pipeline.builder.problems.add(error.state, "", str(error))
+
+    def _count(self, reason: str) -> None:
+        with self._counting:
+            self.counts[reason] += 1
 
     # Reporting
 
@@ -237,16 +268,28 @@ def load_model(config: OnlineMapConfig) -> Predictor:
     Raises:
         CheckpointError: if there is no such checkpoint or it is not ours.
     """
+    import torch
+
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
 
-    if config.threads:
-        import torch
-
-        torch.set_num_threads(config.threads)
+    torch.set_num_threads(config.threads or network_threads(torch.get_num_threads()))
     path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
     precision = None if config.precision == "auto" else config.precision
     return load_predictor(path, config.device, precision, engine=config.engine, cameras_only=True)
+
+
+def network_threads(preferred: int) -> int:
+    """Threads of the network when nobody chose: what PyTorch prefers, but one core is left to prepare the next set."""
+    return max(1, min(preferred, len(os.sched_getaffinity(0)) - 1))
+
+
+def camera_pool(cameras: int) -> Executor:
+    """Threads that share the cameras of a set: one per core, on which OpenCV then starts none of its own."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    return ThreadPoolExecutor(min(cameras, len(os.sched_getaffinity(0))), thread_name_prefix="cameras")
 
 
 def sync_config_of(config: OnlineMapConfig) -> SyncConfig:

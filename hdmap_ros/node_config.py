@@ -57,7 +57,9 @@ class OnlineMapConfig:
         "model.precision", "auto", "auto: the checkpoint's way on this device", choices=("auto", "fp32", "fp16", "bf16")
     )
     warmup_iterations: int = _parameter("model.warmup_iterations", 2, "runs before the first image", limits=(0, 50))
-    threads: int = _parameter("model.threads", 0, "CPU threads of the network; 0: PyTorch's choice", limits=(0, 256))
+    threads: int = _parameter(
+        "model.threads", 0, "CPU threads of the network; 0: PyTorch's choice, but a core is left", limits=(0, 256)
+    )
     camera_names: tuple[str, ...] = _parameter(
         "camera_names", NUSCENES_CAMERAS, "the rig's cameras, in the mask's order"
     )

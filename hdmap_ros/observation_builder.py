@@ -70,6 +70,7 @@ class ObservationBuilder:
         camera_states: camera -> `ok`, or a `NotReadyError`'s state.
         camera_faults: camera -> why it is not ok.
         motion_compensated: whether the last set was.
+        pool: the threads that decode; None: the caller's does.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class ObservationBuilder:
         self.camera_faults: dict[str, str] = {}
         self.camera_states: dict[str, str] = dict.fromkeys(cameras, "waiting_camera_info")
         self.motion_compensated = False
-        self._pool = pool
+        self.pool = pool
         self._lock = Lock()
         self._calibrations: dict[str, CameraCalibration] = {}
         self._bad: dict[str, str] = {}
@@ -121,10 +122,14 @@ class ObservationBuilder:
             self.problems.add("bad_camera_info", camera, problem)
         return problem
 
-    def build(self, images: ImageSet) -> Observation:
+    def build(self, images: ImageSet, enough: tuple[int, int] | None = None) -> Observation:
         """Decodes and calibrates a set.
 
         A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
+
+        Args:
+            images: the set.
+            enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
 
         Raises:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
@@ -142,7 +147,7 @@ class ObservationBuilder:
         pictures: dict[str, np.ndarray] = {}
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses)).items():
+            for camera, found in self._decode(images, list(poses), enough).items():
                 try:
                     if isinstance(found, NotReadyError):
                         raise found
@@ -262,17 +267,19 @@ class ObservationBuilder:
                 continue
         return None
 
-    def _decode(self, images: ImageSet, cameras: list[str]) -> "dict[str, np.ndarray | NotReadyError]":
+    def _decode(
+        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None
+    ) -> "dict[str, np.ndarray | NotReadyError]":
         def attempt(camera: str) -> "np.ndarray | NotReadyError":
             try:
-                return decode_image(images.messages[camera])
+                return decode_image(images.messages[camera], enough)
             except HdmapError as error:
                 return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
             except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
                 reason = f"the image cannot be decoded ({type(error).__name__}: {error})"
                 return NotReadyError(camera, "rejected_image", f"camera {camera}: {reason}")
 
-        decoded = self._pool.map(attempt, cameras) if self._pool else map(attempt, cameras)
+        decoded = self.pool.map(attempt, cameras) if self.pool else map(attempt, cameras)
         return dict(zip(cameras, decoded, strict=True))
 
 

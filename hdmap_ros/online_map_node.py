@@ -13,7 +13,6 @@ if __name__ == "__main__":  # the imports below take a second or two; a signal m
 import functools
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.conversions import model_info_to_message
 from hdmap_ros.diagnostics import to_message
 from hdmap_ros.map_output import MapOutput
-from hdmap_ros.map_session import MapSession, load_model, make_builder, sync_config_of
+from hdmap_ros.map_session import MapSession, camera_pool, load_model, make_builder, sync_config_of
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import camera_declarations, declaration, refusal
@@ -188,7 +187,7 @@ class OnlineMapNode(LifecycleNode):
         synchronizer = make_synchronizer(config.sync_policy, sync_config_of(config))
         transforms = TransformBuffer()
         frame_ids = {camera: entry.frame for camera, entry in topics.items() if entry.frame}
-        self._pool = ThreadPoolExecutor(max_workers=min(4, len(cameras)), thread_name_prefix="decode")
+        self._pool = camera_pool(len(cameras))
         warn = functools.partial(self.log, "warning")
         builder = make_builder(config, frame_ids, transforms, self._pool, warn)
         self.log("info", "loading the model; this takes some seconds")

@@ -1,6 +1,9 @@
 """From an image set to the elements of a map: what node and replay share. Knows no ROS graph."""
 
 import time
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +25,11 @@ class Predictor(Protocol):
 
     info: Any
 
-    def predict(self, observation: Observation) -> Any:
-        """A prediction with `.elements` and `.timings_ms`."""
+    def prepare(self, observation: Observation, pool: Executor | None = None) -> Any:
+        """What comes before the network."""
+
+    def complete(self, prepared: Any) -> Any:
+        """Network and postprocessing: a prediction with `.elements` and `.timings_ms`."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,23 @@ class MapResult:
     map_from_ego: np.ndarray | None
 
 
+@dataclass(frozen=True)
+class PreparedSet:
+    """A set on its way to the network."""
+
+    images: ImageSet
+    camera_mask: tuple[bool, ...]
+    map_from_ego: np.ndarray | None
+    inputs: Any
+    decode_ms: float
+
+
 class InferenceError(Exception):
     """The network failed on a set; what it raised is the cause."""
 
 
 class MapPipeline:
-    """Builder and predictor, one after the other."""
+    """Builder and predictor. Two sets may be on their way at once: one in `prepare`, one in `complete`."""
 
     def __init__(self, builder: ObservationBuilder, predictor: Predictor) -> None:
         self.builder = builder
@@ -63,17 +80,44 @@ class MapPipeline:
             NotReadyError: if too few cameras of the set can be used.
             InferenceError: if the network fails.
         """
+        return self.complete(self.prepare(images))
+
+    def prepare(self, images: ImageSet) -> PreparedSet:
+        """From bytes to what the network takes; the builder's threads share the cameras.
+
+        Raises:
+            NotReadyError: if too few cameras of the set can be used.
+            InferenceError: if preprocessing fails.
+        """
         begin = time.perf_counter()
-        observation = self.builder.build(images)
-        decoded = time.perf_counter()
-        try:
-            prediction = self.predictor.predict(observation)
-        except HdmapError as error:  # the observation is at fault
-            raise NotReadyError("", "rejected_image", str(error)) from None
-        except Exception as error:
-            raise InferenceError(f"the network failed: {type(error).__name__}: {error}") from error
-        timings = {"wait": images.waited_ns * 1e-6, "decode": (decoded - begin) * 1e3, **prediction.timings_ms}
-        return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation.map_from_ego)
+        observation = self.builder.build(images, self.predictor.info.enough_pixels)
+        decode_ms = (time.perf_counter() - begin) * 1e3
+        with _telling_faults():
+            inputs = self.predictor.prepare(observation, self.builder.pool)
+        return PreparedSet(images, observation.camera_mask, observation.map_from_ego, inputs, decode_ms)
+
+    def complete(self, prepared: PreparedSet) -> MapResult:
+        """From what the network takes to a map.
+
+        Raises:
+            NotReadyError: if the set is not what the model takes.
+            InferenceError: if the network fails.
+        """
+        with _telling_faults():
+            prediction = self.predictor.complete(prepared.inputs)
+        images = prepared.images
+        timings = {"wait": images.waited_ns * 1e-6, "decode": prepared.decode_ms, **prediction.timings_ms}
+        return MapResult(list(prediction.elements), images, prepared.camera_mask, timings, prepared.map_from_ego)
+
+
+@contextmanager
+def _telling_faults() -> Iterator[None]:
+    try:
+        yield
+    except HdmapError as error:  # the observation is at fault
+        raise NotReadyError("", "rejected_image", str(error)) from None
+    except Exception as error:
+        raise InferenceError(f"the network failed: {type(error).__name__}: {error}") from error
 
 
 def check_cameras(info: Any, cameras: tuple[str, ...]) -> None:
@@ -106,6 +150,6 @@ def warm_up(predictor: Predictor, cameras: tuple[str, ...], iterations: int) -> 
     elapsed_ms = 0.0
     for _ in range(iterations):
         begin = time.perf_counter()
-        predictor.predict(Observation((grey,) * len(cameras), rig, 0, "warm-up"))
+        predictor.complete(predictor.prepare(Observation((grey,) * len(cameras), rig, 0, "warm-up")))
         elapsed_ms = (time.perf_counter() - begin) * 1e3
     return elapsed_ms

@@ -1,5 +1,9 @@
-"""One thread, one slot: the newest job wins, so a slow model drops old sets and never lags behind."""
+"""Two threads in a row with one slot before the first: the newest job wins, so a slow model drops old sets.
 
+While the second works on a job, the first prepares the next. Jobs never overtake each other.
+"""
+
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -15,15 +19,29 @@ class WorkerStatistics:
     failed: int = 0
 
 
-class Worker:
-    """Runs `work(job)` in its own thread on the newest job given to `put`.
+@dataclass(frozen=True)
+class _Prepared:
+    """What came of preparing a job: a value or an exception."""
 
-    An exception is counted and handed to `on_error(error, failed_in_a_row)`; the worker goes on with the next job.
-    After `max_failures` in a row of the kind `serious` it stops taking jobs and `broken` is true.
+    value: Any = None
+    error: Exception | None = None
+
+
+class Worker:
+    """Runs `work(prepare(job))` on the newest job given to `put`; each of the two in a thread of its own.
+
+    The first thread takes a job only when the second has taken the one before, so that what was prepared is never
+    thrown away for a newer one, and a job waits for the second at most as long as that takes for one. A job of which
+    `prepare` returns None ends there.
+
+    An exception of either is counted and handed to `on_error(error, failed_in_a_row)`, in the jobs' order; the worker
+    goes on with the next job. After `max_failures` in a row of the kind `serious` it stops taking jobs and `broken` is
+    true.
     """
 
     def __init__(
         self,
+        prepare: Callable[[Any], Any],
         work: Callable[[Any], None],
         on_error: Callable[[Exception, int], None],
         max_failures: int = 3,
@@ -31,19 +49,27 @@ class Worker:
     ) -> None:
         self.statistics = WorkerStatistics()
         self.broken = False
+        self._prepare = prepare
         self._work = work
         self._on_error = on_error
         self._max_failures = max_failures
         self._serious = serious
         self._changed = Condition()
         self._slot: list[Any] = []
-        self._busy = False
+        self._prepared: list[_Prepared] = []
+        self._preparing = False
+        self._working = False
+        self._forgotten = 0
         self._stopping = False
-        self._thread = Thread(target=self._run, name="online_map_worker", daemon=True)
-        self._thread.start()
+        self._threads = [
+            Thread(target=loop, name=f"online_map_{name}", daemon=True)
+            for name, loop in (("prepare", self._prepare_jobs), ("work", self._work_on_jobs))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def put(self, job: Any) -> None:
-        """Leaves a job; one that still waits is replaced."""
+        """Leaves a job; one that still waits to be prepared is replaced."""
         with self._changed:
             if self._stopping or self.broken:
                 return
@@ -52,45 +78,80 @@ class Worker:
             self._changed.notify_all()
 
     def clear(self) -> None:
-        """Forgets the waiting job."""
+        """Forgets every job but the one at work."""
         with self._changed:
-            self.statistics.superseded += len(self._slot)
-            self._slot = []
+            self._forget()
 
     def wait_idle(self, timeout_s: float) -> bool:
         """Waits until nothing waits and nothing runs; false when that takes too long."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._slot and not self._busy, timeout_s)
+            return self._changed.wait_for(self._is_idle, timeout_s)
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        """Ends the thread after the job it works on; false if that takes longer than `timeout_s`."""
+        """Ends the threads after the job at work; false if that takes longer than `timeout_s`."""
         with self._changed:
             self._stopping = True
             self._slot = []
+            self._prepared = []
             self._changed.notify_all()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        deadline_s = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _run(self) -> None:
+    def _is_idle(self) -> bool:
+        return not (self._slot or self._preparing or self._prepared or self._working)
+
+    def _forget(self) -> None:
+        self.statistics.superseded += len(self._slot) + len(self._prepared)
+        self._slot, self._prepared = [], []
+        self._forgotten += 1  # tells the first thread that nobody wants what it is at
+        self._changed.notify_all()
+
+    def _prepare_jobs(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: (self._slot and not self._prepared) or self._stopping)
+                if self._stopping:
+                    return
+                job, forgotten = self._slot.pop(), self._forgotten
+                self._preparing = True
+            try:
+                prepared = _Prepared(self._prepare(job))
+            except Exception as error:  # the thread must outlive any failure of one job
+                prepared = _Prepared(error=error)
+            with self._changed:
+                self._preparing = False
+                if forgotten != self._forgotten:
+                    self.statistics.superseded += 1
+                elif not self._stopping:
+                    self._prepared = [prepared]
+                self._changed.notify_all()
+
+    def _work_on_jobs(self) -> None:
         failures = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._slot or self._stopping)
+                self._changed.wait_for(lambda: self._prepared or self._stopping)
                 if self._stopping:
                     return
-                job = self._slot.pop()
-                self._busy = True
+                prepared = self._prepared.pop()
+                self._working = True
+                self._changed.notify_all()
             try:
-                self._work(job)
+                if prepared.error is not None:
+                    raise prepared.error
+                if prepared.value is not None:
+                    self._work(prepared.value)
                 failures = 0
                 self.statistics.done += 1
-            except Exception as error:  # the thread must outlive any failure of one job
+            except Exception as error:  # as above
                 failures += isinstance(error, self._serious)
                 self.statistics.failed += 1
                 self.broken = failures >= self._max_failures
                 self._on_error(error, failures)
             with self._changed:
-                self._busy = False
+                self._working = False
                 if self.broken:
-                    self._slot = []
+                    self._forget()
                 self._changed.notify_all()

@@ -5,7 +5,9 @@ with every frame (ego motion between the exposures) costs nothing extra. Where c
 weight that falls to zero at its image border; a missing camera leaves its part to the others or unseen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,13 +21,26 @@ _FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
 _MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
-def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGrid) -> np.ndarray:
+@dataclass(frozen=True)
+class _Part:
+    """What one camera sees of the grid: colours (h, w, 3) uint8 and weight (h, w) float32 in a window of it."""
+
+    rows: slice
+    columns: slice
+    colour: np.ndarray
+    weight: np.ndarray
+
+
+def ground_view(
+    images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGrid, pool: Executor | None = None
+) -> np.ndarray:
     """Resamples the images of one observation.
 
     Args:
         images: per camera of the rig (H, W, 3) uint8 RGB of the size that the rig says, or None.
         rig: unbatched calibration.
         grid: the region; the result has its cells.
+        pool: threads to which the cameras are given out; the result is the same.
 
     Returns:
         (Y, X, 4) uint8: R, G, B, and 255 where some camera sees the cell, else 0.
@@ -33,22 +48,44 @@ def ground_view(images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGr
     Raises:
         ImageError: naming a camera whose image has not the size that its calibration is for.
     """
+    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    for name, image, size, pixels_from_plane in zip(rig.names, images, rig.image_sizes, plane, strict=True):
+        if image is not None:
+            check_image(name, image, size)
+            seen.append((image, pixels_from_plane))
+
+    def part(camera: tuple[np.ndarray, np.ndarray]) -> _Part | None:
+        return _part(*camera, grid)
+
+    return _blended(pool.map(part, seen) if pool else map(part, seen), grid)
+
+
+def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid) -> _Part | None:
+    """None when the camera sees nothing of the grid."""
+    height, width = image.shape[:2]
+    weight, rows, columns = _camera_weight(pixels_from_plane, (height, width), grid)
+    if weight is None:
+        return None
+    return _Part(rows, columns, _warp(image, pixels_from_plane, grid, rows, columns), weight)
+
+
+def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
+    """(Y, X, 4) uint8: the weighted mean of the parts. OpenCV multiplies as NumPy does, but not a channel at a time."""
     total = np.zeros((*grid.shape, 3), np.float32)
     weight_sum = np.zeros(grid.shape, np.float32)
-    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
-    for name, image, size, pixels_from_plane in zip(rig.names, images, rig.image_sizes, plane, strict=True):
-        if image is None:
-            continue
-        check_image(name, image, size)
-        weight, rows, columns = _camera_weight(pixels_from_plane, size, grid)
-        if weight is None:
-            continue
-        fine = _warp(image, pixels_from_plane, grid, rows, columns)
-        total[rows, columns] += fine * weight[..., None]
-        weight_sum[rows, columns] += weight
-    seen = weight_sum > 1e-3
-    rgb = total / np.maximum(weight_sum, 1e-3)[..., None]
-    return np.concatenate([rgb + 0.5, seen[..., None] * 255.0], axis=-1).astype(np.uint8)
+    for part in parts:
+        if part is not None:
+            window = part.rows, part.columns
+            total[window] += cv2.multiply(part.colour, _thrice(part.weight), dtype=cv2.CV_32F)
+            weight_sum[window] += part.weight
+    rgb = cv2.divide(total, _thrice(np.maximum(weight_sum, 1e-3)))
+    seen = (weight_sum > 1e-3).astype(np.uint8) * np.uint8(255)
+    return np.dstack([(rgb + 0.5).astype(np.uint8), seen])
+
+
+def _thrice(weight: np.ndarray) -> np.ndarray:
+    return cv2.merge([weight, weight, weight])
 
 
 def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> None:

@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -13,10 +14,11 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.engine import Engine
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
+from hdmap_core.model_io import ModelInput
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.preprocess import preprocess
+from hdmap_core.preprocess import enough_pixels, preprocess
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class ModelInfo:
         points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
             rasters. Published elements may have fewer.
         engine: what runs the network: eager (PyTorch), onnxruntime, openvino ...
+        enough_pixels: (H, W) of images that will do; None where it takes all there is.
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
@@ -52,6 +55,16 @@ class ModelInfo:
     lidar_sweeps: int = 0
     sd_map: bool = False
     engine_why: str = ""
+    enough_pixels: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PreparedInput:
+    """What the network takes of an observation, and the observation, whose images nobody needs any more."""
+
+    observation: Observation
+    batch: ModelInput
+    preprocess_s: float
 
 
 class Predictor:
@@ -83,6 +96,7 @@ class Predictor:
             score_threshold=decoding.score_threshold,
             lidar_sweeps=model.lidar.sweeps if isinstance(model.lidar, PillarsConfig) else 0,
             sd_map=model.sd_prior is not None,
+            enough_pixels=enough_pixels(model),
         )
 
     @overload
@@ -101,21 +115,36 @@ class Predictor:
             TypeError: for anything else than observations.
         """
         if isinstance(observation, Observation):
-            return self._predict(observation)
+            return self.complete(self.prepare(observation))
         if not isinstance(observation, list | tuple):
             raise TypeError(f"predict takes an Observation or a list of them, not {type(observation).__name__}")
         return [self.predict(each) for each in observation]
 
-    def _predict(self, observation: Observation) -> Prediction:
+    def prepare(self, observation: Observation, pool: Executor | None = None) -> PreparedInput:
+        """The first half of `predict`, before the network; may run beside the second half of another observation.
+
+        Args:
+            observation: one.
+            pool: threads that share the cameras.
+
+        Raises:
+            ImageError, ConfigError: as `predict`.
+        """
         self._check_cameras(observation)
         started = time.perf_counter()
-        batch = preprocess(observation, self.config.model)
-        prepared = time.perf_counter()
+        batch = preprocess(observation, self.config.model, pool)
+        bare = replace(observation, images=(None,) * len(observation.images))
+        return PreparedInput(bare, batch, time.perf_counter() - started)
+
+    def complete(self, prepared: PreparedInput) -> Prediction:
+        """The second half of `predict`: network and postprocessing."""
+        observation, batch = prepared.observation, prepared.batch
+        started = time.perf_counter()
         output = self.engine(batch)
         inferred = time.perf_counter()
         elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
         ended = time.perf_counter()
-        stages = {"preprocess": prepared - started, "network": inferred - prepared, "postprocess": ended - inferred}
+        stages = {"preprocess": prepared.preprocess_s, "network": inferred - started, "postprocess": ended - inferred}
         raster = None if output.dense is None else output.dense.semantic[0].argmax(dim=0).byte().cpu().numpy()
         return Prediction(
             elements,

@@ -4,43 +4,51 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-_STEP = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
+_AROUND = np.ones((3, 3), np.uint8)
 
 
 def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
     """Paths (P, 2) of (column, row) along a one-cell-wide skeleton (Y, X), cut at forks; a loop ends where it began."""
-    padded = np.pad(skeleton, 1).astype(np.uint8)
-    neighbours = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
-    forks = (padded > 0) & (neighbours > 2)
-    padded[cv2.dilate(forks.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0] = 0
-    degree = cv2.filter2D(padded, cv2.CV_16S, np.ones((3, 3)), borderType=cv2.BORDER_CONSTANT) - padded
-    rows, columns = np.nonzero(padded)
-    order = np.argsort(degree[rows, columns] > 1, kind="stable")  # from the ends; what is then left are loops
-    starts = list(zip(rows[order].tolist(), columns[order].tolist(), strict=True))
-    remaining = set(starts)
+    padded = cv2.copyMakeBorder(skeleton.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    forks = cv2.bitwise_and(padded, (_neighbours(padded) > 2).astype(np.uint8))
+    padded[cv2.dilate(forks, _AROUND) > 0] = 0
+    if not padded.any():
+        return []
+    width = padded.shape[1]
+    cells = cv2.findNonZero(padded).reshape(-1, 2) @ (1, width)  # (N, 1, 2) of OpenCV 4, (N, 2) of OpenCV 5
+    degree = _neighbours(padded).reshape(-1)[cells]
+    inner = dict(zip(cells.tolist(), (degree > 1).tolist(), strict=True))
+    remaining = bytearray(padded.tobytes())  # row by row; a cell is a plain index, its neighbours lie at plain steps
+    steps = (1, -1, width, -width, width + 1, width - 1, -width + 1, -width - 1)
     paths = []
-    for start in starts:
-        if start in remaining:
-            path = _walk(start, remaining)
-            if degree[start] > 1 and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
-                path.append(path[0])
-            paths.append(np.array(path, dtype=np.float64)[:, ::-1] - 1)
+    for start in cells[np.argsort(degree > 1, kind="stable")].tolist():  # from the ends; what is then left are loops
+        if remaining[start]:
+            rows, columns = np.divmod(np.array(_walk(start, remaining, steps)), width)
+            path = np.stack([columns, rows], axis=1).astype(np.float64) - 1
+            if inner[start] and len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 1:
+                path = np.concatenate([path, path[:1]])
+            paths.append(path)
     return paths
 
 
-def _walk(cell: tuple[int, int], remaining: set[tuple[int, int]]) -> list[tuple[int, int]]:
+def _neighbours(mask: np.ndarray) -> np.ndarray:
+    """(Y, X) uint8: how many of the 8 cells around each are set."""
+    return cv2.filter2D(mask, cv2.CV_8U, _AROUND, borderType=cv2.BORDER_CONSTANT) - mask
+
+
+def _walk(cell: int, remaining: bytearray, steps: tuple[int, ...]) -> list[int]:
     path = [cell]
-    remaining.discard(cell)
+    remaining[cell] = 0
     while True:
-        row, column = path[-1]
-        for r, c in _STEP:
-            following = (row + r, column + c)
-            if following in remaining:
+        for step in steps:
+            following = cell + step
+            if remaining[following]:
                 break
         else:
             return path
-        remaining.discard(following)
+        remaining[following] = 0
         path.append(following)
+        cell = following
 
 
 def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> list[np.ndarray]:
@@ -51,20 +59,19 @@ def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> li
     paths = [path for path in paths if len(path) >= 2]
     if len(paths) < 2:
         return paths
-    ends = [(index, at_end) for index in range(len(paths)) for at_end in (False, True)]
-    tip = {end: paths[end[0]][-1 if end[1] else 0] for end in ends}
-    outward = {end: _outward(paths[end[0]], end[1]) for end in ends}
-    candidates = []
-    near = cKDTree(np.array([tip[end] for end in ends])).query_pairs(max_gap)  # noise may have thousands of ends
-    for a, b in ((ends[first], ends[second]) for first, second in near):
-        if a[0] == b[0]:
-            continue
-        gap = tip[b] - tip[a]
-        distance = float(np.linalg.norm(gap))
-        straight = -float(outward[a] @ outward[b])
-        along = max(float(outward[a] @ gap), -float(outward[b] @ gap)) / distance if distance > 3 else 1.0
-        if straight > min_cosine and along > min_cosine:
-            candidates.append((distance + 10 * (1 - straight), a, b))
+    tips, outward = _ends(paths)
+    near = cKDTree(tips).query_pairs(max_gap, output_type="ndarray")  # noise may have thousands of ends
+    first, second = near[near[:, 0] // 2 != near[:, 1] // 2].T
+    gap = tips[second] - tips[first]
+    distance = np.linalg.norm(gap, axis=1)
+    straight = -(outward[first] * outward[second]).sum(axis=1)
+    along = np.maximum((outward[first] * gap).sum(axis=1), -(outward[second] * gap).sum(axis=1))
+    joins = (straight > min_cosine) & ((along > min_cosine * distance) | (distance <= 3))
+    cost = (distance + 10 * (1 - straight))[joins].tolist()
+    candidates = [
+        (each, divmod(a, 2), divmod(b, 2))
+        for each, a, b in zip(cost, first[joins].tolist(), second[joins].tolist(), strict=True)
+    ]
     group = {index: [(index, False)] for index in range(len(paths))}  # chains of (path, reversed)
     member = {index: index for index in group}
     for _, a, b in sorted(candidates):
@@ -97,16 +104,18 @@ def _reversed(chain: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
     return [(index, not backward) for index, backward in reversed(chain)]
 
 
-def _outward(path: np.ndarray, at_end: bool, reach: int = 10) -> np.ndarray:
-    """Unit direction in which a path leaves its end."""
-    ordered = path if at_end else path[::-1]
-    direction = ordered[-1] - ordered[max(0, len(ordered) - 1 - reach)]
-    return direction / max(float(np.linalg.norm(direction)), 1e-9)
+def _ends(paths: list[np.ndarray], reach: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    """(2 N, 2) ends of N paths, start and end in turn, and the unit directions in which the paths leave there."""
+    tips = np.stack([path[at] for path in paths for at in (0, -1)])
+    inside = np.stack([path[at] for path in paths for at in (min(reach, len(path) - 1), -min(reach + 1, len(path)))])
+    outward = tips - inside
+    return tips, outward / np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-9)
 
 
 def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
     """Moves each point to the probability-weighted middle of the cells across the line."""
-    tangent = np.gradient(smoothed(path, False), axis=0)
+    smooth = smoothed(path, False)
+    tangent = np.concatenate([smooth[1:2] - smooth[:1], (smooth[2:] - smooth[:-2]) / 2, smooth[-1:] - smooth[-2:-1]])
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
     offsets = np.arange(-reach, reach + 1)
@@ -121,7 +130,10 @@ def smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
     """Moving average over 2 reach + 1 points; the ends of an open path stay."""
     if len(path) < 2 * reach + 1:
         return path
-    width = ((reach, reach), (0, 0))
-    padded = np.pad(path, width, mode="wrap") if closed else np.pad(path, width, mode="reflect", reflect_type="odd")
+    if closed:
+        before, behind = path[-reach:], path[:reach]
+    else:  # turned about the ends, which so stay where they are
+        before, behind = 2 * path[0] - path[reach:0:-1], 2 * path[-1] - path[-2 : -reach - 2 : -1]
+    padded = np.concatenate([before, path, behind])
     kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
     return np.stack([np.convolve(padded[:, axis], kernel, mode="valid") for axis in range(2)], axis=1)

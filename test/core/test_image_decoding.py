@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hdmap_core.errors import ImageError
-from hdmap_core.image_decoding import decode_image, decode_stored, reduction_for
+from hdmap_core.image_decoding import decode_image, decode_stored, reduction_for, reduction_of
 
 
 def encoded(kind: str, height: int = 40, width: int = 60) -> bytes:
@@ -174,3 +174,11 @@ def test_reduced_pictures_are_means_of_the_full_one(reduction: int) -> None:
     means = image.reshape(64 // reduction, reduction, 96 // reduction, reduction, 3).mean((1, 3))
     assert found.shape == means.shape
     assert np.abs(found - means).mean() < 2
+
+
+def test_how_far_a_file_may_be_reduced() -> None:
+    jpeg = encoded(".jpg", 96, 160)
+    assert reduction_of(jpeg, (48, 80)) == 2
+    assert reduction_of(jpeg, (60, 80)) == 1
+    for other in (encoded(".png", 96, 160), jpeg[:12], b""):
+        assert reduction_of(other, (48, 80)) == 1

@@ -7,11 +7,12 @@ import torch
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import ground_view
+from hdmap_core.image_decoding import reduction_for
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
-from hdmap_core.preprocess import ground_grid, ground_pixels, image_inputs, preprocess
+from hdmap_core.preprocess import enough_pixels, ground_grid, ground_pixels, image_inputs, preprocess
 
 GRID = BEVGrid((-12.0, 12.0), (-6.0, 6.0), 0.6)
 SIZE = (60, 100)
@@ -227,3 +228,16 @@ def test_each_camera_has_its_own_size() -> None:
     assert (ground[3] == expected[3]).mean() > 0.97, "the same ground is seen"
     both = (ground[3] > 0) & (expected[3] > 0)
     assert (abs(ground[0].astype(int) - expected[0])[both] <= 2).mean() > 0.9, "in the same colours"
+
+
+@pytest.mark.parametrize(("stored", "reduction"), [((900, 1600), 1), ((1080, 1920), 1), ((2160, 3840), 2)])
+def test_larger_images_than_the_student_was_trained_with_are_not_needed(
+    stored: tuple[int, int], reduction: int
+) -> None:
+    enough = enough_pixels(ModelConfig(name="x"))
+    assert enough is not None and reduction_for(stored, enough) == reduction
+
+
+def test_what_a_backbone_sees_is_left_whole() -> None:
+    backbone = ImageBackboneConfig(image_size=(64, 96))
+    assert enough_pixels(ModelConfig(name="x", backbone=backbone, view_transform=BEVFormerConfig())) is None

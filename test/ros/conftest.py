@@ -4,6 +4,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,7 @@ class RigInfo:
     engine_why: str = "a stand-in"
     device: str = "cpu"
     score_threshold: float = 0.0
+    enough_pixels: tuple[int, int] | None = None
 
 
 class RigLines:
@@ -142,7 +144,10 @@ class RigLines:
         self.delay_s = 0.0
         self.fail = False
 
-    def predict(self, observation: Observation) -> Any:
+    def prepare(self, observation: Observation, pool: Executor | None = None) -> Observation:
+        return observation
+
+    def complete(self, observation: Observation) -> Any:
         if observation.token != "warm-up":
             self.seen.append(observation)
             time.sleep(self.delay_s)

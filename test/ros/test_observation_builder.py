@@ -56,6 +56,27 @@ def make(rig_module: Any, bag_rig: Any) -> Any:
     return lambda **config: Setup(rig_module, bag_rig, **config)
 
 
+def test_half_the_picture_with_the_rig_that_fits_it(make: Any) -> None:
+    """A model that needs no more gets JPEGs of half the size, and every point of the world at half its pixel."""
+    setup = make().hear()
+    whole, half = setup.builder.build(setup.images()), setup.builder.build(setup.images(), enough=(45, 80))
+    height, width = whole.rig.image_size
+    assert half.rig.image_size == (height // 2, width // 2)
+    assert {image.shape for image in half.images} == {(height // 2, width // 2, 3)}
+    expected = whole.rig.resized(half.rig.image_size)
+    np.testing.assert_allclose(half.rig.intrinsics.numpy(), expected.intrinsics.numpy(), atol=1e-9)
+    np.testing.assert_array_equal(half.rig.ego_from_camera.numpy(), whole.rig.ego_from_camera.numpy())
+
+
+def test_a_damaged_picture_is_refused_at_half_its_size_as_well(make: Any, rig_module: Any) -> None:
+    setup = make().hear()
+    damaged = bytearray(rig_module.jpeg(9))
+    del damaged[-40:-20]
+    observation = setup.builder.build(setup.images(CAM_BACK=bytes(damaged)), enough=(45, 80))
+    assert observation.images[rig_module.CAMERAS.index("CAM_BACK")] is None
+    assert setup.builder.camera_states["CAM_BACK"] == "rejected_image"
+
+
 def test_each_camera_is_where_it_was_when_it_fired(make: Any, rig_module: Any) -> None:
     observation = make().hear().builder.build(make().hear().images())
     reference = rig_module.odom_from_base(observation.stamp_ns)

@@ -170,14 +170,14 @@ class Held:
     release: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        predict = self.predictor.predict
+        complete = self.predictor.complete
 
         def held(observation: Any) -> Any:
             self.begun.set()
             assert self.release.wait(60)
-            return predict(observation)
+            return complete(observation)
 
-        self.predictor.predict = held
+        self.predictor.complete = held
 
 
 def test_shutdown_does_not_wait_for_a_slow_model(
@@ -523,3 +523,26 @@ def test_a_model_that_needs_an_sd_map_is_refused(sd_checkpoint: Path) -> None:
 
     with pytest.raises(ConfigError, match="looks at an SD map as well, but here are only cameras"):
         load_model(OnlineMapConfig(weights=str(sd_checkpoint), device="cpu"))
+
+
+def test_the_next_set_is_decoded_while_one_is_in_the_network(
+    graph: Any, start_node: Any, predictor: Any, rig_module: Any
+) -> None:
+    """And both come out, in order."""
+    graph.open_cameras()
+    maps = graph.listen(*ELEMENTS)
+    start_node()
+    held, prepare, prepared = Held(predictor), predictor.prepare, []
+
+    def noted(observation: Any, pool: Any) -> Any:
+        prepared.append(observation.stamp_ns)
+        return prepare(observation, pool)
+
+    predictor.prepare = noted
+    graph.drive(rig_module.ticks(8))
+    assert graph.until(lambda: len(prepared) == 2)
+    assert held.begun.is_set() and maps == []
+    held.release.set()
+    assert graph.until(lambda: len(maps) > 2)
+    stamps = [stamp_of(entry) for entry in maps]
+    assert stamps[:2] == prepared[:2] and stamps == sorted(stamps)

@@ -1,30 +1,126 @@
-"""One slot, newest wins; failures are counted and end it after some in a row."""
+"""Two stages side by side, newest wins, in order; failures are counted and end it after some in a row."""
 
 import threading
+import time
+from collections.abc import Iterator
 from typing import Any
+
+import pytest
 
 from hdmap_ros.worker import Worker
 
 
-def test_the_newest_job_wins() -> None:
-    gate, started = threading.Event(), threading.Event()
+def unchanged(job: Any) -> Any:
+    """The first stage of a worker whose second is what matters."""
+    return job
+
+
+class Stages:
+    """A worker that is held at its first job; jobs are integers, and what happens to them stands in lists.
+
+    Attributes:
+        prepare_gate, work_gate: both stages wait for theirs; only that of `work` is closed at the start.
+    """
+
+    def __init__(self) -> None:
+        self.prepare_gate, self.work_gate = threading.Event(), threading.Event()
+        self.prepare_gate.set()
+        self.changed = threading.Condition()
+        self.events: list[tuple[str, int]] = []
+        self.worker = Worker(self.prepare, self.work, lambda error, count: None)
+
+    def prepare(self, job: int) -> int:
+        self.note("prepare", job)
+        assert self.prepare_gate.wait(10)
+        self.note("prepared", job)
+        return job
+
+    def work(self, job: int) -> None:
+        self.note("work", job)
+        assert self.work_gate.wait(10)
+        self.note("done", job)
+
+    def note(self, stage: str, job: int) -> None:
+        with self.changed:
+            self.events.append((stage, job))
+            self.changed.notify_all()
+
+    def has_come_to(self, stage: str, job: int) -> bool:
+        with self.changed:
+            return self.changed.wait_for(lambda: (stage, job) in self.events, 10)
+
+    @property
+    def done(self) -> list[int]:
+        return [job for stage, job in self.events if stage == "done"]
+
+
+@pytest.fixture
+def stages() -> Iterator[Stages]:
+    """At work on job 0."""
+    stages = Stages()
+    stages.worker.put(0)
+    assert stages.has_come_to("work", 0)
+    yield stages
+    stages.prepare_gate.set()
+    stages.work_gate.set()
+    assert stages.worker.stop(10)
+
+
+def test_the_next_job_is_prepared_meanwhile_and_then_the_newest_wins(stages: Stages) -> None:
+    stages.worker.put(1)
+    assert stages.has_come_to("prepared", 1) and stages.done == []
+    for job in range(2, 6):
+        stages.worker.put(job)
+    stages.work_gate.set()
+    assert stages.worker.wait_idle(10)
+    assert stages.done == [0, 1, 5]
+    assert (stages.worker.statistics.superseded, stages.worker.statistics.done) == (3, 3)
+
+
+def test_jobs_never_overtake_each_other() -> None:
+    """Stages of uneven length: now the first is the slow one, now the second."""
     done: list[int] = []
 
+    def prepare(job: int) -> int:
+        time.sleep(0.0005 * (job * 7 % 5))
+        return job
+
     def work(job: int) -> None:
-        started.set()
-        assert gate.wait(10)
+        time.sleep(0.0005 * (job * 3 % 5))
         done.append(job)
 
-    worker = Worker(work, lambda error, count: None)
-    worker.put(0)
-    assert started.wait(10)
-    for job in range(1, 6):
+    worker = Worker(prepare, work, lambda error, count: None)
+    for job in range(200):
         worker.put(job)
-    gate.set()
+        time.sleep(0.0005)
     assert worker.wait_idle(10)
-    assert done == [0, 5]
-    assert worker.statistics.superseded == 4
-    assert worker.statistics.done == 2
+    assert done == sorted(set(done)) and done[-1] == 199
+    assert len(done) + worker.statistics.superseded == 200
+    assert worker.stop()
+
+
+def test_what_comes_to_nothing_in_the_first_stage_ends_there() -> None:
+    done: list[int] = []
+    worker = Worker(lambda job: job if job else None, done.append, lambda error, count: None)
+    for job in (0, 1):
+        worker.put(job)
+        assert worker.wait_idle(10)
+    assert done == [1]
+    assert worker.stop()
+
+
+def test_failures_of_the_first_stage_count_like_those_of_the_second() -> None:
+    def prepare(job: int) -> int:
+        return 1 // job
+
+    errors: list[tuple[type, int]] = []
+    done: list[int] = []
+    worker = Worker(prepare, done.append, lambda error, count: errors.append((type(error), count)), max_failures=2)
+    for job in (1, 0, 1, 0, 0, 1):
+        worker.put(job)
+        assert worker.wait_idle(10)
+    assert errors == [(ZeroDivisionError, 1), (ZeroDivisionError, 1), (ZeroDivisionError, 2)]
+    assert worker.broken and done == [1, 1]
     assert worker.stop()
 
 
@@ -35,7 +131,7 @@ def test_failures_are_reported_and_survived() -> None:
         if job == "bad":
             raise ValueError("no good")
 
-    worker = Worker(work, lambda error, count: errors.append((str(error), count)), max_failures=3)
+    worker = Worker(unchanged, work, lambda error, count: errors.append((str(error), count)), max_failures=3)
     for job in ("bad", "bad", "good", "bad"):
         worker.put(job)
         assert worker.wait_idle(10)
@@ -48,7 +144,7 @@ def test_too_many_failures_in_a_row_break_it() -> None:
     def work(job: Any) -> None:
         raise ValueError
 
-    worker = Worker(work, lambda error, count: None, max_failures=2)
+    worker = Worker(unchanged, work, lambda error, count: None, max_failures=2)
     for _ in range(4):
         worker.put("bad")
         assert worker.wait_idle(10)
@@ -62,7 +158,7 @@ def test_only_serious_failures_break_it() -> None:
         raise job
 
     errors: list[int] = []
-    worker = Worker(work, lambda error, count: errors.append(count), max_failures=2, serious=ValueError)
+    worker = Worker(unchanged, work, lambda error, count: errors.append(count), max_failures=2, serious=ValueError)
     for job in (KeyError(), ValueError(), KeyError(), KeyError()):
         worker.put(job)
         assert worker.wait_idle(10)
@@ -75,36 +171,27 @@ def test_only_serious_failures_break_it() -> None:
     assert worker.stop()
 
 
-def at_its_first_of_two_jobs() -> tuple[Worker, threading.Event, list[int]]:
-    """A worker that is held at job 1 until the event is set, while job 2 waits; and the list of finished jobs."""
-    gate, started = threading.Event(), threading.Event()
-    done: list[int] = []
-
-    def work(job: int) -> None:
-        started.set()
-        gate.wait(10)
-        done.append(job)
-
-    worker = Worker(work, lambda error, count: None)
-    worker.put(1)
-    assert started.wait(10)
-    worker.put(2)
-    return worker, gate, done
+def test_stop_drops_what_waits_and_takes_nothing_more(stages: Stages) -> None:
+    stages.worker.put(1)
+    assert stages.has_come_to("prepared", 1)
+    stages.worker.put(2)
+    assert not stages.worker.stop(timeout_s=0.05)  # still at the first job
+    stages.work_gate.set()
+    assert stages.worker.stop()
+    stages.worker.put(3)
+    assert stages.done == [0]
 
 
-def test_stop_drops_what_waits_and_takes_nothing_more() -> None:
-    worker, gate, done = at_its_first_of_two_jobs()
-    assert not worker.stop(timeout_s=0.05)  # still at the first job
-    gate.set()
-    assert worker.stop()
-    worker.put(3)
-    assert done == [1]
-
-
-def test_clear_forgets_the_waiting_job() -> None:
-    worker, gate, done = at_its_first_of_two_jobs()
-    worker.clear()
-    gate.set()
-    assert worker.wait_idle(10)
-    assert done == [1]
-    assert worker.stop()
+@pytest.mark.parametrize("until", ["prepare", "prepared"])
+def test_clear_forgets_all_but_the_job_at_work(stages: Stages, until: str) -> None:
+    if until == "prepare":
+        stages.prepare_gate.clear()
+    stages.worker.put(1)
+    assert stages.has_come_to(until, 1)
+    stages.worker.put(2)
+    stages.worker.clear()
+    stages.prepare_gate.set()
+    stages.work_gate.set()
+    assert stages.worker.wait_idle(10)
+    assert stages.done == [0]
+    assert stages.worker.statistics.superseded == 2

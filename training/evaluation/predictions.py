@@ -165,7 +165,8 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     dataset, sweeps = _dataset(source.dataroot, source.version, source.data_digest), predictor.info.lidar_sweeps
     frames = {}
     for token in piece.tokens:
-        observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
+        enough = predictor.info.enough_pixels if source.corruption is None else None
+        observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough)
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
         prediction = predictor.predict(observation)

@@ -1,5 +1,7 @@
 """A ground whose colour is a linear function of the place is painted into images exactly; it must come back."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
-from hdmap_core.geometry.ground_view import ground_view
+from hdmap_core.geometry.ground_view import _camera_weight, _warp, ground_view
 
 GRID = BEVGrid((-15.0, 15.0), (-9.0, 9.0), 0.3)
 SIZE = (180, 320)
@@ -197,3 +199,21 @@ def test_float32_rig_works_as_well() -> None:
     images = paint(rig)
     view = ground_view(images, rig.to(torch.float32), GRID)
     np.testing.assert_allclose(view.astype(int), ground_view(images, rig, GRID), atol=3)
+
+
+def test_threads_change_nothing_and_neither_does_opencv() -> None:
+    """The same bytes as the sum written down in NumPy, one camera after the other."""
+    rig = make_rig()
+    images = paint(rig)
+    total, weights = np.zeros((*GRID.shape, 3), np.float32), np.zeros(GRID.shape, np.float32)
+    for image, matrix in zip(images, rig.projection().double().numpy()[:, :, [0, 1, 3]], strict=True):
+        weight, *window = _camera_weight(matrix, SIZE, GRID)
+        assert weight is not None
+        total[tuple(window)] += _warp(image, matrix, GRID, *window) * weight[..., None]
+        weights[tuple(window)] += weight
+    colours = (total / np.maximum(weights, 1e-3)[..., None] + 0.5).astype(np.uint8)
+    view = ground_view(images, rig, GRID)
+    np.testing.assert_array_equal(view[..., :3], colours)
+    np.testing.assert_array_equal(view[..., 3], np.where(weights > 1e-3, 255, 0))
+    with ThreadPoolExecutor(3) as pool:
+        np.testing.assert_array_equal(ground_view(images, rig, GRID, pool), view)

@@ -1,4 +1,5 @@
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ def test_prediction_is_sorted_timed_and_repeatable(predictor: Predictor) -> None
     for a, b in zip(first.elements, second.elements, strict=True):
         np.testing.assert_array_equal(a.points, b.points)
         assert a.score == b.score
+
+
+def test_both_halves_give_the_whole_prediction(predictor: Predictor) -> None:
+    """Two observations on their way at once, cameras on threads; nothing holds on to the images."""
+    seen = [observation(noise(seed)) for seed in (1, 2)]
+    with ThreadPoolExecutor(2) as pool:
+        halves = [predictor.prepare(each, pool) for each in seen]
+    assert [half.observation.images for half in halves] == [(None,), (None,)]
+    for half, whole in zip(halves, seen, strict=True):
+        found, expected = predictor.complete(half), predictor.predict(whole)
+        assert list(found.timings_ms) == list(expected.timings_ms)
+        for a, b in zip(found.elements, expected.elements, strict=True):
+            np.testing.assert_array_equal(a.points, b.points)
+            assert (a.label, a.score) == (b.label, b.score)
 
 
 def test_the_image_matters_and_a_missing_one_is_no_error(predictor: Predictor) -> None:

@@ -1,9 +1,11 @@
 """Perfect masks, drawn as the training targets are, must give the elements back."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.morphology import skeletonize
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline, raster
@@ -238,3 +240,43 @@ def test_joining_prefers_the_nearer_end_and_turns_paths_round() -> None:
     assert sorted(len(path) for path in joined) == [7, 20]
     longest = max(joined, key=len)
     assert (np.diff(longest[:, 0]) > 0).all() or (np.diff(longest[:, 0]) < 0).all()
+
+
+def plainly_traced(skeleton: np.ndarray) -> list[list[tuple[int, int]]]:
+    """`trace_skeleton` as one would write it down: sets of (row, column), one neighbour after the other."""
+    steps = ((0, 1), (1, 0), (0, -1), (-1, 0), (1, 1), (1, -1), (-1, -1), (-1, 1))
+    cells = {(int(row), int(column)) for row, column in np.argwhere(skeleton)}
+
+    def degree(cell: tuple[int, int]) -> int:
+        return sum((cell[0] + r, cell[1] + c) in cells for r, c in steps)
+
+    forks = [cell for cell in cells if degree(cell) > 2]
+    cells -= {(row + r, column + c) for row, column in forks for r, c in (*steps, (0, 0))}
+    inner = {cell: degree(cell) > 1 for cell in cells}
+    remaining, paths = set(cells), []
+    for start in sorted(sorted(cells), key=inner.__getitem__):
+        path: list[tuple[int, int]] = []
+        cell: tuple[int, int] | None = start if start in remaining else None
+        while cell is not None:
+            remaining.discard(cell)
+            path.append(cell)
+            around = ((cell[0] + r, cell[1] + c) for r, c in steps)
+            cell = next((each for each in around if each in remaining), None)
+        if inner[start] and len(path) > 8 and np.abs(np.subtract(path[0], path[-1])).max() <= 1:
+            path.append(path[0])
+        if path:
+            paths.append([(column, row) for row, column in path])
+    return paths
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tracing_is_what_it_says(seed: int) -> None:
+    """On noise and on lines up to the border, cell by cell and in the same order."""
+    rng = np.random.default_rng(seed)
+    noise = cv2.GaussianBlur(rng.random((60, 90), dtype=np.float32), (0, 0), 1 + seed)
+    skeleton = skeletonize(noise > np.quantile(noise, 0.6))
+    skeleton[0, 10:40] = skeleton[20:50, -1] = True
+    cv2.circle(canvas := skeleton.astype(np.uint8), (45, 30), 12, 1)
+    for mask in (skeleton, canvas > 0, np.zeros_like(skeleton)):
+        traced = [[tuple(cell) for cell in path.astype(int).tolist()] for path in trace_skeleton(mask)]
+        assert traced == plainly_traced(mask)

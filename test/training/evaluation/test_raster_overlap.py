@@ -61,7 +61,7 @@ def test_overlaps_are_of_clean_images(
 ) -> None:
     raster = np.ones(MODEL.grid.shape, np.uint8)
     predictor = SimpleNamespace(
-        info=SimpleNamespace(classes=MODEL.classes, grid=MODEL.grid, lidar_sweeps=0),
+        info=SimpleNamespace(classes=MODEL.classes, grid=MODEL.grid, lidar_sweeps=0, enough_pixels=None),
         config=SimpleNamespace(model=MODEL),
         predict=lambda observation: Prediction([], {}, raster),
     )
