@@ -35,7 +35,7 @@ def deformable_sample(value: Tensor, locations: Tensor, weights: Tensor) -> Tens
 
 
 def _read(maps: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """maps (B, h, w, M, D), locations (B, Q, M, T, 2), weights (B, Q, M, T) -> (B, Q, M, D) float32."""
+    """Maps (B, h, w, M, D), locations (B, Q, M, T, 2), weights (B, Q, M, T) -> (B, Q, M, D) float32."""
     batch, queries = locations.shape[:2]
     with torch.autocast(maps.device.type, enabled=False):
         pixels = locations.float() * size_xy(maps.shape[2], maps.shape[1], locations) - 0.5
