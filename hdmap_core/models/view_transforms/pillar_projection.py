@@ -100,7 +100,8 @@ def project_pillars(
     matrix = projection.float()[..., None]
     foot = matrix[..., 0, :] * centres[:, 0] + matrix[..., 1, :] * centres[:, 1] + matrix[..., 3, :]
     homogeneous = foot[..., None] + matrix[..., 2, :, None] * heights.float()[:, None, None]  # (B, N, 3, Q, A)
-    return _in_image(*homogeneous.unbind(dim=2), image_size)
+    u, v, depth = homogeneous.unbind(dim=2)
+    return _in_image(u, v, depth, image_size)
 
 
 def _in_image(u: Tensor, v: Tensor, depth: Tensor, image_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
