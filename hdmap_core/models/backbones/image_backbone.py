@@ -11,6 +11,7 @@ from typing_extensions import Self
 from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.models.backbones.aggregation import Aggregation, Neck
+from hdmap_core.models.backbones.folded_norm import fold_norms
 from hdmap_core.models.backbones.tuning import Tuning, tune
 from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 
@@ -99,6 +100,7 @@ class ImageBackbone(nn.Module):
         self.cut_keys = frozenset(complete - set(trunk.state_dict()))
         if config.checkpoint_gradients:
             trunk.set_grad_checkpointing(True)
+        fold_norms(trunk)
         tune(trunk, config.tuning, frozen_stages=config.frozen_stages, frozen_batch_norm=config.frozen_batch_norm)
         self.trunk = trunk.to(memory_format=torch.channels_last)  # twice as fast for a CNN on a CPU
         self.neck = Neck(

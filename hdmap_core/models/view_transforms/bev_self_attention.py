@@ -83,18 +83,25 @@ class BEVSelfAttention(nn.Module):
         before = bev if past is None else torch.where(past[1], past[0].to(bev.dtype), bev)
         present = self.value(bev)
         maps = present[:, None] if past is None else torch.stack([self.value(before), present], dim=1)
-        query = torch.cat([before, bev + position], dim=-1)
-        shape = *query.shape[:2], MAPS * self.heads, self.samples
+        shape = *bev.shape[:2], MAPS * self.heads, self.samples
         cells = size_xy(*self.shape[::-1], bev)
-        offsets = self.offset(query).float().view(*shape, 2) / cells
-        locations = self.reference[:, None, None] + offsets
-        weights = self.weight(query).float().view(shape).softmax(dim=-1)
+        offset, logits = (self._of_query(linear, before, bev, position) for linear in (self.offset, self.weight))
+        locations = self.reference[:, None, None] + offset.float().view(*shape, 2) / cells
+        weights = logits.float().view(shape).softmax(dim=-1)
         if eager_on_cpu(bev):
             read = self._read(maps, locations, weights)
             return self.output(read.to(bev.dtype))
         value = maps.expand(-1, MAPS, -1, -1).transpose(2, 3).reshape(len(bev), shape[2], -1, *self.shape)
         read = deformable_sample(value, locations.transpose(1, 2), weights.transpose(1, 2))
         return self.output(read.unflatten(-1, (MAPS, -1)).mean(dim=2))
+
+    @staticmethod
+    def _of_query(linear: nn.Linear, before: Tensor, bev: Tensor, position: Tensor) -> Tensor:
+        """`linear` of the past and the placed present beside each other; where both are one, of that one alone."""
+        if before is not bev:
+            return linear(torch.cat([before, bev + position], dim=-1))
+        past, present = linear.weight.chunk(2, dim=1)
+        return F.linear(bev, past + present, linear.bias) + F.linear(position, present)
 
     def _read(self, maps: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
         """(B, 1 or 2, Q, C), (B, Q, 2 M, T, 2), (B, Q, 2 M, T) -> (B, Q, C) float32: all a head reads in one sum."""
