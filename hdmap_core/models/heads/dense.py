@@ -4,7 +4,7 @@ In the published code the direction head runs through the embedding head's first
 (P-MapNet mended it); here every head has its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -80,16 +80,10 @@ class DenseHead(nn.Module):
     def forward(self, finest: Tensor, coarsest: Tensor) -> Tensor:
         """(B, C_0, y, x), (B, C_n, y', x') -> (B, out, Y, X)."""
         size = finest.shape[-2], finest.shape[-1]
-        (conv, *rest), second = self.join
-        joined = second(_after(upsampled_conv(conv, coarsest, size, align_corners=True, beside=finest), rest))
-        (conv, *rest), last = self.finish
-        return last(_after(upsampled_conv(conv, joined, self.size, align_corners=True), rest))
-
-
-def _after(features: Tensor, modules: Iterable[nn.Module]) -> Tensor:
-    for module in modules:
-        features = module(features)
-    return features
+        first, second = self.join
+        joined = second(upsampled_conv(first, coarsest, size, align_corners=True, beside=finest))
+        third, last = self.finish
+        return last(upsampled_conv(third, joined, self.size, align_corners=True))
 
 
 class _Nothing(nn.Module):

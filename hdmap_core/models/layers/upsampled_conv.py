@@ -13,27 +13,31 @@ from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 
 
 def upsampled_conv(
-    conv: nn.Conv2d, features: Tensor, size: tuple[int, int], *, align_corners: bool, beside: Tensor | None = None
+    block: nn.Module, features: Tensor, size: tuple[int, int], *, align_corners: bool, beside: Tensor | None = None
 ) -> Tensor:
-    """`conv` of the features, enlarged bilinearly, with other features before them on the channel axis.
+    """`block` of the features, enlarged bilinearly, with other features before them on the channel axis.
 
     Args:
-        conv: 3x3, stride 1, padding 1, without bias.
+        block: 3x3 convolution, norm and activation, of `conv_norm_act`.
         features: (B, C, h, w).
         size: (Y, X) to enlarge them to.
         align_corners: as `F.interpolate` means it.
-        beside: (B, C', Y, X), the first channels that `conv` sees; None: there are none.
+        beside: (B, C', Y, X), the first channels that the block sees; None: there are none.
 
     Returns:
         (B, O, Y, X).
     """
+    conv, norm, activation = block.children()
+    assert isinstance(conv, nn.Conv2d)
     if not _pays(conv, features, size):
         if tuple(features.shape[-2:]) != tuple(size):
             features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
-        return conv(features if beside is None else torch.cat([beside, features], dim=1))
+        return block(features if beside is None else torch.cat([beside, features], dim=1))
     channels = features.shape[1]
     small = torch.stack([_from_small(conv.weight[:, -channels:], each, size, align_corners) for each in features])
-    return small if beside is None else small + F.conv2d(beside, conv.weight[:, :-channels], padding=1)
+    if beside is not None:
+        small += F.conv2d(beside, conv.weight[:, :-channels], padding=1)
+    return activation(norm(small))
 
 
 def _pays(conv: nn.Conv2d, features: Tensor, size: tuple[int, int]) -> bool:

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from hdmap_core.models.layers import upsampled_conv as module
+from hdmap_core.models.layers.conv import conv_norm_act
 from hdmap_core.models.layers.upsampled_conv import upsampled_conv
 
 
@@ -20,7 +21,7 @@ def test_it_is_that_of_the_enlarged_map(
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 64, *small, generator=generator)
     beside = torch.randn(2, others, *size, generator=generator) if others else None
-    conv = nn.Conv2d(64 + others, 5, 3, padding=1, bias=False)
+    conv = conv_norm_act(64 + others, 5).eval()
     enlarged = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
     with torch.no_grad():
         expected = conv(enlarged if beside is None else torch.cat([beside, enlarged], dim=1))
@@ -37,7 +38,7 @@ def test_the_short_way_is_taken_where_it_is_shorter(monkeypatch: pytest.MonkeyPa
         return short(weight, features, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(module, "_from_small", record)
-    conv, features = nn.Conv2d(64, 5, 3, padding=1, bias=False), torch.randn(1, 64, 5, 7)
+    conv, features = conv_norm_act(64, 5).eval(), torch.randn(1, 64, 5, 7)
     upsampled_conv(conv, features, (20, 28), align_corners=True)  # gradients may be asked for
     with torch.no_grad():
         upsampled_conv(conv, features, (5, 7), align_corners=True)
