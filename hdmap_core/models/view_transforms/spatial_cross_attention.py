@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import bilinear_bags
+from hdmap_core.models.layers.bilinear_bags import ROWS_AT_ONCE, bilinear_bags
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
 from hdmap_core.models.layers.raster_size import size_xy
 from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarViews
@@ -99,10 +99,8 @@ def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor
         maps = value.float().flatten(0, 1).permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous()
         size = size_xy(width, height, value)
         total = maps.new_zeros(batch * queries, value.shape[2])
-        training = torch.is_grad_enabled()
-        for part in torch.arange(len(views.pillar), device=value.device).split(
-            len(views.pillar) or 1 if training else PAIRS_AT_ONCE
-        ):
+        at_once = max(1, len(views.pillar)) if torch.is_grad_enabled() else ROWS_AT_ONCE
+        for part in torch.arange(len(views.pillar), device=value.device).split(at_once):
             pillar = views.pillar[part]
             moved = offsets if offsets.dim() == 2 else offsets.flatten(0, 1)[pillar]
             pixels = (views.points[part] * size + (moved - 0.5)).expand(-1, heads, samples, -1)
@@ -110,10 +108,6 @@ def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor
             read = bilinear_bags(maps, views.camera[part, None, None], pixels, shares)
             total = total.index_add(0, pillar, read.flatten(1))
     return total.view(batch, queries, -1)
-
-
-PAIRS_AT_ONCE = 2048
-"""Without gradients so many are read at a time: what they need stays in the cache, and small."""
 
 
 def read_views(value: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor) -> Tensor:
