@@ -26,6 +26,7 @@ from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
@@ -36,7 +37,9 @@ from training.config import TrainConfig
 
 RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
 STUDENT = "student"
-SLOTS = ("backbone", "view_transform", "bev_encoder", "vector_head", "segmentation_head")
+SLOTS = ("backbone", "view_transform", "lidar", "sd_prior", "bev_encoder", "vector_head", "segmentation_head")
+SLOTS += ("dense_heads", "hd_refiner")
+POINTS = 100_000
 # name: recipe, overrides. What is after a comma changes nothing in the backbone, whose cost is taken from the model of
 # the name before the comma, where that one is measured.
 MODELS: dict[str, tuple[str, list[str]]] = {
@@ -48,6 +51,8 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "dinov2_small, max_views 2": ("mapfm/dinov2_small", ["model.view_transform.max_views=2"]),
     "dinov2_small, kernel": ("mapfm/dinov2_small", ["model.view_transform.cross_attention=kernel"]),
     "dinov2_base": ("mapfm/dinov2_base", []),
+    "hdmapnet": ("hdmapnet/camera", []),
+    "mapkd teacher": ("mapkd/1_teacher", []),
 }
 
 
@@ -105,6 +110,17 @@ def keyframe(folder: Path) -> Observation:
     return dataset.observation(dataset.tokens[0], points=False)
 
 
+def with_lidar_and_roads(inputs: ModelInput, config: ModelConfig) -> ModelInput:
+    """Points and a road, made up, for a model that looks at them: where they lie changes no cost."""
+    if config.lidar is not None:
+        inputs.points = torch.randn(1, POINTS, 5) * torch.tensor([15.0, 10.0, 1.0, 50.0, 0.1])
+        inputs.point_count = torch.tensor([POINTS])
+    if config.sd_prior is not None:
+        inputs.sd_raster = -torch.ones(1, 1, *config.grid.shape)
+        inputs.sd_raster[..., :10, :] = 1
+    return inputs
+
+
 class RandomFeatures(nn.Module):
     """Stands in for a backbone: its output's shape, at no cost."""
 
@@ -126,7 +142,7 @@ def measure(
     recipe, overrides = MODELS[name]
     config = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides).model
     model = build_model(config).eval().to(device)
-    inputs = preprocess(observation, config).to(device)
+    inputs = with_lidar_and_roads(preprocess(observation, config), config).to(device)
     meter = Meter(device)
     slots = SLOTS
     if "," in name and model.backbone is not None:

@@ -11,7 +11,9 @@ from typing_extensions import Self
 from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.models.backbones.aggregation import Aggregation, Neck
+from hdmap_core.models.backbones.folded_norm import fold_norms
 from hdmap_core.models.backbones.tuning import Tuning, tune
+from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 
 OURS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only"}
 OURS |= {"num_classes", "in_chans", "img_size", "out_indices", "scriptable", "exportable"}
@@ -98,6 +100,7 @@ class ImageBackbone(nn.Module):
         self.cut_keys = frozenset(complete - set(trunk.state_dict()))
         if config.checkpoint_gradients:
             trunk.set_grad_checkpointing(True)
+        fold_norms(trunk)
         tune(trunk, config.tuning, frozen_stages=config.frozen_stages, frozen_batch_norm=config.frozen_batch_norm)
         self.trunk = trunk.to(memory_format=torch.channels_last)  # twice as fast for a CNN on a CPU
         self.neck = Neck(
@@ -123,11 +126,19 @@ class ImageBackbone(nn.Module):
         batch, cameras = images.shape[:2]
         if tuple(images.shape[-2:]) != self.config.image_size:
             raise ValueError(f"images are {tuple(images.shape[-2:])}, the backbone takes {self.config.image_size}")
-        pixels = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        pixels = images.flatten(0, 1)
+        if eager_on_cpu(pixels) and not self.training and not torch.is_grad_enabled():
+            # One camera's activations stay in the caches better than all cameras', and need less memory.
+            return torch.cat([self._features(image) for image in pixels.split(1)]).unflatten(0, (batch, cameras))
+        return self._features(pixels).unflatten(0, (batch, cameras))
+
+    def _features(self, pixels: Tensor) -> Tensor:
+        """(K, 3, H, W) uint8 -> (K, C, h, w)."""
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         pixels = (pixels.to(self.mean.dtype) - self.mean) / self.std
         # Maps of a ViT are taken behind its final norm, without class and register tokens.
         maps = self.trunk.forward_intermediates(pixels, indices=self.indices, norm=True, intermediates_only=True)
-        return self.neck(maps).unflatten(0, (batch, cameras))
+        return self.neck(maps)
 
 
 def _timm_network(config: ImageBackboneConfig) -> tuple[Any, Any]:

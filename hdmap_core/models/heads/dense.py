@@ -7,14 +7,13 @@ In the published code the direction head runs through the embedding head's first
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import DenseOutput
 from hdmap_core.models.layers.conv import conv_norm_act
+from hdmap_core.models.layers.upsampled_conv import upsampled_conv
 
 
 class DenseConfig(Config):
@@ -80,9 +79,11 @@ class DenseHead(nn.Module):
 
     def forward(self, finest: Tensor, coarsest: Tensor) -> Tensor:
         """(B, C_0, y, x), (B, C_n, y', x') -> (B, out, Y, X)."""
-        raised = F.interpolate(coarsest, size=finest.shape[-2:], mode="bilinear", align_corners=True)
-        joined = self.join(torch.cat([finest, raised], dim=1))
-        return self.finish(F.interpolate(joined, size=self.size, mode="bilinear", align_corners=True))
+        size = finest.shape[-2], finest.shape[-1]
+        first, second = self.join
+        joined = second(upsampled_conv(first, coarsest, size, align_corners=True, beside=finest))
+        third, last = self.finish
+        return last(upsampled_conv(third, joined, self.size, align_corners=True))
 
 
 class _Nothing(nn.Module):

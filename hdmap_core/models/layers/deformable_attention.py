@@ -1,4 +1,4 @@
-"""Deformable attention (Zhu et al., ICLR 2021, section 4.1) in plain torch: `grid_sample`, no operator of our own."""
+"""Deformable attention (Zhu et al., ICLR 2021, section 4.1) in plain torch, no operator of our own."""
 
 import math
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdmap_core.models.layers.bilinear_bags import bilinear_bags, eager_on_cpu
 from hdmap_core.models.layers.raster_size import size_xy
 
 
@@ -22,11 +23,25 @@ def deformable_sample(value: Tensor, locations: Tensor, weights: Tensor) -> Tens
     """
     batch, heads, depth, *size = value.shape
     queries, samples = locations.shape[2:4]
+    if eager_on_cpu(value):
+        maps = value.permute(0, 3, 4, 1, 2)
+        read = _read(maps, locations.transpose(1, 2), weights.transpose(1, 2))
+        return read.flatten(2).to(value.dtype)
     with torch.autocast(value.device.type, enabled=False):
         grid = locations.float().reshape(batch * heads, queries, samples, 2) * 2 - 1
         read = F.grid_sample(value.float().reshape(batch * heads, depth, *size), grid, align_corners=False)
         total = (read * weights.float().reshape(batch * heads, 1, queries, samples)).sum(dim=-1)
     return total.reshape(batch, heads * depth, queries).transpose(1, 2).to(value.dtype)
+
+
+def _read(maps: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    """Maps (B, h, w, M, D), locations (B, Q, M, T, 2), weights (B, Q, M, T) -> (B, Q, M, D) float32."""
+    batch, queries = locations.shape[:2]
+    with torch.autocast(maps.device.type, enabled=False):
+        pixels = locations.float() * size_xy(maps.shape[2], maps.shape[1], locations) - 0.5
+        sample = torch.arange(batch, device=maps.device).repeat_interleave(queries)[:, None, None]
+        read = bilinear_bags(maps, sample, pixels.flatten(0, 1), weights.float().flatten(0, 1))
+    return read.unflatten(0, (batch, queries))
 
 
 class DeformableAttention(nn.Module):
@@ -66,10 +81,30 @@ class DeformableAttention(nn.Module):
         shape = batch, queries, self.heads, self.samples
         cells = size_xy(width, height, reference)
         offset = self.offset(query).float().view(*shape, 2) / cells
-        locations = (reference.float()[:, :, None, None] + offset).permute(0, 2, 1, 3, 4)
-        weights = self.weight(query).float().view(shape).softmax(dim=-1).transpose(1, 2)
+        locations = reference.float()[:, :, None, None] + offset
+        weights = self.weight(query).float().view(shape).softmax(dim=-1)
+        if eager_on_cpu(features) and not torch.is_autocast_enabled("cpu") and self._few(queries, height * width):
+            return self._read_first(features, locations, weights)
         value = self.value(features).view(batch, self.heads, -1, height, width)
-        return deformable_sample(value, locations, weights)
+        return deformable_sample(value, locations.transpose(1, 2), weights.transpose(1, 2))
+
+    def _few(self, queries: int, cells: int) -> bool:
+        """Whether reading all channels for each head and projecting those costs less than projecting the map."""
+        channels = self.value.in_channels
+        return queries * (4 * self.samples * self.heads + channels) < cells * channels
+
+    def _read_first(self, features: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        """The same by reading the map before it is projected: both are linear. The bias counts as far as reads do."""
+        batch, queries = locations.shape[:2]
+        # A head is a query of its own here: each reads all channels.
+        places, shares = locations.flatten(1, 2)[:, :, None], weights.flatten(1, 2)[:, :, None]
+        shape = batch, queries, self.heads, -1
+        maps = features.permute(0, 2, 3, 1)[..., None, :]
+        read = _read(maps, places, shares).view(shape)
+        inside = _read(maps.new_ones(maps.shape[:-1])[..., None], places, shares).view(shape)
+        matrix = self.value.weight.view(self.heads, -1, self.value.in_channels)
+        projected = torch.einsum("bqmc,mdc->bqmd", read, matrix)
+        return (projected + inside * torch.as_tensor(self.value.bias).view(self.heads, -1)).flatten(2)
 
 
 def ring_offsets(heads: int, samples: int) -> Tensor:

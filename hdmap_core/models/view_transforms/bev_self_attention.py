@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.models.layers.bilinear_bags import bilinear_bags, eager_on_cpu
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
 from hdmap_core.models.layers.raster_size import size_xy
 
@@ -81,13 +82,35 @@ class BEVSelfAttention(nn.Module):
         """
         before = bev if past is None else torch.where(past[1], past[0].to(bev.dtype), bev)
         present = self.value(bev)
-        maps = torch.stack([present if past is None else self.value(before), present], dim=1)
-        query = torch.cat([before, bev + position], dim=-1)
-        shape = *query.shape[:2], MAPS * self.heads, self.samples
+        maps = present[:, None] if past is None else torch.stack([self.value(before), present], dim=1)
+        shape = *bev.shape[:2], MAPS * self.heads, self.samples
         cells = size_xy(*self.shape[::-1], bev)
-        offsets = self.offset(query).float().view(*shape, 2) / cells
-        locations = self.reference[:, None, None] + offsets
-        weights = self.weight(query).float().view(shape).softmax(dim=-1)
-        value = maps.transpose(2, 3).reshape(len(bev), shape[2], -1, *self.shape)
+        offset, logits = (self._of_query(linear, before, bev, position) for linear in (self.offset, self.weight))
+        locations = self.reference[:, None, None] + offset.float().view(*shape, 2) / cells
+        weights = logits.float().view(shape).softmax(dim=-1)
+        if eager_on_cpu(bev):
+            read = self._read(maps, locations, weights)
+            return self.output(read.to(bev.dtype))
+        value = maps.expand(-1, MAPS, -1, -1).transpose(2, 3).reshape(len(bev), shape[2], -1, *self.shape)
         read = deformable_sample(value, locations.transpose(1, 2), weights.transpose(1, 2))
         return self.output(read.unflatten(-1, (MAPS, -1)).mean(dim=2))
+
+    @staticmethod
+    def _of_query(linear: nn.Linear, before: Tensor, bev: Tensor, position: Tensor) -> Tensor:
+        """`linear` of the past and the placed present beside each other; where both are one, of that one alone."""
+        if before is not bev:
+            return linear(torch.cat([before, bev + position], dim=-1))
+        past, present = linear.weight.chunk(2, dim=1)
+        return F.linear(bev, past + present, linear.bias) + F.linear(position, present)
+
+    def _read(self, maps: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+        """(B, 1 or 2, Q, C), (B, Q, 2 M, T, 2), (B, Q, 2 M, T) -> (B, Q, C) float32: all a head reads in one sum."""
+        batch, count, queries = maps.shape[:3]
+        with torch.autocast(maps.device.type, enabled=False):
+            pixels = locations * size_xy(*self.shape[::-1], locations) - 0.5
+            pixels = pixels.view(-1, MAPS, self.heads, self.samples, 2).transpose(1, 2).flatten(2, 3)
+            shares = (weights / MAPS).view(-1, MAPS, self.heads, self.samples).transpose(1, 2).flatten(2, 3)
+            first = torch.arange(batch, device=maps.device).repeat_interleave(queries)[:, None, None] * count
+            which = first + torch.arange(MAPS, device=maps.device).repeat_interleave(self.samples) % count
+            raster = maps.reshape(batch * count, *self.shape, self.heads, -1)
+            return bilinear_bags(raster, which, pixels, shares).view(batch, queries, -1)

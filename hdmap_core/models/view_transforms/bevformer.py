@@ -18,15 +18,21 @@ from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
 from hdmap_core.models.view_transforms.pillar_projection import (
     ANCHOR_MARGIN,
+    PairViews,
     PillarViews,
     anchor_heights,
     choose_views,
+    pillars_in_reach,
+    project_pairs,
     project_pillars,
 )
 from hdmap_core.models.view_transforms.spatial_cross_attention import HeightKernelAttention, SpatialCrossAttention
+
+Views = PillarViews | PairViews
 
 
 class BEVFormerConfig(Config):
@@ -47,7 +53,8 @@ class BEVFormerConfig(Config):
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
         height_bound: learned heights stay within this many metres of their anchors, however many layers move them.
         max_views: read at most this many cameras per cell, those that see most of its anchors; None reads all. Equal
-            to None if no cell is seen by more; time and memory go with it.
+            to None if no cell is seen by more. A CPU computes what the rig at hand sees and finds out by itself that a
+            limit changes nothing; in exports and on a GPU time and memory go with it.
         camera_embeddings: number of cameras to give learned embeddings to; 0: none. They bind the weights to one rig,
             whose cameras must always come in the same order.
     """
@@ -124,8 +131,8 @@ class BEVFormerLayer(nn.Module):
         features: Tensor,
         position: Tensor,
         past: tuple[Tensor, Tensor] | None,
-        look: Callable[[Tensor], PillarViews],
-        views: PillarViews | None,
+        look: Callable[[Tensor], Views],
+        views: Views | None,
     ) -> tuple[Tensor, Tensor]:
         """One step of the BEV and of its anchors.
 
@@ -163,6 +170,8 @@ class BEVFormer(nn.Module):
         self.shape = rows, columns = grid.shape
         kernels = config.cross_attention != "deformable"
         heights = anchor_heights(config.z_range, config.heads if kernels else config.anchors, ends=kernels)
+        reach = config.height_bound if self.learned_heights else 0.0
+        self.z_range = config.z_range[0] - reach, config.z_range[1] + reach
         self.register_buffer("anchors", heights, persistent=False)
         self.register_buffer("centres", grid.cell_centres().flatten(0, 1), persistent=False)
         self.queries = nn.Parameter(torch.randn(rows * columns, config.channels))
@@ -191,13 +200,7 @@ class BEVFormer(nn.Module):
         if self.camera_embedding is not None:
             features = features + self.camera_embedding[:, :, None, None]
 
-        def look(offsets: Tensor) -> PillarViews:
-            size = images.shape[-2], images.shape[-1]
-            points, visible = project_pillars(self.centres, self.anchors + offsets, projection, size)
-            if inputs.camera_mask is not None:
-                visible = visible & inputs.camera_mask[:, :, None, None]
-            return choose_views(points, visible, self.max_views)
-
+        look = self._look(projection, (images.shape[-2], images.shape[-1]), inputs.camera_mask)
         bev = self.queries.expand(batch, -1, -1)
         offsets = self.anchors.new_zeros(batch, len(self.centres), len(self.anchors))
         views = None if self.learned_heights else look(offsets)
@@ -205,6 +208,23 @@ class BEVFormer(nn.Module):
         for layer in self.layers:
             bev, offsets = layer(bev, offsets, features=features, position=position, past=past, look=look, views=views)
         return bev.transpose(1, 2).unflatten(-1, self.shape)
+
+    def _look(
+        self, projection: Tensor, image_size: tuple[int, int], camera_mask: Tensor | None
+    ) -> Callable[[Tensor], Views]:
+        """Offsets (B, Q, A) of the anchors in metres -> their views, by what this rig's calibration asks for."""
+        if eager_on_cpu(projection):
+            pairs = pillars_in_reach(self.centres, self.z_range, projection, image_size, camera_mask)
+            if self.max_views is None or pairs.most <= self.max_views:
+                return lambda offsets: project_pairs(pairs, self.anchors + offsets, image_size)
+
+        def look(offsets: Tensor) -> PillarViews:
+            points, visible = project_pillars(self.centres, self.anchors + offsets, projection, image_size)
+            if camera_mask is not None:
+                visible = visible & camera_mask[:, :, None, None]
+            return choose_views(points, visible, self.max_views)
+
+        return look
 
     def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor, Tensor]:
         given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}

@@ -3,7 +3,8 @@
 Sources: MapQR (ECCV 2024), "GKT-h"; BEVFormer (ECCV 2022), section 3.3. Deliberate differences from their code:
 
 - Which camera sees a cell is found per sample, not from the first one of the batch.
-- No data-dependent index lists: a cell reads V cameras (all of them, or its best few), unseen ones with weight zero.
+- On a CPU, as there, only the cameras are read that see a cell (`PairViews`). For exports and GPUs there are no
+  data-dependent index lists: a cell reads V cameras (all of them, or its best few), unseen ones with weight zero.
 - A cell that no camera sees gets nothing at all, not even the bias of the output layer.
 
 As there, a visible cell's taps read whatever lies inside the image, even if their own anchor is just beyond its edge.
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdmap_core.models.layers.bilinear_bags import ROWS_AT_ONCE, bilinear_bags
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
 from hdmap_core.models.layers.raster_size import size_xy
-from hdmap_core.models.view_transforms.pillar_projection import PillarViews
+from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarViews
 
 
 class HeightKernelAttention(nn.Module):
@@ -32,7 +34,7 @@ class HeightKernelAttention(nn.Module):
         self.output = nn.Linear(channels, channels)
         _initialise(self.weight, self.value, self.output)
 
-    def forward(self, query: Tensor, features: Tensor, views: PillarViews) -> Tensor:
+    def forward(self, query: Tensor, features: Tensor, views: PillarViews | PairViews) -> Tensor:
         """Reads the cameras.
 
         Args:
@@ -45,8 +47,10 @@ class HeightKernelAttention(nn.Module):
         """
         weights = self.weight(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        read = read_views(value, PillarViews(views.camera, views.points[..., None, :], views.seen), self.taps, weights)
-        return self.output(read) * views.seen.any(dim=1)[..., None]
+        views = views._replace(points=views.points[..., None, :])
+        if isinstance(views, PairViews):
+            return self.output(read_pairs(value, views, self.taps, weights)) * views.seen[..., None]
+        return self.output(read_views(value, views, self.taps, weights)) * views.seen.any(dim=1)[..., None]
 
 
 class SpatialCrossAttention(nn.Module):
@@ -64,16 +68,46 @@ class SpatialCrossAttention(nn.Module):
         with torch.no_grad():
             self.offset.bias.copy_(ring_offsets(heads, samples).flatten())
 
-    def forward(self, query: Tensor, features: Tensor, views: PillarViews) -> Tensor:
+    def forward(self, query: Tensor, features: Tensor, views: PillarViews | PairViews) -> Tensor:
         """As `HeightKernelAttention.forward`; `samples` is a multiple of the number of anchors."""
         shape = *query.shape[:2], self.heads, self.samples
         offsets = self.offset(query).float().view(*shape, 2)
         weights = self.weight(query).float().view(shape).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         turns = self.samples // views.points.shape[-2]
-        points = views.points.repeat(1, 1, 1, turns, 1)[..., None, :, :]
-        read = read_views(value, PillarViews(views.camera, points, views.seen), offsets, weights)
-        return self.output(read) * views.seen.any(dim=1)[..., None]
+        views = views._replace(points=torch.cat([views.points] * turns, dim=-2)[..., None, :, :])
+        if isinstance(views, PairViews):
+            return self.output(read_pairs(value, views, offsets, weights)) * views.seen[..., None]
+        return self.output(read_views(value, views, offsets, weights)) * views.seen.any(dim=1)[..., None]
+
+
+def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor) -> Tensor:
+    """As `read_views`, of the pairs of pillar and camera that there are.
+
+    Args:
+        value: (B, N, C, h, w); channels are split into M heads.
+        views: with `points` (P, M or 1, T or 1, 2).
+        offsets: (T, 2), or (B, Q, M, T, 2), in feature pixels.
+        weights: (B, Q, M, T).
+
+    Returns:
+        (B, Q, C) float32.
+    """
+    batch, queries, heads, samples = weights.shape
+    height, width = value.shape[-2:]
+    with torch.autocast(value.device.type, enabled=False):
+        maps = value.float().flatten(0, 1).permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous()
+        size = size_xy(width, height, value)
+        total = maps.new_zeros(batch * queries, value.shape[2])
+        at_once = max(1, len(views.pillar)) if torch.is_grad_enabled() else ROWS_AT_ONCE
+        for part in torch.arange(len(views.pillar), device=value.device).split(at_once):
+            pillar = views.pillar[part]
+            moved = offsets if offsets.dim() == 2 else offsets.flatten(0, 1)[pillar]
+            pixels = (views.points[part] * size + (moved - 0.5)).expand(-1, heads, samples, -1)
+            shares = weights.flatten(0, 1)[pillar] * views.share[part, None, None]
+            read = bilinear_bags(maps, views.camera[part, None, None], pixels, shares)
+            total = total.index_add(0, pillar, read.flatten(1))
+    return total.view(batch, queries, -1)
 
 
 def read_views(value: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
-from hdmap_core.models.view_transforms.pillar_projection import project_pillars
+from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarPairs, project_pairs
 
 GRIDS = [BEVGrid((-9.0, 9.0), (-4.5, 4.5), 1.5), BEVGrid((0.0, 8.8), (-3.0, 4.2), 0.8)]  # even and odd numbers of cells
 KINDS = ["height_kernel", "kernel", "deformable"]
@@ -142,6 +142,47 @@ def test_enough_views_are_as_good_as_all(kind: str) -> None:
     assert (outputs[2] - outputs[0]).abs().max() > 0.05, "one view is less where two cameras see a cell"
 
 
+def dense(module: BEVFormer, features: Tensor, inputs: ModelInput) -> Tensor:
+    """What exports and GPUs compute: every cell in every camera."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("layers.deformable_attention", "view_transforms.bevformer", "view_transforms.bev_self_attention"):
+            patch.setattr(f"hdmap_core.models.{name}.eager_on_cpu", lambda _: False)
+        return module(features, inputs)
+
+
+def surround(seed: int) -> list[CameraRig]:
+    """A ring, one that overlaps in threes, one whose cameras all look the same way, in one batch."""
+    ring, wide, same = rig(6, seed), rig(6, seed + 1), rig(6, seed + 2)
+    wide.intrinsics[:, :2, :2] *= 0.4
+    poses = [same.ego_from_camera[0].double().numpy()] * 6
+    one_way = CameraRig.from_arrays(list(same.names), [same.intrinsics[0].double().numpy()] * 6, poses, SIZE)
+    return [ring, wide, one_way]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("views", [None, 2, 6])
+@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
+def test_existing_pairs_are_as_good_as_all(kind: str, views: int | None, past: bool) -> None:
+    """Outputs and gradients, of different rigs in a batch, of which cameras are missing."""
+    module = build(cross_attention=kind, max_views=views)
+    features, inputs = batch_of(surround(7))
+    inputs.camera_mask = torch.tensor([[True] * 6, [True, True, False, True, True, True], [True, False] * 3])
+    inputs = with_past(inputs, GRIDS[0]) if past else inputs
+    gradients, outputs = [], []
+    for run in (module, lambda *arguments: dense(module, *arguments)):
+        module.zero_grad()
+        leaf = features.clone().requires_grad_()
+        bev = run(leaf, inputs)
+        (bev * torch.randn(bev.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
+        gradients.append([leaf.grad, *(p.grad for p in module.parameters())])
+        outputs.append(bev.detach())
+        with torch.inference_mode():
+            torch.testing.assert_close(run(features, inputs), bev.detach(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    for got, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_no_camera_leaves_the_learned_map() -> None:
     module = build()
     features, inputs = batch_of([rig(3, 1), rig(3, 1)])
@@ -159,12 +200,12 @@ def test_heights_stay_within_their_bound_and_add_up_over_the_layers() -> None:
         layer.register_forward_pre_hook(lambda _, args, kwargs: seen.append(args[1]), with_kwargs=True, prepend=True)
     heights: list[Tensor] = []
 
-    def record(centres: Tensor, anchors: Tensor, *rest: Any) -> Any:
+    def record(pairs: PillarPairs, anchors: Tensor, image_size: tuple[int, int]) -> PairViews:
         heights.append(anchors)
-        return project_pillars(centres, anchors, *rest)
+        return project_pairs(pairs, anchors, image_size)
 
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
-        patch.setattr("hdmap_core.models.view_transforms.bevformer.project_pillars", record)
+        patch.setattr("hdmap_core.models.view_transforms.bevformer.project_pairs", record)
         for layer in module.layers:
             layer.height.bias += torch.tensor([30.0, -30.0, 0.1, 0.1])
         module(*batch_of([rig(3, 1)]))

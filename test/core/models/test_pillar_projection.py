@@ -1,5 +1,7 @@
 """Pillars in the cameras, against CameraRig.project and against loops in float64."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,8 @@ from hdmap_core.models.view_transforms.pillar_projection import (
     OUTSIDE,
     anchor_heights,
     choose_views,
+    pillars_in_reach,
+    project_pairs,
     project_pillars,
 )
 
@@ -110,3 +114,63 @@ def test_gradients_are_finite_at_and_behind_the_camera(bad: float) -> None:
     assert torch.isfinite(points).all()
     points.sum().backward()
     assert heights.grad is not None and torch.isfinite(heights.grad).all()
+
+
+def stereo(cameras: int, seed: int) -> CameraRig:
+    """Cameras of one place that look the same way: every cell is seen by all of them or by none."""
+    one = rig(1, seed)
+    poses = []
+    for index in range(cameras):
+        pose = one.ego_from_camera[0].double().numpy().copy()
+        pose[1, 3] += 0.1 * index
+        poses.append(pose)
+    intrinsics = [one.intrinsics[0].double().numpy()] * cameras
+    return CameraRig.from_arrays([f"cam{i}" for i in range(cameras)], intrinsics, poses, SIZE)
+
+
+@settings(max_examples=25, deadline=None)
+@given(kind=st.sampled_from([rig, stereo]), cameras=st.integers(1, 6), seed=st.integers(0, 999), low=st.floats(-3, 2))
+def test_pairs_are_all_that_is_visible(
+    kind: Callable[[int, int], CameraRig], cameras: int, seed: int, low: float
+) -> None:
+    """Wherever in the range the anchors lie: rings and stereo rigs, two rigs in a batch, missing cameras, both ends."""
+    generator = torch.Generator().manual_seed(seed)
+    projection = torch.stack([kind(cameras, seed).projection(), rig(cameras, seed + 1).projection()]).float()
+    mask = torch.rand(2, cameras, generator=generator) > 0.2
+    if not mask[0, 0]:
+        projection[0, 0] = 0.0  # as `preprocess` leaves a camera that is missing
+    centres = 24 * torch.rand(60, 2, generator=generator) - 12
+    z_range = low, low + 4.0
+    heights = low + 4 * torch.rand(2, 60, 4, generator=generator)
+    heights[..., 0], heights[..., 1] = z_range
+    points, visible = project_pillars(centres, heights, projection, SIZE)
+    visible &= mask[:, :, None, None]
+    pairs = pillars_in_reach(centres, z_range, projection, SIZE, mask)
+    views = project_pairs(pairs, heights, SIZE)
+    sample, pillar, camera = pairs.pillar // 60, pairs.pillar % 60, pairs.camera % cameras
+    assert torch.equal(pairs.camera // cameras, sample)
+    share = torch.zeros(2, cameras, 60)
+    share[sample, camera, pillar] = views.share
+    seen = visible.any(dim=-1)
+    torch.testing.assert_close(share, seen / seen.sum(dim=1, keepdim=True).clamp(min=1))
+    assert torch.equal(views.seen, seen.any(dim=1))
+    found = seen[sample, camera, pillar]
+    torch.testing.assert_close(views.points[found], points[sample, camera, pillar][found], rtol=1e-5, atol=1e-6)
+    assert seen.sum(dim=1).max() <= pairs.most <= cameras
+
+
+def test_no_pair_is_made_in_vain() -> None:
+    """Over all heights, a pair is one that a dense sweep of the heights sees, but for the very edges of the images."""
+    centres = torch.cartesian_prod(torch.linspace(-12, 12, 25), torch.linspace(-12, 12, 25))
+    projection = rig(6, 3).projection().float()[None]
+    sweep = torch.linspace(-1.0, 3.0, 400).expand(1, len(centres), -1)
+    _, visible = project_pillars(centres, sweep, projection, SIZE)
+    pairs = pillars_in_reach(centres, (-1.0, 3.0), projection, SIZE)
+    assert 0 <= len(pairs.pillar) - int(visible.any(dim=-1).sum()) <= 0.01 * len(pairs.pillar)
+    assert len(pairs.pillar) < 0.4 * 6 * len(centres) and pairs.most == visible.any(dim=-1).sum(dim=1).max()
+
+
+def test_a_rig_that_sees_nothing_has_no_pairs() -> None:
+    pairs = pillars_in_reach(torch.zeros(3, 2), (0.0, 1.0), torch.zeros(1, 2, 3, 4), SIZE)
+    views = project_pairs(pairs, torch.zeros(1, 3, 2), SIZE)
+    assert len(pairs.pillar) == 0 and pairs.most == 0 and not views.seen.any()

@@ -1,0 +1,47 @@
+"""The convolution at the small size against the two steps that it replaces."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hdmap_core.models.layers import upsampled_conv as module
+from hdmap_core.models.layers.conv import conv_norm_act
+from hdmap_core.models.layers.upsampled_conv import upsampled_conv
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize(
+    ("small", "size"), [((5, 7), (20, 28)), ((4, 6), (9, 17)), ((1, 3), (5, 12)), ((6, 6), (6, 6))]
+)
+@pytest.mark.parametrize("others", [0, 3])
+def test_it_is_that_of_the_enlarged_map(
+    align_corners: bool, small: tuple[int, int], size: tuple[int, int], others: int
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 64, *small, generator=generator)
+    beside = torch.randn(2, others, *size, generator=generator) if others else None
+    conv = conv_norm_act(64 + others, 5).eval()
+    enlarged = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+    with torch.no_grad():
+        expected = conv(enlarged if beside is None else torch.cat([beside, enlarged], dim=1))
+        got = upsampled_conv(conv, features, size, align_corners=align_corners, beside=beside)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_short_way_is_taken_where_it_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[int, ...]] = []
+    short = module._from_small
+
+    def record(weight: Tensor, features: Tensor, *rest: object) -> Tensor:
+        taken.append(tuple(features.shape))
+        return short(weight, features, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "_from_small", record)
+    conv, features = conv_norm_act(64, 5).eval(), torch.randn(1, 64, 5, 7)
+    upsampled_conv(conv, features, (20, 28), align_corners=True)  # gradients may be asked for
+    with torch.no_grad():
+        upsampled_conv(conv, features, (5, 7), align_corners=True)
+        assert taken == []
+        upsampled_conv(conv, features, (20, 28), align_corners=True)
+    assert taken == [(64, 5, 7)]
