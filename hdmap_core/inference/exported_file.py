@@ -69,9 +69,13 @@ def check_sample(engine: Engine, sample: Sample, path: Path) -> float:
     """Runs an engine on the sample; returns its `Sample.deviation`.
 
     Raises:
-        CheckpointError: if it is too large.
+        CheckpointError: if it is too large, or the runtime fails.
     """
-    deviation = sample.deviation(output_tensors(engine(sample.inputs)))
+    try:
+        deviation = sample.deviation(output_tensors(engine(sample.inputs)))
+    except Exception as error:  # whatever a runtime raises of a graph that it could load
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise CheckpointError(f"{path} cannot be run in {engine.name}: {reason}; export the checkpoint again") from None
     if not deviation <= TOLERANCE[engine.precision]:
         raise CheckpointError(
             f"{path} in {engine.name} ({engine.precision} on {engine.device}) disagrees with PyTorch on its own sample "

@@ -19,6 +19,7 @@ from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import load_predictor
+from hdmap_core.inference.openvino_engine import import_openvino
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
@@ -115,9 +116,16 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def openvino() -> Any:
+    """The package, imported as the program does it; skips without it."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("needs the extra openvino")
+    return import_openvino()
+
+
 def file_of(folder: Path, suffix: str) -> Path:
     if suffix == ".xml":
-        pytest.importorskip("openvino", reason="needs the extra openvino")
+        openvino()
     return folder / f"model{suffix}"
 
 
@@ -215,8 +223,7 @@ def test_another_programs_files(tmp_path: Path) -> None:
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(CheckpointError, match=r"foreign.onnx holds a network, but not of hdmap_ros"):
         load_predictor(tmp_path / "foreign.onnx", "cpu")
-    openvino = pytest.importorskip("openvino")
-    openvino.save_model(openvino.Core().read_model(tmp_path / "foreign.onnx"), tmp_path / "foreign.xml")
+    openvino().save_model(openvino().Core().read_model(tmp_path / "foreign.onnx"), tmp_path / "foreign.xml")
     with pytest.raises(CheckpointError, match=r"foreign.xml holds a network, but not of hdmap_ros"):
         load_predictor(tmp_path / "foreign.xml", "cpu")
     (tmp_path / "foreign.bin").unlink()
@@ -344,7 +351,7 @@ def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypat
 
 def test_openvino_tells_nobody_that_it_is_used() -> None:
     """Its telemetry speaks to a server at import; in a process of its own, where nothing has imported it before."""
-    pytest.importorskip("openvino", reason="needs the extra openvino")
+    openvino()
     program = """
 import socket, sys
 def refuse(*_): print("network"); raise OSError
