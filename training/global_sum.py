@@ -16,9 +16,7 @@ def global_sum(value: Tensor) -> Tensor:
     Args:
         value: any shape, the same in every process; may need a gradient.
     """
-    if not distributed.is_available() or not distributed.is_initialized() or distributed.get_world_size() == 1:
-        return value
-    return _GlobalSum.apply(value)
+    return _GlobalSum.apply(value) if _processes() > 1 else value
 
 
 class _GlobalSum(torch.autograd.Function):
@@ -35,5 +33,8 @@ class _GlobalSum(torch.autograd.Function):
 
 def global_mean(value: Tensor) -> Tensor:
     """The mean of `value` over all processes; gradients as those of `global_sum`."""
-    many = distributed.is_available() and distributed.is_initialized()
-    return global_sum(value) / distributed.get_world_size() if many else value
+    return global_sum(value) / _processes() if _processes() > 1 else value
+
+
+def _processes() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -164,5 +164,8 @@ def test_other_projections_or_teachers_are_another_run(
 def test_fsdp_is_refused(student: Load, tmp_path: Path) -> None:
     from training.launch import Hardware
 
-    with pytest.raises(ConfigError, match="does not go with --strategy fsdp"):
-        train(student("optim.batch_size=2"), tmp_path, QUIET, hardware=Hardware("cpu", 1, 1, "fsdp"))
+    try:
+        with pytest.raises(ConfigError, match="does not go with --strategy fsdp"):
+            train(student("optim.batch_size=2"), tmp_path, QUIET, hardware=Hardware("cpu", 1, 1, "fsdp"))
+    finally:  # Fabric's launch has made one, in which later tests of this process would find themselves
+        torch.distributed.destroy_process_group()
