@@ -218,6 +218,8 @@ def _for_rosbags(file: Path) -> bool:
 
 
 def _damaged(path: Path, error: Exception) -> str:
+    if isinstance(error, ImportError):  # as of backports.zstd, which packages that are compressed need
+        return f"{path} cannot be read here, as a package of this Python does not load: {error}"
     if "not in timestamp order" in str(error):
         return f"{path} has no index and its messages are not in the order of time; give --recover, which sorts them"
     return f"{path} is damaged: {_reason(error)}; copy it again, or read what is whole with --recover"

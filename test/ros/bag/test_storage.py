@@ -3,6 +3,7 @@
 import re
 import shutil
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,16 @@ def test_compressed_folders_are_read(drive: Path, tmp_path: Path, compression: s
     else:
         assert sorted(messages(file)) == sorted(messages(drive))
         assert sorted(messages(file, recover=True)) == sorted(messages(drive))
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Python has zstd itself")
+def test_a_package_that_does_not_load_is_no_damage(drive: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    folder = rewrite(drive, tmp_path / "folder", compression="MESSAGE")
+    (folder / "metadata.yaml").unlink()  # which says that messages are compressed, and rosbags unpacks them
+    monkeypatch.delattr("backports.zstd")
+    monkeypatch.setitem(sys.modules, "backports.zstd", None)
+    with pytest.raises(BagError, match=r"cannot be read here, as a package of this Python does not load: .*zstd"):
+        messages(folder)
 
 
 def test_a_file_that_the_metadata_names_is_missing(drive: Path, tmp_path: Path) -> None:
