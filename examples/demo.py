@@ -48,6 +48,7 @@ RECORDED = (
     f"{MARKERS}:visualization_msgs/msg/MarkerArray",
     f"{INFO}:hdmap_ros/msg/MapModelInfo",
 )
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 console = Console()
 running: list[subprocess.Popen] = []
 
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out/demo"), help="folder for pictures, bags and report")
     parser.add_argument("--rate", type=float, default=1.0, help="speed of the player; 0.5 gives a slow CPU time")
     arguments = parser.parse_args()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, stop)
     try:
         run(arguments.out, arguments.rate)
@@ -75,7 +76,7 @@ def main() -> None:
 
 def stop(number: int, frame: object) -> None:
     """Ends everything on Ctrl-C or SIGTERM, whatever is going on, and says so in one line."""
-    for again in (signal.SIGINT, signal.SIGTERM):
+    for again in STOPPING:
         signal.signal(again, signal.SIG_IGN)
     end_processes(running)
     print("\ndemo: stopped; run `make demo` again to begin anew", file=sys.stderr, flush=True)
@@ -83,9 +84,20 @@ def stop(number: int, frame: object) -> None:
 
 
 def start(command: list[str], **options: Any) -> subprocess.Popen:
-    """A process in a session of its own: Ctrl-C reaches this one alone, which then ends the others in order."""
-    process = subprocess.Popen(command, start_new_session=True, **options)
-    running.append(process)
+    """A process in a session of its own: Ctrl-C reaches this one alone, which then ends the others in order.
+
+    A signal that comes while the process is being made is answered once `running` knows it; else nobody would end it.
+    """
+    came: list[int] = []
+    handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in STOPPING}
+    try:
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        running.append(process)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        stop(came[0], None)
     return process
 
 

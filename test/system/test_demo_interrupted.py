@@ -29,6 +29,21 @@ print("driving", flush=True)
 demo.drive_through_node(Path(sys.argv[2]), out / "map.mcap", out, demo.default_weights(), 1.0)
 """
 
+# Ctrl-C in the very moment in which a process has been made and nobody has written it down yet.
+STARTING = """
+import importlib.util, os, signal, subprocess, sys
+spec = importlib.util.spec_from_file_location("demo", sys.argv[1])
+demo = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(demo)
+signal.signal(signal.SIGTERM, demo.stop)
+made = subprocess.Popen.__init__
+def interrupted(process, *arguments, **options):
+    made(process, *arguments, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+subprocess.Popen.__init__ = interrupted
+demo.start([sys.executable, "-c", "import time; time.sleep(60)", sys.argv[2]]).wait()
+"""
+
 
 def interrupted(command: list[object], until: Callable[[subprocess.Popen[str]], object]) -> tuple[int, str]:
     """Runs a command as the Makefile does and presses Ctrl-C once `until` returns; exit code and stderr."""
@@ -85,6 +100,13 @@ def test_while_the_town_is_made(tmp_path: Path) -> None:
     demo = [sys.executable, ROOT / "examples" / "demo.py", "--out", out]
     assert_one_line(*interrupted(demo, town_begun))
     assert processes_of(str(out)) == []
+
+
+def test_while_a_process_starts(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", STARTING, ROOT / "examples" / "demo.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert_one_line(done.returncode, done.stderr)
+    assert processes_of(str(tmp_path)) == []
 
 
 @pytest.mark.ros
