@@ -32,6 +32,7 @@ from hdmap_ros.transforms import TransformBuffer
 from hdmap_ros.worker import Worker
 
 _REMINDER_S = 5.0
+_CATCH_UP_S = 1.0  # the burst of a rig whose phases have been learnt, on a model that keeps up
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
 
@@ -88,9 +89,8 @@ class MapSession:
 
     def start(self) -> None:
         """Starts the worker and opens the inputs."""
-        self.worker = Worker(
-            self._prepare, self._work, self._on_failure, self._host.config.max_failures, InferenceError
-        )
+        most = self._host.config.max_failures
+        self.worker = Worker(self._prepare, self._work, self._on_failure, most, InferenceError, _CATCH_UP_S)
         self._started_ns = time.monotonic_ns()
         self.inputs.open()
 

@@ -1,9 +1,10 @@
-"""Two threads in a row with one slot before the first: the newest job wins, so a slow model drops old sets.
+"""Two threads in a row with a short line before the first; when they cannot keep up, the newest job wins.
 
 While the second works on a job, the first prepares the next. Jobs never overtake each other.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -27,8 +28,16 @@ class _Prepared:
     error: Exception | None = None
 
 
+LONGEST_LINE = 16
+"""Jobs that may wait at once: more than a synchroniser hands out when it has learnt a rig's phases."""
+
+
 class Worker:
-    """Runs `work(prepare(job))` on the newest job given to `put`; each of the two in a thread of its own.
+    """Runs `work(prepare(job))` on the jobs given to `put`; each of the two in a thread of its own.
+
+    Jobs wait in a line, so that a burst is worked off. If the first thread has not been out of work for `catch_up_s`,
+    jobs come faster than they are done, and a line would only make every map late: from then on a job that waits is
+    replaced by the next, until the first thread is out of work again. 0: the newest job always wins.
 
     The first thread takes a job only when the second has taken the one before, so that what was prepared is never
     thrown away for a newer one, and a job waits for the second at most as long as that takes for one. A job of which
@@ -46,6 +55,7 @@ class Worker:
         on_error: Callable[[Exception, int], None],
         max_failures: int = 3,
         serious: type[Exception] = Exception,
+        catch_up_s: float = 0.0,
     ) -> None:
         self.statistics = WorkerStatistics()
         self.broken = False
@@ -54,8 +64,10 @@ class Worker:
         self._on_error = on_error
         self._max_failures = max_failures
         self._serious = serious
+        self._catch_up_s = catch_up_s
+        self._out_of_work_s = time.monotonic()
         self._changed = Condition()
-        self._slot: list[Any] = []
+        self._line: deque[Any] = deque()
         self._prepared: list[_Prepared] = []
         self._preparing = False
         self._working = False
@@ -69,12 +81,18 @@ class Worker:
             thread.start()
 
     def put(self, job: Any) -> None:
-        """Leaves a job; one that still waits to be prepared is replaced."""
+        """Leaves a job; it goes to the end of the line, or replaces those that wait."""
         with self._changed:
             if self._stopping or self.broken:
                 return
-            self.statistics.superseded += len(self._slot)
-            self._slot = [job]
+            now_s = time.monotonic()
+            if not (self._line or self._preparing or self._prepared):
+                self._out_of_work_s = now_s
+            most = LONGEST_LINE if now_s - self._out_of_work_s < self._catch_up_s else 1
+            self._line.append(job)
+            while len(self._line) > most:
+                self._line.popleft()
+                self.statistics.superseded += 1
             self._changed.notify_all()
 
     def clear(self) -> None:
@@ -91,7 +109,7 @@ class Worker:
         """Ends the threads after the job at work; false if that takes longer than `timeout_s`."""
         with self._changed:
             self._stopping = True
-            self._slot = []
+            self._line.clear()
             self._prepared = []
             self._changed.notify_all()
         deadline_s = time.monotonic() + timeout_s
@@ -100,21 +118,22 @@ class Worker:
         return not any(thread.is_alive() for thread in self._threads)
 
     def _is_idle(self) -> bool:
-        return not (self._slot or self._preparing or self._prepared or self._working)
+        return not (self._line or self._preparing or self._prepared or self._working)
 
     def _forget(self) -> None:
-        self.statistics.superseded += len(self._slot) + len(self._prepared)
-        self._slot, self._prepared = [], []
+        self.statistics.superseded += len(self._line) + len(self._prepared)
+        self._line.clear()
+        self._prepared = []
         self._forgotten += 1  # tells the first thread that nobody wants what it is at
         self._changed.notify_all()
 
     def _prepare_jobs(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: (self._slot and not self._prepared) or self._stopping)
+                self._changed.wait_for(lambda: (self._line and not self._prepared) or self._stopping)
                 if self._stopping:
                     return
-                job, forgotten = self._slot.pop(), self._forgotten
+                job, forgotten = self._line.popleft(), self._forgotten
                 self._preparing = True
             try:
                 prepared = _Prepared(self._prepare(job))
