@@ -95,6 +95,7 @@ class ObservationBuilder:
         self._bad: dict[str, str] = {}
         self._seen: dict[str, bytes] = {}
         self._from_file = dict(calibrations or {})
+        self._pictures: dict[str, np.ndarray] = {}
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
         """Takes a CameraInfo; a bad one is refused and the previous good one stays.
@@ -122,7 +123,7 @@ class ObservationBuilder:
             self.problems.add("bad_camera_info", camera, problem)
         return problem
 
-    def build(self, images: ImageSet, enough: tuple[int, int] | None = None) -> Observation:
+    def build(self, images: ImageSet, enough: tuple[int, int] | None = None, *, reuse: bool = False) -> Observation:
         """Decodes and calibrates a set.
 
         A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
@@ -130,6 +131,7 @@ class ObservationBuilder:
         Args:
             images: the set.
             enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
+            reuse: the observation's images need to last until the next `build` only, which writes over them.
 
         Raises:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
@@ -147,7 +149,7 @@ class ObservationBuilder:
         pictures: dict[str, np.ndarray] = {}
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses), enough).items():
+            for camera, found in self._decode(images, list(poses), enough, reuse).items():
                 try:
                     if isinstance(found, NotReadyError):
                         raise found
@@ -268,11 +270,15 @@ class ObservationBuilder:
         return None
 
     def _decode(
-        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None
+        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None, reuse: bool
     ) -> "dict[str, np.ndarray | NotReadyError]":
         def attempt(camera: str) -> "np.ndarray | NotReadyError":
+            message = images.messages[camera]
             try:
-                return decode_image(images.messages[camera], enough)
+                picture = decode_image(message, enough, self._pictures.pop(camera, None) if reuse else None)
+                if reuse and not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
+                    self._pictures[camera] = picture
+                return picture
             except HdmapError as error:
                 return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
             except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
