@@ -52,16 +52,14 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv4
 SUPPORTED_ENCODINGS = (*_PACKED, *_PLANAR)
 
 
-def decode_image(
-    message: Any, enough: tuple[int, int] | None = None, out: np.ndarray | None = None
-) -> np.ndarray:
+def decode_image(message: Any, enough: tuple[int, int] | None = None, out: np.ndarray | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an Image or CompressedImage.
 
     Args:
         message: of rclpy or of a bag.
         enough: (H, W) that will do; a JPEG is then decoded at the half, quarter or eighth of its size that
             `image_decoding.reduction_for` allows.
-        out: a picture made of an earlier compressed image, that nobody needs any more; see `image_decoding.decode_image`.
+        out: the picture of an earlier compressed image, if nobody needs it any more: see `image_decoding.decode_image`.
 
     Raises:
         ImageError: if the data are truncated, corrupt or in an encoding that is not supported.

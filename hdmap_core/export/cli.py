@@ -11,20 +11,15 @@ class Format(str, Enum):
     """What can be written."""
 
     onnx = "onnx"
-    openvino = "openvino"
-
-
-class Precision(str, Enum):
-    """What the network computes in."""
-
-    fp32 = "fp32"
     int8 = "int8"
+    openvino = "openvino"
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     format: Annotated[
-        Format, typer.Option(help="onnx: one .onnx file; openvino: an .xml and a .bin beside it")
+        Format,
+        typer.Option(help="onnx: one .onnx file; int8: the same in integers; openvino: an .xml and a .bin beside it"),
     ] = Format.onnx,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The .onnx or .xml file; by default beside the checkpoint")
@@ -32,9 +27,6 @@ def export(
     head: Annotated[
         str | None, typer.Option(help="vectors, masks or dense, instead of the head that the checkpoint publishes")
     ] = None,
-    precision: Annotated[
-        Precision, typer.Option(help="int8: faster on CPUs, a little coarser; for models that look at the ground, as onnx")
-    ] = Precision.fp32,
     cameras: Annotated[int, typer.Option(min=1, max=32, help="How many, for a model that takes any rig's images")] = 6,
 ) -> None:
     """Export a checkpoint for a faster runtime, with the heads that it publishes.
@@ -44,8 +36,9 @@ def export(
 
     Example: hdmap export runs/student --format openvino
     """
+    from functools import partial
+
     from hdmap_core.checkpoint import find_checkpoint
-    from hdmap_core.errors import ConfigError
     from hdmap_core.export.onnx_file import export_onnx
     from hdmap_core.export.openvino_file import export_openvino
     from hdmap_core.export.reference import reference
@@ -54,15 +47,13 @@ def export(
 
     suffix, write = {
         Format.onnx: (onnx_engine.SUFFIX, export_onnx),
+        Format.int8: (onnx_engine.SUFFIX, partial(export_onnx, precision="int8")),
         Format.openvino: (openvino_engine.SUFFIX, export_openvino),
     }[format]
-    if precision is Precision.int8 and format is not Format.onnx:
-        raise ConfigError("--precision int8 is written as --format onnx only")
     path = find_checkpoint(checkpoint)
     target = out or path.with_suffix(suffix)
     check_file(target, (suffix,))
-    made = reference(path, head, cameras)
-    deviation = write(made, target) if precision is Precision.fp32 else export_onnx(made, target, precision.value)
+    deviation = write(reference(path, head, cameras), target)
     typer.echo(f"{path} → {target}, differs from PyTorch by {deviation:.1g} of the largest value")
     typer.echo(f"next: hdmap benchmark {target}")
 

@@ -1,4 +1,4 @@
-"""Two stages side by side, in order; bursts are worked off, overload is not; failures are counted and end it after some in a row."""
+"""Two stages side by side, in order; a burst is worked off, overload is not; some failures in a row end it."""
 
 import threading
 import time
