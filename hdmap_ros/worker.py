@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from threading import Condition, Thread
 from typing import Any
 
@@ -30,14 +31,18 @@ class _Prepared:
 
 LONGEST_LINE = 16
 """Jobs that may wait at once: more than a synchroniser hands out when it has learnt a rig's phases."""
+CATCH_UP_S = 1.0
+"""For so long a line may stand."""
+_PACED = 5
 
 
 class Worker:
     """Runs `work(prepare(job))` on the jobs given to `put`; each of the two in a thread of its own.
 
-    Jobs wait in a line, so that a burst is worked off. If the first thread has not been out of work for `catch_up_s`,
-    jobs come faster than they are done, and a line would only make every map late: from then on a job that waits is
-    replaced by the next, until the first thread is out of work again. 0: the newest job always wins.
+    Jobs wait in a line, so that a burst is worked off: as many as are done within `patience_s` at the pace of the last
+    ones, older ones are dropped for newer ones. If the first thread has not been out of work for a second, jobs come
+    faster than they are done, and a line would only make all of them late: then the newest wins, until it is out of
+    work again. Without patience the newest always wins.
 
     The first thread takes a job only when the second has taken the one before, so that what was prepared is never
     thrown away for a newer one, and a job waits for the second at most as long as that takes for one. A job of which
@@ -55,7 +60,7 @@ class Worker:
         on_error: Callable[[Exception, int], None],
         max_failures: int = 3,
         serious: type[Exception] = Exception,
-        catch_up_s: float = 0.0,
+        patience_s: float = 0.0,
     ) -> None:
         self.statistics = WorkerStatistics()
         self.broken = False
@@ -64,8 +69,9 @@ class Worker:
         self._on_error = on_error
         self._max_failures = max_failures
         self._serious = serious
-        self._catch_up_s = catch_up_s
+        self._patience_s = patience_s
         self._out_of_work_s = time.monotonic()
+        self._took_s: dict[str, deque[float]] = {stage: deque(maxlen=_PACED) for stage in ("prepare", "work")}
         self._changed = Condition()
         self._line: deque[Any] = deque()
         self._prepared: list[_Prepared] = []
@@ -85,14 +91,10 @@ class Worker:
         with self._changed:
             if self._stopping or self.broken:
                 return
-            now_s = time.monotonic()
             if not (self._line or self._preparing or self._prepared):
-                self._out_of_work_s = now_s
-            most = LONGEST_LINE if now_s - self._out_of_work_s < self._catch_up_s else 1
+                self._out_of_work_s = time.monotonic()
             self._line.append(job)
-            while len(self._line) > most:
-                self._line.popleft()
-                self.statistics.superseded += 1
+            self._shorten()
             self._changed.notify_all()
 
     def clear(self) -> None:
@@ -117,6 +119,18 @@ class Worker:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    def _shorten(self) -> None:
+        """Drops the oldest of those who wait, if they are too many."""
+        most = LONGEST_LINE
+        pace_s = max((median(took) for took in self._took_s.values() if took), default=0.0)
+        if pace_s * most > self._patience_s:
+            most = max(1, int(self._patience_s / pace_s) - 1)
+        if not self._patience_s or time.monotonic() - self._out_of_work_s > CATCH_UP_S:
+            most = 1
+        while len(self._line) > most:
+            self._line.popleft()
+            self.statistics.superseded += 1
+
     def _is_idle(self) -> bool:
         return not (self._line or self._preparing or self._prepared or self._working)
 
@@ -133,13 +147,16 @@ class Worker:
                 self._changed.wait_for(lambda: (self._line and not self._prepared) or self._stopping)
                 if self._stopping:
                     return
+                self._shorten()
                 job, forgotten = self._line.popleft(), self._forgotten
                 self._preparing = True
+            begin_s = time.monotonic()
             try:
                 prepared = _Prepared(self._prepare(job))
             except Exception as error:  # the thread must outlive any failure of one job
                 prepared = _Prepared(error=error)
             with self._changed:
+                self._took_s["prepare"].append(time.monotonic() - begin_s)
                 self._preparing = False
                 if forgotten != self._forgotten:
                     self.statistics.superseded += 1
@@ -157,6 +174,7 @@ class Worker:
                 prepared = self._prepared.pop()
                 self._working = True
                 self._changed.notify_all()
+            begin_s = time.monotonic()
             try:
                 if prepared.error is not None:
                     raise prepared.error
@@ -170,6 +188,7 @@ class Worker:
                 self.broken = failures >= self._max_failures
                 self._on_error(error, failures)
             with self._changed:
+                self._took_s["work"].append(time.monotonic() - begin_s)
                 self._working = False
                 if self.broken:
                     self._forget()

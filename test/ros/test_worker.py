@@ -22,12 +22,12 @@ class Stages:
         prepare_gate, work_gate: both stages wait for theirs; only that of `work` is closed at the start.
     """
 
-    def __init__(self, catch_up_s: float = 0.0) -> None:
+    def __init__(self, patience_s: float = 0.0) -> None:
         self.prepare_gate, self.work_gate = threading.Event(), threading.Event()
         self.prepare_gate.set()
         self.changed = threading.Condition()
         self.events: list[tuple[str, int]] = []
-        self.worker = Worker(self.prepare, self.work, lambda error, count: None, catch_up_s=catch_up_s)
+        self.worker = Worker(self.prepare, self.work, lambda error, count: None, patience_s=patience_s)
 
     def prepare(self, job: int) -> int:
         self.note("prepare", job)
@@ -96,8 +96,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def patient(clock: Clock) -> Iterator[Stages]:
-    """At work on job 0, with a second to catch up."""
-    stages = Stages(catch_up_s=1.0)
+    """At work on job 0, with patience for a line."""
+    stages = Stages(patience_s=0.5)
     stages.worker.put(0)
     assert stages.has_come_to("work", 0)
     yield stages
@@ -150,6 +150,30 @@ def test_once_out_of_work_it_takes_a_burst_again(patient: Stages, clock: Clock) 
         patient.worker.put(job)
     assert patient.worker.wait_idle(10)
     assert patient.done == [0, 1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("pace_s", "kept"), [(0.1, 4), (0.3, 1)])
+def test_a_line_is_no_longer_than_patience_at_the_pace_of_the_last_jobs(clock: Clock, pace_s: float, kept: int) -> None:
+    """Of jobs of 0.1 s each four are done within half a second; of jobs of 0.3 s the newest alone is in time."""
+    done: list[int] = []
+    hold, begun = threading.Event(), threading.Event()
+
+    def work(job: int) -> None:
+        begun.set()
+        assert hold.wait(10)
+        clock.now_s += pace_s
+        done.append(job)
+
+    worker = Worker(unchanged, work, lambda error, count: None, patience_s=0.5)
+    worker.put(0)
+    assert begun.wait(10)
+    for job in range(1, 10):
+        worker.put(job)
+    hold.set()
+    assert worker.wait_idle(10)
+    assert done[0] == 0 and done[-kept:] == list(range(10 - kept, 10)) and len(done) <= kept + 2
+    assert len(done) + worker.statistics.superseded == 10
+    assert worker.stop(10)
 
 
 def test_jobs_never_overtake_each_other() -> None:
