@@ -71,7 +71,7 @@ class Ended:
 @pytest.fixture
 def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Calls the command line in this process."""
-    from hdmap_core.cli import main
+    from hdmap_core.__main__ import main
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])
