@@ -265,8 +265,13 @@ class CycleSynchronizer:
         return True
 
     def _expire(self, now_ns: int) -> list[ImageSet]:
-        ready: list[ImageSet] = []
         due_ns = now_ns - self.config.timeout_ns
+        for cycle in self._open:  # called with every image: no comprehension where nothing is due
+            if cycle.last_arrival_ns <= due_ns:
+                break
+        else:
+            return []
+        ready: list[ImageSet] = []
         for cycle in [cycle for cycle in self._open if cycle.last_arrival_ns <= due_ns]:
             if cycle not in self._open:
                 continue
