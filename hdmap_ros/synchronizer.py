@@ -136,10 +136,11 @@ class CycleSynchronizer:
                 self.statistics.unplaced += 1
                 return self._expire(arrival_ns)
             self._stepped.pop(name, None)
-        if self._idle > _IDLE_IMAGES * max(rig.alive, 2):
+        if self._idle > 2 * _IDLE_IMAGES and self._idle > _IDLE_IMAGES * rig.alive:
             return self._start_again()  # the phases are wrong altogether
         ready = self._expire(arrival_ns) if self._open else []
-        return ready + self._place(camera, stamp_ns, message, arrival_ns)
+        placed = self._place(camera, stamp_ns, message, arrival_ns)
+        return ready + placed if ready else placed
 
     def _learn(self, now_ns: int, force: bool) -> list[ImageSet]:
         """Learns the phases once there are images enough, then takes what was held back."""

@@ -1,6 +1,7 @@
 """A rig of six small cameras on a moving car: messages with true stamps, poses and pixels."""
 
 import functools
+import itertools
 import sys
 import threading
 import time
@@ -272,10 +273,14 @@ class Graph:
         self._tf_static.publish(self.rig.tf_static())
 
     def matched(self) -> bool:
-        """Whether the node listens to every camera, reliably, and to TF."""
-        return all(p.get_subscription_count() for pair in self._images.values() for p in pair) and bool(
-            self._tf.get_subscription_count()
-        )
+        """Whether the node listens to TF and to every camera, as reliably as that sends: it may subscribe once more."""
+
+        def is_matched(publisher: Any) -> bool:
+            offered, found = publisher.qos_profile.reliability, publisher.get_subscription_count()
+            asked = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+            return bool(found) and all(info.qos_profile.reliability == offered for info in asked)
+
+        return self._tf.get_subscription_count() > 0 and all(map(is_matched, itertools.chain(*self._images.values())))
 
     def drive(
         self,
@@ -347,7 +352,6 @@ def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
             assert node.trigger_activate() == SUCCESS
             if graph._images:
                 assert graph.until(graph.matched)
-                graph.spin(0.4)  # the inputs may subscribe once more, reliably
         return node
 
     return start

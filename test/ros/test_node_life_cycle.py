@@ -20,7 +20,6 @@ def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
     assert node.trigger_configure().name == "SUCCESS"
     assert node.trigger_activate().name == "SUCCESS"
     assert graph.until(graph.matched)
-    graph.spin(0.4)
     count = len(maps)
     graph.drive(rig_module.ticks(24)[12:])
     assert graph.until(lambda: len(maps) > count)

@@ -230,7 +230,12 @@ def test_no_stream_breaks_it_or_fills_the_memory(seed: int) -> None:
         if chance.random() < 0.001:
             sync.reset()
         used += [message for entry in ready for message in entry.messages.values()]
-        kept = [sync._held, *(cycle.images for cycle in sync._open), *(camera.waiting for camera in sync._rig.cameras.values()), *sync._stepped.values()]
+        kept = [
+            sync._held,
+            *(cycle.images for cycle in sync._open),
+            *(camera.waiting for camera in sync._rig.cameras.values()),
+            *sync._stepped.values(),
+        ]
         assert sum(map(len, kept)) <= 32 * len(cameras)
     assert len(used) == len(set(used))
 
