@@ -1,6 +1,7 @@
-"""The rig's drive as a nuScenes folder, of which bags are made."""
+"""The rig's drive as a nuScenes folder and as a bag, and what tests do with bags."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ import numpy as np
 import pytest
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
+from hdmap_core.errors import BagError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
+from hdmap_ros.bag.mcap import open_bag, write_mcap
+from hdmap_ros.bag.mcap_scan import MAGIC
+from hdmap_ros.bag.write import write_bag
+from hdmap_ros.message_types import bag_types
 
 CYCLES = 8
 
@@ -69,3 +75,96 @@ def rig_nuscenes(rig_module: Any, tmp_path: Path) -> Path:
 
 def _pose_record(pose: np.ndarray) -> dict[str, list[float]]:
     return {"translation": pose[:3, 3].tolist(), "rotation": quaternion_from_rotation(pose[:3, :3]).tolist()}
+
+
+@pytest.fixture
+def drive(rig_nuscenes: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "drive.mcap"
+    write_bag(rig_nuscenes, "scene-0001", path)
+    return path
+
+
+@pytest.fixture
+def noise(tmp_path: Path, bag_rig: Any) -> Path:
+    """A hundred messages that no compression makes smaller."""
+    path, random = tmp_path / "noise.mcap", np.random.default_rng(0)
+    kind = "sensor_msgs/msg/CompressedImage"
+    with write_mcap(path) as bag:
+        bag.declare("/cam_back/image_raw/compressed", kind)
+        for stamp_ns in range(10**18, 10**18 + 100):
+            message = bag_rig.image("CAM_BACK", stamp_ns, random.bytes(5000))
+            bag.write("/cam_back/image_raw/compressed", stamp_ns, message)
+    return path
+
+
+@pytest.fixture
+def rewrite() -> Callable[..., Any]:
+    def rewrite(
+        source: Path, folder: Path, storage: str = "MCAP", compression: str = "", end: int | None = None
+    ) -> Path:
+        """The bag as rosbag2 would have recorded it into a folder."""
+        from rosbags.rosbag2 import StoragePlugin, Writer
+        from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+
+        writer = Writer(folder, version=9, storage_plugin=StoragePlugin[storage])
+        if compression:
+            writer.set_compression(CompressionMode[compression], CompressionFormat.ZSTD)
+        with writer, open_bag(source) as bag:
+            connections = {
+                topic: writer.add_connection(topic, kind, typestore=bag_types()[1])
+                for topic, kind in bag.topics.items()
+            }
+            for topic, log_ns, data in list(bag.raw())[:end]:
+                writer.write(connections[topic], log_ns, data)
+        return folder
+
+    return rewrite
+
+
+@pytest.fixture
+def messages() -> Callable[..., Any]:
+    def messages(path: Path, recover: bool = False) -> list[tuple[str, int, bytes]]:
+        with open_bag(path, recover) as bag:
+            found = list(bag.raw())
+            assert sum(bag.counts.values()) == len(found)
+            assert (bag.start_ns, bag.end_ns) == (found[0][1], found[-1][1])
+        return found
+
+    return messages
+
+
+@pytest.fixture
+def refused() -> Callable[..., Any]:
+    def refused(path: Path) -> str:
+        """The one answer, with and without rosbags."""
+        with pytest.raises(BagError) as caught, open_bag(path):
+            pass
+        assert str(path) in str(caught.value)
+        return str(caught.value)
+
+    return refused
+
+
+@pytest.fixture
+def mcap() -> Callable[..., bytes]:
+    def made(profile: str, encoding: str, kind: str, schema: str) -> bytes:
+        """A closed MCAP file with one message, without a summary."""
+
+        def text(value: str) -> bytes:
+            return len(value).to_bytes(4, "little") + value.encode()
+
+        def record(op: int, body: bytes) -> bytes:
+            return bytes([op]) + len(body).to_bytes(8, "little") + body
+
+        channel = b"\1\0\1\0" + text("/cam_front/image") + text(encoding) + text("")
+        parts = [
+            record(1, text(profile) + text("test")),
+            record(3, b"\1\0" + text(kind) + text(schema) + text("x")),
+            record(4, channel),
+            record(5, b"\1\0" + bytes(20) + b"\0\1\0\0payload"),
+            record(15, bytes(4)),
+            record(2, bytes(20)),
+        ]
+        return MAGIC + b"".join(parts) + MAGIC
+
+    return made
