@@ -45,7 +45,7 @@ class TopicLayout:
     base_frame: str
 
 
-def load_layout(name: str) -> TopicLayout:
+def load_layout(name: str | Path) -> TopicLayout:
     """A layout of config/topics by name, or from a YAML file by path.
 
     Raises:

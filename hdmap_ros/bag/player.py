@@ -35,7 +35,7 @@ _ACK_S = 2.0
 
 
 def play(
-    path: Path,
+    path: str | Path,
     *,
     rate: float = 1.0,
     wait_s: float = 30.0,

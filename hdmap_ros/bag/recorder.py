@@ -33,7 +33,7 @@ from hdmap_ros.message_types import graph_types
 _DEPTH = 100
 
 
-def record(output: Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict[str, Any]:
+def record(output: str | Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict[str, Any]:
     """Records until a signal, or until `idle_s` seconds have passed without a message after the first.
 
     Args:

@@ -26,9 +26,9 @@ from hdmap_ros.synchronizer import CycleSynchronizer
 
 
 def replay_bag(
-    path: Path,
+    path: str | Path,
     predictor: Predictor,
-    folder: Path,
+    folder: str | Path,
     config: ReplayConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda message: None,
@@ -56,6 +56,7 @@ def replay_bag(
         InferenceError: if the network fails `max_failures` times in a row.
         OutputError: if the folder cannot be written.
     """
+    path, folder = Path(path), Path(folder)
     problems = Problems(warn)
     with open_bag(path, config.recover) as bag:
         for sentence in bag.damage:

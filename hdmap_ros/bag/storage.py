@@ -34,7 +34,7 @@ _METADATA_VERSION = 9  # the newest that rosbags reads; of a newer one the stora
 _STORAGE_ENDINGS = (".mcap", ".db3")
 
 
-def storage_files(path: Path, damage: list[str] | None = None) -> list[Path]:
+def storage_files(path: str | Path, damage: list[str] | None = None) -> list[Path]:
     """What a reader has to open for a bag.
 
     Args:
@@ -48,6 +48,7 @@ def storage_files(path: Path, damage: list[str] | None = None) -> list[Path]:
     Raises:
         BagError: if there is no bag that can be read; it says what is there instead, and what to do.
     """
+    path = Path(path)
     try:
         if not path.exists():
             raise BagError(f"{path}: no such bag; give an .mcap file or a rosbag2 folder")

@@ -25,9 +25,9 @@ _TWIST_WINDOW_NS = 100_000_000
 
 
 def write_bag(
-    root: Path,
+    root: str | Path,
     scene_name: str,
-    output: Path,
+    output: str | Path,
     *,
     version: str | None = None,
     raw: bool = False,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hdmap_core import doctor
-from hdmap_core.required_packages import REQUIREMENTS
+from hdmap_core.required_packages import EXTRAS, REQUIREMENTS
 
 
 def findings(ended) -> dict[str, dict[str, object]]:
@@ -38,6 +38,17 @@ def test_what_is_missing_is_named_with_its_remedy(hdmap, monkeypatch: pytest.Mon
     assert (finding["ok"], finding["advice"]) == (False, "python3 -m pip install 'no-such-package>=2.0'")
     assert ("another NumPy" in str(finding["detail"])) is broken
     assert "the node cannot run: no_such_module" in hdmap("doctor").out
+
+
+@pytest.mark.parametrize("distribution", ["", "jazzy"])
+def test_an_engine_that_is_not_here_comes_like_any_package(hdmap, monkeypatch, distribution: str) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    found = findings(hdmap("doctor", "--json"))
+    constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if distribution else ""
+    for engine in ("onnxruntime", "openvino"):
+        assert found[engine]["ok"] is False
+        assert found[engine]["advice"] == f"python3 -m pip install {constraints}'{EXTRAS[engine]}'"
 
 
 def test_a_part_that_cannot_look_does_not_stop_the_others(hdmap, monkeypatch: pytest.MonkeyPatch) -> None:
