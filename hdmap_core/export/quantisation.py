@@ -2,8 +2,8 @@
 
 Activations become uint8, weights int8 with a scale per output channel. An activation's range holds all but a hundred
 thousandth of its values at either end, over keyframes of drawn training towns; with all of them the steps are coarser
-than they need be (docs/results/student_path.md). The last convolution before an output stays in fp32: its rounding would
-be the output's.
+than they need be (docs/results/student_path.md). The last convolution before an output stays in fp32: its rounding
+would be the output's.
 """
 
 import contextlib
