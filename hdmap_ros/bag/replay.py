@@ -72,7 +72,7 @@ def replay_bag(
         failures = 0
         begin = time.perf_counter()
         with write_mcap(folder / "map.mcap") as output:
-            writer = MapWriter(output, predictor.info, config.layout.base_frame, config.node.camera_names)
+            writer = MapWriter(output, predictor.info, config.node)
             for number, images in enumerate(sources.sets(sync, pipeline.builder, progress)):
                 if number % config.every:
                     counts["skipped"] += 1
