@@ -21,7 +21,7 @@ class Builder:
     def __init__(self) -> None:
         self.asked: list[Any] = []
 
-    def build(self, images: ImageSet, enough: Any) -> Any:
+    def build(self, images: ImageSet, enough: Any, **options: Any) -> Any:
         self.asked.append((images, enough))
         return SimpleNamespace(token="5", images=(), rig=None, camera_mask=(True, False), map_from_ego=None)
 
