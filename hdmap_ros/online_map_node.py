@@ -14,7 +14,6 @@ import functools
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from hdmap_core.required_packages import NODE, exit_without_ros_or
@@ -234,7 +233,7 @@ class OnlineMapNode(LifecycleNode):
         report = self.session.stop(patience_s)
         if self.config.report_file:
             try:
-                write_report(Path(self.config.report_file), report)
+                write_report(self.config.report_file, report)
             except OutputError as error:  # a full disk must not keep the node from stopping
                 self.log("error", str(error))
 

@@ -64,6 +64,20 @@ def real_frame_root(real_frame_source: Path, tmp_path_factory: pytest.TempPathFa
     return nuscenes_frame.build_real_frame(tmp_path_factory.mktemp("nuscenes-frame"))
 
 
+# --- inputs that failed once, beside the repository ---
+@pytest.fixture(scope="session")
+def shared_case() -> Callable[[str], Path]:
+    """The path of one by its name in the folder of cases; skips where that is absent."""
+    cases = Path(__file__).resolve().parents[2] / "shared" / "cases"
+
+    def find(name: str) -> Path:
+        if not (cases / name).exists():
+            pytest.skip("the collected inputs that failed are not beside the repository")
+        return cases / name
+
+    return find
+
+
 # --- the command line and a world that it made ---
 class Ended:
     """How a call of `hdmap` ended."""

@@ -3,16 +3,25 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hdmap_core.errors import ConfigError
 from hdmap_ros.bag.layouts import layout_folder, load_layout
+from hdmap_ros.node_config import NUSCENES_CAMERAS
+
+FIELDS = {"transport", "cameras", "lidar", "odometry", "tf"}
 
 
 def test_layouts_of_the_repository_load() -> None:
     names = [path.stem for path in layout_folder().glob("*.yaml")]
     assert {"hdmap", "nuscenes2bag", "foxglove"} <= set(names)
     for name in names:
-        assert len(load_layout(name).cameras) == 6
+        assert set(yaml.safe_load((layout_folder() / f"{name}.yaml").read_text())) == FIELDS
+        layout = load_layout(name)
+        assert set(layout.cameras) == set(NUSCENES_CAMERAS)
+        images = [camera.image for camera in layout.cameras.values()]
+        assert len(set(images)) == 6, f"{name}: two cameras share a topic"
+        assert all(topic.startswith("/") for topic in images)
 
 
 def test_wrong_layouts_are_named(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC, INFO_TOPIC, MARKERS_TOPIC, 
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.conversions import elements_from_message
 from hdmap_ros.image_sets import ImageSet
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.pipeline import MapResult
 from hdmap_ros.stamps import stamp_to_ns
 
 CAMERAS = ("LEFT", "RIGHT")
+CONFIG = OnlineMapConfig(camera_names=CAMERAS)
 STAMPS_NS = (5_000_000_000, 5_100_000_000)
 
 
@@ -29,7 +31,7 @@ def a_map(stamp_ns: int, *scores: float) -> MapResult:
 def written(tmp_path: Path, rig_module: Any) -> dict[str, list[tuple[int, Any]]]:
     """Topic -> log times and messages of a bag of two maps."""
     with write_mcap(tmp_path / "map.mcap") as bag:
-        writer = MapWriter(bag, rig_module.RigInfo(), "base_link", CAMERAS)
+        writer = MapWriter(bag, rig_module.RigInfo(), CONFIG)
         writer.write(a_map(STAMPS_NS[0], 0.9, 0.2))
         writer.write(a_map(STAMPS_NS[1], 0.25))
     found: dict[str, list[tuple[int, Any]]] = {}
@@ -65,5 +67,5 @@ def test_what_is_unlikely_is_not_drawn(written: dict[str, list[tuple[int, Any]]]
 
 def test_without_a_map_the_topics_are_there_and_empty(tmp_path: Path, rig_module: Any) -> None:
     with write_mcap(tmp_path / "map.mcap") as bag:
-        MapWriter(bag, rig_module.RigInfo(), "base_link", CAMERAS)
+        MapWriter(bag, rig_module.RigInfo(), CONFIG)
         assert bag.counts == dict.fromkeys((INFO_TOPIC, ELEMENTS_TOPIC, MARKERS_TOPIC), 0)

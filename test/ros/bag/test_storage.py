@@ -171,19 +171,11 @@ def test_recovery_of_a_folder_leaves_out_what_holds_nothing(
         assert "drive_1.mcap is empty" in bag.damage[0]
 
 
-def test_public_cases(shared: Path, messages: Any, refused: Any) -> None:
+def test_public_cases(shared_case: Any, messages: Any, refused: Any) -> None:
     for name, reason in {
         "bag_ros1/drive.bag": "is a ROS 1 bag; run rosbags-convert",
         "bag_foxglove_protobuf/NuScenes-scene.mcap": "holds Foxglove protobuf messages, not ROS 2 ones",
         "bag_zstd_file/drive.mcap.zstd": "is compressed; run zstd -d",
     }.items():
-        assert reason in refused(shared / "cases" / name)
-    assert len(messages(shared / "cases" / "bag_without_metadata" / "drive")) == 96
-
-
-@pytest.fixture
-def shared() -> Any:
-    folder = Path(__file__).resolve().parents[4] / "shared"
-    if not (folder / "cases").is_dir():
-        pytest.skip("the collected failing inputs are not beside the checkout")
-    return folder
+        assert reason in refused(shared_case(name))
+    assert len(messages(shared_case("bag_without_metadata/drive"))) == 96
