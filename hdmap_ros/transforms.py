@@ -21,6 +21,9 @@ from hdmap_ros.stamps import stamp_to_ns
 CACHE_NS = 10_000_000_000
 _ANEW_NS = 2_000_000_000
 _AHEAD_NS = 500_000_000
+_LATE_NS = 500_000_000
+LATE_PATIENCE = 5
+"""How many times as long as for others a lookup waits for motion that is on its way."""
 
 
 class TransformError(CalibrationError):
@@ -29,6 +32,10 @@ class TransformError(CalibrationError):
 
 class UnconnectedError(TransformError):
     """Two frames that nothing connects, at no time."""
+
+
+class LateError(TransformError):
+    """Motion that ends less than half a second before the time that is asked for: its next samples are on their way."""
 
 
 class _History:
@@ -105,8 +112,12 @@ class _Edge:
             found = self.history.at(stamp_ns)
             found = self._anew.at(stamp_ns) if found is None else found
         if found is None:
-            raise TransformError(self._why_not(stamp_ns))
+            raise (LateError if self._is_late(stamp_ns) else TransformError)(self._why_not(stamp_ns))
         return found
+
+    def _is_late(self, stamp_ns: int | None) -> bool:
+        stamps_ns = self.history.stamps_ns
+        return bool(stamps_ns) and stamp_ns is not None and 0 < stamp_ns - stamps_ns[-1] <= _LATE_NS
 
     def _why_not(self, stamp_ns: int | None) -> str:
         name, stamps_ns = f"the transform {self.parent} <- {self.child}", self.history.stamps_ns
@@ -175,7 +186,8 @@ class TransformBuffer:
         """(4, 4) target_from_source at a time; None means the latest that every link has.
 
         Raises:
-            TransformError: if the frames are not connected at that time, also not after waiting.
+            TransformError: if the frames are not connected at that time, also not after waiting for `timeout_s`; for
+                motion that is late, `LATE_PATIENCE` times as long.
         """
         return self._wait(lambda: self._lookup(target, source, stamp_ns), timeout_s)
 
@@ -197,15 +209,18 @@ class TransformBuffer:
                 if timeout_s <= 0:
                     raise
             found: list[np.ndarray] = []
+            late = False
 
             def ready() -> bool:
+                nonlocal late
                 try:
                     found.append(attempt())
-                except TransformError:
-                    return False
-                return True
+                except TransformError as error:
+                    late = isinstance(error, LateError)
+                return bool(found)
 
-            self._changed.wait_for(ready, timeout_s)
+            if not self._changed.wait_for(ready, timeout_s) and late:
+                self._changed.wait_for(ready, (LATE_PATIENCE - 1) * timeout_s)
             return found[-1] if found else attempt()
 
     def _lookup(self, target: str, source: str, stamp_ns: int | None) -> np.ndarray:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
 from threading import Condition, Thread
 from typing import Any
 
@@ -39,10 +38,10 @@ _PACED = 5
 class Worker:
     """Runs `work(prepare(job))` on the jobs given to `put`; each of the two in a thread of its own.
 
-    Jobs wait in a line, so that a burst is worked off: as many as are done within `patience_s` at the pace of the last
-    ones, older ones are dropped for newer ones. If the first thread has not been out of work for a second, jobs come
-    faster than they are done, and a line would only make all of them late: then the newest wins, until it is out of
-    work again. Without patience the newest always wins.
+    Jobs wait in a line, so that a burst is worked off: as many as are done within `patience_s` at the best pace of the
+    last five, older ones are dropped for newer ones. If the first thread has not been out of work for a second, jobs
+    come faster than they are done, and a line would only make all of them late: then the newest wins, until it is out
+    of work again. Without patience the newest always wins.
 
     The first thread takes a job only when the second has taken the one before, so that what was prepared is never
     thrown away for a newer one, and a job waits for the second at most as long as that takes for one. A job of which
@@ -122,7 +121,7 @@ class Worker:
     def _shorten(self) -> None:
         """Drops the oldest of those who wait, if they are too many."""
         most = LONGEST_LINE
-        pace_s = max((median(took) for took in self._took_s.values() if took), default=0.0)
+        pace_s = max((min(took) for took in self._took_s.values() if took), default=0.0)
         if pace_s * most > self._patience_s:
             most = max(1, int(self._patience_s / pace_s) - 1)
         if not self._patience_s or time.monotonic() - self._out_of_work_s > CATCH_UP_S:
@@ -156,7 +155,8 @@ class Worker:
             except Exception as error:  # the thread must outlive any failure of one job
                 prepared = _Prepared(error=error)
             with self._changed:
-                self._took_s["prepare"].append(time.monotonic() - begin_s)
+                if prepared.value is not None:
+                    self._took_s["prepare"].append(time.monotonic() - begin_s)
                 self._preparing = False
                 if forgotten != self._forgotten:
                     self.statistics.superseded += 1
@@ -174,12 +174,13 @@ class Worker:
                 prepared = self._prepared.pop()
                 self._working = True
                 self._changed.notify_all()
-            begin_s = time.monotonic()
+            begin_s, took_s = time.monotonic(), None
             try:
                 if prepared.error is not None:
                     raise prepared.error
                 if prepared.value is not None:
                     self._work(prepared.value)
+                    took_s = time.monotonic() - begin_s
                 failures = 0
                 self.statistics.done += 1
             except Exception as error:  # as above
@@ -188,7 +189,8 @@ class Worker:
                 self.broken = failures >= self._max_failures
                 self._on_error(error, failures)
             with self._changed:
-                self._took_s["work"].append(time.monotonic() - begin_s)
+                if took_s is not None:
+                    self._took_s["work"].append(took_s)
                 self._working = False
                 if self.broken:
                     self._forget()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,6 +91,40 @@ def test_waits_for_a_transform_that_comes(buffer: TransformBuffer) -> None:
     found = buffer.lookup("odom", "base_link", 12 * S + S // 2, timeout_s=5.0)
     np.testing.assert_allclose(found, odom_from_base(12 * S + S // 2), atol=1e-9)
     timer.join()
+
+
+@pytest.mark.parametrize(
+    ("target", "after_s", "waits_s"),
+    [("odom", 0.3, [0.1, 0.4]), ("odom", 0.6, [0.1]), ("odom", -3.0, [0.1]), ("nowhere", 0.3, [0.1])],
+)
+def test_motion_that_is_late_is_waited_for_longer_than_what_may_never_come(
+    buffer: TransformBuffer, monkeypatch: pytest.MonkeyPatch, target: str, after_s: float, waits_s: list[float]
+) -> None:
+    waited_s: list[float] = []
+
+    def wait_for(predicate: Callable[[], bool], timeout_s: float) -> bool:
+        waited_s.append(timeout_s)
+        return predicate()
+
+    monkeypatch.setattr(buffer._changed, "wait_for", wait_for)
+    with pytest.raises(TransformError):
+        buffer.lookup(target, "cam", round((12 + after_s) * S), 0.1)
+    assert waited_s == pytest.approx(waits_s)
+
+
+def test_late_motion_that_comes_at_last_is_used(buffer: TransformBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp_ns, waits = 12 * S + 50_000_000, []
+
+    def wait_for(predicate: Callable[[], bool], timeout_s: float) -> bool:
+        waits.append(timeout_s)
+        if len(waits) == 2:
+            buffer.add([stamped("odom", "base_link", 12 * S + S // 10, odom_from_base(12 * S + S // 10))], False)
+        return predicate()
+
+    monkeypatch.setattr(buffer._changed, "wait_for", wait_for)
+    found = buffer.lookup("odom", "cam", stamp_ns, 0.1)
+    np.testing.assert_allclose(found, odom_from_base(stamp_ns) @ BASE_FROM_CAMERA, atol=1e-9)
+    assert len(waits) == 2
 
 
 def test_waiting_ends(buffer: TransformBuffer) -> None:
