@@ -72,7 +72,7 @@ def reduction_of(data: bytes, wanted: tuple[int, int]) -> int:
     return reduction_for((height, width), wanted)
 
 
-def decode_image(data: bytes, source: str, reduction: int = 1) -> np.ndarray:
+def decode_image(data: bytes, source: str, reduction: int = 1, out: np.ndarray | None = None) -> np.ndarray:
     """The picture as (H, W, 3) uint8 RGB, pixels as stored (no EXIF rotation, which would not fit the calibration).
 
     Args:
@@ -80,6 +80,8 @@ def decode_image(data: bytes, source: str, reduction: int = 1) -> np.ndarray:
         source: what the error message calls it: a file, a topic.
         reduction: 2, 4 or 8 for a picture of (ceil(H / n), ceil(W / n)) pixels. Of a JPEG it is made in the frequency
             domain: quicker than decoding all of it, and close to the mean over n x n pixels.
+        out: an array of this function whose picture nobody needs any more: a JPEG of the same size is written into it,
+            which saves the system the work of handing out fresh memory. Overwritten even when decoding fails.
 
     Raises:
         ImageError: if the data is empty, neither format, truncated, damaged, or cannot be decoded.
@@ -87,7 +89,7 @@ def decode_image(data: bytes, source: str, reduction: int = 1) -> np.ndarray:
     data = bytes(data)
     check_complete(data, source)
     if data.startswith(_JPEG_START):
-        return _decode_jpeg(data, source, reduction)
+        return _decode_jpeg(data, source, reduction, out=out)
     image = _decode_png(data, source, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -141,14 +143,16 @@ def check_complete(data: bytes, source: str) -> None:
         raise ImageError(f"{source}: the image is truncated after {len(data)} bytes; copy or unpack it again")
 
 
-def _decode_jpeg(data: bytes, source: str, reduction: int, grey: str = "RGB") -> np.ndarray:
+def _decode_jpeg(
+    data: bytes, source: str, reduction: int, grey: str = "RGB", out: np.ndarray | None = None
+) -> np.ndarray:
     """(H, W, 3), or (H, W, 1) of a grey picture where `grey` says so."""
     try:
-        return _decode_strictly(data, reduction, grey)
+        return _decode_strictly(data, reduction, grey, out)
     except ValueError as error:
         fault = str(error)
     try:
-        return _decode_strictly(tidied(data), reduction, grey)
+        return _decode_strictly(tidied(data), reduction, grey, out)
     except ValueError:
         raise ImageError(
             f"{source}: the image is damaged (libjpeg: {fault}); copy or unpack a file again, look at the connection "
@@ -156,11 +160,13 @@ def _decode_jpeg(data: bytes, source: str, reduction: int, grey: str = "RGB") ->
         ) from None
 
 
-def _decode_strictly(data: bytes, reduction: int, grey: str) -> np.ndarray:
+def _decode_strictly(data: bytes, reduction: int, grey: str, out: np.ndarray | None) -> np.ndarray:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     space = {"Gray": grey, "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
+    size = -(-height // reduction), -(-width // reduction)
+    fits = out is not None and space == "RGB" and out.shape == (*size, 3)
     image = simplejpeg.decode_jpeg(
-        data, space, min_height=-(-height // reduction), min_width=-(-width // reduction), min_factor=1
+        data, space, min_height=size[0], min_width=size[1], min_factor=1, buffer=out if fits else None
     )
     if space == "CMYK":  # inverted, as Adobe writes it
         return (image[..., :3].astype(np.uint16) * image[..., 3:] // 255).astype(np.uint8)

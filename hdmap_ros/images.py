@@ -52,28 +52,29 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv4
 SUPPORTED_ENCODINGS = (*_PACKED, *_PLANAR)
 
 
-def decode_image(message: Any, enough: tuple[int, int] | None = None) -> np.ndarray:
+def decode_image(message: Any, enough: tuple[int, int] | None = None, out: np.ndarray | None = None) -> np.ndarray:
     """(H, W, 3) uint8 RGB of an Image or CompressedImage.
 
     Args:
         message: of rclpy or of a bag.
         enough: (H, W) that will do; a JPEG is then decoded at the half, quarter or eighth of its size that
             `image_decoding.reduction_for` allows.
+        out: the picture of an earlier compressed image, if nobody needs it any more: see `image_decoding.decode_image`.
 
     Raises:
         ImageError: if the data are truncated, corrupt or in an encoding that is not supported.
     """
-    return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message, enough)
+    return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message, enough, out)
 
 
-def _decode_compressed(message: Any, enough: tuple[int, int] | None) -> np.ndarray:
+def _decode_compressed(message: Any, enough: tuple[int, int] | None, out: np.ndarray | None) -> np.ndarray:
     source, data = f"compressed image of format {message.format!r}", bytes(message.data)
     encoding, _, compression = message.format.partition(";")
     encoding = encoding.strip()
     if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
     if not encoding.startswith("bayer_"):
-        return decode_compressed(data, source, reduction_of(data, enough) if enough else 1)
+        return decode_compressed(data, source, reduction_of(data, enough) if enough else 1, out)
     image = decode_stored(data, source)
     if image.ndim == 3:  # somebody has made colours of it already
         return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)

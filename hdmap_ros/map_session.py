@@ -31,6 +31,7 @@ from hdmap_ros.transforms import TransformBuffer
 from hdmap_ros.worker import Worker
 
 _REMINDER_S = 5.0
+_PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
 
@@ -87,8 +88,10 @@ class MapSession:
 
     def start(self) -> None:
         """Starts the worker and opens the inputs."""
+        config = self._host.config
+        patience_s = config.max_set_age or _PATIENCE_S
         self.worker = Worker(
-            self._prepare, self._work, self._on_failure, self._host.config.max_failures, InferenceError
+            self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s
         )
         self._started_ns = time.monotonic_ns()
         self.inputs.open()
@@ -192,9 +195,11 @@ class MapSession:
         except NotReadyError as error:
             self._drop(error)
             return
-        publish_ms = (time.perf_counter() - begin) * 1e3
-        total_ms = (time.monotonic_ns() - job.closed_ns + job.images.waited_ns) * 1e-6
-        self._latencies.add({**result.timings_ms, "publish": publish_ms, "total": total_ms})
+        stages_ms = {**result.timings_ms, "publish": (time.perf_counter() - begin) * 1e3}
+        since_ms = (time.monotonic_ns() - job.closed_ns) * 1e-6
+        wait_ms = stages_ms["wait"]
+        queue_ms = since_ms - (sum(stages_ms.values()) - wait_ms)
+        self._latencies.add({**stages_ms, "queue": queue_ms, "since_last_image": since_ms, "total": since_ms + wait_ms})
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._count("failed")

@@ -5,6 +5,7 @@ frame that does not move (odom): at 10 m/s the 42.6 ms between nuScenes' first a
 """
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -95,6 +96,7 @@ class ObservationBuilder:
         self._bad: dict[str, str] = {}
         self._seen: dict[str, bytes] = {}
         self._from_file = dict(calibrations or {})
+        self._pictures: deque[dict[str, np.ndarray]] = deque(({}, {}), maxlen=2)
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
         """Takes a CameraInfo; a bad one is refused and the previous good one stays.
@@ -122,7 +124,7 @@ class ObservationBuilder:
             self.problems.add("bad_camera_info", camera, problem)
         return problem
 
-    def build(self, images: ImageSet, enough: tuple[int, int] | None = None) -> Observation:
+    def build(self, images: ImageSet, enough: tuple[int, int] | None = None, *, reuse: bool = False) -> Observation:
         """Decodes and calibrates a set.
 
         A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
@@ -130,6 +132,8 @@ class ObservationBuilder:
         Args:
             images: the set.
             enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
+            reuse: the observation's images need to last until the next `build` has ended, the one after that may write
+                over them.
 
         Raises:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
@@ -147,7 +151,7 @@ class ObservationBuilder:
         pictures: dict[str, np.ndarray] = {}
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses), enough).items():
+            for camera, found in self._decode(images, list(poses), enough, reuse).items():
                 try:
                     if isinstance(found, NotReadyError):
                         raise found
@@ -268,18 +272,27 @@ class ObservationBuilder:
         return None
 
     def _decode(
-        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None
+        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None, reuse: bool
     ) -> "dict[str, np.ndarray | NotReadyError]":
+        old = self._pictures.popleft() if reuse else {}
+        kept: dict[str, np.ndarray] = {}
+
         def attempt(camera: str) -> "np.ndarray | NotReadyError":
+            message = images.messages[camera]
             try:
-                return decode_image(images.messages[camera], enough)
+                picture = decode_image(message, enough, old.get(camera))
+                if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
+                    kept[camera] = picture
+                return picture
             except HdmapError as error:
                 return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
             except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
                 reason = f"the image cannot be decoded ({type(error).__name__}: {error})"
                 return NotReadyError(camera, "rejected_image", f"camera {camera}: {reason}")
 
-        decoded = self.pool.map(attempt, cameras) if self.pool else map(attempt, cameras)
+        decoded = list(self.pool.map(attempt, cameras) if self.pool else map(attempt, cameras))
+        if reuse:
+            self._pictures.append(kept)
         return dict(zip(cameras, decoded, strict=True))
 
 

@@ -177,7 +177,12 @@ class OnlineMapNode(LifecycleNode):
         output = MapOutput(graph_types(), self._endpoints.elements, self._endpoints.markers, transforms)
         session = MapSession(self, MapPipeline(builder, predictor), synchronizer, output)
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
-        session.inputs = CameraInputs(graph, topics, transport, reliability, session.on_image, session.on_info)
+
+        def on_image(camera: str, message: Any) -> None:
+            self._endpoints.take_transforms()
+            session.on_image(camera, message)
+
+        session.inputs = CameraInputs(graph, topics, transport, reliability, on_image, session.on_info)
         self.session = session
         info = predictor.info
         ran = f"in {info.engine} ({info.engine_why}), warmed up at {warm_ms:.0f} ms per set"

@@ -90,7 +90,7 @@ class MapPipeline:
             InferenceError: if preprocessing fails.
         """
         begin = time.perf_counter()
-        observation = self.builder.build(images, self.predictor.info.enough_pixels)
+        observation = self.builder.build(images, self.predictor.info.enough_pixels, reuse=True)
         decode_ms = (time.perf_counter() - begin) * 1e3
         with _telling_faults():
             inputs = self.predictor.prepare(observation, self.builder.pool)

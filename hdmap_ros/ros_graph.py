@@ -83,8 +83,9 @@ class Endpoints:
 
             def store(message: Any) -> None:
                 transforms.add(message.transforms, static)
-                # An executor hands on one message of a topic per round. /tf carries as many as all cameras together and
-                # falls behind the images on a busy machine: so what waits is taken at once.
+                take()
+
+            def take() -> None:
                 with subscription.handle:
                     for _ in range(qos.depth):
                         waiting = subscription.handle.take_message(kind, False)
@@ -93,13 +94,25 @@ class Endpoints:
                         transforms.add(waiting[0].transforms, static)
 
             subscription = node.create_subscription(kind, topic, store, qos)
+            self._takes.append(take)
             return subscription
 
+        self._takes: list[Callable[[], None]] = []
         self._tf = [listen("/tf", QoSProfile(depth=100), False), listen("/tf_static", _STATIC_TF, True)]
         self._services = [
             node.create_service(get("std_srvs/srv/SetBool"), "~/enable", on_enable),
             node.create_service(get("std_srvs/srv/Trigger"), "~/reset", on_reset),
         ]
+
+    def take_transforms(self) -> None:
+        """Takes what waits on /tf and /tf_static now; for the executor's thread.
+
+        An executor hands on one message of a topic per round. /tf carries as many as all cameras together and falls
+        behind the images on a busy machine, whose sets then find no transform: so before an image is handed on, the
+        transforms that were sent before it are taken.
+        """
+        for take in self._takes:
+            take()
 
     def close(self) -> None:
         """Takes all of them out of the graph."""

@@ -1,11 +1,13 @@
-"""Two threads in a row with one slot before the first: the newest job wins, so a slow model drops old sets.
+"""Two threads in a row with a short line before the first; when they cannot keep up, the newest job wins.
 
 While the second works on a job, the first prepares the next. Jobs never overtake each other.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 from threading import Condition, Thread
 from typing import Any
 
@@ -27,8 +29,20 @@ class _Prepared:
     error: Exception | None = None
 
 
+LONGEST_LINE = 16
+"""Jobs that may wait at once: more than a synchroniser hands out when it has learnt a rig's phases."""
+CATCH_UP_S = 1.0
+"""For so long a line may stand."""
+_PACED = 5
+
+
 class Worker:
-    """Runs `work(prepare(job))` on the newest job given to `put`; each of the two in a thread of its own.
+    """Runs `work(prepare(job))` on the jobs given to `put`; each of the two in a thread of its own.
+
+    Jobs wait in a line, so that a burst is worked off: as many as are done within `patience_s` at the pace of the last
+    ones, older ones are dropped for newer ones. If the first thread has not been out of work for a second, jobs come
+    faster than they are done, and a line would only make all of them late: then the newest wins, until it is out of
+    work again. Without patience the newest always wins.
 
     The first thread takes a job only when the second has taken the one before, so that what was prepared is never
     thrown away for a newer one, and a job waits for the second at most as long as that takes for one. A job of which
@@ -46,6 +60,7 @@ class Worker:
         on_error: Callable[[Exception, int], None],
         max_failures: int = 3,
         serious: type[Exception] = Exception,
+        patience_s: float = 0.0,
     ) -> None:
         self.statistics = WorkerStatistics()
         self.broken = False
@@ -54,8 +69,11 @@ class Worker:
         self._on_error = on_error
         self._max_failures = max_failures
         self._serious = serious
+        self._patience_s = patience_s
+        self._out_of_work_s = time.monotonic()
+        self._took_s: dict[str, deque[float]] = {stage: deque(maxlen=_PACED) for stage in ("prepare", "work")}
         self._changed = Condition()
-        self._slot: list[Any] = []
+        self._line: deque[Any] = deque()
         self._prepared: list[_Prepared] = []
         self._preparing = False
         self._working = False
@@ -69,12 +87,14 @@ class Worker:
             thread.start()
 
     def put(self, job: Any) -> None:
-        """Leaves a job; one that still waits to be prepared is replaced."""
+        """Leaves a job; it goes to the end of the line, or replaces those that wait."""
         with self._changed:
             if self._stopping or self.broken:
                 return
-            self.statistics.superseded += len(self._slot)
-            self._slot = [job]
+            if not (self._line or self._preparing or self._prepared):
+                self._out_of_work_s = time.monotonic()
+            self._line.append(job)
+            self._shorten()
             self._changed.notify_all()
 
     def clear(self) -> None:
@@ -91,7 +111,7 @@ class Worker:
         """Ends the threads after the job at work; false if that takes longer than `timeout_s`."""
         with self._changed:
             self._stopping = True
-            self._slot = []
+            self._line.clear()
             self._prepared = []
             self._changed.notify_all()
         deadline_s = time.monotonic() + timeout_s
@@ -99,28 +119,44 @@ class Worker:
             thread.join(max(0.0, deadline_s - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    def _shorten(self) -> None:
+        """Drops the oldest of those who wait, if they are too many."""
+        most = LONGEST_LINE
+        pace_s = max((median(took) for took in self._took_s.values() if took), default=0.0)
+        if pace_s * most > self._patience_s:
+            most = max(1, int(self._patience_s / pace_s) - 1)
+        if not self._patience_s or time.monotonic() - self._out_of_work_s > CATCH_UP_S:
+            most = 1
+        while len(self._line) > most:
+            self._line.popleft()
+            self.statistics.superseded += 1
+
     def _is_idle(self) -> bool:
-        return not (self._slot or self._preparing or self._prepared or self._working)
+        return not (self._line or self._preparing or self._prepared or self._working)
 
     def _forget(self) -> None:
-        self.statistics.superseded += len(self._slot) + len(self._prepared)
-        self._slot, self._prepared = [], []
+        self.statistics.superseded += len(self._line) + len(self._prepared)
+        self._line.clear()
+        self._prepared = []
         self._forgotten += 1  # tells the first thread that nobody wants what it is at
         self._changed.notify_all()
 
     def _prepare_jobs(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: (self._slot and not self._prepared) or self._stopping)
+                self._changed.wait_for(lambda: (self._line and not self._prepared) or self._stopping)
                 if self._stopping:
                     return
-                job, forgotten = self._slot.pop(), self._forgotten
+                self._shorten()
+                job, forgotten = self._line.popleft(), self._forgotten
                 self._preparing = True
+            begin_s = time.monotonic()
             try:
                 prepared = _Prepared(self._prepare(job))
             except Exception as error:  # the thread must outlive any failure of one job
                 prepared = _Prepared(error=error)
             with self._changed:
+                self._took_s["prepare"].append(time.monotonic() - begin_s)
                 self._preparing = False
                 if forgotten != self._forgotten:
                     self.statistics.superseded += 1
@@ -138,6 +174,7 @@ class Worker:
                 prepared = self._prepared.pop()
                 self._working = True
                 self._changed.notify_all()
+            begin_s = time.monotonic()
             try:
                 if prepared.error is not None:
                     raise prepared.error
@@ -151,6 +188,7 @@ class Worker:
                 self.broken = failures >= self._max_failures
                 self._on_error(error, failures)
             with self._changed:
+                self._took_s["work"].append(time.monotonic() - begin_s)
                 self._working = False
                 if self.broken:
                     self._forget()

@@ -11,13 +11,15 @@ class Format(str, Enum):
     """What can be written."""
 
     onnx = "onnx"
+    int8 = "int8"
     openvino = "openvino"
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     format: Annotated[
-        Format, typer.Option(help="onnx: one .onnx file; openvino: an .xml and a .bin beside it")
+        Format,
+        typer.Option(help="onnx: one .onnx file; int8: the same in integers; openvino: an .xml and a .bin beside it"),
     ] = Format.onnx,
     out: Annotated[
         Path | None, typer.Option("-o", "--out", help="The .onnx or .xml file; by default beside the checkpoint")
@@ -34,17 +36,22 @@ def export(
 
     Example: hdmap export runs/student --format openvino
     """
+    from collections.abc import Callable
+    from functools import partial
+
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.export.onnx_file import export_onnx
     from hdmap_core.export.openvino_file import export_openvino
-    from hdmap_core.export.reference import reference
+    from hdmap_core.export.reference import Reference, reference
     from hdmap_core.files import check_file
     from hdmap_core.inference import onnx_engine, openvino_engine
 
-    suffix, write = {
+    kinds: dict[Format, tuple[str, Callable[[Reference, Path], float]]] = {
         Format.onnx: (onnx_engine.SUFFIX, export_onnx),
+        Format.int8: (onnx_engine.SUFFIX, partial(export_onnx, precision="int8")),
         Format.openvino: (openvino_engine.SUFFIX, export_openvino),
-    }[format]
+    }
+    suffix, write = kinds[format]
     path = find_checkpoint(checkpoint)
     target = out or path.with_suffix(suffix)
     check_file(target, (suffix,))

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.export.quantisation import quantised
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
 from hdmap_core.inference.engine import ByTensors, input_tensors, output_tensors
@@ -20,8 +21,13 @@ from hdmap_core.required_packages import missing_packages_named
 _TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx")
 
 
-def export_onnx(reference: Reference, out: Path) -> float:
+def export_onnx(reference: Reference, out: Path, precision: str = "fp32") -> float:
     """Writes the file once ONNX Runtime has agreed with PyTorch.
+
+    Args:
+        reference: what is exported.
+        out: the `.onnx`.
+        precision: fp32 or int8, see `quantisation`.
 
     Returns:
         How far they lie apart, see `Reference.compare`.
@@ -32,6 +38,8 @@ def export_onnx(reference: Reference, out: Path) -> float:
         OutputError: if the file cannot be written.
     """
     content = onnx_bytes(reference)
+    if precision == "int8":
+        content = quantised(content, reference.engine.source.config.model)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / out.name
         path.write_bytes(content)

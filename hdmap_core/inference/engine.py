@@ -21,11 +21,13 @@ class Source:
 
     Attributes:
         sha256: of the checkpoint's file.
+        precision: of an exported file's numbers: fp32 or int8.
     """
 
     config: CheckpointConfig
     provenance: dict[str, Any]
     sha256: str
+    precision: str = "fp32"
 
 
 class Engine(Protocol):
@@ -34,7 +36,7 @@ class Engine(Protocol):
     Attributes:
         name: an `EngineName`.
         device: such as `cpu`, `cuda:0`.
-        precision: fp32, fp16 or bf16.
+        precision: fp32, fp16, bf16 or int8.
         why: how it came to be chosen; for logs.
     """
 

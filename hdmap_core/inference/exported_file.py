@@ -23,7 +23,7 @@ from hdmap_core.model_io import ModelInput
 
 FORMAT = 1
 KEY = "hdmap"
-TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.05}
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.05, "int8": 0.1}
 """How far outputs may lie from eager's, as a share of the largest absolute value of that output."""
 _KEPT = 4096  # values of each output
 
@@ -92,6 +92,7 @@ def header_text(source: Source, sample: Sample, made_with: dict[str, str]) -> st
         "config": source.config.model_dump(mode="json"),
         "provenance": source.provenance,
         "checkpoint_sha256": source.sha256,
+        "precision": source.precision,
         "made_with": made_with,
         "sample": {
             "inputs": {name: _packed(value) for name, value in vars(sample.inputs).items() if value is not None},
@@ -124,7 +125,10 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
         inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
         values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
         largest = {name: float(sample["largest"][name]) for name in values}
-        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]))
+        precision = content.get("precision", "fp32")
+        if precision not in ("fp32", "int8"):
+            raise ValueError(f"precision {precision!r}")
+        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]), precision)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:

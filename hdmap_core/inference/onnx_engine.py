@@ -32,8 +32,6 @@ class OnnxEngine:
         MissingDependencyError: if ONNX Runtime is not installed.
     """
 
-    precision = "fp32"
-
     def __init__(
         self, path: Path, device: str = "auto", name: EngineName = "onnxruntime", why: str = "", *, check: bool = True
     ) -> None:
@@ -62,6 +60,7 @@ class OnnxEngine:
         self.sample: Sample
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.source, self.sample = read_header(metadata.get(KEY), path)
+        self.precision = self.source.precision
         self._shapes = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
         self._outputs = [each.name for each in self._session.get_outputs()]
         self.deviation = check_sample(self, self.sample, path) if check else 0.0

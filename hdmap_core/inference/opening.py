@@ -35,7 +35,8 @@ def open_engine(
         head: see `load_predictor`.
         engine: an `EngineName`, or `auto`: what the suffix says. For a checkpoint on the CPU in fp32 that is the
             exported file beside it (same name, `.xml`, then `.onnx`) if it was made of this very checkpoint, publishes
-            the same and agrees with its sample; else PyTorch. `Engine.why` and the log say which and why.
+            the same and agrees with its sample, in int8 too unless a precision is asked for; else PyTorch.
+            `Engine.why` and the log say which and why.
 
     Raises:
         CheckpointError, ConfigError, MissingDependencyError: see `load_predictor`.
@@ -54,7 +55,7 @@ def open_engine(
             f"engine {engine!r} does not run a checkpoint; give {wanted.name} "
             f"(`hdmap export {path} --format {'onnx' if wanted.suffix == onnx_engine.SUFFIX else 'openvino'}`)"
         )
-    place = device_of(device)
+    place, asked = device_of(device), precision
     precision = precision or ("fp16" if place.type == "cuda" else "fp32")
     if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
         raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
@@ -63,7 +64,7 @@ def open_engine(
     if engine == "auto" and place.type != "cpu":
         why = f"PyTorch runs checkpoints on {place}"
     elif engine == "auto":
-        found, reasons = _beside(path, checkpoint)
+        found, reasons = _beside(path, checkpoint, asked)
         if found is not None:
             return found
         why = "; ".join(reasons) or why
@@ -109,7 +110,7 @@ def _exported(path: Path, device: str, precision: str | None, head: str | None, 
     others = " or ".join(able)
     if engine not in ("auto", *able):
         raise ConfigError(f"engine {engine!r} does not run {path.name}; use {others}, or give the checkpoint")
-    allowed = ("fp32", "bf16") if able == ("openvino",) else ("fp32",)
+    allowed = ("fp32", "bf16") if able == ("openvino",) else ("fp32", "int8")
     if precision not in (None, *allowed):
         raise ConfigError(f"precision {precision!r} of {path.name}: use {' or '.join(allowed)}")
     why = why or "the file's suffix"
@@ -118,6 +119,8 @@ def _exported(path: Path, device: str, precision: str | None, head: str | None, 
         found = OpenVinoEngine(path, device, precision or "fp32", why)
     else:
         found = OnnxEngine(path, device, able[0] if engine == "auto" else cast(EngineName, engine), why)
+    if precision not in (None, found.precision):
+        raise ConfigError(f"{path.name} computes in {found.precision}, not in {precision}; export it again with that")
     published = heads_of(found.source.config)
     if head is not None and published != {head}:
         raise ConfigError(
@@ -132,14 +135,14 @@ def heads_of(config: CheckpointConfig) -> set[str]:
     return {config.decode.head_of(label) for label in config.model.classes}
 
 
-def _beside(path: Path, checkpoint: Checkpoint) -> tuple[Engine | None, list[str]]:
+def _beside(path: Path, checkpoint: Checkpoint, precision: str | None) -> tuple[Engine | None, list[str]]:
     """An exported file of this checkpoint that can be run in its place; else why the ones that are there cannot."""
     reasons = []
     for candidate in (path.with_suffix(suffix) for suffix in EXPORTED):
         if not candidate.is_file():
             continue
         try:
-            found = _exported(candidate, "cpu", None, None, "auto", f"{candidate.name} lies beside the checkpoint")
+            found = _exported(candidate, "cpu", precision, None, "auto", f"{candidate.name} lies beside the checkpoint")
         except HdmapError as error:
             reasons.append(str(error))
             continue
@@ -148,7 +151,7 @@ def _beside(path: Path, checkpoint: Checkpoint) -> tuple[Engine | None, list[str
         elif found.source.config != checkpoint.config:
             reasons.append(f"{candidate.name} publishes otherwise")
         else:
-            _log.info("%s runs in %s: %s", path.name, found.name, found.why)
+            _log.info("%s runs in %s, %s: %s", path.name, found.name, found.precision, found.why)
             return found, []
     for reason in reasons:
         _log.warning("%s runs in PyTorch: %s", path.name, reason)

@@ -50,8 +50,10 @@ def decode_masks(
         grid: the region that the masks cover.
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
+    layers = np.array(probability, np.float32, order="C")
+    cv2.patchNaNs(layers.reshape(-1), 0.0)
     elements: list[MapElement] = []
-    for label, layer in zip(classes, np.ascontiguousarray(np.nan_to_num(probability)), strict=True):
+    for label, layer in zip(classes, layers, strict=True):
         if label is MapClass.PED_CROSSING:
             mask = (layer > config.polygon_threshold).astype(np.uint8)
             elements += _polygons(label, layer, mask, config, cells)
@@ -68,10 +70,12 @@ def _polygons(
     for contour in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
         if cv2.contourArea(contour) * cells.resolution**2 < config.min_area:
             continue
-        inside = cv2.drawContours(np.zeros_like(mask), [contour], -1, 1, -1)
+        column, row, width, height = cv2.boundingRect(contour)
+        window = layer[row : row + height, column : column + width]
+        inside = cv2.drawContours(np.zeros(window.shape, np.uint8), [contour], -1, 1, -1, offset=(-column, -row))
         corners = _as_quadrilateral(contour, 3 * config.tolerance / cells.resolution)
         points = cells.to_metres(corners.astype(np.float64))
-        elements.append(MapElement(label, points, closed=True, score=float(cv2.mean(layer, inside)[0])))
+        elements.append(MapElement(label, points, closed=True, score=float(cv2.mean(window, inside)[0])))
     return elements
 
 

@@ -1,4 +1,4 @@
-"""Two stages side by side, newest wins, in order; failures are counted and end it after some in a row."""
+"""Two stages side by side, in order; a burst is worked off, overload is not; some failures in a row end it."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hdmap_ros.worker import Worker
+from hdmap_ros.worker import LONGEST_LINE, Worker
 
 
 def unchanged(job: Any) -> Any:
@@ -22,12 +22,12 @@ class Stages:
         prepare_gate, work_gate: both stages wait for theirs; only that of `work` is closed at the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float = 0.0) -> None:
         self.prepare_gate, self.work_gate = threading.Event(), threading.Event()
         self.prepare_gate.set()
         self.changed = threading.Condition()
         self.events: list[tuple[str, int]] = []
-        self.worker = Worker(self.prepare, self.work, lambda error, count: None)
+        self.worker = Worker(self.prepare, self.work, lambda error, count: None, patience_s=patience_s)
 
     def prepare(self, job: int) -> int:
         self.note("prepare", job)
@@ -75,6 +75,105 @@ def test_the_next_job_is_prepared_meanwhile_and_then_the_newest_wins(stages: Sta
     assert stages.worker.wait_idle(10)
     assert stages.done == [0, 1, 5]
     assert (stages.worker.statistics.superseded, stages.worker.statistics.done) == (3, 3)
+
+
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("hdmap_ros.worker.time", clock)
+    return clock
+
+
+@pytest.fixture
+def patient(clock: Clock) -> Iterator[Stages]:
+    """At work on job 0, with patience for a line."""
+    stages = Stages(patience_s=0.5)
+    stages.worker.put(0)
+    assert stages.has_come_to("work", 0)
+    yield stages
+    stages.prepare_gate.set()
+    stages.work_gate.set()
+    assert stages.worker.stop(10)
+
+
+def test_a_burst_is_worked_off_in_order(patient: Stages) -> None:
+    for job in range(1, 13):
+        patient.worker.put(job)
+    patient.work_gate.set()
+    assert patient.worker.wait_idle(10)
+    assert patient.done == list(range(13))
+    assert patient.worker.statistics.superseded == 0
+
+
+def test_the_line_has_an_end(patient: Stages) -> None:
+    patient.worker.put(1)
+    assert patient.has_come_to("prepared", 1)
+    for job in range(2, 2 + LONGEST_LINE + 3):
+        patient.worker.put(job)
+    patient.work_gate.set()
+    assert patient.worker.wait_idle(10)
+    assert patient.done == [0, 1, *range(5, 5 + LONGEST_LINE)]
+    assert patient.worker.statistics.superseded == 3
+
+
+def test_the_newest_wins_when_jobs_come_faster_than_they_are_done(patient: Stages, clock: Clock) -> None:
+    patient.worker.put(1)
+    assert patient.has_come_to("prepared", 1)
+    for job in range(2, 30):
+        clock.now_s += 0.1
+        patient.worker.put(job)
+    patient.work_gate.set()
+    assert patient.worker.wait_idle(10)
+    assert patient.done == [0, 1, 29]
+    assert patient.worker.statistics.superseded == 27
+
+
+def test_once_out_of_work_it_takes_a_burst_again(patient: Stages, clock: Clock) -> None:
+    patient.worker.put(1)
+    assert patient.has_come_to("prepared", 1)
+    clock.now_s = 5.0
+    for job in (2, 3):
+        patient.worker.put(job)
+    patient.work_gate.set()
+    assert patient.worker.wait_idle(10)
+    for job in (4, 5, 6):
+        patient.worker.put(job)
+    assert patient.worker.wait_idle(10)
+    assert patient.done == [0, 1, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("pace_s", "kept"), [(0.1, 4), (0.3, 1)])
+def test_a_line_is_no_longer_than_patience_at_the_pace_of_the_last_jobs(clock: Clock, pace_s: float, kept: int) -> None:
+    """Of jobs of 0.1 s each four are done within half a second; of jobs of 0.3 s the newest alone is in time."""
+    done: list[int] = []
+    hold, begun = threading.Event(), threading.Event()
+
+    def work(job: int) -> None:
+        begun.set()
+        assert hold.wait(10)
+        clock.now_s += pace_s
+        done.append(job)
+
+    worker = Worker(unchanged, work, lambda error, count: None, patience_s=0.5)
+    worker.put(0)
+    assert begun.wait(10)
+    for job in range(1, 10):
+        worker.put(job)
+    hold.set()
+    assert worker.wait_idle(10)
+    assert done[0] == 0 and done[-kept:] == list(range(10 - kept, 10)) and len(done) <= kept + 2
+    assert len(done) + worker.statistics.superseded == 10
+    assert worker.stop(10)
 
 
 def test_jobs_never_overtake_each_other() -> None:

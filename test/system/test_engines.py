@@ -30,6 +30,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped checkpoint with nothing beside it: it runs in PyTorch."""
+    return Path(shutil.copy(default_weights(), tmp_path_factory.mktemp("plain")))
+
+
 def assert_same(left: list[MapElement], right: list[MapElement]) -> None:
     """Traced lines may differ where a cell lies at the threshold; on these images none does."""
     assert len(left) == len(right) > 0
@@ -38,9 +44,9 @@ def assert_same(left: list[MapElement], right: list[MapElement]) -> None:
         np.testing.assert_allclose(one.points, other.points, atol=0.05)
 
 
-def test_predict_evaluate_and_info(exported: Path, tiny_world: Path, tmp_path: Path, hdmap: Hdmap) -> None:
+def test_predict_evaluate_and_info(exported: Path, plain: Path, tiny_world: Path, tmp_path: Path, hdmap: Hdmap) -> None:
     found = {}
-    for name, path in (("eager", default_weights()), ("exported", exported)):
+    for name, path in (("eager", plain), ("exported", exported)):
         out = tmp_path / f"{name}.jsonl"
         assert hdmap("predict", path, tiny_world, "-o", out).code == 0
         (found[name],) = read_elements(out).values()
@@ -53,7 +59,7 @@ def test_predict_evaluate_and_info(exported: Path, tiny_world: Path, tmp_path: P
         assert_same(scored[0][token], scored[1][token])
     told = json.loads(hdmap("info", exported, "--json").out)
     assert told["kind"] == "a network that hdmap export made"
-    checkpoint = json.loads(hdmap("info", default_weights(), "--json").out)
+    checkpoint = json.loads(hdmap("info", plain, "--json").out)
     assert {**told["facts"], "model": ""} == {**checkpoint["facts"], "model": ""}
     assert f"hdmap benchmark {exported}" in told["next"]
 
@@ -86,7 +92,9 @@ def test_benchmark_of_a_checkpoint_takes_the_file_beside_it(exported: Path, tmp_
 
 
 @pytest.mark.ros
-def test_the_node_and_replay_run_it(exported: Path, demo: ModuleType, tiny_world: Path, tmp_path: Path) -> None:
+def test_the_node_and_replay_run_it(
+    exported: Path, plain: Path, demo: ModuleType, tiny_world: Path, tmp_path: Path
+) -> None:
     """Bag, player, DDS, node with `weights` set to the exported file, recorder; against replay with the checkpoint."""
     pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
     from hdmap_ros.bag.layouts import load_layout
@@ -101,7 +109,7 @@ def test_the_node_and_replay_run_it(exported: Path, demo: ModuleType, tiny_world
     published = demo.read_published(tmp_path / "map.mcap")
     assert len(published) == report["published"] > 0
     maps = {}
-    for name, path in (("eager", default_weights()), ("exported", exported)):
+    for name, path in (("eager", plain), ("exported", exported)):
         replay_bag(bag, load_predictor(path, "cpu", engine="auto"), tmp_path / name, config)
         maps[name] = read_elements(tmp_path / name / "predictions.jsonl")
     assert maps["eager"].keys() == maps["exported"].keys()

@@ -287,7 +287,7 @@ def test_auto_takes_what_lies_beside_only_if_it_is_of_this_checkpoint(
     shutil.copy(exported / "model.onnx", tmp_path)
     taken = load_predictor(path, "cpu").engine
     assert (taken.name, taken.why) == ("onnxruntime", "model.onnx lies beside the checkpoint")
-    assert "model.safetensors runs in onnxruntime: model.onnx lies beside" in caplog.text
+    assert "model.safetensors runs in onnxruntime, fp32: model.onnx lies beside" in caplog.text
     assert load_predictor(path, "cpu", engine="eager").engine.name == "eager"
     masks = load_predictor(path, "cpu", head="masks").engine
     assert (masks.name, masks.why) == ("eager", "model.onnx publishes otherwise")

@@ -1,6 +1,8 @@
 """The student that ships with the package, on a town it has never seen."""
 
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 
@@ -52,3 +54,31 @@ def test_the_order_of_the_cameras_does_not_matter(student: Predictor, unseen_tow
     first, second = student.predict(observation).elements, student.predict(turned).elements
     assert [element.label for element in first] == [element.label for element in second]
     assert all(abs(a.score - b.score) < 0.05 for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
+def test_it_runs_quantised_where_onnx_runtime_is(student: Predictor, unseen_town: NuScenesDataset) -> None:
+    """The file beside the checkpoint was made of it: export it again (`--format int8`) after another training."""
+    assert (student.info.engine, student.info.precision) == ("onnxruntime", "int8"), student.info.engine_why
+    exact = load_predictor(default_weights(), "cpu", engine="eager")
+    assert student.info.model_id == exact.info.model_id and student.config == exact.config
+    met = seen = 0
+    for token in unseen_town.tokens[::4]:
+        prepared = exact.prepare(unseen_town.observation(token))
+        ours, theirs = (predictor.engine(prepared.batch).semantic for predictor in (student, exact))
+        assert ours is not None and theirs is not None
+        met, seen = met + int(((ours > 0) & (theirs > 0)).sum()), seen + int(((ours > 0) | (theirs > 0)).sum())
+    assert met / seen > 0.97
+
+
+def test_without_onnx_runtime_it_runs_in_pytorch_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    info = load_predictor(default_weights(), "cpu").info
+    assert (info.engine, info.precision) == ("eager", "fp32")
+    assert "onnxruntime" in info.engine_why
+
+
+def test_who_asks_for_fp32_gets_it() -> None:
+    info = load_predictor(default_weights(), "cpu", "fp32").info
+    assert (info.engine, info.precision) == ("eager", "fp32")
+    assert "student.onnx computes in int8, not in fp32" in info.engine_why

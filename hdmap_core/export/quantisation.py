@@ -1,0 +1,158 @@
+"""An ONNX graph in fp32 -> the same in 8-bit integers, by ONNX Runtime's static quantisation.
+
+Activations become uint8, weights int8 with a scale per output channel. An activation's range holds all but a hundred
+thousandth of its values at either end, over keyframes of drawn training towns; with all of them the steps are coarser
+than they need be (docs/results/student_path.md). The last convolution before an output stays in fp32: its rounding
+would be the output's.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.synthetic.presets import PRESETS
+from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.errors import ConfigError
+from hdmap_core.inference.engine import input_tensors
+from hdmap_core.inference.exported_file import KEY
+from hdmap_core.models import ModelConfig
+from hdmap_core.preprocess import enough_pixels, preprocess
+from hdmap_core.required_packages import missing_packages_named
+
+TOWNS, KEYFRAMES = 4, 3
+"""What activations' ranges are taken from: so many training towns, and keyframes of each."""
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_QUANTISED = ("Conv", "Add", "Relu")
+_PERCENTILE = 99.999
+_PIXEL_UNSHUFFLE = [0, 1, 3, 5, 2, 4]
+
+
+def quantised(content: bytes, model: ModelConfig) -> bytes:
+    """The file in int8.
+
+    Args:
+        content: an ONNX file of `onnx_bytes`.
+        model: what it was made of.
+
+    Raises:
+        ConfigError: if it is not a model that looks at the ground alone; others were never quantised.
+        MissingDependencyError: if a package of the extra `export` is not installed.
+    """
+    if enough_pixels(model) is None:
+        raise ConfigError(
+            f"{model.name} is not quantised: int8 is proven for models that look at the ground alone, such as the "
+            "shipped student; export it in fp32"
+        )
+    with missing_packages_named():
+        import onnx
+        from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+    proto = onnx.load_from_string(content)
+    _unshuffle_by_blocks(proto.graph)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        whole, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(proto, str(whole))
+        quantize_static(
+            whole, small, _Keyframes(model, Path(folder) / "towns"), op_types_to_quantize=list(_QUANTISED),
+            nodes_to_exclude=_last_weighted(proto.graph), per_channel=True, activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": _PERCENTILE},
+        )  # fmt: skip
+        proto, header = onnx.load(str(small)), {each.key: each.value for each in proto.metadata_props}[KEY]
+    onnx.helper.set_model_props(proto, {KEY: json.dumps({**json.loads(header), "precision": "int8"})})
+    return proto.SerializeToString()
+
+
+class _Keyframes:
+    """A calibration data reader: the model's inputs, one keyframe after the other."""
+
+    def __init__(self, model: ModelConfig, folder: Path) -> None:
+        change = {"towns": {"train": TOWNS}, "keyframes": KEYFRAMES, "image_size": (900, 1600), "lidar": "none"}
+        write_dataset(folder, PRESETS["tiny"].model_copy(update=change))
+        self._model, self._dataset = model, NuScenesDataset(folder)
+        self._tokens = iter(self._dataset.tokens)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next input by name; None at the end."""
+        token = next(self._tokens, None)
+        if token is None:
+            return None
+        inputs = preprocess(self._dataset.observation(token, points=False), self._model)
+        return {name: tensor.numpy() for name, tensor in input_tensors(inputs).items()}
+
+    def __iter__(self) -> "_Keyframes":
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        inputs = self.get_next()
+        if inputs is None:
+            raise StopIteration
+        return inputs
+
+
+def _last_weighted(graph: Any) -> list[str]:
+    """Names of the nodes with weights between which and an output there is no other."""
+    producers = {name: node for node in graph.node for name in node.output}
+    found, waiting = set(), [output.name for output in graph.output]
+    while waiting:
+        node = producers.get(waiting.pop())
+        if node is None:
+            continue
+        if node.op_type in _WEIGHTED:
+            found.add(node.name)
+        else:
+            waiting += node.input
+    return sorted(found)
+
+
+def _unshuffle_by_blocks(graph: Any) -> None:
+    """PyTorch's pixel_unshuffle as SpaceToDepth, in place.
+
+    It is exported as a transpose of six axes, which ONNX Runtime does an element at a time; SpaceToDepth has the
+    channels in another order.
+    """
+    from onnx import helper, numpy_helper
+
+    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
+    producers = {name: node for node in graph.node for name in node.output}
+    for transpose in list(graph.node):
+        if transpose.op_type != "Transpose" or list(transpose.attribute[0].ints) != _PIXEL_UNSHUFFLE:
+            continue
+        before = producers.get(transpose.input[0])
+        behind = [node for node in graph.node if transpose.output[0] in node.input]
+        if before is None or before.op_type != "Reshape" or [node.op_type for node in behind] != ["Reshape"]:
+            continue
+        _, channels, _, block, _, other = (int(side) for side in constants.get(before.input[1], np.zeros(6)))
+        if block != other or not block:
+            continue
+        order = np.arange(block * block * channels).reshape(block * block, channels).T.reshape(-1)
+        name = f"{transpose.name}_order"
+        graph.initializer.append(numpy_helper.from_array(order, name))
+        blocks = helper.make_node("SpaceToDepth", [before.input[0]], [f"{name}_blocks"], name=name, blocksize=block)
+        sort = helper.make_node("Gather", [f"{name}_blocks", name], behind[0].output, name=f"{name}_sort", axis=1)
+        place = list(graph.node).index(transpose)
+        for node in (before, transpose, behind[0]):
+            graph.node.remove(node)
+        graph.node.insert(place - 1, blocks)
+        graph.node.insert(place, sort)
+        read = {each for node in graph.node for each in node.input}
+        for each in [each for each in graph.initializer if each.name not in read]:
+            graph.initializer.remove(each)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the quantiser's progress and advice, which is for its own developers, from the terminal."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
