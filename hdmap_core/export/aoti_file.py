@@ -33,6 +33,7 @@ def export_aoti(reference: Reference, out: Path) -> float:
         ConfigError: if the model cannot be exported or compiled, or the package disagrees; nothing is written then.
         OutputError: if the file cannot be written.
     """
+    reference.refuse_points("a package")
     check_compiler()
     device = torch.device(reference.engine.device)
     inputs = {name: value.to(device) for name, value in input_tensors(reference.sample.inputs).items()}

@@ -49,12 +49,14 @@ def onnx_bytes(reference: Reference) -> bytes:
     engine, sample = reference.engine, reference.sample
     inputs = input_tensors(sample.inputs)
     outputs = output_tensors(engine(sample.inputs))
+    # How many LiDAR points there are changes from sweep to sweep.
+    shapes = tuple({1: torch.export.Dim("number_of_points")} if name == "points" else None for name in inputs)
     module = ByTensors(engine.model, tuple(inputs)).eval()
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module, tuple(inputs.values()), dynamo=True, verbose=False,
-                input_names=list(inputs), output_names=list(outputs),
+                input_names=list(inputs), output_names=list(outputs), dynamic_shapes=(shapes,),
             )  # fmt: skip
             assert program is not None
             proto = program.model_proto

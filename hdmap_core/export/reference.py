@@ -9,12 +9,11 @@ from torch import Tensor
 import hdmap_core
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.errors import ConfigError
-from hdmap_core.inference.engine import EagerEngine, Engine, output_tensors
+from hdmap_core.inference.engine import EagerEngine, Engine, input_tensors, output_tensors
 from hdmap_core.inference.exported_file import TOLERANCE, Sample
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.sample import sample_inputs
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.lidar.pillars import PillarsConfig
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,18 @@ class Reference:
     engine: EagerEngine
     sample: Sample
     other: Sample
+
+    def refuse_points(self, what: str) -> None:
+        """Whether the model looks at LiDAR points, whose number changes from sweep to sweep.
+
+        Raises:
+            ConfigError: if it does; `what` cannot be made for it then.
+        """
+        if "points" in input_tensors(self.sample.inputs):
+            raise ConfigError(
+                f"{self.engine.source.config.model.name} looks at LiDAR points, whose number changes; {what} takes "
+                "inputs of one size, so export it to ONNX, or run the checkpoint itself"
+            )
 
     @property
     def made_with(self) -> dict[str, str]:
@@ -63,16 +74,11 @@ def reference(checkpoint: str | Path, head: str | None = None, cameras: int = 6,
 
     Raises:
         CheckpointError: if it cannot be used.
-        ConfigError: if its kind of model is not exported, or head or device cannot be had.
+        ConfigError: if head or device cannot be had.
     """
     engine = open_engine(find_checkpoint(checkpoint), device, "fp32", head, "eager")
     assert isinstance(engine, EagerEngine)
     model = engine.source.config.model
-    if isinstance(model.lidar, PillarsConfig):
-        raise ConfigError(
-            f"{model.name} looks at LiDAR points, whose number changes; such models are not exported, run the "
-            "checkpoint itself"
-        )
     samples = (Sample.of(inputs, outputs_of(engine, inputs)) for inputs in sample_inputs(model, cameras))
     return Reference(engine, *samples)
 

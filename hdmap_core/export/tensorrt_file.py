@@ -37,6 +37,7 @@ def export_tensorrt(reference: Reference, out: Path, precision: Literal["fp32", 
         MissingDependencyError: if TensorRT or a package of the extra `export` is not installed.
         OutputError: if a file cannot be written.
     """
+    reference.refuse_points("a TensorRT engine")
     tensorrt = import_tensorrt()
     device = cuda_device("auto")
     graph = onnx_bytes(reference)

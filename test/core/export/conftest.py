@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,9 @@ from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
 from hdmap_core.models.heads.dense import DenseConfig
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
+from hdmap_core.models.lidar.pillars import PillarsConfig
+from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
+from hdmap_core.models.priors.sd_fusion import SDFusionConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from hdmap_core.postprocess import DecodeConfig
@@ -27,25 +31,36 @@ SMALL = {
     "vectors": VectorDecoderConfig(num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2),
 }
 CAMERAS = ("CAM_FRONT", "CAM_BACK")
-DENSE = {
+DENSE: dict[str, Any] = {
     **{"grid": GRID, "vectors": None, "segmentation": None},
     "bev_encoder": ResNetEncoderConfig(channels=(8, 8), blocks=(1, 1)),
     "dense": DenseConfig(channels=8, last_channels=8, embedding=3, directions=6),
 }
 
 
-def backbone(cameras: tuple[str, ...] = ()) -> ImageBackboneConfig:
-    layers = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
-    return ImageBackboneConfig(
-        model="resnet18.tv_in1k", image_size=(64, 128), cameras=cameras, out_channels=8, arguments=layers
-    )
+VIT = {"depth": 1, "embed_dim": 16, "num_heads": 2}
+BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet": ("resnet18.tv_in1k", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}),
+    "swin": (
+        "swin_tiny_patch4_window7_224.ms_in1k",
+        {"depths": (2, 1, 1, 1), "embed_dim": 8, "num_heads": (1, 2, 2, 2)},  # two: plain and shifted windows
+    ),
+    "dinov2": ("vit_small_patch14_dinov2.lvd142m", VIT),
+    "radio": ("naflexvit_base_patch16_radio_v3.c_radio", VIT),
+}
 
 
-def mapqr(cross_attention: str) -> ModelConfig:
+def backbone(cameras: tuple[str, ...] = (), family: str = "resnet") -> ImageBackboneConfig:
+    name, arguments = BACKBONES[family]
+    size = (56, 112) if family == "dinov2" else (64, 128)
+    return ImageBackboneConfig(model=name, image_size=size, cameras=cameras, out_channels=8, arguments=arguments)
+
+
+def mapqr(cross_attention: str, family: str = "resnet") -> ModelConfig:
     return ModelConfig(
         name="mapqr",
         grid=GRID,
-        backbone=backbone(),
+        backbone=backbone(family=family),
         view_transform=BEVFormerConfig(
             channels=16,
             layers=1,
@@ -62,15 +77,23 @@ def mapqr(cross_attention: str) -> ModelConfig:
     )
 
 
+def dense(**slots: Any) -> ModelConfig:
+    return ModelConfig(name="dense", backbone=backbone(CAMERAS), view_transform=MlpIPMConfig(), **DENSE, **slots)
+
+
+SD = SDFusionConfig(channels=8, heads=2, layers=1, sd_channels=(4, 8))
+LIDAR = PillarsConfig(sweeps=1, point_channels=8, channels=(8,), convolutions=(1,), fusion_channels=8, out_channels=8)
+HD = HDRefinerConfig(
+    patch=4, width=16, depth=1, heads=2, up_channels=8, bev_encoder=DENSE["bev_encoder"], dense=DENSE["dense"]
+)
 MODELS: dict[str, tuple[ModelConfig, str]] = {
     "student, masks": (ModelConfig(name="student", **SMALL), "masks"),
     "student, vectors": (ModelConfig(name="student", **SMALL), "vectors"),
     "mapfm": (mapqr("height_kernel"), "vectors"),
     "mapqr": (mapqr("deformable"), "vectors"),
-    "hdmapnet": (
-        ModelConfig(name="hdmapnet", backbone=backbone(CAMERAS), view_transform=MlpIPMConfig(), **DENSE),
-        "dense",
-    ),
+    **{f"mapfm, {family}": (mapqr("height_kernel", family), "vectors") for family in ("swin", "dinov2", "radio")},
+    "hdmapnet": (dense(), "dense"),
+    "pmapnet, lidar, hd": (dense(lidar=LIDAR, sd_prior=SD, hd_refiner=HD), "dense"),
 }
 
 

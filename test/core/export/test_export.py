@@ -25,7 +25,10 @@ pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 Hdmap = Callable[..., Any]
 Write = Callable[..., Path]
-FAMILIES = ("student, masks", "student, vectors", "mapfm", "mapqr", "hdmapnet")
+FAMILIES = (
+    *("student, masks", "student, vectors", "mapfm", "mapqr", "mapfm, swin", "mapfm, dinov2", "mapfm, radio"),
+    *("hdmapnet", "pmapnet, lidar, hd"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +66,13 @@ suffixes = pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [*((name, ".onnx") for name in FAMILIES), ("student, masks", ".xml"), ("mapfm", ".xml"), ("hdmapnet", ".xml")],
+    [
+        *((name, ".onnx") for name in FAMILIES),
+        *((name, ".xml") for name in ("student, masks", "mapfm", "pmapnet, lidar, hd")),
+    ],
 )
 def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
-    """On another town's images than those of the export's own comparison: scaled ones, one camera missing."""
+    """On other images than those of the export's own comparison: scaled ones, a camera and all LiDAR points missing."""
     out = file_of(tmp_path, suffix)
     path = write_checkpoint(tmp_path, name)
     ended = hdmap("export", path, "--format", "onnx" if suffix == ".onnx" else "openvino", "-o", out)
@@ -84,6 +90,9 @@ def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: 
     for one, other in zip(found.elements, wanted.elements, strict=True):
         assert one.label == other.label and one.score == pytest.approx(other.score, abs=1e-4)
         np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+    assert (found.raster is None) == (wanted.raster is None)
+    if found.raster is not None:
+        assert (found.raster == wanted.raster).mean() > 0.999
 
 
 @suffixes
@@ -199,6 +208,22 @@ def test_what_cannot_be_had(exported: Path, suffix: str, arguments: dict[str, st
             pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(ConfigError, match=words):
         load_predictor(file_of(exported, suffix), **{"device": "cpu", "engine": ENGINES[suffix], **arguments})  # type: ignore[arg-type]
+
+
+def test_a_gpu_that_this_onnx_runtime_cannot_use_is_told(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a machine with a GPU and without onnxruntime-gpu; only what PyTorch says of its device is made up."""
+    if "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    path = Path(shutil.copy(exported / "model.onnx", tmp_path))
+    with pytest.raises(ConfigError, match="has no CUDAExecutionProvider"):
+        load_predictor(path, "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine = load_predictor(path).engine
+    words = "on the CPU, as this ONNX Runtime has no CUDAExecutionProvider (onnxruntime-gpu does)"
+    assert (engine.name, engine.device, engine.why) == ("onnxruntime", "cpu", f"the file's suffix; {words}")
+    assert words in caplog.text
 
 
 def test_another_number_of_cameras_is_told(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
