@@ -29,7 +29,7 @@ def rate_of(arguments: argparse.Namespace, devices: int, folder: Path) -> float:
         *(f"data.root={arguments.root}", f"optim.steps={steps}", f"optim.batch_size={arguments.batch_size}"),
         *(f"log_every={steps}", f"save_every={steps}", f"evaluate_every={steps}", "evaluate_frames=1"),
     ]
-    program = "from hdmap_core.cli import main; main()"
+    program = "from hdmap_core.__main__ import main; main()"
     script = folder.parent / "train.py"
     script.write_text(program)
     command = [sys.executable, str(script), "train", arguments.recipe, *overrides, "-o", str(folder)]

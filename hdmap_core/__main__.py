@@ -1,6 +1,6 @@
 """The command `hdmap`, also `python -m hdmap_core`: says what is missing where `hdmap_core.cli` cannot be imported."""
 
-from hdmap_core.required_packages import run_or_tell
+from hdmap_core.interruption import one_line_on_ctrl_c
 
 
 def main() -> None:
@@ -11,7 +11,10 @@ def main() -> None:
 
         command_line()
 
-    run_or_tell(run)
+    with one_line_on_ctrl_c():  # before anything is imported or looked for that takes time
+        from hdmap_core.required_packages import run_or_tell
+
+        run_or_tell(run)
 
 
 if __name__ == "__main__":

@@ -6,29 +6,21 @@ from typing import TYPE_CHECKING
 
 import hdmap_core
 from hdmap_core.errors import HdmapError
-from hdmap_core.interruption import Interrupted, end_on_ctrl_c, raise_on_ctrl_c
 
 if TYPE_CHECKING:
     import typer
 
 
 def main() -> None:
-    """Runs the command line: errors that a user can mend become one line and exit code 2, Ctrl-C one line and 130."""
+    """Runs the command line: errors that a user can mend become one line and exit code 2."""
     try:
-        raise_on_ctrl_c()  # before anything is imported that takes time
         _run()
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Interrupted as interrupted:
-        if interrupted.message:
-            print(interrupted.message, file=sys.stderr)
-        sys.exit(interrupted.code)
     except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    finally:
-        end_on_ctrl_c()  # the interpreter's own end would make a traceback of it
 
 
 def _run() -> None:

@@ -155,10 +155,8 @@ def _torch() -> Iterator[Finding]:
 def _engines() -> Iterator[Finding]:
     """The runtimes of exported files, really imported, with what they can run on."""
     for module in ("onnxruntime", "openvino"):
-        extra = "export" if module == "onnxruntime" else "openvino"
         if find_spec(module) is None:
-            advice = f"pip install 'hdmap_ros[{extra}]'"
-            yield Finding(module, False, "optional, runs exported files", advice)
+            yield Finding(module, False, "optional, runs exported files", remedy([module]))
             continue
         try:
             if module == "onnxruntime":

@@ -83,9 +83,11 @@ def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, 
                 stream.flush()
                 os.fsync(stream.fileno())
         part.replace(path)
-    except OSError as error:
+    except BaseException as error:  # of Ctrl-C nothing is left either
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
         raise OutputError("; ".join(filter(None, (f"cannot write {path}: {reason}", advice)))) from None
 

@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGINT
@@ -21,6 +23,20 @@ class Interrupted(SystemExit):
     def __init__(self, message: str = MESSAGE) -> None:
         super().__init__(EXIT_CODE)
         self.message = message
+
+
+@contextmanager
+def one_line_on_ctrl_c() -> Iterator[None]:
+    """Ctrl-C inside the block, and in the interpreter's end after it, ends the process as the first line says."""
+    try:
+        raise_on_ctrl_c()
+        yield
+    except Interrupted as interrupted:
+        if interrupted.message:
+            print(interrupted.message, file=sys.stderr)
+        sys.exit(interrupted.code)
+    finally:
+        end_on_ctrl_c()  # the interpreter's own end would make a traceback of it
 
 
 def raise_on_ctrl_c() -> None:

@@ -42,7 +42,7 @@ EXTRAS = {
     "onnxscript": "onnxscript>=0.7",
     "openvino": "openvino>=2025.4",
     "ray": "ray>=2.40",
-    "rosbags": "rosbags>=0.11.2",
+    "rosbags": "rosbags>=0.11.7",
     "tensorboard": "tensorboard>=2.17",
 }
 # Without these no model runs, whatever its slots.

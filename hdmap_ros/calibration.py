@@ -137,7 +137,7 @@ def _crop_and_bin(info: Any, intrinsics: np.ndarray) -> tuple[int, int]:
     return height // (int(info.binning_y) or 1), width // (int(info.binning_x) or 1)
 
 
-def read_calibration_file(path: Path) -> dict[str, CameraCalibration]:
+def read_calibration_file(path: str | Path) -> dict[str, CameraCalibration]:
     """Camera name -> calibration from YAML, for rigs without CameraInfo (nuscenes2bag writes none).
 
     One mapping per camera: `intrinsics` (3x3), `image_size` [H, W], optional `translation` [x, y, z] in metres and
@@ -146,6 +146,7 @@ def read_calibration_file(path: Path) -> dict[str, CameraCalibration]:
     Raises:
         CalibrationError: naming file, camera and field.
     """
+    path = Path(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

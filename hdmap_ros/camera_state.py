@@ -2,11 +2,13 @@
 
 from collections import deque
 from statistics import median_low
+from typing import Any
 
 from hdmap_ros.camera_clocks import History, playback_rate, shift_since
 from hdmap_ros.camera_phases import usual_gaps
 
 HISTORY = 12
+FREE_IMAGES = 4
 
 
 class Camera:
@@ -28,11 +30,12 @@ class Camera:
         strays: the latest images in a row that lay far off on the same side.
         step_ns: what its clock was set by when it was lost; 0: it was lost for another reason.
         before, last_phase_ns: stamps and arrivals, and phase, before it was lost.
+        waiting: stamps and messages of its latest images while it is free, for sets to come.
     """
 
     __slots__ = (
         "arrivals", "before", "clock_ns", "far", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns",
-        "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "wrapped",
+        "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "waiting", "wrapped",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -50,6 +53,7 @@ class Camera:
         self.step_ns = 0
         self.before: History = ((), ())
         self.last_phase_ns: int | None = None
+        self.waiting: deque[tuple[int, Any]] = deque(maxlen=FREE_IMAGES)
 
     @property
     def locked(self) -> bool:
@@ -61,6 +65,19 @@ class Camera:
         """Median gap between its images; 0 without two."""
         gaps = usual_gaps([self.stamps])
         return gaps[1] if gaps else 0
+
+    def take_nearest(self, stamp_ns: int, reach_ns: int) -> tuple[int, Any] | None:
+        """The waiting image nearest to a stamp; it and the older ones are used up."""
+        offset_ns = stamp_ns + (self.phase_ns or 0)
+        best, best_ns = None, reach_ns + 1
+        for image in self.waiting:
+            away_ns = abs(image[0] - offset_ns)
+            if away_ns < best_ns:
+                best, best_ns = image, away_ns
+        if best is not None:
+            while self.waiting.popleft() is not best:
+                pass
+        return best
 
     def lose(self, step_ns: int) -> None:
         """Forgets the phase; what was known is kept aside."""

@@ -9,7 +9,7 @@ import numpy as np
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
-from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.message_types import MessageTypes, xyz
 
 LABEL_VALUES = {MapClass.DIVIDER: 1, MapClass.PED_CROSSING: 2, MapClass.BOUNDARY: 3, MapClass.CENTERLINE: 4}
 """The public label constants of MapElement.msg; network indices are another matter."""
@@ -48,15 +48,14 @@ def elements_to_message(
     corners = np.array([[grid.x_range[0], grid.y_range[0], 0.0], [grid.x_range[1], grid.y_range[1], 0.0]])
     if frame_from_ego is not None:
         # The box of a turned frame: around all four corners of the grid.
-        ring = np.array([[x, y, 0.0] for x in grid.x_range for y in grid.y_range])
-        moved = ring @ frame_from_ego[:3, :3].T + frame_from_ego[:3, 3]
+        moved = in_frame(np.array([[x, y] for x in grid.x_range for y in grid.y_range]), frame_from_ego)
         corners = np.stack([moved.min(axis=0), moved.max(axis=0)])
     point = types.get("geometry_msgs/msg/Point32")
     return types.get("hdmap_ros/msg/MapElementArray")(
         header=types.header(stamp_ns, frame_id),
         elements=[_element_to_message(types, element, frame_from_ego) for element in ordered],
-        roi_min=point(**_xyz(corners[0])),
-        roi_max=point(**_xyz(corners[1])),
+        roi_min=point(**xyz(corners[0])),
+        roi_max=point(**xyz(corners[1])),
         has_elevation=frame_from_ego is not None,
         camera_mask=sum(1 << index for index, used in enumerate(camera_mask) if used),
         sync_spread=spread_ns * 1e-9,
@@ -67,9 +66,7 @@ def elements_to_message(
 
 
 def _element_to_message(types: MessageTypes, element: MapElement, frame_from_ego: np.ndarray | None) -> Any:
-    points = np.concatenate([element.points, np.zeros((len(element.points), 1))], axis=1, dtype=np.float64)
-    if frame_from_ego is not None:
-        points = points @ frame_from_ego[:3, :3].T + frame_from_ego[:3, 3]
+    points = in_frame(element.points, frame_from_ego)
     point = types.get("geometry_msgs/msg/Point32")
     return types.get("hdmap_ros/msg/MapElement")(
         label=LABEL_VALUES[element.label],
@@ -80,6 +77,12 @@ def _element_to_message(types: MessageTypes, element: MapElement, frame_from_ego
         class_probabilities=types.floats(()),
         point_covariance=types.floats(()),
     )
+
+
+def in_frame(points: np.ndarray, frame_from_ego: np.ndarray | None) -> np.ndarray:
+    """(P, 3) float64 of (P, 2) points on the ground of the ego frame; None: they stay in it."""
+    raised = np.concatenate([points, np.zeros((len(points), 1))], axis=1, dtype=np.float64)
+    return raised if frame_from_ego is None else raised @ frame_from_ego[:3, :3].T + frame_from_ego[:3, 3]
 
 
 def elements_from_message(message: Any) -> list[MapElement]:
@@ -139,10 +142,6 @@ def model_info_to_message(
         precision=info.precision,
         software_version=_software_version(),
     )
-
-
-def _xyz(values: np.ndarray) -> dict[str, float]:
-    return {"x": float(values[0]), "y": float(values[1]), "z": float(values[2])}
 
 
 def _software_version() -> str:

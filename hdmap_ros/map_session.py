@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
 
@@ -274,7 +273,7 @@ def load_model(config: OnlineMapConfig) -> Predictor:
     from hdmap_core.inference import default_weights, load_predictor
 
     torch.set_num_threads(config.threads or network_threads(torch.get_num_threads()))
-    path = find_checkpoint(Path(config.weights)) if config.weights else default_weights()
+    path = find_checkpoint(config.weights) if config.weights else default_weights()
     precision = None if config.precision == "auto" else config.precision
     return load_predictor(path, config.device, precision, engine=config.engine, cameras_only=True)
 
@@ -318,7 +317,7 @@ def make_builder(
         CalibrationError: if a calibration file is wanted and cannot be read.
     """
     from_file = config.calibration_source != "topic"
-    calibrations = read_calibration_file(Path(config.calibration_file)) if from_file else {}
+    calibrations = read_calibration_file(config.calibration_file) if from_file else {}
     problems = Problems(warn, _REMINDER_S)
     return ObservationBuilder(
         config.camera_names, builder_config_of(config, frame_ids), transforms, calibrations, pool, problems

@@ -12,6 +12,7 @@ import numpy as np
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry.polyline import closed_ring
+from hdmap_ros.conversions import in_frame
 from hdmap_ros.message_types import MessageTypes
 
 _LINE_STRIP, _ADD, _DELETE, _DELETEALL = 4, 0, 2, 3
@@ -120,6 +121,4 @@ class MarkerBuilder:
 
 def _line(element: MapElement, frame_from_ego: np.ndarray | None) -> np.ndarray:
     """(P, 3) float64; a closed element's first point is repeated at the end."""
-    flat = closed_ring(element.points) if element.closed else element.points
-    line = np.concatenate([flat, np.zeros((len(flat), 1))], axis=1, dtype=np.float64)
-    return line if frame_from_ego is None else line @ frame_from_ego[:3, :3].T + frame_from_ego[:3, 3]
+    return in_frame(closed_ring(element.points) if element.closed else element.points, frame_from_ego)

@@ -5,8 +5,6 @@ Nothing here imports rclpy: the generated message classes need only the type sup
 """
 
 import importlib
-import os
-import sys
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 
 from hdmap_core.errors import MissingDependencyError
 from hdmap_core.required_packages import missing_packages_named
+from hdmap_ros.package_folder import package_folder
 from hdmap_ros.stamps import ns_to_parts
 
 OUR_MESSAGES = ("MapElement", "MapElementArray", "MapModelInfo")
@@ -92,9 +91,14 @@ def message_folder() -> Path:
     Raises:
         MissingDependencyError: if they are nowhere.
     """
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    shares = [prefix / "share" / "hdmap_ros" / "msg" for prefix in (*prefixes, Path(sys.prefix))]
-    for folder in (Path(__file__).resolve().parents[1] / "msg", *shares):
-        if (folder / "MapElementArray.msg").is_file():
-            return folder
-    raise MissingDependencyError("the .msg files of hdmap_ros are not found; run from a checkout or source its install")
+    folder = package_folder("msg")
+    if folder is None:
+        raise MissingDependencyError(
+            "the .msg files of hdmap_ros are not found; run from a checkout or source its install"
+        )
+    return folder
+
+
+def xyz(values: Iterable[float]) -> dict[str, float]:
+    """The fields `x`, `y` and `z` of a point or vector."""
+    return dict(zip("xyz", map(float, values), strict=True))

@@ -95,7 +95,7 @@ def node_statuses(
     ]
 
 
-def write_report(path: Path, report: Mapping[str, Any]) -> None:
+def write_report(path: str | Path, report: Mapping[str, Any]) -> None:
     """Writes a report as JSON, atomically.
 
     Raises:

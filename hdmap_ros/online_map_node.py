@@ -14,7 +14,6 @@ import functools
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from hdmap_core.required_packages import NODE, exit_without_ros_or
@@ -33,7 +32,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from hdmap_core.errors import HdmapError, OutputError
-from hdmap_ros import node_config, stop_signals
+from hdmap_ros import stop_signals
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.conversions import model_info_to_message
 from hdmap_ros.diagnostics import to_message
@@ -41,7 +40,7 @@ from hdmap_ros.map_output import MapOutput
 from hdmap_ros.map_session import MapSession, camera_pool, load_model, make_builder, sync_config_of
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.node_parameters import camera_declarations, declaration, refusal
+from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_change, read_config, read_topics, refusal
 from hdmap_ros.node_report import write_report
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
 from hdmap_ros.ros_graph import Endpoints, RosGraph
@@ -96,10 +95,9 @@ class OnlineMapNode(LifecycleNode):
         self.session: MapSession | None = None
         self.was_shut_down = False
         self._active_timers: list[Any] = []
-        for spec in node_config.PARAMETERS:
-            self.declare_parameter(spec.name, *declaration(spec))
-        self.config = self._read_config()
-        self._declare_cameras()
+        declare_parameters(self)
+        self.config = read_config(self)
+        declare_cameras(self, self.config.camera_names)
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._take_parameters)
         change = self._service_change_state
@@ -125,38 +123,21 @@ class OnlineMapNode(LifecycleNode):
 
     # Parameters
 
-    def _read_config(self) -> OnlineMapConfig:
-        return node_config.config_from_values(
-            {spec.name: self.get_parameter(spec.name).value for spec in node_config.PARAMETERS}
-        )
-
-    def _declare_cameras(self) -> None:
-        for camera in self.config.camera_names:
-            for name, descriptor in camera_declarations(camera).items():
-                if not self.has_parameter(name):
-                    self.declare_parameter(name, "", descriptor)
-
     def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
         """As rclpy's, for values that change something: loading back a dump is no error, read-only ones included."""
-        return super().set_parameters_atomically([each for each in parameter_list if self._is_change(each)])
-
-    def _is_change(self, parameter: Parameter) -> bool:
-        if not self.has_parameter(parameter.name):
-            return True
-        known = self.get_parameter(parameter.name)
-        return (known.type_, known.value) != (parameter.type_, parameter.value)
+        return super().set_parameters_atomically([each for each in parameter_list if is_change(self, each)])
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
-            too_late = self.session is not None and self._is_change(parameter)
+            too_late = self.session is not None and is_change(self, parameter)
             if reason := refusal(parameter.name, parameter.value, too_late):
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     def _take_parameters(self, parameters: list[Parameter]) -> None:
-        self.config = self._read_config()
+        self.config = read_config(self)
         with suppress(ParameterException):  # a parameter file's value of a wrong type; told when it is configured
-            self._declare_cameras()
+            declare_cameras(self, self.config.camera_names)
         if self._active_timers and any(parameter.name == "score_threshold" for parameter in parameters):
             self._publish_info()
 
@@ -181,9 +162,7 @@ class OnlineMapNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the model, warms it up, makes publishers and listens to TF."""
         config, cameras = self.config, self.config.camera_names
-        self._declare_cameras()
-        values = {name: self.get_parameter(name).value for camera in cameras for name in camera_declarations(camera)}
-        topics = {camera: node_config.camera_topics(camera, values, config) for camera in cameras}
+        topics = read_topics(self, config)
         synchronizer = make_synchronizer(config.sync_policy, sync_config_of(config))
         transforms = TransformBuffer()
         frame_ids = {camera: entry.frame for camera, entry in topics.items() if entry.frame}
@@ -254,7 +233,7 @@ class OnlineMapNode(LifecycleNode):
         report = self.session.stop(patience_s)
         if self.config.report_file:
             try:
-                write_report(Path(self.config.report_file), report)
+                write_report(self.config.report_file, report)
             except OutputError as error:  # a full disk must not keep the node from stopping
                 self.log("error", str(error))
 

@@ -194,6 +194,8 @@ class RigPhases:
             return True
         if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
+        if camera.free and _is_fast(camera.period_ns, self._period_ns):
+            return True
         expected_ns, told, far = self._expected(camera)
         reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
         refs = sorted({*self._refs, *open_refs_ns})

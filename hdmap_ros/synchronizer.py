@@ -20,7 +20,6 @@ __all__ = ["CycleSynchronizer", "ImageSet", "Move", "SyncConfig", "SyncStatistic
 
 LEARN_IMAGES = 6
 MAX_OPEN_CYCLES = 32
-_FREE_IMAGES = 4
 _IDLE_IMAGES = 8
 
 _Image = tuple[str, int, Any, int]
@@ -56,7 +55,6 @@ class CycleSynchronizer:
         self._held: list[_Image] = []
         self._stepped: dict[str, deque[_Image]] = {}
         self._open: list[_Cycle] = []
-        self._free: dict[str, deque[tuple[int, Any]]] = {}
         self._closed_ref_ns: int | None = None
         self._idle = 0
 
@@ -138,10 +136,11 @@ class CycleSynchronizer:
                 self.statistics.unplaced += 1
                 return self._expire(arrival_ns)
             self._stepped.pop(name, None)
-        if self._idle > _IDLE_IMAGES * max(rig.alive, 2):
+        if self._idle > 2 * _IDLE_IMAGES and self._idle > _IDLE_IMAGES * rig.alive:
             return self._start_again()  # the phases are wrong altogether
         ready = self._expire(arrival_ns) if self._open else []
-        return ready + self._place(camera, stamp_ns, message, arrival_ns)
+        placed = self._place(camera, stamp_ns, message, arrival_ns)
+        return ready + placed if ready else placed
 
     def _learn(self, now_ns: int, force: bool) -> list[ImageSet]:
         """Learns the phases once there are images enough, then takes what was held back."""
@@ -248,7 +247,7 @@ class CycleSynchronizer:
         return ready
 
     def _place_free(self, camera: Camera, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
-        self._free.setdefault(camera.name, deque(maxlen=_FREE_IMAGES)).append((stamp_ns, message))
+        camera.waiting.append((stamp_ns, message))
         ready: list[ImageSet] = []
         while self._open and self._is_full(self._open[0]):
             ready += self._close(self._open[0], arrival_ns)
@@ -267,8 +266,13 @@ class CycleSynchronizer:
         return True
 
     def _expire(self, now_ns: int) -> list[ImageSet]:
-        ready: list[ImageSet] = []
         due_ns = now_ns - self.config.timeout_ns
+        for cycle in self._open:  # called with every image: no comprehension where nothing is due
+            if cycle.last_arrival_ns <= due_ns:
+                break
+        else:
+            return []
+        ready: list[ImageSet] = []
         for cycle in [cycle for cycle in self._open if cycle.last_arrival_ns <= due_ns]:
             if cycle not in self._open:
                 continue
@@ -296,10 +300,9 @@ class CycleSynchronizer:
         stamp_ns = cycle.ref_ns + anchor_ns
         if config.anchor in images:
             stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
-        for name, waiting in self._free.items():
-            found = self._take_nearest(rig.cameras[name], waiting, stamp_ns)
-            if found:
-                images[name] = found
+        for camera in rig.cameras.values():
+            if camera.free and camera.waiting and (found := camera.take_nearest(stamp_ns, config.max_spread_ns)):
+                images[camera.name] = found
         if config.anchor in images and rig.anchor.free:
             stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
         if not minority:
@@ -311,17 +314,6 @@ class CycleSynchronizer:
         if enough or not minority:
             self._closed_ref_ns = max(cycle.ref_ns, self._closed_ref_ns or cycle.ref_ns)
         return self._hand_on(cycle, stamp_ns, now_ns)
-
-    def _take_nearest(self, camera: Camera, waiting: deque[tuple[int, Any]], stamp_ns: int) -> tuple[int, Any] | None:
-        """The image of a free camera nearest to a stamp; it and the older ones are used up."""
-        offset_ns = stamp_ns + (camera.phase_ns or 0)
-        near = [image for image in waiting if abs(image[0] - offset_ns) <= self.config.max_spread_ns]
-        if not near or not camera.free:
-            return None
-        best = min(near, key=lambda image: abs(image[0] - offset_ns))
-        while waiting.popleft() is not best:
-            pass
-        return best
 
     def _hand_on(self, cycle: _Cycle, stamp_ns: int, now_ns: int) -> list[ImageSet]:
         config, statistics, cameras = self.config, self.statistics, self._rig.cameras

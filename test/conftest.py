@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,11 +29,24 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+
+# --- Python files that are in no package ---
+def _load_module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[path.stem] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[Path], ModuleType]:
+    """Loads a script as a module."""
+    return _load_module
+
+
 # --- the real nuScenes keyframe beside the repository ---
-_spec = importlib.util.spec_from_file_location("nuscenes_frame", Path(__file__).with_name("nuscenes_frame.py"))
-assert _spec is not None and _spec.loader is not None
-nuscenes_frame = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(nuscenes_frame)
+nuscenes_frame = _load_module(Path(__file__).with_name("nuscenes_frame.py"))
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +62,20 @@ def real_frame_source() -> Path:
 def real_frame_root(real_frame_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A nuScenes folder of the one real keyframe."""
     return nuscenes_frame.build_real_frame(tmp_path_factory.mktemp("nuscenes-frame"))
+
+
+# --- inputs that failed once, beside the repository ---
+@pytest.fixture(scope="session")
+def shared_case() -> Callable[[str], Path]:
+    """The path of one by its name in the folder of cases; skips where that is absent."""
+    cases = Path(__file__).resolve().parents[2] / "shared" / "cases"
+
+    def find(name: str) -> Path:
+        if not (cases / name).exists():
+            pytest.skip("the collected inputs that failed are not beside the repository")
+        return cases / name
+
+    return find
 
 
 # --- the command line and a world that it made ---
@@ -71,7 +99,7 @@ class Ended:
 @pytest.fixture
 def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
     """Calls the command line in this process."""
-    from hdmap_core.cli import main
+    from hdmap_core.__main__ import main
 
     def call(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["hdmap", *map(str, arguments)])

@@ -43,27 +43,28 @@ class EvaluateOptions:
         version: which `v1.0-*` folder; by default the one that the split tells.
     """
 
-    out: Path | None = None
+    out: str | Path | None = None
     protocol: str = "maptr"
     head: str | None = None
     device: str = "auto"
     limit: int = 0
     gallery: int = 6
     corruptions: tuple[str, ...] = ()
-    baseline: Path | None = None
+    baseline: str | Path | None = None
     workers: int = 1
     ray: str | None = None
     as_json: bool = False
     version: str | None = None
 
 
-def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOptions) -> None:
+def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: EvaluateOptions) -> None:
     """Writes `predictions.jsonl`, `gt.jsonl`, `report.json` and `gallery/` to `options.out`, and prints the scores.
 
     Raises:
         HdmapError: of the class that fits what is wrong; before the long part wherever that can be known.
     """
     corruptions = _checked(options)
+    dataroot, out = Path(dataroot), None if options.out is None else Path(options.out)
     path = find_checkpoint(checkpoint)
     predictor = load_predictor(path, "cpu" if options.ray else options.device, head=options.head)
     info = predictor.info
@@ -81,15 +82,15 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
     device, gpus = _device(options, info)
     version, digest = dataset.tables.version, data_digest(dataset)
     source = Source(path, info.weights_sha256, dataroot, version, digest, options.head, device, dense)
-    wanted = _wanted(source, (None, *corruptions), options.out)
+    wanted = _wanted(source, (None, *corruptions), out)
     baseline_name = None
     if options.baseline is not None:
         baseline, theirs = _baseline(options.baseline, source, info)
         baseline_name = theirs.model_id
         check_sensors(dataset, tokens, lidar=theirs.lidar_sweeps > 0, sd_map=theirs.sd_map)
-        wanted += _wanted(baseline, corruptions, options.out and options.out / "baseline")
-    if options.out is not None:
-        make_folder(options.out)  # a place that cannot be written is told before the long part
+        wanted += _wanted(baseline, corruptions, out and out / "baseline")
+    if out is not None:
+        make_folder(out)  # a place that cannot be written is told before the long part
     frames = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
     predicted = [{token: frame.elements for token, frame in found.items()} for found in frames]
 
@@ -112,26 +113,37 @@ def evaluate(checkpoint: Path, dataroot: Path, split: str, options: EvaluateOpti
         published = {score.protocol: raster_json(score, parts.overall) for score in rasters}
         report |= {"iou": iou_json(iou), "raster_ap": published}
     report["robustness"] = None if robustness is None else robustness.to_json()
-    if options.out is not None:
-        write_elements(options.out / "gt.jsonl", truth)
+    if out is not None:
+        write_elements(out / "gt.jsonl", truth)
         ranked = sorted(parts.frame_f1.items(), key=lambda item: -item[1])
         listed = [{"token": token, "scene": dataset.scene_of(token).name, "F1": f1} for token, f1 in ranked]
-        write_atomically(options.out / "report.json", _json({**report, "frames": listed}).encode())
+        write_atomically(out / "report.json", _json({**report, "frames": listed}).encode())
         if options.gallery:
             facts = [
                 f"{dataroot.name}, split {split}, {len(tokens):,} keyframes of {len(scenes)} scenes",
                 f"protocol {options.protocol}; heads: "
                 + ", ".join(f"{label.replace('_', ' ')} from {head}" for label, head in heads.items()),
             ]
-            _draw(options, info, dataset, predicted[0], truth, parts, robustness, corruptions, facts)
+            _draw(
+                out / "gallery",
+                options.gallery,
+                info,
+                dataset,
+                predicted[0],
+                truth,
+                parts,
+                robustness,
+                corruptions,
+                facts,
+            )
     if options.as_json:
         print(_json(report))
     else:
         _print(parts, robustness)
         if iou is not None:
             _print_rasters(iou, rasters)
-        if options.out is not None:
-            page = options.out / "gallery" / "index.html" if options.gallery else options.out / "report.json"
+        if out is not None:
+            page = out / "gallery" / "index.html" if options.gallery else out / "report.json"
             Console().print(f"→ {page}", soft_wrap=True, highlight=False)
 
 
@@ -174,7 +186,7 @@ def _wanted(source: Source, corruptions: Sequence[Corruption | None], folder: Pa
     return wanted
 
 
-def _baseline(checkpoint: Path, source: Source, info: ModelInfo) -> tuple[Source, ModelInfo]:
+def _baseline(checkpoint: str | Path, source: Source, info: ModelInfo) -> tuple[Source, ModelInfo]:
     """The baseline as a source, and what it is."""
     path = find_checkpoint(checkpoint)
     predictor = load_predictor(path, "cpu")
@@ -221,7 +233,8 @@ def _by_kind(scores: Sequence[float], corruptions: Sequence[Corruption]) -> dict
 
 
 def _draw(
-    options: EvaluateOptions,
+    folder: Path,
+    number: int,
     info: ModelInfo,
     dataset: NuScenesDataset,
     predictions: Frames,
@@ -231,10 +244,8 @@ def _draw(
     corruptions: Sequence[Corruption],
     facts: Sequence[str],
 ) -> None:
-    assert options.out is not None
-    folder = options.out / "gallery"
     gallery.clear(folder)
-    ranked = gallery.extremes(parts.frame_f1, options.gallery)
+    ranked = gallery.extremes(parts.frame_f1, number)
     shown = track(ranked, "drawing the gallery", console=Console(stderr=True))
     cards = gallery.draw_frames(folder, dataset, shown, parts.frame_f1, predictions, truth, info.grid)
     strip = {}

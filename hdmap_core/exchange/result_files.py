@@ -32,7 +32,7 @@ class ResultFile:
     program: str | None = None
 
 
-def read_result_file(path: Path, numbers: Sequence[MapClass] | None = None) -> ResultFile:
+def read_result_file(path: str | Path, numbers: Sequence[MapClass] | None = None) -> ResultFile:
     """Reads elements of any format that is known here.
 
     Args:
@@ -42,6 +42,7 @@ def read_result_file(path: Path, numbers: Sequence[MapClass] | None = None) -> R
     Raises:
         ElementError: naming the file, and what in it cannot be used.
     """
+    path = Path(path)
     try:
         kind = what_it_is(path)
         with path.open("rb") as stream:

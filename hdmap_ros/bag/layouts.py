@@ -1,7 +1,5 @@
 """How a converter or a car calls its topics and frames: small YAML files in config/topics."""
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import ConfigError
+from hdmap_ros.package_folder import package_folder
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class TopicLayout:
     base_frame: str
 
 
-def load_layout(name: str) -> TopicLayout:
+def load_layout(name: str | Path) -> TopicLayout:
     """A layout of config/topics by name, or from a YAML file by path.
 
     Raises:
@@ -95,9 +94,7 @@ def layout_folder() -> Path:
     Raises:
         ConfigError: if it is nowhere.
     """
-    prefixes = [Path(prefix) for prefix in os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep) if prefix]
-    shares = [prefix / "share" / "hdmap_ros" / "config" / "topics" for prefix in (*prefixes, Path(sys.prefix))]
-    for folder in (Path(__file__).resolve().parents[2] / "config" / "topics", *shares):
-        if folder.is_dir():
-            return folder
-    raise ConfigError("config/topics is not found; run from a checkout, source its install, or give a .yaml file")
+    folder = package_folder("config/topics")
+    if folder is None:
+        raise ConfigError("config/topics is not found; run from a checkout, source its install, or give a .yaml file")
+    return folder

@@ -5,22 +5,21 @@ from typing import Any
 from hdmap_ros.bag.mcap import BagWriter
 from hdmap_ros.conversions import elements_to_message, model_info_to_message
 from hdmap_ros.markers import MarkerBuilder
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.pipeline import MapResult
 from hdmap_ros.synchronizer import ImageSet
 
 ELEMENTS_TOPIC, MARKERS_TOPIC = "/online_map/output/map_elements", "/online_map/output/markers"
 INFO_TOPIC = "/online_map/output/model_info"
-_MARKER_MIN_SCORE = 0.3
 
 
 class MapWriter:
-    """Writes a map after the other; before the first one the model's info."""
+    """Writes a map after the other in the car's frame, drawn as the node does; before the first the model's info."""
 
-    def __init__(self, bag: BagWriter, info: Any, frame_id: str, cameras: tuple[str, ...]) -> None:
+    def __init__(self, bag: BagWriter, info: Any, config: OnlineMapConfig) -> None:
         self._bag = bag
         self._info = info
-        self._frame_id = frame_id
-        self._cameras = cameras
+        self._config = config
         self._markers = MarkerBuilder(bag.types)
         self._sequence = 0
         bag.declare(INFO_TOPIC, "hdmap_ros/msg/MapModelInfo", latched=True, depth=1)
@@ -31,9 +30,9 @@ class MapWriter:
         message = model_info_to_message(
             self._bag.types,
             self._info,
-            camera_names=self._cameras,
+            camera_names=self._config.camera_names,
             stamp_ns=stamp_ns,
-            frame_id=self._frame_id,
+            frame_id=self._config.base_frame,
             score_threshold=self._info.score_threshold,
         )
         self._bag.write(INFO_TOPIC, stamp_ns, message)
@@ -47,7 +46,7 @@ class MapWriter:
             self._bag.types,
             result.elements,
             stamp_ns=images.stamp_ns,
-            frame_id=self._frame_id,
+            frame_id=self._config.base_frame,
             grid=self._info.grid,
             camera_mask=result.camera_mask,
             spread_ns=images.spread_ns,
@@ -56,12 +55,13 @@ class MapWriter:
         )
         self._sequence += 1
         self._bag.write(ELEMENTS_TOPIC, images.stamp_ns, message)
+        config = self._config
         drawn = self._markers.build(
-            [element for element in result.elements if element.score >= _MARKER_MIN_SCORE],
+            [element for element in result.elements if element.score >= config.markers_min_score],
             stamp_ns=images.stamp_ns,
-            frame_id=self._frame_id,
-            line_width=0.15,
-            lifetime=2.0,
-            alpha=0.9,
+            frame_id=self._config.base_frame,
+            line_width=config.markers_line_width,
+            lifetime=config.markers_lifetime,
+            alpha=config.markers_alpha,
         )
         self._bag.write(MARKERS_TOPIC, images.stamp_ns, drawn)

@@ -57,12 +57,13 @@ class BagWriter:
 
 
 @contextmanager
-def write_mcap(path: Path) -> Iterator[BagWriter]:
+def write_mcap(path: str | Path) -> Iterator[BagWriter]:
     """A writer for a file that appears when the block ends without an exception.
 
     Raises:
         OutputError: if the place cannot be written, or is a folder, or does not end in .mcap.
     """
+    path = Path(path)
     types, store = bag_types()
     from rosbags.rosbag2 import StoragePlugin, Writer
 
@@ -166,7 +167,7 @@ class BagReader:
 
 
 @contextmanager
-def open_bag(path: Path, recover: bool = False) -> Iterator[BagReader]:
+def open_bag(path: str | Path, recover: bool = False) -> Iterator[BagReader]:
     """A reader of an .mcap or .db3 file, or of a rosbag2 folder, with or without its metadata.yaml.
 
     Args:
@@ -176,6 +177,7 @@ def open_bag(path: Path, recover: bool = False) -> Iterator[BagReader]:
     Raises:
         BagError: if there is no such bag, or it cannot be read; the message says why and what to do.
     """
+    path = Path(path)
     _, store = bag_types()
     damage: list[str] = []
     files = storage_files(path, damage if recover else None)

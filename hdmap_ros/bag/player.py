@@ -5,7 +5,6 @@ recorded QoS. On exit one line of JSON says what was played.
 """
 
 import json
-import signal
 import sys
 import time
 from pathlib import Path
@@ -25,9 +24,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from hdmap_core.errors import BagError, HdmapError, MissingDependencyError
+from hdmap_ros import stop_signals
 from hdmap_ros.bag.mcap import BagReader, open_bag
 from hdmap_ros.message_types import graph_types
-from hdmap_ros.stop_signals import leave
 
 _IMAGES = ("sensor_msgs/msg/CompressedImage", "sensor_msgs/msg/Image")
 _TF_STATIC = "/tf_static"
@@ -35,7 +34,7 @@ _ACK_S = 2.0
 
 
 def play(
-    path: Path,
+    path: str | Path,
     *,
     rate: float = 1.0,
     wait_s: float = 30.0,
@@ -59,9 +58,7 @@ def play(
     Raises:
         BagError: if the bag cannot be read, or nobody listens in time.
     """
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stopping.append(received))
+    stopping = stop_signals.note()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("hdmap_bag_player")
     try:
@@ -180,8 +177,8 @@ def _command(
         print(json.dumps(play(bag, rate=rate, wait_s=wait, settle_s=settle, clock_hz=clock, recover=recover)))
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
-        leave(2)
-    leave(0)
+        stop_signals.leave(2)
+    stop_signals.leave(0)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ line; `time_line` says when it is not. On exit one line of JSON says what was re
 """
 
 import json
-import signal
 import struct
 import sys
 import time
@@ -26,6 +25,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from hdmap_core.errors import ConfigError, HdmapError
+from hdmap_ros import stop_signals
 from hdmap_ros.bag.mcap import BagWriter, write_mcap
 from hdmap_ros.bag.time_line import TimeLine
 from hdmap_ros.message_types import graph_types
@@ -33,7 +33,7 @@ from hdmap_ros.message_types import graph_types
 _DEPTH = 100
 
 
-def record(output: Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict[str, Any]:
+def record(output: str | Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict[str, Any]:
     """Records until a signal, or until `idle_s` seconds have passed without a message after the first.
 
     Args:
@@ -48,9 +48,7 @@ def record(output: Path, topics: dict[str, str], *, idle_s: float = 0.0) -> dict
         OutputError: if the file cannot be written.
         MissingDependencyError: if a type is not installed.
     """
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, frame: stopping.append(received))
+    stopping = stop_signals.note()
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("hdmap_bag_recorder")
     executor = SingleThreadedExecutor()

@@ -26,9 +26,9 @@ from hdmap_ros.synchronizer import CycleSynchronizer
 
 
 def replay_bag(
-    path: Path,
+    path: str | Path,
     predictor: Predictor,
-    folder: Path,
+    folder: str | Path,
     config: ReplayConfig,
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda message: None,
@@ -56,14 +56,15 @@ def replay_bag(
         InferenceError: if the network fails `max_failures` times in a row.
         OutputError: if the folder cannot be written.
     """
+    path, folder, node = Path(path), Path(folder), config.node
     problems = Problems(warn)
     with open_bag(path, config.recover) as bag:
         for sentence in bag.damage:
             problems.add("incomplete_bag", "", sentence)
-        check_cameras(predictor.info, config.node.camera_names)
+        check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
         pipeline = MapPipeline(sources.builder(), predictor)
-        sync = CycleSynchronizer(sync_config_of(config.node))
+        sync = CycleSynchronizer(sync_config_of(node))
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}
@@ -71,7 +72,7 @@ def replay_bag(
         failures = 0
         begin = time.perf_counter()
         with write_mcap(folder / "map.mcap") as output:
-            writer = MapWriter(output, predictor.info, config.layout.base_frame, config.node.camera_names)
+            writer = MapWriter(output, predictor.info, node)
             for number, images in enumerate(sources.sets(sync, pipeline.builder, progress)):
                 if number % config.every:
                     counts["skipped"] += 1
@@ -88,11 +89,11 @@ def replay_bag(
                     counts["failed"] += 1
                     problems.add("failed", "", str(error))
                     failures += 1
-                    if failures >= config.node.max_failures:
+                    if failures >= node.max_failures:
                         raise
                     continue
                 latencies.add({stage: value for stage, value in result.timings_ms.items() if stage != "wait"})
-                used.update(itertools.compress(config.node.camera_names, result.camera_mask))
+                used.update(itertools.compress(node.camera_names, result.camera_mask))
                 frames[_unused(str(images.stamp_ns), frames)] = result.elements
                 writer.write(result)
             if not frames:  # raised in here, so that an older map.mcap stays

@@ -26,10 +26,10 @@ class _Job:
 
 
 def replay_bags(
-    bags: Sequence[Path],
-    weights: Path,
+    bags: Sequence[str | Path],
+    weights: str | Path,
     device: str,
-    folders: Sequence[Path],
+    folders: Sequence[str | Path],
     config: ReplayConfig,
     *,
     workers: int = 1,
@@ -60,9 +60,9 @@ def replay_bags(
         WorkerLostError: if workers keep dying.
     """
     device, gpus = (device, 0.0) if ray is None else _ray_device(device, ray, workers)
-    weights = weights.absolute()  # workers on Ray stand in another folder
+    weights = Path(weights).absolute()  # workers on Ray stand in another folder
     jobs = [
-        _Job(bag.absolute(), folder.absolute(), weights, device, config)
+        _Job(Path(bag).absolute(), Path(folder).absolute(), weights, device, config)
         for bag, folder in zip(bags, folders, strict=True)
     ]
     finished = 0
@@ -81,16 +81,17 @@ def replay_bags(
     return [report for report in found if not isinstance(report, str)]
 
 
-def folders_of(bags: Sequence[Path], out: Path) -> list[Path]:
+def folders_of(bags: Sequence[str | Path], out: str | Path) -> list[Path]:
     """A folder inside `out` for each bag, called like it; for a single bag `out` itself.
 
     Raises:
         ConfigError: if two bags are called the same.
     """
+    out = Path(out)
     if len(bags) == 1:
         return [out]
     named: dict[str, Path] = {}
-    for bag in bags:
+    for bag in map(Path, bags):
         whole = bag.resolve()  # `.` and `..` have no name of their own
         name = whole.stem if whole.suffix in _FILES else whole.name
         if name in named:

@@ -10,7 +10,7 @@ from typing import Any
 
 from hdmap_core.errors import BagError
 
-_SIDE_FILES = ("-wal", "-journal")  # what a writer has not moved into the file yet, or would roll back
+SIDE_FILES = ("-wal", "-journal")  # what a writer has not moved into the file yet, or would roll back
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def salvaged_sqlite(file: Path, damage: list[str]) -> Iterator[Path]:
     with TemporaryDirectory(prefix="hdmap_bag_") as folder:
         left, whole = Path(folder) / "left.db3", Path(folder) / "whole.db3"
         try:
-            for ending in ("", *_SIDE_FILES):
+            for ending in ("", *SIDE_FILES):
                 if Path(f"{file}{ending}").is_file():
                     shutil.copyfile(f"{file}{ending}", f"{left}{ending}")
         except OSError as error:

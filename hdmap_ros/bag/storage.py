@@ -15,6 +15,7 @@ from hdmap_core.errors import BagError
 from hdmap_ros.bag.compression import ZSTD_MAGIC
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
 from hdmap_ros.bag.mcap_scan import declared_channels, is_closed
+from hdmap_ros.bag.sqlite_salvage import SIDE_FILES
 
 SQLITE_MAGIC = b"SQLite format 3\0"
 _ROS1 = (b"#ROSBAG V", b"#ROSRECORD V")
@@ -34,7 +35,7 @@ _METADATA_VERSION = 9  # the newest that rosbags reads; of a newer one the stora
 _STORAGE_ENDINGS = (".mcap", ".db3")
 
 
-def storage_files(path: Path, damage: list[str] | None = None) -> list[Path]:
+def storage_files(path: str | Path, damage: list[str] | None = None) -> list[Path]:
     """What a reader has to open for a bag.
 
     Args:
@@ -48,6 +49,7 @@ def storage_files(path: Path, damage: list[str] | None = None) -> list[Path]:
     Raises:
         BagError: if there is no bag that can be read; it says what is there instead, and what to do.
     """
+    path = Path(path)
     try:
         if not path.exists():
             raise BagError(f"{path}: no such bag; give an .mcap file or a rosbag2 folder")
@@ -197,17 +199,17 @@ def _foreign_messages(file: Path, encodings: set[str], kind: str) -> str:
 
 
 def _check_sqlite(file: Path, head: bytes, recover: bool) -> None:
-    head = head.ljust(32, b"\0")
-    page, pages = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)[0]
-    page = 65536 if page == 1 else page
-    unfinished = [f"{file}{ending}" for ending in ("-wal", "-journal") if _size(Path(f"{file}{ending}"))]
     if recover:
         return
+    unfinished = [f"{file.name}{ending}" for ending in SIDE_FILES if _size(Path(f"{file}{ending}"))]
     if unfinished:
         raise BagError(
-            f"{file} was never closed (a power failure, or it is still being recorded): {Path(unfinished[0]).name} "
+            f"{file} was never closed (a power failure, or it is still being recorded): {unfinished[0]} "
             f"beside it holds what is not in it yet; stop the recorder, {_RECOVER}"
         )
+    head = head.ljust(32, b"\0")
+    page, pages = struct.unpack_from(">H", head, 16)[0], struct.unpack_from(">I", head, 28)[0]
+    page = 65536 if page == 1 else page  # it does not fit in the two bytes
     if file.stat().st_size < page * pages:
         raise BagError(
             f"{file} is cut off: it has {file.stat().st_size} of {page * pages} bytes (a power failure, or an "

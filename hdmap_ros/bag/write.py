@@ -4,7 +4,7 @@ Every message keeps its own stamp, also as log time, so the cameras stay stagger
 car's pose is written at every stamp of every sensor: map -> odom is the identity and static, odom -> base_link moves.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 from hdmap_core.image_decoding import check_complete, decode_image
 from hdmap_ros.bag.mcap import BagWriter, write_mcap
-from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.message_types import MessageTypes, xyz
 
 BASE, ODOM, MAP = "base_link", "odom", "map"
 LIDAR = "LIDAR_TOP"
@@ -25,9 +25,9 @@ _TWIST_WINDOW_NS = 100_000_000
 
 
 def write_bag(
-    root: Path,
+    root: str | Path,
     scene_name: str,
-    output: Path,
+    output: str | Path,
     *,
     version: str | None = None,
     raw: bool = False,
@@ -179,14 +179,14 @@ def _write_pose(bag: BagWriter, stamp_ns: int, pose: np.ndarray, velocity: np.nd
         child_frame_id=BASE,
         pose=types.get("geometry_msgs/msg/PoseWithCovariance")(
             pose=types.get("geometry_msgs/msg/Pose")(
-                position=types.get("geometry_msgs/msg/Point")(**_xyz(pose[:3, 3])),
+                position=types.get("geometry_msgs/msg/Point")(**xyz(pose[:3, 3])),
                 orientation=moving.transform.rotation,
             ),
             covariance=unknown,
         ),
         twist=types.get("geometry_msgs/msg/TwistWithCovariance")(
             twist=types.get("geometry_msgs/msg/Twist")(
-                linear=vector(**_xyz(velocity[:3])), angular=vector(**_xyz(velocity[3:]))
+                linear=vector(**xyz(velocity[:3])), angular=vector(**xyz(velocity[3:]))
             ),
             covariance=unknown,
         ),
@@ -200,7 +200,7 @@ def _transform(types: MessageTypes, parent: str, child: str, stamp_ns: int, pose
         header=types.header(stamp_ns, parent),
         child_frame_id=child,
         transform=types.get("geometry_msgs/msg/Transform")(
-            translation=types.get("geometry_msgs/msg/Vector3")(**_xyz(pose[:3, 3])),
+            translation=types.get("geometry_msgs/msg/Vector3")(**xyz(pose[:3, 3])),
             rotation=types.get("geometry_msgs/msg/Quaternion")(x=x, y=y, z=z, w=w),
         ),
     )
@@ -230,7 +230,3 @@ def _read(frame: SensorFrame) -> bytes:
     except OSError as error:
         reason = error.strerror or error
         raise DatasetError(f"cannot read {frame.path}, which sample_data.json names: {reason}; unpack it") from None
-
-
-def _xyz(values: Iterable[float]) -> dict[str, float]:
-    return dict(zip("xyz", map(float, values), strict=True))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hdmap_core import doctor
-from hdmap_core.required_packages import REQUIREMENTS
+from hdmap_core.required_packages import EXTRAS, REQUIREMENTS
 
 
 def findings(ended) -> dict[str, dict[str, object]]:
@@ -32,12 +32,24 @@ def test_what_is_missing_is_named_with_its_remedy(hdmap, monkeypatch: pytest.Mon
         (tmp_path / "no_such_module.py").write_text("raise OSError('built for another NumPy')")
         monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(REQUIREMENTS, "no_such_module", "no-such-package>=2.0")
+    monkeypatch.delenv("ROS_DISTRO", raising=False)  # under colcon it is there and the advice has constraints
     ended = hdmap("doctor", "--json")
     assert ended.code == 1
     finding = findings(ended)["no_such_module"]
     assert (finding["ok"], finding["advice"]) == (False, "python3 -m pip install 'no-such-package>=2.0'")
     assert ("another NumPy" in str(finding["detail"])) is broken
     assert "the node cannot run: no_such_module" in hdmap("doctor").out
+
+
+@pytest.mark.parametrize("distribution", ["", "jazzy"])
+def test_an_engine_that_is_not_here_comes_like_any_package(hdmap, monkeypatch, distribution: str) -> None:
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    found = findings(hdmap("doctor", "--json"))
+    constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if distribution else ""
+    for engine in ("onnxruntime", "openvino"):
+        assert found[engine]["ok"] is False
+        assert found[engine]["advice"] == f"python3 -m pip install {constraints}'{EXTRAS[engine]}'"
 
 
 def test_a_part_that_cannot_look_does_not_stop_the_others(hdmap, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from hdmap_core.errors import OutputError
 from hdmap_core.files import alone, make_folder, write_atomically
+from hdmap_core.interruption import Interrupted
 
 
 def test_write_makes_folders_and_replaces(tmp_path: Path) -> None:
@@ -80,3 +81,15 @@ def test_who_waits_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
             told = capsys.readouterr().err
     waiting.join(timeout=10)
     assert f"another process works on {tmp_path}; waiting" in told and not waiting.is_alive()
+
+
+def test_ctrl_c_leaves_what_was_there_and_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(descriptor: int) -> None:
+        raise Interrupted
+
+    path = tmp_path / "map.json"
+    path.write_bytes(b"older")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(Interrupted):
+        write_atomically(path, b"newer")
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"map.json": b"older"}

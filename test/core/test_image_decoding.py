@@ -49,9 +49,6 @@ def test_not_a_picture(data: bytes, message: str) -> None:
         decode_image(data, "x")
 
 
-CASE = Path(__file__).resolve().parents[3] / "shared" / "cases" / "jpeg_with_hole" / "front.jpg"
-
-
 def scene(*flags: int) -> bytes:
     """A JPEG of 40 kB with smooth and busy parts."""
     rows, columns = np.indices((240, 320))
@@ -94,10 +91,9 @@ def test_a_lost_restart_segment_is_told() -> None:
         decode_image(without_a_segment(scene(cv2.IMWRITE_JPEG_RST_INTERVAL, 20)), "x")
 
 
-@pytest.mark.skipif(not CASE.is_file(), reason="no shared cases")
-def test_the_reported_picture() -> None:
+def test_the_reported_picture(shared_case: Callable[[str], Path]) -> None:
     with pytest.raises(ImageError, match=r"front.jpg: the image is damaged \(libjpeg: Corrupt JPEG data"):
-        decode_image(CASE.read_bytes(), "front.jpg")
+        decode_image(shared_case("jpeg_with_hole/front.jpg").read_bytes(), "front.jpg")
 
 
 @pytest.mark.parametrize("place", [0.2, 0.5, 0.9])

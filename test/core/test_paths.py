@@ -9,6 +9,7 @@ from hdmap_core.checkpoint import CheckpointConfig, find_checkpoint, load_checkp
 from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import VectorMap
 from hdmap_core.datasets.sd_map import SdMap
+from hdmap_core.exchange.result_files import read_result_file
 from hdmap_core.files import make_folder, write_atomically
 from hdmap_core.inference import default_weights
 from hdmap_core.viz import write_picture
@@ -19,7 +20,7 @@ def test_strings(sensor_world: Path, tmp_path: Path) -> None:
     make_folder(out)
     write_atomically(f"{out}/a.txt", b"a")
     write_elements(f"{out}/a.jsonl", {"a": [MapElement(MapClass.DIVIDER, np.array([[0.0, 0], [1, 0]]))]})
-    assert list(read_elements(f"{out}/a.jsonl")) == ["a"]
+    assert list(read_elements(f"{out}/a.jsonl")) == list(read_result_file(f"{out}/a.jsonl").frames) == ["a"]
     write_picture(f"{out}/a.png", np.zeros((4, 4, 3), np.uint8))
     dataset = NuScenesDataset(root)
     city = dataset.scenes[0].location

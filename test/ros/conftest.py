@@ -1,19 +1,21 @@
 """A rig of six small cameras on a moving car: messages with true stamps, poses and pixels."""
 
 import functools
-import json
+import itertools
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler, se3
@@ -135,6 +137,9 @@ class RigLines:
     """A predictor that reads its answer off the observation.
 
     One line along each camera's axis, 10 m long, whose score is the image's brightness, and one square crossing.
+
+    Attributes:
+        begun: it has begun with a set, perhaps held by `release`, which a test may clear.
     """
 
     info = RigInfo()
@@ -143,6 +148,8 @@ class RigLines:
         self.seen: list[Observation] = []
         self.delay_s = 0.0
         self.fail = False
+        self.begun, self.release = threading.Event(), threading.Event()
+        self.release.set()
 
     def prepare(self, observation: Observation, pool: Executor | None = None) -> Observation:
         return observation
@@ -151,6 +158,8 @@ class RigLines:
         if observation.token != "warm-up":
             self.seen.append(observation)
             time.sleep(self.delay_s)
+            self.begun.set()
+            assert self.release.wait(60)
             if self.fail:
                 raise RuntimeError("no prediction today")
         elements = []
@@ -183,22 +192,13 @@ def bag_rig() -> RigMessages:
 @pytest.fixture(scope="session")
 def rig_module() -> Any:
     """The names of this file, for tests."""
-    import sys
-
     return sys.modules[__name__]
 
 
 @pytest.fixture(scope="session")
-def simulator() -> Any:
+def simulator(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """The module `rig_simulator.py` beside this file."""
-    import importlib.util
-    import sys
-
-    spec = importlib.util.spec_from_file_location("rig_simulator", Path(__file__).with_name("rig_simulator.py"))
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["rig_simulator"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).with_name("rig_simulator.py"))
 
 
 class Graph:
@@ -215,7 +215,6 @@ class Graph:
         self.nodes: list[Any] = []
         self.node = rclpy.create_node("test_rig", context=self.context)
         self.add(self.node)
-        self.received: dict[str, list[Any]] = {}
         self._images: dict[str, Any] = {}
 
     def add(self, node: Any) -> Any:
@@ -236,9 +235,27 @@ class Graph:
         self.until(lambda: False, seconds)
 
     def listen(self, kind: str, topic: str, qos: Any = 10) -> list[Any]:
-        messages: list[Any] = self.received.setdefault(topic, [])
+        """The messages as they come."""
+        messages: list[Any] = []
         self.node.create_subscription(self.rig.types.get(kind), topic, messages.append, qos)
         return messages
+
+    def listen_to_maps(self) -> list[Any]:
+        return self.listen("hdmap_ros/msg/MapElementArray", "/online_map/output/map_elements")
+
+    def listen_to_markers(self) -> list[Any]:
+        return self.listen("visualization_msgs/msg/MarkerArray", "/online_map/output/markers")
+
+    def listen_to_diagnostics(self) -> list[dict[str, Any]]:
+        """Task -> status, of each message."""
+        found: list[dict[str, Any]] = []
+
+        def store(message: Any) -> None:
+            found.append({status.name.split(": ")[1]: status for status in message.status})
+
+        kind = self.rig.types.get("diagnostic_msgs/msg/DiagnosticArray")
+        self.node.create_subscription(kind, "/diagnostics", store, 10)
+        return found
 
     def open_cameras(self, cameras: tuple[str, ...] = CAMERAS, qos: Any = 10) -> None:
         from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -256,10 +273,14 @@ class Graph:
         self._tf_static.publish(self.rig.tf_static())
 
     def matched(self) -> bool:
-        """Whether the node listens to every camera, reliably, and to TF."""
-        return all(p.get_subscription_count() for pair in self._images.values() for p in pair) and bool(
-            self._tf.get_subscription_count()
-        )
+        """Whether the node listens to TF and to every camera, as reliably as that sends: it may subscribe once more."""
+
+        def is_matched(publisher: Any) -> bool:
+            offered, found = publisher.qos_profile.reliability, publisher.get_subscription_count()
+            asked = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
+            return bool(found) and all(info.qos_profile.reliability == offered for info in asked)
+
+        return self._tf.get_subscription_count() > 0 and all(map(is_matched, itertools.chain(*self._images.values())))
 
     def drive(
         self,
@@ -331,68 +352,6 @@ def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
             assert node.trigger_activate() == SUCCESS
             if graph._images:
                 assert graph.until(graph.matched)
-                graph.spin(0.4)  # the inputs may subscribe once more, reliably
         return node
 
     return start
-
-
-def write_rig_nuscenes(root: Path, cycles: int = 8) -> Path:
-    """A nuScenes folder of the rig's drive: scene-0001 with every second cycle a keyframe."""
-    identity = {"translation": [0.0, 0.0, 0.0], "rotation": [1.0, 0.0, 0.0, 0.0]}
-    tables: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-    tables["log"] = [{"token": "log", "logfile": "rig", "location": "singapore-onenorth"}]
-    intrinsics = [[120.0, 0, 79.5], [0, 120.0, 44.5], [0, 0, 1]]
-    mounts: dict[str, tuple[np.ndarray | None, str]] = {name: (base_from_camera(name), "camera") for name in CAMERAS}
-    mounts["LIDAR_TOP"] = (None, "lidar")
-    for name, (pose, modality) in mounts.items():
-        tables["sensor"].append({"token": name, "channel": name, "modality": modality})
-        record = {"token": name, "sensor_token": name, "camera_intrinsic": intrinsics if pose is not None else []}
-        where = identity if pose is None else _pose_record(pose)
-        tables["calibrated_sensor"].append({**record, **where})
-    starts = ticks(cycles)
-    keyframes = [index for index in range(cycles) if index % 2 == 0]
-    for index in keyframes:
-        sample = {"token": f"sample{index}", "timestamp": (starts[index] + 43_000_000) // 1000, "scene_token": "scene"}
-        tables["sample"].append({**sample, "prev": "", "next": ""})
-    scene = {"token": "scene", "name": "scene-0001", "log_token": "log", "nbr_samples": len(keyframes)}
-    tables["scene"] = [{**scene, "description": "", "first_sample_token": "sample0", "last_sample_token": ""}]
-    for index, start in enumerate(starts):
-        for name, (_, modality) in mounts.items():
-            stamp_ns = start + PHASES_NS.get(name, 43_000_000)
-            folder = "samples" if index in keyframes else "sweeps"
-            path = f"{folder}/{name}/{stamp_ns}" + (".jpg" if modality == "camera" else ".pcd.bin")
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            content = jpeg(40 * CAMERAS.index(name) + 20) if modality == "camera" else np.ones((7, 5), "<f4").tobytes()
-            (root / path).write_bytes(content)
-            token = f"{name}{index}"
-            odometry = _pose_record(odom_from_base(stamp_ns))
-            tables["ego_pose"].append({"token": token, "timestamp": stamp_ns // 1000, **odometry})
-            tables["sample_data"].append(
-                {
-                    "token": token,
-                    "sample_token": f"sample{index - index % 2}",
-                    "ego_pose_token": token,
-                    "calibrated_sensor_token": name,
-                    "timestamp": stamp_ns // 1000,
-                    "is_key_frame": index in keyframes,
-                    "filename": path,
-                    "height": HEIGHT if modality == "camera" else 0,
-                    "width": WIDTH if modality == "camera" else 0,
-                }
-            )
-    (root / "v1.0-mini").mkdir()
-    for name, records in tables.items():
-        (root / "v1.0-mini" / f"{name}.json").write_text(json.dumps(records))
-    return root
-
-
-def _pose_record(pose: np.ndarray) -> dict[str, list[float]]:
-    return {"translation": pose[:3, 3].tolist(), "rotation": quaternion_from_rotation(pose[:3, :3]).tolist()}
-
-
-@pytest.fixture
-def rig_nuscenes(tmp_path: Path) -> Path:
-    root = tmp_path / "nuscenes"
-    root.mkdir()
-    return write_rig_nuscenes(root)

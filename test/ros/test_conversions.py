@@ -1,6 +1,5 @@
-"""Elements to messages and back, and to markers, in rosbags' classes (rclpy's are used in test_online_map_node)."""
+"""Elements to messages and back, in rosbags' classes (rclpy's are used in test_online_map_node)."""
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,11 @@ from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_ros.conversions import LABEL_VALUES, elements_from_message, elements_to_message
-from hdmap_ros.markers import COLOURS, MarkerBuilder
 from hdmap_ros.message_types import bag_types, message_folder
 
 TYPES, STORE = bag_types()
+
+
 STAMP = 1_700_000_000_123_456_789
 
 
@@ -75,9 +75,6 @@ def test_a_centerline_keeps_its_direction() -> None:
     (found,) = to_message([lane]).elements
     assert found.label == 4
     assert [(point.x, point.y) for point in found.points] == [(25, 2), (0, 1), (-20, 0)]
-    (marker,) = draw(MarkerBuilder(TYPES), [lane])
-    assert marker.ns == "centerline"
-    assert [(point.x, point.y) for point in marker.points] == [(25, 2), (0, 1), (-20, 0)]
 
 
 def test_labels_are_those_of_the_message_file() -> None:
@@ -104,48 +101,3 @@ def test_malformed_messages_are_refused() -> None:
     message.elements[0].points[0].x = float("nan")
     with pytest.raises(ElementError, match="not finite"):
         elements_from_message(message)
-
-
-def draw(builder: MarkerBuilder, elements: list[MapElement]) -> list[Any]:
-    style = {"line_width": 0.15, "lifetime": 1.5, "alpha": 0.9}
-    return builder.build(elements, stamp_ns=STAMP, frame_id="base_link", **style).markers
-
-
-def test_one_line_strip_per_element() -> None:
-    markers = draw(MarkerBuilder(TYPES), [line(MapClass.PED_CROSSING, 0.9, closed=True), line(MapClass.DIVIDER, 0.3)])
-    crossing, divider = markers
-    assert (crossing.type, crossing.action, crossing.ns, crossing.id) == (4, 0, "ped_crossing", 0)
-    assert len(crossing.points) == 4
-    assert (crossing.points[0].x, crossing.points[0].y) == (crossing.points[-1].x, crossing.points[-1].y)
-    assert len(divider.points) == 3
-    assert crossing.pose.orientation.w == 1.0
-    assert (crossing.scale.x, crossing.scale.y, crossing.scale.z) == (0.15, 0.0, 0.0)
-    assert (crossing.lifetime.sec, crossing.lifetime.nanosec) == (1, 500_000_000)
-    assert crossing.color.a > divider.color.a > 0.3
-    assert not crossing.frame_locked
-
-
-@given(st.lists(st.lists(st.sampled_from(list(MapClass)), max_size=6), min_size=2, max_size=5))
-def test_exactly_the_present_elements_stay_on_screen(frames: list[list[MapClass]]) -> None:
-    """Replays ADD and DELETE as RViz would."""
-    builder, screen = MarkerBuilder(TYPES), set()
-    for labels in frames:
-        markers = draw(builder, [line(label, 0.5) for label in labels])
-        keys = [(marker.ns, marker.id) for marker in markers]
-        assert len(keys) == len(set(keys))  # RViz rejects an array with the same one twice
-        for marker in markers:
-            (screen.add if marker.action == 0 else screen.discard)((marker.ns, marker.id))
-        assert Counter(name for name, _ in screen) == Counter(label.value for label in labels)
-
-
-def test_delete_all_forgets() -> None:
-    builder = MarkerBuilder(TYPES)
-    draw(builder, [line(MapClass.DIVIDER, 0.5)])
-    (marker,) = builder.delete_all(STAMP, "base_link").markers
-    assert marker.action == 3
-    assert draw(builder, []) == []
-
-
-def test_every_class_has_its_colour() -> None:
-    assert set(COLOURS) == set(MapClass)
-    assert len(set(COLOURS.values())) == len(COLOURS)

@@ -1,47 +1,16 @@
 """The launch files, run with the real `launch` where it is installed and with recording stand-ins everywhere."""
 
-import importlib.util
-import sys
-import types
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from hdmap_ros.node_config import CAMERA_PARAMETERS, PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH = ROOT / "launch"
 CAMERAS = {"CAM_FRONT", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"}
-MODULES = {
-    "launch": ["LaunchContext", "LaunchDescription", "LaunchDescriptionEntity"],
-    "launch.actions": [
-        "DeclareLaunchArgument",
-        "EmitEvent",
-        "ExecuteProcess",
-        "IncludeLaunchDescription",
-        "OpaqueFunction",
-        "RegisterEventHandler",
-    ],
-    "launch.conditions": ["IfCondition"],
-    "launch.event_handlers": ["OnProcessExit"],
-    "launch.events": ["Shutdown"],
-    "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
-    "launch.substitutions": [],
-    "launch_ros": [],
-    "launch_ros.actions": ["LifecycleNode", "Node"],
-    "launch_ros.event_handlers": ["OnStateTransition"],
-    "launch_ros.substitutions": [],
-}
-
-
-class Recorded:
-    """Keeps what it was made with, as the launch actions are only descriptions."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.args, self.kwargs = args, kwargs
-        self.name = args[0] if args else None
 
 
 class Context:
@@ -52,48 +21,19 @@ class Context:
         self.is_shutdown = False
 
 
-class LaunchConfiguration(Recorded):
-    def perform(self, context: Context) -> str:
-        return context.launch_configurations[self.args[0]]
-
-
-class FindPackageShare(Recorded):
-    def perform(self, context: Context) -> str:
-        return str(ROOT)
-
-
-class PathJoinSubstitution(Recorded):
-    def perform(self, context: Context) -> str:
-        return str(Path(*(p if isinstance(p, str) else p.perform(context) for p in self.args[0])))
-
-
-def load(name: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(name.replace(".", "_"), LAUNCH / f"{name}.launch.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def load(load_module: Callable[[Path], ModuleType]) -> Callable[[str], ModuleType]:
+    """A launch file by name."""
+    return lambda name: load_module(ROOT / "launch" / f"{name}.launch.py")
 
 
 @pytest.fixture
-def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module_name, class_names in MODULES.items():
-        module = types.ModuleType(module_name)
-        for class_name in class_names:
-            setattr(module, class_name, type(class_name, (Recorded,), {}))
-        monkeypatch.setitem(sys.modules, module_name, module)
-    substitutions: Any = sys.modules["launch.substitutions"]
-    substitutions.LaunchConfiguration, substitutions.PathJoinSubstitution = LaunchConfiguration, PathJoinSubstitution
-    ros_substitutions: Any = sys.modules["launch_ros.substitutions"]
-    ros_substitutions.FindPackageShare = FindPackageShare
-
-
-@pytest.fixture
-def online_map(stand_ins: None, tmp_path: Path) -> types.ModuleType:
+def online_map(load_module: Callable[[Path], ModuleType], load: Any, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    load_module(Path(__file__).with_name("launch_stand_ins.py")).install(monkeypatch)
     return load("online_map")
 
 
-def resolve(module: types.ModuleType, tmp_path: Path, **given: str) -> dict[str, str]:
+def resolve(module: ModuleType, tmp_path: Path, **given: str) -> dict[str, str]:
     """Defaults as `ros2 launch` would resolve them, under the arguments that a user gives."""
     values = {}
     for argument in module.declare_arguments():
@@ -116,7 +56,7 @@ def bag_file(tmp_path: Path) -> Path:
     return path
 
 
-def start(module: types.ModuleType, tmp_path: Path, **given: str) -> dict[str, list[Any]]:
+def start(module: ModuleType, tmp_path: Path, **given: str) -> dict[str, list[Any]]:
     entities = module.start(Context(resolve(module, tmp_path, **given)))
     by_kind: dict[str, list[Any]] = {}
     for entity in entities:
@@ -124,7 +64,7 @@ def start(module: types.ModuleType, tmp_path: Path, **given: str) -> dict[str, l
     return by_kind
 
 
-def test_arguments_are_described_and_switches_are_closed(online_map: types.ModuleType) -> None:
+def test_arguments_are_described_and_switches_are_closed(online_map: ModuleType) -> None:
     arguments = {a.name: a for a in online_map.declare_arguments()}
     wanted = {"params_file", "weights", "device", "namespace", "use_sim_time", "rviz", "bag", "bag_rate", "bag_loop"}
     assert wanted <= set(arguments)
@@ -133,18 +73,18 @@ def test_arguments_are_described_and_switches_are_closed(online_map: types.Modul
         assert arguments[name].kwargs["choices"] == ["true", "false"]
 
 
-def test_the_help_offers_nothing_that_is_not_there(online_map: types.ModuleType) -> None:
+def test_the_help_offers_nothing_that_is_not_there(online_map: ModuleType) -> None:
     assert not [a.name for a in online_map.declare_arguments() if "engine" in a.kwargs["description"]]
 
 
-def test_nothing_given_overrides_nothing(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_nothing_given_overrides_nothing(online_map: ModuleType, tmp_path: Path) -> None:
     node = start(online_map, tmp_path)["LifecycleNode"][0]
     assert node.kwargs["executable"] == "online_map_node"
     assert node.kwargs["name"] == "online_map"
     assert len(node.kwargs["parameters"]) == 1, "use_sim_time of the parameter file stays"
 
 
-def test_given_arguments_become_typed_parameters(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_given_arguments_become_typed_parameters(online_map: ModuleType, tmp_path: Path) -> None:
     weights = tmp_path / "student.safetensors"
     weights.touch()
     node = start(online_map, tmp_path, weights=str(weights), device="cuda:0", autostart="false")["LifecycleNode"][0]
@@ -155,9 +95,7 @@ def test_given_arguments_become_typed_parameters(online_map: types.ModuleType, t
     }
 
 
-def test_a_tilde_is_the_home_folder(
-    online_map: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tilde_is_the_home_folder(online_map: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("student.safetensors", "rig.yaml", "drive.mcap", "view.rviz"):
         (tmp_path / name).touch()
@@ -194,7 +132,7 @@ def has_ros2_bag(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 
 def test_a_bag_brings_the_clock_and_waits_for_the_node(
-    online_map: types.ModuleType, tmp_path: Path, has_ros2_bag: bool
+    online_map: ModuleType, tmp_path: Path, has_ros2_bag: bool
 ) -> None:
     bag = bag_file(tmp_path)
     entities = start(online_map, tmp_path, bag=str(bag), bag_rate="0.5")
@@ -210,7 +148,7 @@ def test_a_bag_brings_the_clock_and_waits_for_the_node(
     assert player(entities).kwargs["cmd"] == [*program, str(bag), "--clock", "100", "--rate", "0.5"]
 
 
-def test_only_ros2_bag_can_loop_and_wait(online_map: types.ModuleType, tmp_path: Path, has_ros2_bag: bool) -> None:
+def test_only_ros2_bag_can_loop_and_wait(online_map: ModuleType, tmp_path: Path, has_ros2_bag: bool) -> None:
     given = {"bag": str(bag_file(tmp_path)), "bag_loop": "true", "bag_start_paused": "true"}
     if has_ros2_bag:
         assert player(start(online_map, tmp_path, **given)).kwargs["cmd"][-2:] == ["--loop", "--start-paused"]
@@ -237,7 +175,7 @@ def test_only_ros2_bag_can_loop_and_wait(online_map: types.ModuleType, tmp_path:
     ],
 )
 def test_the_clock_of_the_parameter_file_stays(
-    online_map: types.ModuleType,
+    online_map: ModuleType,
     tmp_path: Path,
     content: str,
     given: dict[str, str],
@@ -263,7 +201,7 @@ def test_the_clock_of_the_parameter_file_stays(
     ],
 )
 def test_a_parameter_file_for_another_node_is_refused(
-    online_map: types.ModuleType, tmp_path: Path, content: str, namespace: str
+    online_map: ModuleType, tmp_path: Path, content: str, namespace: str
 ) -> None:
     path = parameters(tmp_path, content)
     with pytest.raises(RuntimeError, match=r"no section is for the node /(car/)?online_map"):
@@ -280,12 +218,12 @@ def test_a_parameter_file_for_another_node_is_refused(
         ("", "fleet", "/fleet/online_map"),
     ],
 )
-def test_the_node_has_its_full_name(online_map: types.ModuleType, namespace: str, around: str, name: str) -> None:
+def test_the_node_has_its_full_name(online_map: ModuleType, namespace: str, around: str, name: str) -> None:
     assert online_map.full_node_name(namespace, around) == name
 
 
 def test_rviz_that_is_not_installed_is_told_before_the_node_starts(
-    online_map: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    online_map: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     view = str(ROOT / "config" / "online_map.rviz")
     index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
@@ -297,7 +235,7 @@ def test_rviz_that_is_not_installed_is_told_before_the_node_starts(
     assert start(online_map, tmp_path, rviz="true", rviz_config=view)["Node"][0].kwargs["package"] == "rviz2"
 
 
-def test_ends_are_no_second_shutdown(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_ends_are_no_second_shutdown(online_map: ModuleType, tmp_path: Path) -> None:
     entities = start(online_map, tmp_path, bag=str(bag_file(tmp_path)), exit_on_bag_end="true")
     exits = [h.args[0] for h in entities["RegisterEventHandler"] if type(h.args[0]).__name__ == "OnProcessExit"]
     assert [exit_.kwargs["target_action"] for exit_ in exits] == [
@@ -313,7 +251,7 @@ def test_ends_are_no_second_shutdown(online_map: types.ModuleType, tmp_path: Pat
         assert action.kwargs["function"](context) == []
 
 
-def test_sim_time_can_be_refused_with_a_bag(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_sim_time_can_be_refused_with_a_bag(online_map: ModuleType, tmp_path: Path) -> None:
     node = start(online_map, tmp_path, bag=str(bag_file(tmp_path)), use_sim_time="false")["LifecycleNode"][0]
     assert node.kwargs["parameters"][1]["use_sim_time"] is False
 
@@ -331,14 +269,14 @@ def test_sim_time_can_be_refused_with_a_bag(online_map: types.ModuleType, tmp_pa
     ],
 )
 def test_mistakes_are_told_before_anything_starts(
-    online_map: types.ModuleType, tmp_path: Path, given: dict[str, str], told: str
+    online_map: ModuleType, tmp_path: Path, given: dict[str, str], told: str
 ) -> None:
     with pytest.raises(RuntimeError, match=told):
         start(online_map, tmp_path, **given)
 
 
 @pytest.mark.parametrize("layout", ["hdmap", "nuscenes2bag", "foxglove"])
-def test_layouts_name_every_camera(online_map: types.ModuleType, tmp_path: Path, layout: str) -> None:
+def test_layouts_name_every_camera(online_map: ModuleType, tmp_path: Path, layout: str) -> None:
     assert layout in online_map.LAYOUTS
     node = start(online_map, tmp_path, layout=layout, camera_prefix="/car")["LifecycleNode"][0]
     parameters = node.kwargs["parameters"][1]
@@ -348,7 +286,7 @@ def test_layouts_name_every_camera(online_map: types.ModuleType, tmp_path: Path,
     assert parameters["image_transport"] in ("raw", "compressed")
 
 
-def test_overrides_are_parameters_of_the_node(online_map: types.ModuleType, tmp_path: Path) -> None:
+def test_overrides_are_parameters_of_the_node(online_map: ModuleType, tmp_path: Path) -> None:
     given = {"layout": "hdmap", "weights": str(tmp_path), "calibration_file": str(tmp_path), "device": "cpu"}
     more = {"autostart": "true", "image_transport": "raw", "bag": str(bag_file(tmp_path))}
     [node] = start(online_map, tmp_path, **given, **more)["LifecycleNode"]
@@ -359,19 +297,11 @@ def test_overrides_are_parameters_of_the_node(online_map: types.ModuleType, tmp_
     assert set(overrides) <= declared
 
 
-def test_layout_files_and_choices_agree(online_map: types.ModuleType) -> None:
-    files = sorted((ROOT / "config" / "topics").glob("*.yaml"))
-    assert sorted(f.stem for f in files) == sorted(online_map.LAYOUTS)
-    for file in files:
-        layout = yaml.safe_load(file.read_text(encoding="utf-8"))
-        assert set(layout) == {"transport", "cameras", "lidar", "odometry", "tf"}
-        assert set(layout["cameras"]) == CAMERAS
-        topics = [camera["image"] for camera in layout["cameras"].values()]
-        assert len(set(topics)) == len(CAMERAS), f"{file.name}: two cameras share a topic"
-        assert all(topic.startswith("/") for topic in topics)
+def test_layout_files_and_choices_agree(online_map: ModuleType) -> None:
+    assert sorted(file.stem for file in (ROOT / "config" / "topics").glob("*.yaml")) == sorted(online_map.LAYOUTS)
 
 
-def test_replay_passes_its_defaults_on(stand_ins: None, online_map: types.ModuleType) -> None:
+def test_replay_passes_its_defaults_on(online_map: ModuleType, load: Any) -> None:
     replay = load("replay")
     *arguments, include = replay.generate_launch_description().args[0]
     assert [a.name for a in arguments] == ["bag", "layout", "rviz", "exit_on_bag_end"]
@@ -386,7 +316,7 @@ def real_launch() -> None:
     pytest.importorskip("launch_ros.actions", reason="launch and launch_ros are not among the ROS wheels")
 
 
-def test_real_launch_takes_the_files(real_launch: None) -> None:
+def test_real_launch_takes_the_files(real_launch: None, load: Any) -> None:
     from launch.actions import DeclareLaunchArgument
 
     for name in ("online_map", "replay"):
@@ -394,7 +324,7 @@ def test_real_launch_takes_the_files(real_launch: None) -> None:
         assert any(isinstance(entity, DeclareLaunchArgument) for entity in description.entities)
 
 
-def test_real_launch_plays_once(real_launch: None, tmp_path: Path) -> None:
+def test_real_launch_plays_once(real_launch: None, load: Any, tmp_path: Path) -> None:
     """The real actions and handlers: the player belongs to the first activation alone."""
     import launch
     from launch_ros.actions import LifecycleNode

@@ -16,26 +16,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = "demo: stopped; "
-# What `make demo` does before the drive, without the town that takes longer.
-DRIVE = """
+LOADED = """
 import importlib.util, signal, sys
-from pathlib import Path
 spec = importlib.util.spec_from_file_location("demo", sys.argv[1])
 demo = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(demo)
-signal.signal(signal.SIGTERM, demo.stop)
+signal.signal(signal.SIGTERM, demo.stop)"""
+# What `make demo` does before the drive, without the town that takes longer.
+DRIVE = f"""{LOADED}
+from pathlib import Path
 out = Path(sys.argv[3])
 print("driving", flush=True)
 demo.drive_through_node(Path(sys.argv[2]), out / "map.mcap", out, demo.default_weights(), 1.0)
 """
 
 # Ctrl-C in the very moment in which a process has been made and nobody has written it down yet.
-STARTING = """
-import importlib.util, os, signal, subprocess, sys
-spec = importlib.util.spec_from_file_location("demo", sys.argv[1])
-demo = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(demo)
-signal.signal(signal.SIGTERM, demo.stop)
+STARTING = f"""{LOADED}
+import os, subprocess
 made = subprocess.Popen.__init__
 def interrupted(process, *arguments, **options):
     made(process, *arguments, **options)

@@ -1,6 +1,5 @@
 """The shipped student, exported: verbs that take a checkpoint take the file; so does the node in a real graph."""
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +17,6 @@ pytest.importorskip("onnxscript", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 Hdmap = Callable[..., Any]
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +83,6 @@ def test_benchmark_of_a_checkpoint_takes_the_file_beside_it(exported: Path, tmp_
     assert (found["engine"], found["why"]) == ("onnxruntime", "student.onnx lies beside the checkpoint")
     found = json.loads(hdmap("benchmark", path, "--engine", "eager", "--sets", 2, "--json").out)
     assert (found["engine"], found["agreement"]["largest_difference"]) == ("eager", 0.0)
-
-
-@pytest.fixture(scope="module")
-def demo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo", DEMO)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.ros

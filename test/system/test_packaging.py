@@ -1,13 +1,12 @@
 """What a newcomer's machine depends on: versions that agree, pins that are complete, set-up that tells and mends."""
 
-import importlib.util
 import os
 import re
 import stat
 import subprocess
 import sys
-import types
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from pathlib import Path
 
@@ -20,14 +19,6 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def load_mender() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("mend_ros_wheels", ROOT / "scripts" / "mend_ros_wheels.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +144,8 @@ def test_ci_runs_the_test_command_and_nothing_else() -> None:
     assert commands == ["make test"]
 
 
-def test_mending_replaces_and_repeats_without_effect(tmp_path: Path) -> None:
-    mender = load_mender()
+def test_mending_replaces_and_repeats_without_effect(load_module: Callable, tmp_path: Path) -> None:
+    mender = load_module(ROOT / "scripts" / "mend_ros_wheels.py")
     cmake = tmp_path / "share" / "std_msgs" / "cmake" / "export.cmake"
     cmake.parent.mkdir(parents=True)
     cmake.write_text(

@@ -1,6 +1,5 @@
 """The shipped student in the real node, in a graph of player, node and recorder, as `examples/demo.py` runs it."""
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -19,16 +18,6 @@ from hdmap_ros.bag.write import write_bag
 
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
 pytestmark = pytest.mark.ros
-DEMO = Path(__file__).parents[2] / "examples" / "demo.py"
-
-
-@pytest.fixture(scope="module")
-def demo() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("demo", DEMO)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def same(left: list[MapElement], right: list[MapElement]) -> bool:

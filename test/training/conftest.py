@@ -1,6 +1,5 @@
 """A small synthetic nuScenes folder, and keyframes without any folder."""
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -44,13 +43,9 @@ def recipe() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ddp_worker() -> ModuleType:
+def ddp_worker(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """The script that trains without batch norms, as a module."""
-    spec = importlib.util.spec_from_file_location("ddp_worker", Path(__file__).with_name("ddp_worker.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).with_name("ddp_worker.py"))
 
 
 @pytest.fixture

@@ -22,13 +22,16 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 3
 PATIENCE_S = 900
 """Of processes whose start alone takes seconds on a free machine, and minutes on a busy one."""
+# Of another test in this process, they would make the child wait for a group that never comes.
+GROUP_VARIABLES = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
 # The agent's own address: a machine's name may stand for none that can be reached.
 TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
 
 
 def start(*command: object) -> str:
     """Runs Python in another process; fails with what it said."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    inherited = {name: value for name, value in os.environ.items() if name not in GROUP_VARIABLES}
+    environment = {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     called = [sys.executable, *map(str, command)]
     done = subprocess.run(called, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]

@@ -18,6 +18,7 @@ from hdmap_core.elements import read_elements
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.postprocess import DecodeConfig
+from training.evaluate import EvaluateOptions, evaluate
 from training.evaluation import predictions as predictions_module
 from training.evaluation.predictions import data_digest
 
@@ -217,3 +218,9 @@ def test_nothing_is_drawn_where_nothing_is_written(
 ) -> None:
     ended = hdmap("evaluate", checkpoint, synthetic_root, *CPU, "--limit", 1, "--corruption", "camera_crash")
     assert ended.code == 0 and "by distance" in ended.out and "camera_crash" in ended.out and "mRR" in ended.out
+
+
+def test_paths_may_be_strings(checkpoint: Path, synthetic_root: Path, tmp_path: Path) -> None:
+    options = {"device": "cpu", "limit": 1, "gallery": 1, "corruptions": ("fog",), "baseline": str(checkpoint)}
+    evaluate(str(checkpoint), str(synthetic_root), "val", EvaluateOptions(out=str(tmp_path / "out"), **options))
+    assert {"report.json", "gt.jsonl", "gallery"} <= {path.name for path in (tmp_path / "out").iterdir()}

@@ -14,7 +14,7 @@ ROWS_AT_ONCE = 2048
 
 def eager_on_cpu(tensor: Tensor) -> bool:
     """Whether operators run one by one on a CPU: not for an export or a compiler, not on a GPU, nor on fake tensors."""
-    recorded = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return tensor.device.type == "cpu" and not recorded
 
 

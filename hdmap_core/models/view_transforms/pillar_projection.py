@@ -72,6 +72,13 @@ class PairViews(NamedTuple):
     seen: Tensor
 
 
+def with_points(views: PillarViews | PairViews, points: Tensor) -> PillarViews | PairViews:
+    """Other points in the place of the anchors, as `_replace` gives, which PyTorch 2.6 does not export."""
+    if isinstance(views, PairViews):
+        return PairViews(views.pillar, views.camera, points, views.share, views.seen)
+    return PillarViews(views.camera, points, views.seen)
+
+
 def anchor_heights(z_range: tuple[float, float], anchors: int, *, ends: bool) -> Tensor:
     """(A,) metres, evenly spaced: from end to end of the range (MapQR), or half a metre inside of them (BEVFormer).
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from hdmap_core.models.layers.bilinear_bags import ROWS_AT_ONCE, bilinear_bags
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
 from hdmap_core.models.layers.raster_size import size_xy
-from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarViews
+from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarViews, with_points
 
 
 class HeightKernelAttention(nn.Module):
@@ -47,7 +47,7 @@ class HeightKernelAttention(nn.Module):
         """
         weights = self.weight(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        views = views._replace(points=views.points[..., None, :])
+        views = with_points(views, views.points[..., None, :])
         if isinstance(views, PairViews):
             return self.output(read_pairs(value, views, self.taps, weights)) * views.seen[..., None]
         return self.output(read_views(value, views, self.taps, weights)) * views.seen.any(dim=1)[..., None]
@@ -75,7 +75,7 @@ class SpatialCrossAttention(nn.Module):
         weights = self.weight(query).float().view(shape).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         turns = self.samples // views.points.shape[-2]
-        views = views._replace(points=torch.cat([views.points] * turns, dim=-2)[..., None, :, :])
+        views = with_points(views, torch.cat([views.points] * turns, dim=-2)[..., None, :, :])
         if isinstance(views, PairViews):
             return self.output(read_pairs(value, views, offsets, weights)) * views.seen[..., None]
         return self.output(read_views(value, views, offsets, weights)) * views.seen.any(dim=1)[..., None]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from hdmap_core.elements import read_elements
-from hdmap_core.errors import BagError, ConfigError
-from hdmap_ros.bag.layouts import layout_folder, load_layout
+from hdmap_core.errors import BagError
+from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.replay import ReplayConfig, replay_bag
@@ -21,14 +21,6 @@ from hdmap_ros.bag.write import write_bag
 from hdmap_ros.conversions import elements_from_message
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.pipeline import InferenceError
-
-
-@pytest.fixture
-def drive(rig_nuscenes: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "drive.mcap"
-    write_bag(rig_nuscenes, "scene-0001", path)
-    return path
-
 
 CONFIG = ReplayConfig(load_layout("hdmap"))
 
@@ -317,24 +309,3 @@ def test_the_real_keyframe(real_frame_root: Path, predictor: Any, tmp_path: Path
     assert np.linalg.norm(shift[:3, 3]) == pytest.approx(9.2 * 0.0355, rel=0.05)
     ours = shift @ observation.rig.ego_from_camera.numpy()[order]
     np.testing.assert_allclose(ours, expected.rig.ego_from_camera.numpy(), atol=1e-6)
-
-
-def test_layouts_of_the_repository_load() -> None:
-    names = [path.stem for path in layout_folder().glob("*.yaml")]
-    assert {"hdmap", "nuscenes2bag", "foxglove"} <= set(names)
-    for name in names:
-        assert len(load_layout(name).cameras) == 6
-
-
-def test_wrong_layouts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no topic layout 'nuscene'.*there are .*hdmap"):
-        load_layout("nuscene")
-    path = tmp_path / "mine.yaml"
-    for content, reason in (
-        ("transport: compressed", "the field 'cameras' is missing"),
-        ("- a list", "not a topic layout"),
-        ("a: [", "cannot read the topic layout"),
-    ):
-        path.write_text(content)
-        with pytest.raises(ConfigError, match=reason):
-            load_layout(str(path))

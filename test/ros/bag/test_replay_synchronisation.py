@@ -9,8 +9,6 @@ import pytest
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 
-CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
-
 
 @pytest.mark.parametrize(
     ("case", "least", "moved"),
@@ -20,10 +18,10 @@ CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
         ("sync_arrival_jitter_10ms", 195, []),
     ],
 )
-def test_a_recorded_rig(case: str, least: int, moved: list[str], predictor: Any, tmp_path: Path) -> None:
-    bag = CASES / case / "drive.mcap"
-    if not bag.is_file():
-        pytest.skip("the recordings are not beside the repository")
+def test_a_recorded_rig(
+    case: str, least: int, moved: list[str], shared_case: Any, predictor: Any, tmp_path: Path
+) -> None:
+    bag = shared_case(f"{case}/drive.mcap")
     replay_bag(bag, predictor, tmp_path / "out", ReplayConfig(load_layout("hdmap"), every=100))
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["sets"] >= least

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -6,8 +7,6 @@ import pytest
 from hdmap_core.datasets.nuscenes import version_for
 from hdmap_core.datasets.nuscenes.splits import official_splits
 from hdmap_core.errors import DatasetError
-
-CASE = Path(__file__).resolve().parents[5] / "shared" / "cases" / "nuscenes_two_versions" / "data"
 
 
 def folder(root: Path, *versions: str, **own: list[str]) -> Path:
@@ -72,7 +71,7 @@ def test_a_version_that_is_not_there(tmp_path: Path) -> None:
         version_for(root, "val", "v1.0-test")
 
 
-@pytest.mark.skipif(not CASE.is_dir(), reason="no shared cases")
-def test_the_reported_folder() -> None:
-    assert version_for(CASE, "mini_val") == "v1.0-mini"
-    assert version_for(CASE, "val") == "v1.0-trainval"
+def test_the_reported_folder(shared_case: Callable[[str], Path]) -> None:
+    root = shared_case("nuscenes_two_versions/data")
+    assert version_for(root, "mini_val") == "v1.0-mini"
+    assert version_for(root, "val") == "v1.0-trainval"

@@ -1,0 +1,92 @@
+"""What is published of a map, to whom, and what is counted."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_ros.conversions import elements_from_message
+from hdmap_ros.image_sets import ImageSet
+from hdmap_ros.map_output import MapOutput, best_elements
+from hdmap_ros.message_types import bag_types
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.pipeline import MapResult
+from hdmap_ros.transforms import TransformBuffer
+
+TYPES, _ = bag_types()
+STAMP_NS = 1_700_000_000_000_000_000
+
+
+def element(score: float) -> MapElement:
+    return MapElement(MapClass.DIVIDER, np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), score=score)
+
+
+class Topic:
+    """A publisher with so many listeners."""
+
+    def __init__(self, listeners: int) -> None:
+        self.listeners = listeners
+        self.sent: list[Any] = []
+
+    def get_subscription_count(self) -> int:
+        return self.listeners
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+def output(elements: int, markers: int, transforms: TransformBuffer | None = None) -> MapOutput:
+    return MapOutput(TYPES, Topic(elements), Topic(markers), transforms or TransformBuffer())
+
+
+def a_map(*scores: float) -> MapResult:
+    images = ImageSet(STAMP_NS, {}, {"CAM_FRONT": STAMP_NS}, (), 0)
+    return MapResult([element(score) for score in scores], images, (True,), {}, None)
+
+
+@given(st.lists(st.floats(0, 1)), st.floats(0, 1), st.integers(1, 9))
+def test_the_best_ones(scores: list[float], threshold: float, number: int) -> None:
+    kept = [each.score for each in best_elements([element(score) for score in scores], threshold, number)]
+    assert kept == sorted((score for score in scores if score >= threshold), reverse=True)[:number]
+
+
+def test_elements_always_markers_to_whom_listens(rig_module: Any) -> None:
+    config = OnlineMapConfig(score_threshold=0.2, markers_min_score=0.5, max_elements=2)
+    for listeners in (0, 1):
+        made = output(1, listeners)
+        for _ in range(3):
+            made.publish(a_map(0.1, 0.3, 0.9, 0.6), config, rig_module.RigInfo())
+        arrays, drawn = made.elements.sent, made.markers.sent
+        assert [each.score for each in elements_from_message(arrays[-1])] == pytest.approx([0.9, 0.6])
+        assert [array.sequence for array in arrays] == [0, 1, 2]
+        assert (made.published, made.published_elements) == (3, 6)
+        assert [len(array.markers) for array in drawn] == [2] * 3 * listeners
+        made.clear(STAMP_NS, "base_link")
+        assert len(drawn) == 4 * listeners
+
+
+@pytest.mark.parametrize(
+    ("elements", "markers", "enabled", "wanted"),
+    [(0, 0, True, False), (1, 0, True, True), (0, 1, True, True), (0, 1, False, False)],
+)
+def test_who_listens(elements: int, markers: int, enabled: bool, wanted: bool) -> None:
+    assert output(elements, markers).wanted(OnlineMapConfig(markers_enabled=enabled)) is wanted
+
+
+def test_another_frame_or_none(bag_rig: Any, rig_module: Any) -> None:
+    config, transforms = OnlineMapConfig(output_frame="odom", tf_timeout=0.0), TransformBuffer()
+    made = output(1, 1, transforms)
+    with pytest.raises(NotReadyError, match="output_frame: ") as refused:
+        made.publish(a_map(0.9), config, rig_module.RigInfo())
+    assert (refused.value.state, made.published, made.elements.sent) == ("no_transform", 0, [])
+    pose = np.eye(4)
+    pose[:3, 3] = 100.0, 50.0, 2.0
+    transforms.add([bag_rig.transform("odom", "base_link", STAMP_NS, pose)], static=False)
+    made.publish(a_map(0.9), config, rig_module.RigInfo())
+    point = made.elements.sent[0].elements[0].points[0]
+    assert (point.x, point.y, point.z) == (101.0, 52.0, 2.0)
+    assert made.markers.sent[0].markers[0].points[0].x == 101.0
