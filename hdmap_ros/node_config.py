@@ -43,14 +43,17 @@ class OnlineMapConfig:
     weights: str = _parameter(
         "model.weights",
         "",
-        "checkpoint (.safetensors) or exported file (.onnx, .xml); empty: the student that is shipped",
+        "checkpoint (.safetensors) or exported file (.onnx, .xml, .pt2, .engine); empty: the student that is shipped",
         is_path=True,
     )
     engine: str = _parameter(
         "model.engine",
         "auto",
-        "auto: by the file's suffix; beside a checkpoint on the CPU, the file that hdmap export made of it",
-        choices=("auto", "eager", "onnxruntime", "onnxruntime-tensorrt", "openvino"),
+        "auto: by the file's suffix; beside a checkpoint, the file that hdmap export made of it",
+        choices=(
+            *("auto", "eager", "compile", "cuda-graph", "onnxruntime", "onnxruntime-tensorrt", "openvino", "aoti"),
+            "tensorrt",
+        ),
     )
     device: str = _parameter("model.device", "auto", "auto, cpu, cuda or cuda:N")
     precision: str = _parameter(

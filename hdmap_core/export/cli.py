@@ -1,4 +1,4 @@
-"""`hdmap export`: a checkpoint as a file for ONNX Runtime or OpenVINO."""
+"""`hdmap export`: a checkpoint as a file for a faster runtime."""
 
 from enum import Enum
 from pathlib import Path
@@ -13,21 +13,33 @@ class Format(str, Enum):
     onnx = "onnx"
     int8 = "int8"
     openvino = "openvino"
+    aoti = "aoti"
+    tensorrt = "tensorrt"
+
+
+class Precision(str, Enum):
+    """Of a TensorRT engine's matrix products."""
+
+    fp16 = "fp16"
+    fp32 = "fp32"
 
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
     format: Annotated[
         Format,
-        typer.Option(help="onnx: one .onnx file; int8: the same in integers; openvino: an .xml and a .bin beside it"),
+        typer.Option(
+            help="onnx: one .onnx file; int8: the same in integers; openvino: an .xml and a .bin beside it; aoti: a "
+            ".pt2 of native code for this processor and PyTorch; tensorrt: an .engine for this GPU and TensorRT"
+        ),
     ] = Format.onnx,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="The .onnx or .xml file; by default beside the checkpoint")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The file; by default beside the checkpoint")] = None,
     head: Annotated[
         str | None, typer.Option(help="vectors, masks or dense, instead of the head that the checkpoint publishes")
     ] = None,
     cameras: Annotated[int, typer.Option(min=1, max=32, help="How many, for a model that takes any rig's images")] = 6,
+    device: Annotated[str, typer.Option(help="cpu or cuda: what an aoti package is compiled for")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Of a tensorrt engine's matrix products")] = Precision.fp16,
 ) -> None:
     """Export a checkpoint for a faster runtime, with the heads that it publishes.
 
@@ -40,22 +52,31 @@ def export(
     from functools import partial
 
     from hdmap_core.checkpoint import find_checkpoint
+    from hdmap_core.errors import ConfigError
+    from hdmap_core.export.aoti_file import export_aoti
     from hdmap_core.export.onnx_file import export_onnx
     from hdmap_core.export.openvino_file import export_openvino
     from hdmap_core.export.reference import Reference, reference
+    from hdmap_core.export.tensorrt_file import export_tensorrt
     from hdmap_core.files import check_file
-    from hdmap_core.inference import onnx_engine, openvino_engine
+    from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
 
     kinds: dict[Format, tuple[str, Callable[[Reference, Path], float]]] = {
         Format.onnx: (onnx_engine.SUFFIX, export_onnx),
         Format.int8: (onnx_engine.SUFFIX, partial(export_onnx, precision="int8")),
         Format.openvino: (openvino_engine.SUFFIX, export_openvino),
+        Format.aoti: (aoti_engine.SUFFIX, export_aoti),
+        Format.tensorrt: (tensorrt_engine.SUFFIX, partial(export_tensorrt, precision=precision.value)),
     }
     suffix, write = kinds[format]
+    if device != "cpu" and format is not Format.aoti:
+        raise ConfigError(f"--device {device} is for --format aoti; a file of {format.value} is not bound to one")
     path = find_checkpoint(checkpoint)
     target = out or path.with_suffix(suffix)
     check_file(target, (suffix,))
-    deviation = write(reference(path, head, cameras), target)
+    if format is Format.tensorrt:  # asked for before the long work
+        tensorrt_engine.import_tensorrt()
+    deviation = write(reference(path, head, cameras, device), target)
     typer.echo(f"{path} → {target}, differs from PyTorch by {deviation:.1g} of the largest value")
     typer.echo(f"next: hdmap benchmark {target}")
 

@@ -1,24 +1,19 @@
 """ONNX by torch.export: one file that ONNX Runtime and whatever else reads ONNX can run."""
 
-import contextlib
-import io
-import logging
 import tempfile
-import warnings
 from pathlib import Path
 
 import torch
 
 from hdmap_core.errors import ConfigError
 from hdmap_core.export.quantisation import quantised
+from hdmap_core.export.quiet import quiet
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
 from hdmap_core.inference.engine import ByTensors, input_tensors, output_tensors
 from hdmap_core.inference.exported_file import KEY, header_text
 from hdmap_core.inference.onnx_engine import OnnxEngine
 from hdmap_core.required_packages import missing_packages_named
-
-_TALKATIVE = ("onnxscript", "onnx_ir", "torch.onnx")
 
 
 def export_onnx(reference: Reference, out: Path, precision: str = "fp32") -> float:
@@ -62,12 +57,14 @@ def onnx_bytes(reference: Reference) -> bytes:
     engine, sample = reference.engine, reference.sample
     inputs = input_tensors(sample.inputs)
     outputs = output_tensors(engine(sample.inputs))
+    # How many LiDAR points there are changes from sweep to sweep.
+    shapes = tuple({1: torch.export.Dim("number_of_points")} if name == "points" else None for name in inputs)
     module = ByTensors(engine.model, tuple(inputs)).eval()
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module, tuple(inputs.values()), dynamo=True, verbose=False,
-                input_names=list(inputs), output_names=list(outputs),
+                input_names=list(inputs), output_names=list(outputs), dynamic_shapes=(shapes,),
             )  # fmt: skip
             assert program is not None
             proto = program.model_proto
@@ -80,18 +77,3 @@ def onnx_bytes(reference: Reference) -> bytes:
             f"{engine.source.config.model.name} cannot be exported to ONNX with this PyTorch ({reason}); run the "
             "checkpoint itself"
         ) from error
-
-
-@contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """Keeps the exporter's progress and advice, which is for its own developers, from the terminal."""
-    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)

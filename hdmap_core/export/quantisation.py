@@ -6,12 +6,8 @@ than they need be (docs/results/student_path.md). The last convolution before an
 would be the output's.
 """
 
-import contextlib
-import io
 import json
-import logging
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import ConfigError
+from hdmap_core.export.quiet import quiet
 from hdmap_core.inference.engine import input_tensors
 from hdmap_core.inference.exported_file import KEY
 from hdmap_core.models import ModelConfig
@@ -56,7 +53,7 @@ def quantised(content: bytes, model: ModelConfig) -> bytes:
         from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     proto = onnx.load_from_string(content)
     _unshuffle_by_blocks(proto.graph)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         whole, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(proto, str(whole))
         quantize_static(
@@ -145,14 +142,3 @@ def _unshuffle_by_blocks(graph: Any) -> None:
         read = {each for node in graph.node for each in node.input}
         for each in [each for each in graph.initializer if each.name not in read]:
             graph.initializer.remove(each)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the quantiser's progress and advice, which is for its own developers, from the terminal."""
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)

@@ -1,22 +1,19 @@
 """What an exported file has to equal: PyTorch on inputs of a synthetic town."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import torch
 from torch import Tensor
 
 import hdmap_core
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.errors import ConfigError
-from hdmap_core.inference.engine import EagerEngine, Engine, output_tensors
+from hdmap_core.inference.engine import EagerEngine, Engine, input_tensors, output_tensors
 from hdmap_core.inference.exported_file import TOLERANCE, Sample
 from hdmap_core.inference.opening import open_engine
-from hdmap_core.inference.sample import sample_observation
+from hdmap_core.inference.sample import sample_inputs
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.lidar.pillars import PillarsConfig
-from hdmap_core.preprocess import preprocess
 
 
 @dataclass(frozen=True)
@@ -25,12 +22,25 @@ class Reference:
 
     Attributes:
         sample: of a whole keyframe; it goes into the file.
-        other: of the same one mirrored, its first camera missing: what the first input would have frozen shows here.
+        other: of the same one mirrored, a camera and half of the LiDAR points missing: what the first input would have
+            frozen shows here.
     """
 
     engine: EagerEngine
     sample: Sample
     other: Sample
+
+    def refuse_points(self, what: str) -> None:
+        """Whether the model looks at LiDAR points, whose number changes from sweep to sweep.
+
+        Raises:
+            ConfigError: if it does; `what` cannot be made for it then.
+        """
+        if "points" in input_tensors(self.sample.inputs):
+            raise ConfigError(
+                f"{self.engine.source.config.model.name} looks at LiDAR points, whose number changes; {what} takes "
+                "inputs of one size, so export it to ONNX, or run the checkpoint itself"
+            )
 
     @property
     def made_with(self) -> dict[str, str]:
@@ -53,32 +63,24 @@ class Reference:
         return max(deviations)
 
 
-def reference(checkpoint: str | Path, head: str | None = None, cameras: int = 6) -> Reference:
-    """Loads a checkpoint and runs it on the CPU, in fp32.
+def reference(checkpoint: str | Path, head: str | None = None, cameras: int = 6, device: str = "cpu") -> Reference:
+    """Loads a checkpoint and runs it, in fp32.
 
     Args:
         checkpoint: a `.safetensors` file or a run folder.
         head: see `load_predictor`.
         cameras: how many a model takes that names none itself.
+        device: cpu, cuda or cuda:N.
 
     Raises:
         CheckpointError: if it cannot be used.
-        ConfigError: if its kind of model is not exported, or the head cannot be had.
+        ConfigError: if head or device cannot be had.
     """
-    engine = open_engine(find_checkpoint(checkpoint), "cpu", "fp32", head, "eager")
+    engine = open_engine(find_checkpoint(checkpoint), device, "fp32", head, "eager")
     assert isinstance(engine, EagerEngine)
     model = engine.source.config.model
-    if isinstance(model.lidar, PillarsConfig):
-        raise ConfigError(
-            f"{model.name} looks at LiDAR points, whose number changes; such models are not exported, run the "
-            "checkpoint itself"
-        )
-    names = model.image_backbone.cameras if model.image_backbone else ()
-    observation = sample_observation(names or ([f"CAMERA_{n}" for n in range(cameras)] if cameras != 6 else ()))
-    first = preprocess(observation, model)
-    mirrored = tuple(cv2.flip(image, 1) for image in observation.images if image is not None)
-    second = preprocess(replace(observation, images=(None, *mirrored[1:])), model)
-    return Reference(engine, *(Sample.of(inputs, outputs_of(engine, inputs)) for inputs in (first, second)))
+    samples = (Sample.of(inputs, outputs_of(engine, inputs)) for inputs in sample_inputs(model, cameras))
+    return Reference(engine, *samples)
 
 
 def outputs_of(engine: Engine, inputs: ModelInput) -> dict[str, Tensor]:

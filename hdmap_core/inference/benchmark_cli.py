@@ -10,9 +10,13 @@ if TYPE_CHECKING:
 
 
 def benchmark(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .onnx or .xml file, or a run folder")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, an exported file or a run folder")],
     engine: Annotated[
-        str, typer.Option(help="auto, eager, onnxruntime, onnxruntime-tensorrt or openvino; auto: what the suffix says")
+        str,
+        typer.Option(
+            help="auto: the fastest that is there; of a checkpoint also eager, compile or cuda-graph, of a .onnx file "
+            "onnxruntime or onnxruntime-tensorrt"
+        ),
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     precision: Annotated[

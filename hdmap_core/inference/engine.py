@@ -1,8 +1,8 @@
 """The contract between predictor and runtime: `ModelInput → ModelOutput`. Eager PyTorch is the reference."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,11 @@ from hdmap_core.model_io import DenseOutput, ModelInput, ModelOutput, VectorOutp
 from hdmap_core.models import MapModel
 from hdmap_core.models.heads.dense import DenseHeads
 
-EngineName = Literal["eager", "onnxruntime", "onnxruntime-tensorrt", "openvino"]
+EngineName = Literal[
+    "eager", "compile", "cuda-graph", "onnxruntime", "onnxruntime-tensorrt", "openvino", "aoti", "tensorrt"
+]
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,22 @@ class EagerEngine:
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
-        half = self.precision == "fp16"
-        with torch.inference_mode(), torch.autocast(self._device.type, torch.float16, enabled=half):
-            output = self.model(inputs.to(self._device))
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+        output = self.run(lambda: self.model(inputs.to(self._device)))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         return output
+
+    def run(self, work: Callable[[], _Result], *, is_recorded: bool = False) -> _Result:
+        """Calls `work` as the model is to be called: without gradients, in this engine's precision.
+
+        Args:
+            work: what calls it.
+            is_recorded: into a CUDA graph, which must not take casts of weights from autocast's cache.
+        """
+        half = self.precision == "fp16"
+        autocast = torch.autocast(self._device.type, torch.float16, enabled=half, cache_enabled=not is_recorded)
+        with torch.inference_mode(), autocast:
+            return work()
 
 
 def published(checkpoint: Checkpoint) -> MapModel:

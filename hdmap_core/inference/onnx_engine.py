@@ -1,5 +1,6 @@
 """ONNX Runtime runs a `.onnx` file that `hdmap export` made."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hdmap_core.required_packages import missing_packages_named
 SUFFIX = ".onnx"
 _PROVIDERS = {"onnxruntime": "CUDAExecutionProvider", "onnxruntime-tensorrt": "TensorrtExecutionProvider"}
 _ERRORS_ONLY = 3
+_log = logging.getLogger(__name__)
 
 
 class OnnxEngine:
@@ -38,7 +40,7 @@ class OnnxEngine:
         with missing_packages_named():
             import onnxruntime
         self.name, self.why, self._file = name, why, path.name
-        self.device, providers = _providers(onnxruntime.get_available_providers(), device, name)
+        self.device, providers, on_cpu = _providers(onnxruntime.get_available_providers(), device, name)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         options.intra_op_num_threads = torch.get_num_threads()
@@ -55,13 +57,19 @@ class OnnxEngine:
                     f"ONNX Runtime could not start its {_PROVIDERS[name]}: a library of CUDA, cuDNN or TensorRT is "
                     "missing or does not fit; mend that, or take device cpu"
                 )
-            self.device = "cpu"
+            self.device, on_cpu = "cpu", f"its {_PROVIDERS[name]} could not start"
+        if on_cpu:
+            self.why = f"{why}; on the CPU, as {on_cpu}"
+            _log.warning("%s runs in ONNX Runtime on the CPU, as %s", path.name, on_cpu)
         self.source: Source
         self.sample: Sample
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.source, self.sample = read_header(metadata.get(KEY), path)
         self.precision = self.source.precision
-        self._shapes = {each.name: tuple(each.shape) for each in self._session.get_inputs()}
+        self._shapes = {
+            each.name: tuple(size if isinstance(size, int) else None for size in each.shape)
+            for each in self._session.get_inputs()
+        }
         self._outputs = [each.name for each in self._session.get_outputs()]
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
@@ -73,19 +81,20 @@ class OnnxEngine:
         return output_of({name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)})
 
 
-def _providers(available: list[str], device: str, name: str) -> tuple[str, list[Any]]:
-    """The device's name, and providers in the order in which they are asked."""
+def _providers(available: list[str], device: str, name: str) -> tuple[str, list[Any], str]:
+    """The device's name, providers in the order in which they are asked, and why it is the CPU, if it need not be."""
     kind, _, index = device.partition(":")
-    provider = _PROVIDERS[name]
+    provider, on_cpu = _PROVIDERS[name], ""
     if kind == "auto":
-        usable = provider in available and torch.cuda.is_available()
-        kind = "cuda" if usable or name == "onnxruntime-tensorrt" else "cpu"
+        there = torch.cuda.is_available()
+        kind = "cuda" if (there and provider in available) or name == "onnxruntime-tensorrt" else "cpu"
+        on_cpu = f"this ONNX Runtime has no {provider} (onnxruntime-gpu does)" if there and kind == "cpu" else ""
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
         raise ConfigError(f"device {device!r}: use auto, cpu, cuda or cuda:N")
     if kind == "cpu":
         if name == "onnxruntime-tensorrt":
             raise ConfigError("engine onnxruntime-tensorrt runs on CUDA only; take device cuda, or engine onnxruntime")
-        return "cpu", ["CPUExecutionProvider"]
+        return "cpu", ["CPUExecutionProvider"], on_cpu
     if provider not in available:
         raise ConfigError(
             f"this ONNX Runtime has no {provider} (it has {', '.join(available)}); install onnxruntime-gpu in place of "
@@ -94,7 +103,7 @@ def _providers(available: list[str], device: str, name: str) -> tuple[str, list[
     options = {"device_id": index or "0"}
     if provider == "CUDAExecutionProvider":
         options["use_tf32"] = "0"  # fp32 means it
-    return f"cuda:{index or 0}", [(provider, options), "CPUExecutionProvider"]
+    return f"cuda:{index or 0}", [(provider, options), "CPUExecutionProvider"], ""
 
 
 def _first_line(error: Exception) -> str:

@@ -1,25 +1,68 @@
-"""Which engine runs a file: its suffix says it, and `auto` may take an exported file that lies beside a checkpoint."""
+"""Which engine runs a file: its suffix says; `auto` takes the fastest that is there, and PyTorch where that fails."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import torch
 
-from hdmap_core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint
+from hdmap_core.checkpoint import SUFFIX, Checkpoint, CheckpointConfig, load_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError, HdmapError
-from hdmap_core.inference import onnx_engine, openvino_engine
+from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
+from hdmap_core.inference.aoti_engine import AotiEngine
+from hdmap_core.inference.compiled_engine import CompiledEngine, CudaGraphEngine
 from hdmap_core.inference.engine import EagerEngine, Engine, EngineName
 from hdmap_core.inference.onnx_engine import OnnxEngine
 from hdmap_core.inference.openvino_engine import OpenVinoEngine
+from hdmap_core.inference.sample import sample_inputs
+from hdmap_core.inference.tensorrt_engine import TensorRtEngine
 from hdmap_core.postprocess import Head
 
-EXPORTED = (openvino_engine.SUFFIX, onnx_engine.SUFFIX)
-"""Suffixes of exported files, the fastest on a CPU first (docs/results/engines.md)."""
-_ENGINES: dict[str, tuple[EngineName, ...]] = {
-    onnx_engine.SUFFIX: ("onnxruntime", "onnxruntime-tensorrt"),
-    openvino_engine.SUFFIX: ("openvino",),
+
+class Exported(NamedTuple):
+    """A kind of exported file.
+
+    Attributes:
+        format: what `hdmap export --format` calls it.
+        engines: what runs it, the usual one first.
+        precisions: what may be asked for.
+        open: (path, device, precision or None, engine, why) -> the engine.
+        found_on: the kind of device on which `auto` takes it where it lies beside its checkpoint; empty: never.
+    """
+
+    format: str
+    engines: tuple[EngineName, ...]
+    precisions: tuple[str, ...]
+    open: Callable[[Path, str, str | None, EngineName, str], Engine]
+    found_on: str
+
+
+EXPORTED: dict[str, Exported] = {
+    openvino_engine.SUFFIX: Exported(
+        *("openvino", ("openvino",), ("fp32", "bf16")),
+        lambda path, device, precision, _, why: OpenVinoEngine(path, device, precision or "fp32", why),
+        "cpu",
+    ),
+    onnx_engine.SUFFIX: Exported(
+        *("onnx", ("onnxruntime", "onnxruntime-tensorrt"), ("fp32", "int8")),
+        lambda path, device, _, engine, why: OnnxEngine(path, device, engine, why),
+        "cpu",
+    ),
+    tensorrt_engine.SUFFIX: Exported(
+        *("tensorrt", ("tensorrt",), ("fp32", "fp16")),
+        lambda path, device, precision, _, why: TensorRtEngine(path, device, precision, why),
+        "cuda",
+    ),
+    aoti_engine.SUFFIX: Exported(
+        *("aoti", ("aoti",), ("fp32",)),
+        lambda path, device, _, __, why: AotiEngine(path, device, why),
+        "",  # a program is not run because it lies somewhere
+    ),
 }
+"""By suffix; of one device the fastest first (docs/results/engines.md)."""
+_OF_CHECKPOINTS: tuple[EngineName, ...] = ("eager", "compile", "cuda-graph")
 _log = logging.getLogger(__name__)
 
 
@@ -33,10 +76,11 @@ def open_engine(
         device: see `load_predictor`.
         precision: see `load_predictor`.
         head: see `load_predictor`.
-        engine: an `EngineName`, or `auto`: what the suffix says. For a checkpoint on the CPU in fp32 that is the
-            exported file beside it (same name, `.xml`, then `.onnx`) if it was made of this very checkpoint, publishes
-            the same and agrees with its sample, in int8 too unless a precision is asked for; else PyTorch.
-            `Engine.why` and the log say which and why.
+        engine: an `EngineName`, or `auto`. For a checkpoint that is the exported file beside it (same name; on a CPU in
+            fp32 `.xml`, then `.onnx`; on CUDA `.engine`) if it was made of this very checkpoint, publishes the same and
+            agrees with its sample, in int8 too unless a precision is asked for; else PyTorch. For an exported file it
+            is what the suffix says; if that cannot be run here, PyTorch with the checkpoint beside it, where there is
+            one. `Engine.why` and the log say which and why.
 
     Raises:
         CheckpointError, ConfigError, MissingDependencyError: see `load_predictor`.
@@ -46,29 +90,31 @@ def open_engine(
         raise ConfigError(f"engine {engine!r}: use {', '.join(names)}")
     if head is not None and head not in get_args(Head):
         raise ConfigError(f"head {head!r}: use {' or '.join(get_args(Head))}")
-    suffix = path.suffix.lower()
-    if suffix in _ENGINES:
-        return _exported(path, device, precision, head, engine)
-    if engine not in ("auto", "eager"):
-        wanted = next(path.with_suffix(suffix) for suffix, able in _ENGINES.items() if engine in able)
+    if path.suffix.lower() in EXPORTED:
+        return _exported_or_its_checkpoint(path, device, precision, head, engine)
+    if engine not in ("auto", *_OF_CHECKPOINTS):
+        suffix, kind = next((suffix, kind) for suffix, kind in EXPORTED.items() if engine in kind.engines)
         raise ConfigError(
-            f"engine {engine!r} does not run a checkpoint; give {wanted.name} "
-            f"(`hdmap export {path} --format {'onnx' if wanted.suffix == onnx_engine.SUFFIX else 'openvino'}`)"
+            f"engine {engine!r} does not run a checkpoint; give {path.with_suffix(suffix).name} "
+            f"(`hdmap export {path} --format {kind.format}`)"
         )
-    place, asked = device_of(device), precision
-    precision = precision or ("fp16" if place.type == "cuda" else "fp32")
-    if precision not in ("fp32", "fp16") or (precision == "fp16" and place.type != "cuda"):
+    place = device_of(device)
+    precision_wanted = precision or ("fp16" if place.type == "cuda" else "fp32")
+    if precision_wanted not in ("fp32", "fp16") or (precision_wanted == "fp16" and place.type != "cuda"):
         raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
     checkpoint = _publishing(load_checkpoint(path), path, head)
-    why = "asked for" if engine == "eager" else "no exported file beside the checkpoint"
-    if engine == "auto" and place.type != "cpu":
-        why = f"PyTorch runs checkpoints on {place}"
-    elif engine == "auto":
-        found, reasons = _beside(path, checkpoint, asked)
+    why = "asked for"
+    if engine == "auto":
+        found, reasons = _beside(path, checkpoint, place, precision)
         if found is not None:
             return found
-        why = "; ".join(reasons) or why
-    return EagerEngine(checkpoint, place, precision, why)
+        why = "; ".join(reasons) or "no exported file beside the checkpoint"
+    eager = EagerEngine(checkpoint, place, precision_wanted, why)
+    if engine == "compile":
+        return CompiledEngine(eager, sample_inputs(checkpoint.config.model)[0])
+    if engine == "cuda-graph":
+        return CudaGraphEngine(eager, sample_inputs(checkpoint.config.model)[0])
+    return eager
 
 
 def device_of(name: str) -> torch.device:
@@ -91,6 +137,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
+def heads_of(config: CheckpointConfig) -> set[str]:
+    """The heads whose elements are published."""
+    return {config.decode.head_of(label) for label in config.model.classes}
+
+
 def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpoint:
     """The checkpoint, publishing this head alone if one is named."""
     if checkpoint.config.model.view_transform is None:
@@ -101,26 +152,36 @@ def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpo
     if head is None:
         return checkpoint
     decoding = checkpoint.config.decode.only(cast(Head, head))
-    config = checkpoint.config.model_copy(update={"decode": decoding})
-    return Checkpoint(checkpoint.model, config, checkpoint.provenance, checkpoint.sha256)
+    return replace(checkpoint, config=checkpoint.config.model_copy(update={"decode": decoding}))
 
 
-def _exported(path: Path, device: str, precision: str | None, head: str | None, engine: str, why: str = "") -> Engine:
-    able = _ENGINES[path.suffix.lower()]
-    others = " or ".join(able)
-    if engine not in ("auto", *able):
-        raise ConfigError(f"engine {engine!r} does not run {path.name}; use {others}, or give the checkpoint")
-    allowed = ("fp32", "bf16") if able == ("openvino",) else ("fp32", "int8")
-    if precision not in (None, *allowed):
-        raise ConfigError(f"precision {precision!r} of {path.name}: use {' or '.join(allowed)}")
-    why = why or "the file's suffix"
-    found: Engine
-    if able == ("openvino",):
-        found = OpenVinoEngine(path, device, precision or "fp32", why)
-    else:
-        found = OnnxEngine(path, device, able[0] if engine == "auto" else cast(EngineName, engine), why)
+def _exported(
+    path: Path, device: str, precision: str | None, engine: str = "auto", why: str = "the file's suffix"
+) -> Engine:
+    kind = EXPORTED[path.suffix.lower()]
+    name = kind.engines[0] if engine == "auto" else cast(EngineName, engine)
+    found = kind.open(path, device, precision, name, why)
     if precision not in (None, found.precision):
         raise ConfigError(f"{path.name} computes in {found.precision}, not in {precision}; export it again with that")
+    return found
+
+
+def _exported_or_its_checkpoint(
+    path: Path, device: str, precision: str | None, head: str | None, engine: str
+) -> Engine:
+    kind = EXPORTED[path.suffix.lower()]
+    if engine not in ("auto", *kind.engines):
+        others = " or ".join(kind.engines)
+        raise ConfigError(f"engine {engine!r} does not run {path.name}; use {others}, or give the checkpoint")
+    if precision not in (None, *kind.precisions):
+        raise ConfigError(f"precision {precision!r} of {path.name}: use {' or '.join(kind.precisions)}")
+    try:
+        found = _exported(path, device, precision, engine)
+    except HdmapError as error:
+        instead = _checkpoint_instead(path, device, head, error) if engine == "auto" else None
+        if instead is None:
+            raise
+        return instead
     published = heads_of(found.source.config)
     if head is not None and published != {head}:
         raise ConfigError(
@@ -130,19 +191,31 @@ def _exported(path: Path, device: str, precision: str | None, head: str | None, 
     return found
 
 
-def heads_of(config: CheckpointConfig) -> set[str]:
-    """The heads whose elements are published."""
-    return {config.decode.head_of(label) for label in config.model.classes}
+def _checkpoint_instead(path: Path, device: str, head: str | None, reason: HdmapError) -> Engine | None:
+    """PyTorch with the checkpoint of the same name; None where there is none that can be run."""
+    checkpoint = path.with_suffix(SUFFIX)
+    if not checkpoint.is_file():
+        return None
+    try:
+        found = open_engine(checkpoint, device, None, head, "eager")
+    except HdmapError:
+        return None
+    found.why = f"{checkpoint.name} in place of {path.name}: {reason}"
+    _log.warning("PyTorch runs %s", found.why)
+    return found
 
 
-def _beside(path: Path, checkpoint: Checkpoint, precision: str | None) -> tuple[Engine | None, list[str]]:
+def _beside(
+    path: Path, checkpoint: Checkpoint, place: torch.device, precision: str | None
+) -> tuple[Engine | None, list[str]]:
     """An exported file of this checkpoint that can be run in its place; else why the ones that are there cannot."""
     reasons = []
-    for candidate in (path.with_suffix(suffix) for suffix in EXPORTED):
-        if not candidate.is_file():
+    for suffix, kind in EXPORTED.items():
+        candidate = path.with_suffix(suffix)
+        if kind.found_on != place.type or precision not in (None, *kind.precisions) or not candidate.is_file():
             continue
         try:
-            found = _exported(candidate, "cpu", precision, None, "auto", f"{candidate.name} lies beside the checkpoint")
+            found = _exported(candidate, str(place), precision, why=f"{candidate.name} lies beside the checkpoint")
         except HdmapError as error:
             reasons.append(str(error))
             continue

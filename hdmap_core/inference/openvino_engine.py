@@ -67,7 +67,12 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
         self._request = self._network.create_infer_request()
-        self._shapes = {each.get_any_name(): tuple(each.get_shape()) for each in self._network.inputs}
+        self._shapes = {
+            each.get_any_name(): tuple(
+                size.get_length() if size.is_static else None for size in each.get_partial_shape()
+            )
+            for each in self._network.inputs
+        }
         self._outputs = [each.get_any_name() for each in self._network.outputs]
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 

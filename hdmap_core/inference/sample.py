@@ -1,4 +1,4 @@
-"""An observation that needs no data: six cameras of a synthetic town, drawn here in a few seconds, always the same."""
+"""Inputs that need no data: six cameras of a synthetic town, drawn here in a few seconds, always the same."""
 
 import tempfile
 from collections.abc import Sequence
@@ -6,21 +6,46 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import cv2
+
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.model_io import ModelInput
+from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
+from hdmap_core.preprocess import preprocess, reads_points
 
 
-def sample_observation(cameras: Sequence[str] = (), size: tuple[int, int] = (900, 1600)) -> Observation:
-    """A keyframe with images, calibration and roads of an SD map, without LiDAR.
+def sample_inputs(model: ModelConfig, cameras: int = 6) -> tuple[ModelInput, ModelInput]:
+    """What a model of this config is given: a whole keyframe, and the same one mirrored, its first camera missing.
+
+    Args:
+        model: says which fields.
+        cameras: how many, for a model that names none itself.
+    """
+    names = model.image_backbone.cameras if model.image_backbone else ()
+    numbered = [f"CAMERA_{number}" for number in range(cameras)] if cameras != 6 else ()
+    whole = sample_observation(names or numbered, lidar=reads_points(model))
+    mirrored = tuple(cv2.flip(image, 1) for image in whole.images if image is not None)
+    points = None if whole.points is None else whole.points[::2]
+    ages = None if whole.point_age_s is None else whole.point_age_s[::2]
+    other = replace(whole, images=(None, *mirrored[1:]), points=points, point_age_s=ages)
+    return preprocess(whole, model), preprocess(other, model)
+
+
+def sample_observation(
+    cameras: Sequence[str] = (), size: tuple[int, int] = (900, 1600), *, lidar: bool = False
+) -> Observation:
+    """A keyframe with images, calibration and roads of an SD map.
 
     Args:
         cameras: what a model calls its cameras. Names that the town's car has not are given to its cameras in turn.
             Empty: the six of nuScenes.
         size: (H, W) of the images.
+        lidar: with the points of one sweep.
     """
-    observation = _keyframe(size)
+    observation = _keyframe(size, lidar)
     rig = observation.rig
     if not cameras:
         return observation
@@ -32,9 +57,9 @@ def sample_observation(cameras: Sequence[str] = (), size: tuple[int, int] = (900
 
 
 @cache
-def _keyframe(size: tuple[int, int]) -> Observation:
-    change = {"towns": {"val": 1}, "keyframes": 1, "image_size": size, "lidar": "none"}
+def _keyframe(size: tuple[int, int], lidar: bool) -> Observation:
+    change = {"towns": {"val": 1}, "keyframes": 1, "image_size": size, "lidar": "keyframes" if lidar else "none"}
     with tempfile.TemporaryDirectory() as folder:
         write_dataset(Path(folder), PRESETS["tiny"].model_copy(update=change))
         dataset = NuScenesDataset(folder)
-        return dataset.observation(dataset.tokens[0], points=False)
+        return dataset.observation(dataset.tokens[0], points=lidar)

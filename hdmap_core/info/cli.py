@@ -56,8 +56,8 @@ def identify(path: Path) -> "What":
         if found is not None:
             return found
     raise ConfigError(
-        f"{path} is nothing that hdmap knows: no checkpoint (.safetensors), exported network (.onnx, .xml), "
-        "run folder, recipe (.yaml), nuScenes "
+        f"{path} is nothing that hdmap knows: no checkpoint (.safetensors), exported network (.onnx, .xml, .pt2, "
+        ".engine), run folder, recipe (.yaml), nuScenes "
         "folder, bag (.mcap, .db3, a rosbag2 folder), map elements (.json, .jsonl) or GeoJSON"
     )
 

@@ -19,6 +19,8 @@ def describe(path: Path) -> What | None:
             return _checkpoint(path)
         case ".onnx" | ".xml":
             return _exported(path)
+        case ".pt2" | ".engine":
+            return _sealed(path)
         case ".geojson":
             return _geojson(path)
         case ".json" | ".jsonl":
@@ -42,10 +44,23 @@ def _exported(path: Path) -> What:
     """Loading checks the file against its sample, so what is damaged is told."""
     from hdmap_core.inference import load_predictor
 
-    engine = load_predictor(path, "cpu").engine
-    source = engine.source
-    size = f"exported for {'OpenVINO' if engine.name == 'openvino' else 'ONNX Runtime'}"
+    name = "openvino" if path.suffix.lower() == ".xml" else "onnxruntime"
+    source = load_predictor(path, "cpu", engine=name).engine.source
+    size = f"exported for {'OpenVINO' if name == 'openvino' else 'ONNX Runtime'}"
     facts = _model_facts(source.config, source.provenance, source.sha256, size)
+    return What("a network that hdmap export made", facts, (*_uses(path, facts), f"hdmap benchmark {path}"))
+
+
+def _sealed(path: Path) -> What:
+    """By its header alone: what is in it is native code, which asking what it is must not run."""
+    from hdmap_core.inference.exported_file import read_header
+    from hdmap_core.inference.sealed_file import read_seal
+
+    seal = read_seal(path)
+    source, _ = read_header(seal.text, path)
+    name = "TensorRT" if path.suffix.lower() == ".engine" else "AOTInductor"
+    facts = _model_facts(source.config, source.provenance, source.sha256, f"native code by {name}")
+    facts |= {f"made for {key}": value for key, value in seal.made_for.items() if key != "cpu"}
     return What("a network that hdmap export made", facts, (*_uses(path, facts), f"hdmap benchmark {path}"))
 
 

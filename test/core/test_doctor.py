@@ -32,6 +32,7 @@ def test_what_is_missing_is_named_with_its_remedy(hdmap, monkeypatch: pytest.Mon
         (tmp_path / "no_such_module.py").write_text("raise OSError('built for another NumPy')")
         monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(REQUIREMENTS, "no_such_module", "no-such-package>=2.0")
+    monkeypatch.delenv("ROS_DISTRO", raising=False)  # under colcon it is there and the advice has constraints
     ended = hdmap("doctor", "--json")
     assert ended.code == 1
     finding = findings(ended)["no_such_module"]

@@ -44,9 +44,8 @@ module.main()
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    root = str(Path(__file__).resolve().parents[2])
     domain = {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    return kept | domain | {"PYTHONPATH": root, "PYTHONUNBUFFERED": "1"}
+    return kept | domain | {"PYTHONUNBUFFERED": "1"}
 
 
 def test_the_result_of_work_beside() -> None:

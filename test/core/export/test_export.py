@@ -15,93 +15,24 @@ import numpy as np
 import pytest
 import torch
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import load_predictor
 from hdmap_core.inference.openvino_engine import import_openvino
 from hdmap_core.inference.sample import sample_observation
-from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
-from hdmap_core.models.bev_encoder import BEVEncoderConfig
-from hdmap_core.models.bev_resnet import ResNetEncoderConfig
-from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
-from hdmap_core.models.heads.dense import DenseConfig
-from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
-from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
-from hdmap_core.models.lidar.pillars import PillarsConfig
-from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
-from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
-from hdmap_core.postprocess import DecodeConfig
 
 pytest.importorskip("onnxscript", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
 
 Hdmap = Callable[..., Any]
-GRID = BEVGrid((-6.0, 6.0), (-3.0, 3.0), 0.5)
-SMALL = {
-    "grid": GRID,
-    "bev_encoder": BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8),
-    "vectors": VectorDecoderConfig(num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2),
-}
-CAMERAS = ("CAM_FRONT", "CAM_BACK")
-DENSE = {
-    **{"grid": GRID, "vectors": None, "segmentation": None},
-    "bev_encoder": ResNetEncoderConfig(channels=(8, 8), blocks=(1, 1)),
-    "dense": DenseConfig(channels=8, last_channels=8, embedding=3, directions=6),
-}
-
-
-def backbone(cameras: tuple[str, ...] = ()) -> ImageBackboneConfig:
-    layers = {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]}
-    return ImageBackboneConfig(
-        model="resnet18.tv_in1k", image_size=(64, 128), cameras=cameras, out_channels=8, arguments=layers
-    )
-
-
-def mapqr(cross_attention: str) -> ModelConfig:
-    return ModelConfig(
-        name="mapqr",
-        grid=GRID,
-        backbone=backbone(),
-        view_transform=BEVFormerConfig(
-            channels=16,
-            layers=1,
-            heads=2,
-            feedforward=16,
-            cross_attention=cross_attention,  # type: ignore[arg-type]
-        ),
-        bev_encoder=None,
-        vectors=MapQRDecoderConfig(
-            num_queries=9, num_points=4, channels=16, layers=1, attention_heads=2, feedforward=16, one_to_many=1
-        ),
-        segmentation=None,
-        auxiliary=AuxiliaryConfig(channels=4),
-    )
-
-
-MODELS: dict[str, tuple[ModelConfig, str]] = {
-    "student, masks": (ModelConfig(name="student", **SMALL), "masks"),
-    "student, vectors": (ModelConfig(name="student", **SMALL), "vectors"),
-    "mapfm": (mapqr("height_kernel"), "vectors"),
-    "mapqr": (mapqr("deformable"), "vectors"),
-    "hdmapnet": (
-        ModelConfig(name="hdmapnet", backbone=backbone(CAMERAS), view_transform=MlpIPMConfig(), **DENSE),
-        "dense",
-    ),
-}
-
-
-def write_checkpoint(folder: Path, model: ModelConfig, head: str) -> Path:
-    config = CheckpointConfig(model=model, decode=DecodeConfig(head=head, score_threshold=0.0, max_elements=12))  # type: ignore[arg-type]
-    torch.manual_seed(0)
-    path = folder / "model.safetensors"
-    save_checkpoint(path, build_model(model), config, {"dataset": "synth-v1", "step": 3})
-    return path
+Write = Callable[..., Path]
+FAMILIES = (
+    *("student, masks", "student, vectors", "mapfm", "mapqr", "mapfm, swin", "mapfm, dinov2", "mapfm, radio"),
+    *("hdmapnet", "pmapnet, lidar, hd"),
+)
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Write) -> Path:
     """A folder with a small student as checkpoint, ONNX and, where OpenVINO is installed, IR."""
     from hdmap_core.export.onnx_file import export_onnx
     from hdmap_core.export.openvino_file import export_openvino
@@ -109,7 +40,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from hdmap_core.required_packages import MissingDependencyError
 
     folder = tmp_path_factory.mktemp("exported")
-    path = write_checkpoint(folder, *MODELS["student, vectors"])
+    path = write_checkpoint(folder, "student, vectors")
     export_onnx(reference(path), folder / "model.onnx")
     with contextlib.suppress(MissingDependencyError):
         export_openvino(reference(path), folder / "model.xml")
@@ -129,17 +60,21 @@ def file_of(folder: Path, suffix: str) -> Path:
     return folder / f"model{suffix}"
 
 
+ENGINES = {".onnx": "onnxruntime", ".xml": "openvino", ".safetensors": "auto"}
 suffixes = pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 
 
 @pytest.mark.parametrize(
     ("name", "suffix"),
-    [*((name, ".onnx") for name in MODELS), ("student, masks", ".xml"), ("mapfm", ".xml"), ("hdmapnet", ".xml")],
+    [
+        *((name, ".onnx") for name in FAMILIES),
+        *((name, ".xml") for name in ("student, masks", "mapfm", "pmapnet, lidar, hd")),
+    ],
 )
-def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: Hdmap) -> None:
-    """On another town's images than those of the export's own comparison: scaled ones, one camera missing."""
+def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    """On other images than those of the export's own comparison: scaled ones, a camera and all LiDAR points missing."""
     out = file_of(tmp_path, suffix)
-    path = write_checkpoint(tmp_path, *MODELS[name])
+    path = write_checkpoint(tmp_path, name)
     ended = hdmap("export", path, "--format", "onnx" if suffix == ".onnx" else "openvino", "-o", out)
     assert ended.code == 0 and "differs from PyTorch by" in ended.out, ended.err
     seen = sample_observation(size=(90, 160))
@@ -155,6 +90,9 @@ def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: 
     for one, other in zip(found.elements, wanted.elements, strict=True):
         assert one.label == other.label and one.score == pytest.approx(other.score, abs=1e-4)
         np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+    assert (found.raster is None) == (wanted.raster is None)
+    if found.raster is not None:
+        assert (found.raster == wanted.raster).mean() > 0.999
 
 
 @suffixes
@@ -188,6 +126,7 @@ def test_a_damaged_file_is_one_line(
     whole = file_of(exported, suffix)
     for each in exported.glob("model.*"):
         shutil.copy(each, tmp_path)
+    (tmp_path / "model.safetensors").unlink()  # or that one would be run in its place
     path = tmp_path / whole.name
     path.write_bytes(DAMAGE[damage](whole.read_bytes()))
     hdmap("predict", path, tiny_world, "-o", tmp_path / "map.png").assert_refused(path.name)
@@ -209,7 +148,10 @@ def test_changed_weights_are_found_by_the_sample(exported: Path, suffix: str, tm
         largest.raw_data = flipped(largest.raw_data)
         onnx.save(network, path)
     with pytest.raises(CheckpointError, match="disagrees with PyTorch on its own sample"):
-        load_predictor(path, "cpu")
+        load_predictor(path, "cpu", engine="onnxruntime" if suffix == ".onnx" else "openvino")
+    instead = load_predictor(path, "cpu").engine
+    assert instead.name == "eager" and instead.why.startswith(f"model.safetensors in place of {path.name}: ")
+    assert "disagrees with PyTorch on its own sample" in instead.why
 
 
 def test_another_programs_files(tmp_path: Path) -> None:
@@ -256,7 +198,7 @@ def test_a_damaged_header_is_told(exported: Path, tmp_path: Path, header: str) -
         (".xml", {"precision": "fp16"}, "use fp32 or bf16"),
         (".safetensors", {"engine": "onnxruntime"}, "give model.onnx .*hdmap export .* --format onnx"),
         (".safetensors", {"engine": "openvino"}, "give model.xml .*--format openvino"),
-        (".safetensors", {"engine": "fast"}, "engine 'fast': use auto, eager, onnxruntime"),
+        (".safetensors", {"engine": "fast"}, "engine 'fast': use auto, eager, compile, cuda-graph, onnxruntime"),
     ],
 )
 def test_what_cannot_be_had(exported: Path, suffix: str, arguments: dict[str, str], words: str) -> None:
@@ -265,11 +207,27 @@ def test_what_cannot_be_had(exported: Path, suffix: str, arguments: dict[str, st
         if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
             pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(ConfigError, match=words):
-        load_predictor(file_of(exported, suffix), **{"device": "cpu", **arguments})  # type: ignore[arg-type]
+        load_predictor(file_of(exported, suffix), **{"device": "cpu", "engine": ENGINES[suffix], **arguments})  # type: ignore[arg-type]
 
 
-def test_another_number_of_cameras_is_told(tmp_path: Path, hdmap: Hdmap) -> None:
-    path = write_checkpoint(tmp_path, *MODELS["mapfm"])
+def test_a_gpu_that_this_onnx_runtime_cannot_use_is_told(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on a machine with a GPU and without onnxruntime-gpu; only what PyTorch says of its device is made up."""
+    if "CUDAExecutionProvider" in pytest.importorskip("onnxruntime").get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    path = Path(shutil.copy(exported / "model.onnx", tmp_path))
+    with pytest.raises(ConfigError, match="has no CUDAExecutionProvider"):
+        load_predictor(path, "cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    engine = load_predictor(path).engine
+    words = "on the CPU, as this ONNX Runtime has no CUDAExecutionProvider (onnxruntime-gpu does)"
+    assert (engine.name, engine.device, engine.why) == ("onnxruntime", "cpu", f"the file's suffix; {words}")
+    assert words in caplog.text
+
+
+def test_another_number_of_cameras_is_told(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    path = write_checkpoint(tmp_path, "mapfm")
     assert hdmap("export", path, "--cameras", 2).code == 0
     predictor = load_predictor(path.with_suffix(".onnx"), "cpu")
     assert len(predictor.predict(sample_observation(("A", "B"), (90, 160))).elements) == 12
@@ -278,7 +236,7 @@ def test_another_number_of_cameras_is_told(tmp_path: Path, hdmap: Hdmap) -> None
 
 
 def test_auto_takes_what_lies_beside_only_if_it_is_of_this_checkpoint(
-    exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    exported: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, write_checkpoint: Write
 ) -> None:
     caplog.set_level(logging.INFO)
     path = Path(shutil.copy(exported / "model.safetensors", tmp_path))
@@ -295,10 +253,7 @@ def test_auto_takes_what_lies_beside_only_if_it_is_of_this_checkpoint(
     damaged = load_predictor(path, "cpu").engine
     assert damaged.name == "eager" and "no whole ONNX file" in damaged.why and damaged.why in caplog.text
     shutil.copy(exported / "model.onnx", tmp_path)
-    torch.manual_seed(1)
-    model, head = MODELS["student, vectors"]
-    config = CheckpointConfig(model=model, decode=DecodeConfig(head=head))  # type: ignore[arg-type]
-    save_checkpoint(path, build_model(model), config, {})
+    write_checkpoint(tmp_path, "student, vectors", seed=1)
     other = load_predictor(path, "cpu").engine
     assert (other.name, other.why) == ("eager", "model.onnx was made of another checkpoint")
 
@@ -322,19 +277,15 @@ def test_a_missing_runtime_is_one_line(
     exported: Path, suffix: str, monkeypatch: pytest.MonkeyPatch, hdmap: Hdmap, tiny_world: Path, tmp_path: Path
 ) -> None:
     module = "onnxruntime" if suffix == ".onnx" else "openvino"
-    path, there = file_of(exported, suffix), importlib.util.find_spec
+    path, there = Path(shutil.copy(file_of(exported, suffix), tmp_path)), importlib.util.find_spec
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == module else there(name, *rest))
     ended = hdmap("predict", path, tiny_world, "-o", tmp_path / "map.png")
     ended.assert_refused(f"{module} is not installed", f"pip install '{module}")
 
 
-def test_models_that_are_not_exported_are_refused(tmp_path: Path, hdmap: Hdmap) -> None:
-    model = ModelConfig(
-        name="lidar", backbone=backbone(CAMERAS), view_transform=MlpIPMConfig(), lidar=PillarsConfig(), **DENSE
-    )
-    path = write_checkpoint(tmp_path, model, "dense")
-    hdmap("export", path).assert_refused("lidar looks at LiDAR points", "not exported")
+def test_another_suffix_is_refused(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    path = write_checkpoint(tmp_path, "student, vectors")
     hdmap("export", path, "-o", tmp_path / "x.engine").assert_refused("must end in .onnx")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model.safetensors"]
 
