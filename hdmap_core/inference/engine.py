@@ -25,11 +25,13 @@ class Source:
 
     Attributes:
         sha256: of the checkpoint's file.
+        max_views: of a network that was exported for rigs on which no cell is seen by more cameras; None: for any rig.
     """
 
     config: CheckpointConfig
     provenance: dict[str, Any]
     sha256: str
+    max_views: int | None = None
 
 
 class Engine(Protocol):

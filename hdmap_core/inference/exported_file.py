@@ -92,6 +92,7 @@ def header_text(source: Source, sample: Sample, made_with: dict[str, str]) -> st
         "config": source.config.model_dump(mode="json"),
         "provenance": source.provenance,
         "checkpoint_sha256": source.sha256,
+        "max_views": source.max_views,
         "made_with": made_with,
         "sample": {
             "inputs": {name: _packed(value) for name, value in vars(sample.inputs).items() if value is not None},
@@ -124,7 +125,9 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
         inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
         values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
         largest = {name: float(sample["largest"][name]) for name in values}
-        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]))
+        most = content.get("max_views")
+        max_views = None if most is None else int(most)
+        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]), max_views)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
