@@ -38,6 +38,14 @@ def export(
         str | None, typer.Option(help="vectors, masks or dense, instead of the head that the checkpoint publishes")
     ] = None,
     cameras: Annotated[int, typer.Option(min=1, max=32, help="How many, for a model that takes any rig's images")] = 6,
+    max_views: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=32,
+            help="Of MapQR and MapFM: cameras read per cell; fewer are faster, other rigs refused",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda: what an aoti package is compiled for")] = "cpu",
     precision: Annotated[Precision, typer.Option(help="Of a tensorrt engine's matrix products")] = Precision.fp16,
 ) -> None:
@@ -76,7 +84,7 @@ def export(
     check_file(target, (suffix,))
     if format is Format.tensorrt:  # asked for before the long work
         tensorrt_engine.import_tensorrt()
-    deviation = write(reference(path, head, cameras, device), target)
+    deviation = write(reference(path, head, cameras, device, max_views), target)
     typer.echo(f"{path} → {target}, differs from PyTorch by {deviation:.1g} of the largest value")
     typer.echo(f"next: hdmap benchmark {target}")
 

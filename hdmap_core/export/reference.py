@@ -1,6 +1,6 @@
 """What an exported file has to equal: PyTorch on inputs of a synthetic town."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from hdmap_core.inference.exported_file import TOLERANCE, Sample
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.sample import sample_inputs
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models.view_transforms.bevformer import BEVFormer
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,13 @@ class Reference:
         return max(deviations)
 
 
-def reference(checkpoint: str | Path, head: str | None = None, cameras: int = 6, device: str = "cpu") -> Reference:
+def reference(
+    checkpoint: str | Path,
+    head: str | None = None,
+    cameras: int = 6,
+    device: str = "cpu",
+    max_views: int | None = None,
+) -> Reference:
     """Loads a checkpoint and runs it, in fp32.
 
     Args:
@@ -71,16 +78,32 @@ def reference(checkpoint: str | Path, head: str | None = None, cameras: int = 6,
         head: see `load_predictor`.
         cameras: how many a model takes that names none itself.
         device: cpu, cuda or cuda:N.
+        max_views: export for rigs on which no cell is seen by more cameras; None: for any rig.
 
     Raises:
         CheckpointError: if it cannot be used.
-        ConfigError: if head or device cannot be had.
+        ConfigError: if head, device or limit cannot be had.
     """
     engine = open_engine(find_checkpoint(checkpoint), device, "fp32", head, "eager")
     assert isinstance(engine, EagerEngine)
     model = engine.source.config.model
+    if max_views is not None:
+        _limit(engine, max_views)
     samples = (Sample.of(inputs, outputs_of(engine, inputs)) for inputs in sample_inputs(model, cameras))
     return Reference(engine, *samples)
+
+
+def _limit(engine: EagerEngine, max_views: int) -> None:
+    """Makes the graph read so many cameras per cell, and says so in what is exported."""
+    transform = engine.model.view_transform
+    if not isinstance(transform, BEVFormer):
+        raise ConfigError(
+            f"{engine.source.config.model.name} has no BEVFormer view transform, which alone reads cameras by their "
+            "cells; leave out --max-views"
+        )
+    if transform.max_views is None or transform.max_views > max_views:
+        transform.max_views = max_views
+        engine.source = replace(engine.source, max_views=max_views)
 
 
 def outputs_of(engine: Engine, inputs: ModelInput) -> dict[str, Tensor]:

@@ -26,12 +26,14 @@ class Source:
     Attributes:
         sha256: of the checkpoint's file.
         precision: of an exported file's numbers: fp32 or int8.
+        max_views: of a network that was exported for rigs on which no cell is seen by more cameras; None: for any rig.
     """
 
     config: CheckpointConfig
     provenance: dict[str, Any]
     sha256: str
     precision: str = "fp32"
+    max_views: int | None = None
 
 
 class Engine(Protocol):

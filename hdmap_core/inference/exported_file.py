@@ -93,6 +93,7 @@ def header_text(source: Source, sample: Sample, made_with: dict[str, str]) -> st
         "provenance": source.provenance,
         "checkpoint_sha256": source.sha256,
         "precision": source.precision,
+        "max_views": source.max_views,
         "made_with": made_with,
         "sample": {
             "inputs": {name: _packed(value) for name, value in vars(sample.inputs).items() if value is not None},
@@ -125,10 +126,12 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
         inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
         values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
         largest = {name: float(sample["largest"][name]) for name in values}
-        precision = content.get("precision", "fp32")
+        precision, most = content.get("precision", "fp32"), content.get("max_views")
         if precision not in ("fp32", "int8"):
             raise ValueError(f"precision {precision!r}")
-        source = Source(config, dict(content["provenance"]), str(content["checkpoint_sha256"]), precision)
+        max_views = None if most is None else int(most)
+        digest = str(content["checkpoint_sha256"])
+        source = Source(config, dict(content["provenance"]), digest, precision, max_views)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:

@@ -221,6 +221,8 @@ def _beside(
             continue
         if found.source.sha256 != checkpoint.sha256:
             reasons.append(f"{candidate.name} was made of another checkpoint")
+        elif found.source.max_views is not None:
+            reasons.append(f"{candidate.name} is for rigs with at most {found.source.max_views} cameras per cell only")
         elif found.source.config != checkpoint.config:
             reasons.append(f"{candidate.name} publishes otherwise")
         else:

@@ -10,6 +10,7 @@ import torch
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
 from hdmap_core.inference.exported_file import KEY, Sample, check_sample, check_shapes, read_header
+from hdmap_core.inference.rig_limit import RigLimit
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
 
@@ -74,12 +75,14 @@ class OpenVinoEngine:
             for each in self._network.inputs
         }
         self._outputs = [each.get_any_name() for each in self._network.outputs]
+        self._limit = RigLimit(self.source, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
         tensors = input_tensors(inputs)
         check_shapes(tensors, self._shapes, self._file)
+        self._limit.check(inputs)
         found = self._request.infer({name: tensors[name].cpu().numpy() for name in self._shapes})
         return output_of({name: torch.from_numpy(found[index].copy()) for index, name in enumerate(self._outputs)})
 

@@ -16,6 +16,7 @@ import torch
 from hdmap_core.errors import CheckpointError, ConfigError, MissingDependencyError
 from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
 from hdmap_core.inference.exported_file import Sample, check_sample, check_shapes, read_header
+from hdmap_core.inference.rig_limit import RigLimit
 from hdmap_core.inference.sealed_file import ROOT, read_seal
 from hdmap_core.model_io import ModelInput, ModelOutput
 
@@ -81,12 +82,14 @@ class TensorRtEngine:
             for name in names
             if not is_input[name]
         }
+        self._limit = RigLimit(self.source, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
         tensors = input_tensors(inputs)
         check_shapes(tensors, self._shapes, self._file)
+        self._limit.check(inputs)
         with torch.cuda.device(self._device), torch.inference_mode():
             given = {name: tensors[name].to(self._device).contiguous() for name in self._shapes}
             for name, tensor in {**given, **self._found}.items():

@@ -93,6 +93,25 @@ class BEVFormerConfig(Config):
         return self
 
 
+def heights_in_reach(config: BEVFormerConfig) -> tuple[float, float]:
+    """The lowest and the highest z that any anchor can have, in metres, whatever is learned."""
+    reach = config.height_bound if config.cross_attention == "height_kernel" else 0.0
+    return config.z_range[0] - reach, config.z_range[1] + reach
+
+
+def most_views(config: BEVFormerConfig, grid: BEVGrid, projection: Tensor, image_size: tuple[int, int]) -> int:
+    """By how many cameras any cell can be seen, whatever heights are learned: `max_views` of that many loses nothing.
+
+    Args:
+        config: of the encoder.
+        grid: whose cells.
+        projection: (B, N, 3, 4), see `project_pillars`; on the CPU.
+        image_size: (H, W) in pixels.
+    """
+    centres = grid.cell_centres().flatten(0, 1)
+    return pillars_in_reach(centres, heights_in_reach(config), projection, image_size).most
+
+
 class BEVFormerLayer(nn.Module):
     """Self-attention, cross-attention, feed-forward; each with residual and norm after it."""
 
@@ -170,8 +189,7 @@ class BEVFormer(nn.Module):
         self.shape = rows, columns = grid.shape
         kernels = config.cross_attention != "deformable"
         heights = anchor_heights(config.z_range, config.heads if kernels else config.anchors, ends=kernels)
-        reach = config.height_bound if self.learned_heights else 0.0
-        self.z_range = config.z_range[0] - reach, config.z_range[1] + reach
+        self.z_range = heights_in_reach(config)
         self.register_buffer("anchors", heights, persistent=False)
         self.register_buffer("centres", grid.cell_centres().flatten(0, 1), persistent=False)
         self.queries = nn.Parameter(torch.randn(rows * columns, config.channels))

@@ -284,6 +284,26 @@ def test_a_missing_runtime_is_one_line(
     ended.assert_refused(f"{module} is not installed", f"pip install '{module}")
 
 
+def test_fewer_views_on_rigs_that_need_no_more(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    path = write_checkpoint(tmp_path, "mapfm")
+    assert hdmap("export", path, "--max-views", 2).code == 0
+    ours, eager = load_predictor(path.with_suffix(".onnx"), "cpu"), load_predictor(path, "cpu", engine="auto")
+    assert eager.engine.why == "model.onnx is for rigs with at most 2 cameras per cell only"
+    ring = sample_observation(size=(90, 160))
+    for one, other in zip(ours.predict(ring).elements, eager.predict(ring).elements, strict=True):
+        np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+    poses = ring.rig.ego_from_camera.clone()
+    poses[1:4] = poses[0]  # four cameras that look the same way
+    crowded = replace(ring, rig=replace(ring.rig, ego_from_camera=poses))
+    with pytest.raises(ConfigError, match=r"than 2 cameras, on this one some are by [4-6]; export it again with --max"):
+        ours.predict(crowded)
+    assert len(ours.predict(ring).elements) == 12
+    student = write_checkpoint(tmp_path, "student, vectors")
+    hdmap("export", student, "--max-views", 2).assert_refused(
+        "has no BEVFormer view transform", "leave out --max-views"
+    )
+
+
 def test_another_suffix_is_refused(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
     path = write_checkpoint(tmp_path, "student, vectors")
     hdmap("export", path, "-o", tmp_path / "x.engine").assert_refused("must end in .onnx")
