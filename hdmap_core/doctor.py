@@ -172,7 +172,7 @@ def _engines() -> Iterator[Finding]:
             reason = f"{type(error).__name__}: {error}".split("\n")[0]
             yield Finding(module, False, reason, f"pip install --force-reinstall {module}")
     found = find_spec("tensorrt") is not None
-    detail = installed("tensorrt") if found else "optional; ONNX Runtime's TensorRT provider needs it"
+    detail = installed("tensorrt") if found else "optional; .engine files and ONNX Runtime's TensorRT provider need it"
     yield Finding("tensorrt", found, detail)
 
 

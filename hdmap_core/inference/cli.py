@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors, .onnx or .xml file, or a run folder")],
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, a file that hdmap export made, or a run folder")],
     dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
     sample: Annotated[str | None, typer.Option(help="Sample token; the first keyframe by default")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="What to write: .png, .jpg; .json, .jsonl; .geojson")] = Path(

@@ -178,8 +178,8 @@ def load_predictor(
     """A predictor from a checkpoint, or from what `hdmap export` made of one.
 
     Args:
-        path: a `.safetensors`, `.onnx` or `.xml` file, or a run folder (its best checkpoint, else its last); by default
-            the shipped student.
+        path: a checkpoint, what `hdmap export` made of one (`.pt2` and `.engine` run native code: docs/engines.md), or
+            a run folder (its best checkpoint, else its last); by default the shipped student.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
         precision: `fp32`, `fp16` (PyTorch on CUDA) or `bf16` (OpenVINO); by default fp16 for PyTorch on CUDA and fp32
             elsewhere.

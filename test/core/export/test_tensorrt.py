@@ -95,16 +95,17 @@ def test_an_engine_of_another_version_or_gpu(
         load_predictor(folder / "model.engine", precision="bf16")
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"ftrt" + bytes(64), "it is a TensorRT engine"),
-        (b"", "it is empty"),
-        (sealed({f"{ROOT}x": b"1"}, "", {}), f"holds no {tensorrt_engine.PLAN}"),
-        (sealed({tensorrt_engine.PLAN: b"1"}, "{", {}), "its metadata cannot be read"),
-    ],
-)
-def test_files_of_others(content: bytes, words: str, tmp_path: Path, hdmap: Hdmap) -> None:
+OTHERS = {
+    "a plan": (b"ftrt" + bytes(64), "it is a TensorRT engine"),
+    "empty": (b"", "it is empty"),
+    "no plan": (sealed({f"{ROOT}x": b"1"}, "", {}), f"holds no {tensorrt_engine.PLAN}"),
+    "header": (sealed({tensorrt_engine.PLAN: b"1"}, "{", {}), "its metadata cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_files_of_others(case: str, tmp_path: Path, hdmap: Hdmap) -> None:
+    content, words = OTHERS[case]
     path = tmp_path / "other.engine"
     path.write_bytes(content)
     hdmap("benchmark", path).assert_refused("other.engine", words)
