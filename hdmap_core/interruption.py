@@ -1,16 +1,19 @@
 """Ctrl-C ends every verb of `hdmap` alike: one line and exit code 130, from the first import to the last worker."""
 
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGINT
 MESSAGE = "interrupted; the same command finishes it"
 _SHOW_CURSOR = "\x1b[?25h"
+_unfinished: set[Path] = set()
 
 
 class Interrupted(SystemExit):
@@ -51,6 +54,17 @@ def end_on_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@contextmanager
+def unfinished(folder: Path) -> Iterator[None]:
+    """The folder is removed when the block is left, also where Ctrl-C ends the process on the spot."""
+    _unfinished.add(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(folder)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if _is_importing(frame):
@@ -67,6 +81,8 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 
 def _end_here() -> None:
-    """Modules in C (OpenCV's) drop an exception that comes while they import others; nothing is at work then."""
+    """Modules in C (OpenCV's) drop an exception that comes while they import others."""
+    for folder in _unfinished:
+        shutil.rmtree(folder, ignore_errors=True)
     print((_SHOW_CURSOR if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
     os._exit(EXIT_CODE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hdmap_core.errors import BagError, OutputError
+from hdmap_core.interruption import unfinished
 from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
 from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, profile
@@ -76,14 +77,13 @@ def write_mcap(path: str | Path) -> Iterator[BagWriter]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        with Writer(part / path.stem, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
-            yield BagWriter(writer, types, store)
-        (part / path.stem / path.name).replace(path)
+        with unfinished(part):
+            part.mkdir()
+            with Writer(part / path.stem, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+                yield BagWriter(writer, types, store)
+            (part / path.stem / path.name).replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 class BagReader:

@@ -81,3 +81,25 @@ def test_while_modules_are_imported_the_process_ends_on_the_spot(tmp_path: Path)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", LINE)
+
+
+def test_what_is_unfinished_goes_also_when_an_import_is_interrupted(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from pathlib import Path
+from hdmap_core.interruption import one_line_on_ctrl_c, unfinished
+
+class Import:
+    def find_spec(self, name, path=None, target=None):
+        if name == "nothing":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Import())
+with one_line_on_ctrl_c(), unfinished(Path("part")):
+    Path("part").mkdir()
+    Path("part", "content").touch()
+    import nothing
+"""
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (130, LINE)
+    assert list(tmp_path.iterdir()) == []

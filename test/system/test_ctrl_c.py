@@ -75,7 +75,7 @@ def test_while_a_verb_starts(arguments: list[str], tmp_path: Path) -> None:
     ("moment", "older_map"),
     [
         ("hdmap_ros.bag.sources:stamp_to_ns", True),
-        ("hdmap_core.models.map_model:MapModel.forward+0.05", True),
+        ("hdmap_core.inference.predictor:Predictor.complete+0.02", True),
         ("hdmap_ros.bag.map_writer:MapWriter.write", True),
         ("os:fsync", False),
     ],
