@@ -109,8 +109,9 @@ def run(name: str, deviations: list[str], seed: int, arguments: argparse.Namespa
     return folder
 
 
-def test(folder: Path, data: Path) -> dict[str, float]:
-    """Scores a finished run on the test towns, unless that has been done with these weights.
+def test(folder: Path, data: Path, frames: int | None = None) -> dict[str, float]:
+    """Scores a finished run on the test towns, or so many of their keyframes, evenly spread, unless that has been done
+    with these weights.
 
     Beside the model's own scores: those of what its heads say before the refiner (`unrefined`), and those with the
     features of its LiDAR branch set to zero (`no_lidar`), which say how much it relies on them.
@@ -121,7 +122,7 @@ def test(folder: Path, data: Path) -> dict[str, float]:
         model = checkpoint.model
         config = load_config(TrainConfig, folder / "config.yaml", [])
         keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps_for(config.model))
-        config = config.model_copy(update={"evaluate_frames": len(keyframes)})
+        config = config.model_copy(update={"evaluate_frames": frames or len(keyframes)})
         scores = quick_score(model, keyframes, config)
         scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         if model.hd_refiner is not None and model.dense_heads is not None:
