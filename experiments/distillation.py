@@ -278,25 +278,23 @@ def tested(job: Job, out: Path) -> dict[str, float] | None:
 
 def table(rows: list[str], seeds: list[int], out: Path) -> str:
     """One line per row, from what run folders hold: both scores and both shares of the teacher's lead; markdown."""
-    scores = [f"{key} | {key} per seed | share of the lead | share per seed" for key in ("mIoU", "mAP")]
-    lines = [f"| row | seeds | {' | '.join(scores)} |", "|---" * 10 + "|"]
+    columns = [f"{key} | {key} per seed | share of the lead | share per seed" for key in ("mIoU", "mAP")]
+    lines = [f"| row | seeds | {' | '.join(columns)} |", "|---" * 10 + "|"]
     teacher = tested(source("teacher"), out)
     for name in ("teacher", "coach"):
         if found := tested(source(name), out):
             lines.append(f"| {name} | 1 | {found['mIoU']:.3f} | | | | {found['mAP']:.3f} | | | |")
     missing = []
     for row in rows:
-        found = {seed: tested(Job(row, seed, [], {}, 1), out) for seed in seeds}
-        missing += [f"{row}-{seed}" for seed, scores in found.items() if scores is None]
-        there = {seed: scores for seed, scores in found.items() if scores is not None}
+        there = {seed: scores for seed in seeds if (scores := tested(Job(row, seed, [], {}, 1), out))}
+        missing += [f"{row}-{seed}" for seed in seeds if seed not in there]
         cells = []
         for key in ("mIoU", "mAP"):
-            alone = {seed: tested(Job("none", seed, [], {}, 1), out) for seed in there}
-            shares = [
-                (scores[key] - base[key]) / (teacher[key] - base[key])
-                for seed, scores in there.items()
-                if teacher and (base := alone[seed]) and teacher[key] != base[key]
-            ]
+            shares = []
+            for seed, scores in there.items():
+                alone = tested(Job("none", seed, [], {}, 1), out)
+                if teacher and alone and teacher[key] != alone[key]:
+                    shares.append((scores[key] - alone[key]) / (teacher[key] - alone[key]))
             cells += _spread([scores[key] for scores in there.values()], ".3f")
             cells += _spread(shares, ".0%") if row != "none" else ["", ""]
         lines.append(f"| {row} | {len(there)} | {' | '.join(cells)} |")

@@ -86,7 +86,7 @@ def test_terms_are_those_of_the_sources_which_run_once(student: Load, tmp_path: 
         each.kept = kept_outputs(config, sources, training)
     expected, first = plain(model, batch), keeping(model, batch)
     with patch.object(MapModel, "forward", side_effect=AssertionError("a source ran again")):
-        said = [later._said(name, batch) for name in sources]  # noqa: SLF001 - the student must run, the sources must not
+        said = [later._said(name, batch) for name in sources]
     assert all(each.dense is not None and not each.dense.semantic.requires_grad for each in said)
     second = later(model, batch)
     for name, value in expected.items():
