@@ -135,12 +135,13 @@ class Job:
         """Where it lands."""
         return out / f"{self.name}-{self.seed}"
 
+    def is_trained(self, out: Path) -> bool:
+        """Whether it has reached its last step, after which it looks at val."""
+        return any(record["phase"] == "val" for record in metrics_of(self.folder(out)))
+
     def is_done(self, out: Path) -> bool:
         """Trained to the end, and scored if it is to be."""
-        folder = self.folder(out)
-        if self.frames:
-            return (folder / "test.json").is_file()
-        return any(record["phase"] == "val" for record in metrics_of(folder))
+        return (self.folder(out) / "test.json").is_file() if self.frames else self.is_trained(out)
 
 
 def source(name: str) -> Job:
@@ -193,7 +194,7 @@ def do(job: Job, arguments: argparse.Namespace) -> None:
     taken = [f"{field}={source(name).folder(arguments.out)}" for field, name in job.takes.items()]
     short = [] if arguments.steps is None else steps(arguments.steps)
     folder = run(job.name, [*job.deviations, *taken, *short], job.seed, arguments, Console(), _quicker)
-    if job.frames and any(record["phase"] == "val" for record in metrics_of(folder)):
+    if job.frames and job.is_trained(arguments.out):
         test(folder, arguments.dataroot, job.frames, parts=False)
 
 
@@ -225,7 +226,7 @@ def do_all(jobs: list[Job], arguments: argparse.Namespace) -> None:
             done = job.is_done(arguments.out)
             print(f"{time.strftime('%H:%M:%S')} {job.folder(Path())}: {'done' if done else 'not done'}", flush=True)
             failed += [] if done else [str(job.folder(Path()))]
-        ready = [job for job in waiting if all(source(name).is_done(arguments.out) for name in job.takes.values())]
+        ready = [job for job in waiting if all(source(name).is_trained(arguments.out) for name in job.takes.values())]
         for job in [] if asked else ready[: arguments.jobs - len(running)]:
             process = multiprocessing.get_context("fork").Process(target=_alone, args=(job, arguments))
             process.start()

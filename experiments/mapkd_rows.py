@@ -135,7 +135,8 @@ def test(folder: Path, data: Path, frames: int | None = None, *, parts: bool = T
     if not result.is_file() or json.loads(result.read_text()).get("checkpoint") != checkpoint.sha256:
         model = checkpoint.model
         config = load_config(TrainConfig, folder / "config.yaml", [])
-        keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps_for(config.model))
+        sweeps, workers = sweeps_for(config.model), config.data.workers
+        keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps, workers=workers)
         config = config.model_copy(update={"evaluate_frames": frames or len(keyframes)})
         scores = quick_score(model, keyframes, config)
         scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
