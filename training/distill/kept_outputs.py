@@ -64,7 +64,7 @@ class KeptOutputs:
         """
         rows, said = [self._rows[token] for token in tokens], _split(output)
         for name in self._fields:
-            value = said[name].detach().cpu()
+            value = said[name].detach().float().cpu()
             dtype = np.float32 if name.startswith("vectors.") else np.float16
             self._make_field(name, (len(self._rows), *value.shape[1:]), np.dtype(dtype))
             values, there = self._open_field(name)

@@ -59,6 +59,16 @@ def test_what_is_recalled_is_what_was_said(tmp_path: Path) -> None:
     assert KeptOutputs(tmp_path, ["a", "b", "c"], [*FIELDS, "taps.camera"]).recall(["a", "c"]) is None
 
 
+def test_half_precision_is_kept_too(tmp_path: Path) -> None:
+    """As sources say it under bf16-mixed."""
+    output = said()
+    output.taps["bev"] = output.taps["bev"].bfloat16()
+    kept = KeptOutputs(tmp_path, ["a", "b"], ["taps.bev"])
+    kept.keep(["a", "b"], output)
+    found = kept.recall(["a", "b"])
+    assert found is not None and torch.equal(found.taps["bev"], output.taps["bev"].float())
+
+
 def test_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:
     kept = KeptOutputs(tmp_path, ["a", "b"], FIELDS)
     full = shutil.disk_usage(tmp_path)._replace(free=10)
