@@ -14,6 +14,7 @@ from training.config import TrainConfig
 from training.run_folder import metrics_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+RECIPE = EXPERIMENTS / "mapkd_rows.yaml"
 
 
 @pytest.fixture
@@ -33,35 +34,40 @@ def world(synthetic_root: Path, tmp_path: Path) -> Path:
     return root
 
 
-def every_job(experiment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list:
-    monkeypatch.setattr(experiment, "CHOSEN", dict.fromkeys(experiment.TRIED, 0.3))
-    trials = [experiment.trial(row, factor) for row in experiment.TRIED for factor in experiment.FACTORS]
-    return experiment.with_sources([*trials, *(experiment.student(row, 0) for row in experiment.ROWS)])
+def scored(folder: Path, **scores: float) -> None:
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text(json.dumps({"phase": "val", "step": 120, **scores}) + "\n")
 
 
-def test_every_run_is_a_recipe_and_comes_after_what_it_takes(
-    experiment: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    jobs = every_job(experiment, monkeypatch)
-    names = [job.name for job in jobs]
-    assert {"teacher", "coach", "refiner", *experiment.ROWS} <= set(names) and len(set(names)) == len(names)
-    recipe = experiment.run.__globals__["RECIPE"]
+def test_every_run_is_a_recipe_and_comes_after_what_it_needs(experiment: ModuleType, tmp_path: Path) -> None:
+    rows = [*experiment.ROWS, *experiment.ABLATIONS]
+    jobs = experiment.with_needs([experiment.student(row, seed) for seed in (0, 1) for row in rows])
+    names = [job.folder(tmp_path) for job in jobs]
+    assert len(set(names)) == len(names) == 5 + len(experiment.TRIED) * len(experiment.FACTORS) + 2 * len(rows)
     for job in jobs:
-        assert all(names.index(name) < names.index(job.name) for name in job.takes.values())
-        taken = [f"{field}={name}" for field, name in job.takes.items()]
-        config = load_config(TrainConfig, recipe, [*job.deviations, *taken])
+        position = names.index(job.folder(tmp_path))
+        assert all(names.index(need.folder(tmp_path)) < position for need in job.needs)
+        for need in job.trials:
+            if not need.folder(tmp_path).is_dir():
+                scored(need.folder(tmp_path), mIoU=0.2, mAP=need.factor == 0.3)
+        config = load_config(TrainConfig, RECIPE, job.recipe(tmp_path))
         assert {term.source for term in config.distillation} == set(config.sources)
+        assert bool(job.frames) == (job.name in (*rows, "teacher", "coach"))
 
 
-def test_factors_scale_all_terms_and_must_be_chosen(experiment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = experiment.run.__globals__["RECIPE"]
-    deviations = [*experiment.trial("MapKD meant", 0.1).deviations, "sources.teacher=t", "sources.coach=c"]
-    config = load_config(TrainConfig, recipe, deviations)
-    assert [term.weight for term in config.distillation] == pytest.approx([0.05, 0.075, 0.025, 0.025])
-    monkeypatch.setattr(experiment, "CHOSEN", {})
-    assert experiment.student("none", 0).takes == {}
-    with pytest.raises(SystemExit, match="no factor has been chosen for MapKD meant"):
-        experiment.student("MapKD meant", 0)
+def test_a_row_takes_the_factor_that_was_best_on_val(experiment: ModuleType, tmp_path: Path) -> None:
+    for factor, overlap, precision in ((0.1, 0.4, 0.1), (0.3, 0.3, 0.3), (1.0, 0.5, 0.0)):
+        scored(experiment.trial("MapKD meant, no coach", factor).folder(tmp_path), mIoU=overlap, mAP=precision)
+    for row, wanted in (
+        ("MapKD meant, no coach", [0.15, 0.225]),
+        ("MapKD meant", [0.15, 0.225, 0.075, 0.075]),
+        ("MapKD meant, no TGPD", [0.225, 0.075]),
+    ):
+        config = load_config(TrainConfig, RECIPE, experiment.student(row, 1).recipe(tmp_path))
+        assert [term.weight for term in config.distillation] == pytest.approx(wanted), row
+    assert "| MapKD meant, no coach | 0.400, 0.100 | 0.300, 0.300 | 0.500, 0.000 | x0.3 |" in experiment.trials_table(
+        tmp_path
+    )
 
 
 def test_all_trains_scores_and_repeats_nothing(
@@ -80,7 +86,7 @@ def test_all_trains_scores_and_repeats_nothing(
 
 def test_a_run_that_fails_is_named_and_the_others_are_done(experiment: ModuleType, world: Path, tmp_path: Path) -> None:
     arguments = argparse.Namespace(dataroot=world, out=tmp_path / "runs", steps=1, jobs=2)
-    wrong = experiment.Job("wrong", 0, ["optim.batch_size=0"], {}, 0)
+    wrong = experiment.Job("wrong", 0, ["optim.batch_size=0"], [], {})
     with pytest.raises(SystemExit, match=r"not done: wrong-0; .*log"):
         experiment.do_all([wrong, experiment.student("none", 0)], arguments)
     assert experiment.student("none", 0).is_done(arguments.out)
