@@ -12,6 +12,7 @@ there, with the refiner (from its pre-training on true maps) in the rows that ha
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.config import load_config
+from hdmap_core.models import MapModel
 from training.config import TrainConfig
 from training.data.keyframes import load_keyframes, sweeps_for
 from training.quick_score import quick_score
@@ -97,38 +99,52 @@ ALONE = [
 """The refiner by itself. It learns longer than a model: with 600 steps it gives back less than it is shown."""
 
 
-def run(name: str, deviations: list[str], seed: int, arguments: argparse.Namespace, console: Console) -> Path:
-    """Trains a stage with one seed, unless that has been done.
+def run(
+    name: str,
+    deviations: list[str],
+    seed: int,
+    arguments: argparse.Namespace,
+    console: Console,
+    on_model: Callable[[MapModel], object] = lambda model: None,
+) -> Path:
+    """Trains a stage with one seed, unless that has been done; `on_model` is called before its first step.
 
     Returns:
         Its run folder.
     """
     folder = arguments.out / f"{name}-{seed}"
     config = load_config(TrainConfig, RECIPE, [f"data.root={arguments.dataroot}", f"seed={seed}", *deviations])
-    train(config, folder, console)
+    train(config, folder, console, on_model=on_model)
     return folder
 
 
-def test(folder: Path, data: Path) -> dict[str, float]:
+def test(folder: Path, data: Path, frames: int | None = None, *, parts: bool = True) -> dict[str, float]:
     """Scores a finished run on the test towns, unless that has been done with these weights.
 
     Beside the model's own scores: those of what its heads say before the refiner (`unrefined`), and those with the
     features of its LiDAR branch set to zero (`no_lidar`), which say how much it relies on them.
+
+    Args:
+        folder: of the run.
+        data: the nuScenes folder.
+        frames: how many keyframes, evenly spread; all if None.
+        parts: False: the model's own scores only.
     """
     result = folder / "test.json"
     checkpoint = load_checkpoint(folder / "checkpoints" / "last.safetensors")
     if not result.is_file() or json.loads(result.read_text()).get("checkpoint") != checkpoint.sha256:
         model = checkpoint.model
         config = load_config(TrainConfig, folder / "config.yaml", [])
-        keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps_for(config.model))
-        config = config.model_copy(update={"evaluate_frames": len(keyframes)})
+        sweeps, workers = sweeps_for(config.model), config.data.workers
+        keyframes = load_keyframes(data, "test", config.model, keep_inputs=True, sweeps=sweeps, workers=workers)
+        config = config.model_copy(update={"evaluate_frames": frames or len(keyframes)})
         scores = quick_score(model, keyframes, config)
         scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        if model.hd_refiner is not None and model.dense_heads is not None:
+        if parts and model.hd_refiner is not None and model.dense_heads is not None:
             hook = model.register_forward_hook(lambda _model, _inputs, output: replace(output, dense=output.unrefined))
             scores |= {f"{name}_unrefined": value for name, value in quick_score(model, keyframes, config).items()}
             hook.remove()
-        if model.lidar is not None:
+        if parts and model.lidar is not None:
             model.lidar.register_forward_hook(lambda _module, _inputs, features: torch.zeros_like(features))
             scores |= {f"{name}_no_lidar": value for name, value in quick_score(model, keyframes, config).items()}
         result.write_text(json.dumps({**scores, "checkpoint": checkpoint.sha256}))

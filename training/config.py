@@ -26,6 +26,8 @@ class DataConfig(Config):
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of
             480 x 800. Without it every epoch decodes the images anew.
+        keep_sources: keep what the sources of a distillation say of each keyframe, so that each runs once per keyframe
+            and not once per step and run. Needs an augmentation that leaves what they see as it is.
         reduced_decoding: decode images at half or a quarter of their size where the model's are not larger.
         workers: processes that prepare keyframes and make batches; 0 = one per core, for batches at most 16.
     """
@@ -36,6 +38,7 @@ class DataConfig(Config):
     val: str = "val"
     cache: Path | None = None
     keep_inputs: bool = True
+    keep_sources: bool = False
     reduced_decoding: bool = True
     workers: NonNegativeInt = 0
 
@@ -200,6 +203,16 @@ class TrainConfig(CheckpointConfig):
                 raise ValueError(f"distillation takes the source {name!r}; say which it is: sources.{name}=RUN")
         for name in sorted(set(self.sources) - named):
             raise ValueError(f"no term of distillation takes the source {name!r}; they take {', '.join(sorted(named))}")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_always_see_the_same(self) -> Self:
+        moving = [name for name in ("mirror", "turn", "rotate", "shift") if getattr(self.augment, name)]
+        if self.data.keep_sources and moving:
+            raise ValueError(
+                f"data.keep_sources keeps what the sources say of what the car saw, and augment.{', '.join(moving)} "
+                "would show them something else; set to 0"
+            )
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
 from training.data.seen_by import taught_keyframes
+from training.distill.kept_outputs import kept_outputs
 from training.distill.objective import Distillation
 from training.distill.sources import as_provenance, load_sources
 from training.initial_weights import load_initial
@@ -78,6 +79,7 @@ def train(
             _keyframes(config, config.model, split) for split in (config.data.val, config.data.train)
         )
         seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
+        distillation.kept = kept_outputs(config, sources, training)
     without = training.left_out + validation.left_out
     note = f"; {without} that cannot be used are left out" if without else ""
     console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")

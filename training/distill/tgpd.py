@@ -8,8 +8,8 @@ Ours, from the idea and from what is wrong in the published code (tgpd_published
 - Tokens are normalised over their channels, products divided by the root of their number, and a token's product with
   itself, which says nothing of how it relates to others, is left out: no softmax saturates. There is one softmax.
 - The rows of attention are compared (KL from the source's to the student's), and the features of the selected patches.
-- The projection brings the student's channels to the source's and is learnt. The source is not projected: where both
-  are, both can agree on nothing at all.
+- The projection brings the student's channels to the source's and is learnt, also where they are as many: each model
+  has an order of its own for what it knows. The source is not projected: where both are, both can agree on nothing.
 
 Source and student may have other channels and another resolution: patches are shares of the region.
 """
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import foreground, has_rasters
-from training.distill.term import TapTermConfig, adapter, normalised, resized
+from training.distill.term import TapTermConfig, normalised, resized
 
 
 class TGPDConfig(TapTermConfig):
@@ -53,7 +53,7 @@ class TGPD(nn.Module):
     def __init__(self, config: TGPDConfig, channels: list[tuple[int, int]]) -> None:
         super().__init__()
         self.config = config
-        self.projections = nn.ModuleList(adapter(ours, theirs) for ours, theirs in channels)
+        self.projections = nn.ModuleList(_projection(ours, theirs) for ours, theirs in channels)
 
     def forward(self, student: ModelOutput, source: ModelOutput, _targets: Targets) -> Tensor:
         """The sum over the taps."""
@@ -91,6 +91,15 @@ class TGPD(nn.Module):
         where = F.interpolate(marked.view(-1, 1, *self.config.patches), size=ours.shape[-2:], mode="nearest")
         apart = (normalised(ours) - normalised(theirs)).square().mean(dim=1, keepdim=True)
         return ((apart * where).sum(dim=(1, 2, 3)) / where.sum(dim=(1, 2, 3)).clamp(min=1)).mean()
+
+
+def _projection(student: int, source: int) -> nn.Module:
+    """A learnt 1x1 convolution, which at first changes nothing where the channels are as many."""
+    convolution = nn.Conv2d(student, source, 1)
+    if student == source:
+        nn.init.dirac_(convolution.weight)
+        nn.init.zeros_(convolution.bias)  # type: ignore[arg-type]  # it has one
+    return convolution
 
 
 def attention_logits(tokens: Tensor) -> Tensor:

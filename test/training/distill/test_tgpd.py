@@ -115,6 +115,22 @@ def test_other_widths_and_resolutions() -> None:
     assert ours.grad.any() and all(p.grad.any() for p in term.parameters())
 
 
+def test_the_projection_is_learnt_where_widths_are_the_same() -> None:
+    """A source that knows the same in another order of channels: without a projection nothing could be gained."""
+    torch.manual_seed(0)
+    ours = torch.randn(2, 4, 6, 10)
+    term = TGPD(TGPDConfig(source="teacher", patches=(3, 5)), [(4, 4)])
+    student, source = said(ours), said(ours[:, [2, 0, 3, 1]])
+    optimizer = torch.optim.Adam(term.parameters(), lr=0.05)
+    values = []
+    for _ in range(120):
+        optimizer.zero_grad()
+        values.append(term(student, source, NO_TARGETS))
+        values[-1].backward()
+        optimizer.step()
+    assert values[0] > 1 and values[-1] < 0.1 * values[0]
+
+
 def test_rows_leave_out_a_token_itself() -> None:
     logits = attention_logits(torch.randn(2, 4, 8))
     assert torch.isinf(logits.diagonal(dim1=1, dim2=2)).all() and torch.isfinite(logits).sum() == 2 * 12
