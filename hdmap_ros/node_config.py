@@ -127,7 +127,12 @@ class OnlineMapConfig:
     motion_compensation: str = _parameter(
         "tf.motion_compensation", "auto", "auto: when the fixed frame is known", choices=("auto", "on", "off")
     )
-    tf_timeout: float = _parameter("tf.timeout", 0.05, "seconds the worker waits for a transform", limits=(0.0, 1.0))
+    tf_timeout: float = _parameter(
+        "tf.timeout",
+        0.05,
+        "seconds the worker waits for a transform; five times as long for motion that is on its way",
+        limits=(0.0, 1.0),
+    )
     output_frame: str = _parameter("output_frame", "base_link", "frame of the published map", live=True)
     score_threshold: float = _parameter(
         "score_threshold",

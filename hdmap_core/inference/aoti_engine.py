@@ -86,7 +86,15 @@ class AotiEngine:
 
 
 def made_for(device: torch.device) -> dict[str, str]:
-    """What a package that is compiled here asks of the machine that runs it."""
+    """What a package that is compiled here asks of the machine that runs it.
+
+    Raises:
+        ConfigError: if this PyTorch cannot tell the processor's abilities.
+    """
+    if not hasattr(torch.cpu, "get_capabilities"):
+        raise ConfigError(
+            f"AOTInductor packages need a newer PyTorch than {torch.__version__}; run the checkpoint itself"
+        )
     wanted = {
         "torch": torch.__version__.partition("+")[0],
         "device": device.type,

@@ -20,6 +20,9 @@ from hdmap_core.inference import load_predictor
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.inference.sealed_file import ROOT, read_seal, sealed
 
+if not hasattr(torch.cpu, "get_capabilities"):
+    pytest.skip("needs a newer PyTorch", allow_module_level=True)
+
 Hdmap = Callable[..., Any]
 Write = Callable[..., Path]
 

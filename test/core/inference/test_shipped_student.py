@@ -78,6 +78,7 @@ def test_without_onnx_runtime_it_runs_in_pytorch_and_says_why(monkeypatch: pytes
     assert "onnxruntime" in info.engine_why
 
 
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="needs ONNX Runtime")
 def test_who_asks_for_fp32_gets_it() -> None:
     info = load_predictor(default_weights(), "cpu", "fp32").info
     assert (info.engine, info.precision) == ("eager", "fp32")
