@@ -15,6 +15,7 @@ from hdmap_core.inference.compiled_engine import check_compiler
 from hdmap_core.inference.engine import ByTensors, input_tensors
 from hdmap_core.inference.exported_file import header_text
 from hdmap_core.inference.sealed_file import ROOT, sealed
+from hdmap_core.inference.setuptools_import import import_setuptools
 
 _SETTINGS = {"cpp.dynamic_threads": True}  # as many threads as PyTorch has when it runs, not when it was compiled
 
@@ -41,6 +42,7 @@ def export_aoti(reference: Reference, out: Path) -> float:
     with tempfile.TemporaryDirectory() as folder:
         package = Path(folder) / f"{ROOT.rstrip('/')}{SUFFIX}"
         try:
+            import_setuptools()
             with quiet(), torch.no_grad():
                 program = torch.export.export(module, tuple(inputs.values()))
                 torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=_SETTINGS)

@@ -17,6 +17,7 @@ from hdmap_core.inference.engine import EngineName, Source, input_tensors, outpu
 from hdmap_core.inference.exported_file import Sample, check_sample, check_shapes, read_header
 from hdmap_core.inference.rig_limit import RigLimit
 from hdmap_core.inference.sealed_file import ROOT, read_seal
+from hdmap_core.inference.setuptools_import import import_setuptools
 from hdmap_core.model_io import ModelInput, ModelOutput
 
 SUFFIX = ".pt2"
@@ -66,6 +67,7 @@ class AotiEngine:
         self._shapes = {name: tuple(value.shape) for name, value in input_tensors(self.sample.inputs).items()}
         _log.info("%s holds native code, which runs now with the rights of this process", path)
         try:
+            import_setuptools()
             self._run = torch._inductor.aoti_load_package(str(path), device_index=self._device.index or -1)
         except Exception as error:  # whatever the loader raises, such as of a /tmp from which nothing may be run
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

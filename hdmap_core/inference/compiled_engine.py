@@ -12,6 +12,7 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.inference.engine import ByTensors, EagerEngine, Engine, EngineName, input_tensors, output_of
 from hdmap_core.inference.engine import output_tensors as outputs_of
 from hdmap_core.inference.exported_file import TOLERANCE, Sample
+from hdmap_core.inference.setuptools_import import import_setuptools
 from hdmap_core.model_io import ModelInput, ModelOutput
 
 _WARM_UPS = 3  # runs before a capture, as PyTorch asks for
@@ -35,6 +36,7 @@ class CompiledEngine:
         self.source, self.device, self.precision = eager.source, eager.device, eager.precision
         self._eager, self._names = eager, tuple(input_tensors(sample))
         self._outputs = tuple(outputs_of(eager(sample)))
+        import_setuptools()
         self._run = torch.compile(ByTensors(eager.model, self._names).eval())
         began = time.perf_counter()
         _check(self, eager, sample, "torch.compile")

@@ -70,7 +70,6 @@ def test_it_equals_pytorch(tmp_path: Path, write_checkpoint: Write, monkeypatch:
     """Compiled for real, which takes a compiler a quarter of a minute however small the model is."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     path = write_checkpoint(tmp_path, "student, vectors")
-    # In a process of its own: where something has asked for pip before, setuptools, which Inductor imports, fails.
     command = [sys.executable, "-m", "hdmap_core", "export", str(path), "--format", "aoti"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0 and "differs from PyTorch by" in ended.stdout, ended.stderr
