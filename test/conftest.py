@@ -30,6 +30,11 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
+# --- a shell's background jobs ignore Ctrl-C and so do their children; tests that press it start processes ---
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # --- Python files that are in no package ---
 def _load_module(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)

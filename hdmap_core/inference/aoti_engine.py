@@ -14,8 +14,8 @@ import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
-from hdmap_core.inference.exported_file import Sample, check_sample, check_shapes, read_header
-from hdmap_core.inference.rig_limit import RigLimit
+from hdmap_core.inference.exported_file import Sample, check_sample, read_header
+from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.inference.sealed_file import ROOT, read_seal
 from hdmap_core.inference.setuptools_import import import_setuptools
 from hdmap_core.model_io import ModelInput, ModelOutput
@@ -63,8 +63,8 @@ class AotiEngine:
         self.source: Source
         self.sample: Sample
         self.source, self.sample = read_header(seal.text, path)
-        self.device, self.why, self._file = str(self._device), why, path.name
-        self._shapes = {name: tuple(value.shape) for name, value in input_tensors(self.sample.inputs).items()}
+        self.device, self.why = str(self._device), why
+        shapes = {name: tuple(value.shape) for name, value in input_tensors(self.sample.inputs).items()}
         _log.info("%s holds native code, which runs now with the rights of this process", path)
         try:
             import_setuptools()
@@ -72,16 +72,14 @@ class AotiEngine:
         except Exception as error:  # whatever the loader raises, such as of a /tmp from which nothing may be run
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
             raise CheckpointError(f"{path} cannot be loaded: {reason}; export the checkpoint again here") from None
-        self._limit = RigLimit(self.source, path.name)
+        self._inputs = FittingInputs(self.source, shapes, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
-        tensors = input_tensors(inputs)
-        check_shapes(tensors, self._shapes, self._file)
-        self._limit.check(inputs)
+        given = self._inputs(inputs)
         with torch.inference_mode():
-            found = self._run(*(tensors[name].to(self._device).contiguous() for name in self._shapes))
+            found = self._run(*(value.to(self._device).contiguous() for value in given.values()))
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
         return output_of(dict(zip(self.sample.values, found, strict=True)))

@@ -139,30 +139,6 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
     return source, Sample(inputs, values, largest)
 
 
-def check_shapes(inputs: Mapping[str, Tensor], wanted: Mapping[str, tuple[int | None, ...]], name: str) -> None:
-    """Whether a network takes these tensors.
-
-    Args:
-        inputs: by name.
-        wanted: their shapes; None stands for any size.
-        name: of the file.
-
-    Raises:
-        ConfigError: saying how many cameras it was exported for, or what else does not fit.
-    """
-    for key, shape in wanted.items():
-        found = tuple(inputs[key].shape) if key in inputs else None
-        sizes = zip(found or (), shape, strict=False)
-        if found is not None and len(found) == len(shape) and all(size in (None, one) for one, size in sizes):
-            continue
-        if key == "images" and found is not None and found[2:] == shape[2:]:
-            raise ConfigError(
-                f"{name} was exported for {shape[1]} cameras, here are {found[1]}; export it again with "
-                f"--cameras {found[1]}, or give the checkpoint"
-            )
-        raise ConfigError(f"{name} takes {key} of shape {shape}, got {found}; export the checkpoint again")
-
-
 def _thinned(tensor: Tensor) -> np.ndarray:
     flat = tensor.detach().float().cpu().numpy().reshape(-1)
     return np.ascontiguousarray(flat[:: -(-flat.size // _KEPT) or 1])

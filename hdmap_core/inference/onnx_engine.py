@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
-from hdmap_core.inference.exported_file import KEY, Sample, check_sample, check_shapes, read_header
-from hdmap_core.inference.rig_limit import RigLimit
+from hdmap_core.inference.engine import EngineName, Source, output_of
+from hdmap_core.inference.exported_file import KEY, Sample, check_sample, read_header
+from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
 
@@ -40,7 +40,7 @@ class OnnxEngine:
     ) -> None:
         with missing_packages_named():
             import onnxruntime
-        self.name, self.why, self._file = name, why, path.name
+        self.name, self.why = name, why
         self.device, providers, on_cpu = _providers(onnxruntime.get_available_providers(), device, name)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
@@ -67,20 +67,18 @@ class OnnxEngine:
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.source, self.sample = read_header(metadata.get(KEY), path)
         self.precision = self.source.precision
-        self._shapes = {
+        shapes = {
             each.name: tuple(size if isinstance(size, int) else None for size in each.shape)
             for each in self._session.get_inputs()
         }
         self._outputs = [each.name for each in self._session.get_outputs()]
-        self._limit = RigLimit(self.source, path.name)
+        self._inputs = FittingInputs(self.source, shapes, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
-        tensors = input_tensors(inputs)
-        check_shapes(tensors, self._shapes, self._file)
-        self._limit.check(inputs)
-        found = self._session.run(self._outputs, {name: tensors[name].cpu().numpy() for name in self._shapes})
+        given = self._inputs(inputs)
+        found = self._session.run(self._outputs, {name: value.cpu().numpy() for name, value in given.items()})
         return output_of({name: torch.from_numpy(value) for name, value in zip(self._outputs, found, strict=True)})
 
 

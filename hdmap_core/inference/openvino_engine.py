@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
-from hdmap_core.inference.exported_file import KEY, Sample, check_sample, check_shapes, read_header
-from hdmap_core.inference.rig_limit import RigLimit
+from hdmap_core.inference.engine import EngineName, Source, output_of
+from hdmap_core.inference.exported_file import KEY, Sample, check_sample, read_header
+from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
 
@@ -42,7 +42,7 @@ class OpenVinoEngine:
         openvino = import_openvino()
         if device not in ("auto", "cpu"):
             raise ConfigError(f"device {device!r}: OpenVINO runs on cpu here; take device cpu, or another engine")
-        self.device, self.precision, self.why, self._file = "cpu", precision, why, path.name
+        self.device, self.precision, self.why = "cpu", precision, why
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ConfigError("precision 'bf16': this CPU does not compute in it; take fp32")
@@ -68,22 +68,20 @@ class OpenVinoEngine:
         except RuntimeError as error:
             raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
         self._request = self._network.create_infer_request()
-        self._shapes = {
+        shapes = {
             each.get_any_name(): tuple(
                 size.get_length() if size.is_static else None for size in each.get_partial_shape()
             )
             for each in self._network.inputs
         }
         self._outputs = [each.get_any_name() for each in self._network.outputs]
-        self._limit = RigLimit(self.source, path.name)
+        self._inputs = FittingInputs(self.source, shapes, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
-        tensors = input_tensors(inputs)
-        check_shapes(tensors, self._shapes, self._file)
-        self._limit.check(inputs)
-        found = self._request.infer({name: tensors[name].cpu().numpy() for name in self._shapes})
+        given = self._inputs(inputs)
+        found = self._request.infer({name: value.cpu().numpy() for name, value in given.items()})
         return output_of({name: torch.from_numpy(found[index].copy()) for index, name in enumerate(self._outputs)})
 
 

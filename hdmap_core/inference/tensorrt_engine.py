@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError, MissingDependencyError
-from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
-from hdmap_core.inference.exported_file import Sample, check_sample, check_shapes, read_header
-from hdmap_core.inference.rig_limit import RigLimit
+from hdmap_core.inference.engine import EngineName, Source, output_of
+from hdmap_core.inference.exported_file import Sample, check_sample, read_header
+from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.inference.sealed_file import ROOT, read_seal
 from hdmap_core.model_io import ModelInput, ModelOutput
 
@@ -76,22 +76,19 @@ class TensorRtEngine:
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         shapes = {name: tuple(self._engine.get_tensor_shape(name)) for name in names}
         is_input = {name: self._engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT for name in names}
-        self._shapes = {name: shapes[name] for name in names if is_input[name]}
         self._found = {
             name: torch.empty(shapes[name], dtype=torch.float32, device=self._device)
             for name in names
             if not is_input[name]
         }
-        self._limit = RigLimit(self.source, path.name)
+        self._inputs = FittingInputs(self.source, {name: shapes[name] for name in names if is_input[name]}, path.name)
         self.deviation = check_sample(self, self.sample, path) if check else 0.0
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
-        tensors = input_tensors(inputs)
-        check_shapes(tensors, self._shapes, self._file)
-        self._limit.check(inputs)
+        tensors = self._inputs(inputs)
         with torch.cuda.device(self._device), torch.inference_mode():
-            given = {name: tensors[name].to(self._device).contiguous() for name in self._shapes}
+            given = {name: value.to(self._device).contiguous() for name, value in tensors.items()}
             for name, tensor in {**given, **self._found}.items():
                 self._context.set_tensor_address(name, tensor.data_ptr())
             stream = torch.cuda.current_stream()

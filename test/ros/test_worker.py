@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ class Stages:
         prepare_gate, work_gate: both stages wait for theirs; only that of `work` is closed at the start.
     """
 
-    def __init__(self, patience_s: float = 0.0) -> None:
+    def __init__(self, patience_s: float) -> None:
         self.prepare_gate, self.work_gate = threading.Event(), threading.Event()
         self.prepare_gate.set()
         self.changed = threading.Condition()
@@ -54,16 +55,21 @@ class Stages:
         return [job for stage, job in self.events if stage == "done"]
 
 
-@pytest.fixture
-def stages() -> Iterator[Stages]:
-    """At work on job 0."""
-    stages = Stages()
+@contextmanager
+def at_work_on_job_0(patience_s: float) -> Iterator[Stages]:
+    stages = Stages(patience_s)
     stages.worker.put(0)
     assert stages.has_come_to("work", 0)
     yield stages
     stages.prepare_gate.set()
     stages.work_gate.set()
     assert stages.worker.stop(10)
+
+
+@pytest.fixture
+def stages() -> Iterator[Stages]:
+    with at_work_on_job_0(patience_s=0.0) as stages:
+        yield stages
 
 
 def test_the_next_job_is_prepared_meanwhile_and_then_the_newest_wins(stages: Stages) -> None:
@@ -96,14 +102,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def patient(clock: Clock) -> Iterator[Stages]:
-    """At work on job 0, with patience for a line."""
-    stages = Stages(patience_s=0.5)
-    stages.worker.put(0)
-    assert stages.has_come_to("work", 0)
-    yield stages
-    stages.prepare_gate.set()
-    stages.work_gate.set()
-    assert stages.worker.stop(10)
+    """With patience for a line."""
+    with at_work_on_job_0(patience_s=0.5) as stages:
+        yield stages
 
 
 def test_a_burst_is_worked_off_in_order(patient: Stages) -> None:
