@@ -89,9 +89,12 @@ ABLATIONS: dict[str, tuple[list[str], Terms]] = {
         "all patches": changed_tgpd(keep=1.0),
         "tap bev alone": changed_tgpd(taps=["bev"]),
         "tap encoder_in alone": changed_tgpd(taps=["encoder_in"]),
+        "three times the weights": [
+            {**term, "weight": 3 * float(str(term["weight"]))} for term in ROWS["MapKD meant"][1]
+        ],
     }.items()
 }
-"""Of `MapKD meant` with one part taken away; not among the rows unless asked for."""
+"""Of `MapKD meant` with one part taken away or changed; not among the rows unless asked for."""
 
 TRIED = [row for row in ROWS if row not in ("none", "MapKD published", "MapKD meant")]
 """Rows that have trials; the others take the factor of the same row without coach."""
