@@ -75,11 +75,26 @@ ROWS: dict[str, tuple[list[str], Terms]] = {
 }
 """Row -> what its student has beside the others', and its terms at factor 1."""
 
+
+def changed_tgpd(**options: object) -> Terms:
+    """The terms of `MapKD meant` with other options of TGPD."""
+    return [{**term, **(options if term["kind"] == "tgpd" else {})} for term in ROWS["MapKD meant"][1]]
+
+
 ABLATIONS: dict[str, tuple[list[str], Terms]] = {
-    f"MapKD meant, no {kind.upper()}": ([], [term for term in ROWS["MapKD meant"][1] if term["kind"] != kind])
-    for kind in ("tgpd", "msrd")
+    f"MapKD meant, {what}": ([], terms)
+    for what, terms in {
+        "no TGPD": [term for term in ROWS["MapKD meant"][1] if term["kind"] != "tgpd"],
+        "no MSRD": [term for term in ROWS["MapKD meant"][1] if term["kind"] != "msrd"],
+        "all patches": changed_tgpd(keep=1.0),
+        "tap bev alone": changed_tgpd(taps=["bev"]),
+        "tap encoder_in alone": changed_tgpd(taps=["encoder_in"]),
+        "three times the weights": [
+            {**term, "weight": 3 * float(str(term["weight"]))} for term in ROWS["MapKD meant"][1]
+        ],
+    }.items()
 }
-"""Of `MapKD meant` with one part taken away; not among the rows unless asked for."""
+"""Of `MapKD meant` with one part taken away or changed; not among the rows unless asked for."""
 
 TRIED = [row for row in ROWS if row not in ("none", "MapKD published", "MapKD meant")]
 """Rows that have trials; the others take the factor of the same row without coach."""

@@ -11,6 +11,7 @@ from hdmap_ros.markers import MarkerBuilder
 from hdmap_ros.message_types import MessageTypes
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.pictures import Pictures
 from hdmap_ros.pipeline import MapResult
 from hdmap_ros.transforms import TransformBuffer, TransformError
 
@@ -23,9 +24,17 @@ class MapOutput:
         elements: publisher of MapElementArray.
         markers: publisher of MarkerArray.
         transforms: for output frames other than the base frame.
+        pictures: what people look at besides; None: nothing.
     """
 
-    def __init__(self, types: MessageTypes, elements: Any, markers: Any, transforms: TransformBuffer) -> None:
+    def __init__(
+        self,
+        types: MessageTypes,
+        elements: Any,
+        markers: Any,
+        transforms: TransformBuffer,
+        pictures: Pictures | None = None,
+    ) -> None:
         self.elements = elements
         self.markers = markers
         self.published = 0
@@ -34,6 +43,7 @@ class MapOutput:
         self._types = types
         self._transforms = transforms
         self._builder = MarkerBuilder(types)
+        self._pictures = pictures
 
     @property
     def rate_hz(self) -> float:
@@ -41,12 +51,20 @@ class MapOutput:
         seconds = self._last_s - self._first_s
         return (self.published - 1) / seconds if seconds > 0 else 0.0
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since the last map was sent; 0 before the first."""
+        return time.monotonic() - self._last_s if self.published else 0.0
+
     def wanted(self, config: OnlineMapConfig) -> bool:
         """Whether anybody listens."""
-        return self.elements.get_subscription_count() > 0 or self._markers_wanted(config)
+        return self.elements.get_subscription_count() > 0 or self._markers_wanted(config) or self._pictures_wanted()
 
     def _markers_wanted(self, config: OnlineMapConfig) -> bool:
         return config.markers_enabled and self.markers.get_subscription_count() > 0
+
+    def _pictures_wanted(self) -> bool:
+        return self._pictures is not None and self._pictures.wanted()
 
     def publish(self, result: MapResult, config: OnlineMapConfig, info: Any) -> None:
         """Sends a map.
@@ -74,8 +92,8 @@ class MapOutput:
         self._first_s = self._first_s or self._last_s
         self.published += 1
         self.published_elements += len(kept)
+        drawn = [element for element in kept if element.score >= config.markers_min_score]
         if self._markers_wanted(config):
-            drawn = [element for element in kept if element.score >= config.markers_min_score]
             self.markers.publish(
                 self._builder.build(
                     drawn,
@@ -84,8 +102,13 @@ class MapOutput:
                     line_width=config.markers_line_width,
                     lifetime=config.markers_lifetime,
                     alpha=config.markers_alpha,
+                    labels=config.markers_labels,
                     frame_from_ego=pose,
                 )
+            )
+        if self._pictures is not None and self._pictures.wanted() and result.observation is not None:
+            self._pictures.publish(
+                drawn, result.observation, info.grid, images.stamp_ns, config.base_frame, config.mask_classes
             )
 
     def clear(self, stamp_ns: int, frame_id: str) -> None:

@@ -259,7 +259,9 @@ class MapSession:
         if problem:
             self._remind("policy", problem)
         details = builder.camera_faults
-        return node_statuses(self.report(), states, details, builder.motion_compensated, self.broken, config, problem)
+        expected = self.enabled and self.output.wanted(config)
+        report, moving = self.report(), builder.motion_compensated
+        return node_statuses(report, states, details, moving, self.broken, config, problem, expected)
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""

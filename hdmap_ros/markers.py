@@ -1,7 +1,8 @@
 """Map elements as visualization_msgs/MarkerArray, for RViz and Foxglove.
 
-One LINE_STRIP per element; its namespace is the label, its id a running number there. Old lines are removed by
-DELETE of the ids that are not needed any more: a leading DELETEALL would flicker.
+One LINE_STRIP per element; its namespace is the label, its id a running number there. If wanted, a text in the middle
+of each with label and score. Old ones are removed by DELETE of the ids that are not needed any more: a leading
+DELETEALL would flicker.
 """
 
 from collections import Counter
@@ -13,9 +14,11 @@ import numpy as np
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry.polyline import closed_ring
 from hdmap_ros.conversions import in_frame
-from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.message_types import MessageTypes, xyz
 
-_LINE_STRIP, _ADD, _DELETE, _DELETEALL = 4, 0, 2, 3
+_LINE_STRIP, _TEXT_VIEW_FACING = 4, 9
+_ADD, _DELETE, _DELETEALL = 0, 2, 3
+_TEXT_HEIGHT_M = 0.8
 
 # Colour-blind safe (Okabe and Ito) and near what MapTR's drawings have made customary: orange, blue, green.
 COLOURS: dict[MapClass, tuple[float, float, float]] = {
@@ -27,7 +30,7 @@ COLOURS: dict[MapClass, tuple[float, float, float]] = {
 
 
 class MarkerBuilder:
-    """Remembers how many markers of each label are shown."""
+    """Remembers how many markers of each namespace are shown."""
 
     def __init__(self, types: MessageTypes) -> None:
         self._types = types
@@ -42,6 +45,7 @@ class MarkerBuilder:
         line_width: float,
         lifetime: float,
         alpha: float,
+        labels: bool = False,
         frame_from_ego: np.ndarray | None = None,
     ) -> Any:
         """A MarkerArray that shows these elements and removes what was shown before.
@@ -53,6 +57,7 @@ class MarkerBuilder:
             line_width: metres.
             lifetime: seconds until the lines vanish by themselves; 0: never.
             alpha: opacity of an element of score 1; weaker ones are fainter.
+            labels: write label and score beside each line.
             frame_from_ego: (4, 4), as in the MapElementArray.
         """
         header = self._types.header(stamp_ns, frame_id)
@@ -64,6 +69,15 @@ class MarkerBuilder:
             line = _line(element, frame_from_ego)
             markers.append(self._marker(header, name, counts[name], _ADD, line, colour, line_width, lifetime))
             counts[name] += 1
+            if labels:
+                place, text = line[len(line) // 2], f"{name} {element.score:.2f}"
+                names = f"{name} text"
+                markers.append(
+                    self._marker(
+                        header, names, counts[names], _ADD, None, (*colour[:3], 1.0), 0.0, lifetime, text, place
+                    )
+                )
+                counts[names] += 1
         for name, shown in self._shown.items():
             markers += [self._marker(header, name, index, _DELETE) for index in range(counts[name], shown)]
         self._shown = counts
@@ -85,23 +99,25 @@ class MarkerBuilder:
         colour: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
         line_width: float = 0.0,
         lifetime: float = 0.0,
+        text: str = "",
+        place: np.ndarray | None = None,
     ) -> Any:
         types = self._types
         point = types.get("geometry_msgs/msg/Point")
         sec = int(lifetime)
         duration = types.get("builtin_interfaces/msg/Duration")(sec=sec, nanosec=int((lifetime - sec) * 1e9))
         pose = types.get("geometry_msgs/msg/Pose")(
-            position=point(x=0.0, y=0.0, z=0.0),
+            position=point(**xyz((0.0, 0.0, 0.0) if place is None else place)),
             orientation=types.get("geometry_msgs/msg/Quaternion")(x=0.0, y=0.0, z=0.0, w=1.0),
         )
         return types.get("visualization_msgs/msg/Marker")(
             header=header,
             ns=namespace,
             id=index,
-            type=_LINE_STRIP,
+            type=_TEXT_VIEW_FACING if text else _LINE_STRIP,
             action=action,
             pose=pose,
-            scale=types.get("geometry_msgs/msg/Vector3")(x=float(line_width), y=0.0, z=0.0),
+            scale=types.get("geometry_msgs/msg/Vector3")(x=float(line_width), y=0.0, z=_TEXT_HEIGHT_M if text else 0.0),
             color=types.get("std_msgs/msg/ColorRGBA")(**dict(zip("rgba", map(float, colour), strict=True))),
             lifetime=duration,
             frame_locked=False,
@@ -112,7 +128,7 @@ class MarkerBuilder:
                 header=types.header(0, ""), format="", data=types.octets(b"")
             ),
             uv_coordinates=[],
-            text="",
+            text=text,
             mesh_resource="",
             mesh_file=types.get("visualization_msgs/msg/MeshFile")(filename="", data=types.octets(b"")),
             mesh_use_embedded_materials=False,

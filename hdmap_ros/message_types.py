@@ -29,11 +29,13 @@ class MessageTypes:
         get: "package/msg/Name" -> class.
         floats: makes the value of a float32[] field.
         octets: makes the value of a uint8[] field.
+        signed: makes the value of an int8[] field.
     """
 
     get: Callable[[str], Any]
     floats: Callable[[Iterable[float]], Any]
     octets: Callable[[bytes], Any]
+    signed: Callable[[bytes], Any]
 
     def header(self, stamp_ns: int, frame_id: str) -> Any:
         """A std_msgs/Header."""
@@ -50,7 +52,12 @@ def graph_types() -> MessageTypes:
     Raises:
         MissingDependencyError: when a class is asked for whose package is not there.
     """
-    return MessageTypes(_generated_class, lambda values: array("f", values), lambda data: array("B", data))
+    return MessageTypes(
+        _generated_class,
+        lambda values: array("f", values),
+        lambda data: array("B", data),
+        lambda data: array("b", data),
+    )
 
 
 def _generated_class(name: str) -> Any:
@@ -81,6 +88,7 @@ def bag_types() -> tuple[MessageTypes, Any]:
         lambda name: store.types[name],
         lambda values: np.array(list(values), dtype=np.float32),
         lambda data: np.frombuffer(data, np.uint8),
+        lambda data: np.frombuffer(data, np.int8),
     )
     return types, store
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import ConfigError
 from hdmap_ros.bag.layouts import CameraTopics
 
@@ -163,6 +164,14 @@ class OnlineMapConfig:
     markers_alpha: float = _parameter(
         "markers.alpha", 0.9, "opacity of a line of score 1", limits=(0.05, 1.0), live=True
     )
+    markers_labels: bool = _parameter("markers.labels", False, "write label and score beside each line", live=True)
+    mask_classes: tuple[str, ...] = _parameter(
+        "mask.classes",
+        tuple(label.value for label in MapClass),
+        "the classes that are cells of `~/output/mask`",
+        choices=tuple(label.value for label in MapClass),
+        live=True,
+    )
     diagnostics_period: float = _parameter("diagnostics.period", 1.0, "seconds", limits=(0.1, 60.0))
     max_latency_ms: float = _parameter(
         "diagnostics.max_latency_ms", 150.0, "WARN above", limits=(1.0, 60000.0), live=True
@@ -226,8 +235,9 @@ class ParameterSpec:
             raise ConfigError(f"parameter {self.name}: expected a {self.kind}, got {value!r}")
         if self.limits and not self.limits[0] <= value <= self.limits[1]:
             raise ConfigError(f"parameter {self.name}: {value} lies outside {self.limits[0]}..{self.limits[1]}")
-        if self.choices and value not in self.choices:
-            raise ConfigError(f"parameter {self.name}: {value!r} is none of {', '.join(self.choices)}")
+        for item in value if isinstance(value, tuple) else (value,):
+            if self.choices and item not in self.choices:
+                raise ConfigError(f"parameter {self.name}: {item!r} is none of {', '.join(self.choices)}")
         # Not Path's: that raises for a user it does not know and makes a dot of nothing.
         return os.path.expanduser(value) if self.is_path else value  # noqa: PTH111
 

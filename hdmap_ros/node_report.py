@@ -65,6 +65,7 @@ def node_report(
         "published": output.published,
         "published_elements": output.published_elements,
         "rate_hz": round(output.rate_hz, 3),
+        "map_age_s": round(output.age_s, 3),
         "dropped": {"superseded": worker.superseded, **counts},
         "problems": dict(problems),
         "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
@@ -79,20 +80,30 @@ def node_statuses(
     broken: bool,
     config: OnlineMapConfig,
     sync_problem: str,
+    expected: bool,
 ) -> list[Status]:
-    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output."""
+    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output; `expected`: somebody wants maps."""
     model = {key: report[key] for key in ("model_id", "engine", "engine_why", "precision", "device")}
-    output = {key: report[key] for key in ("published", "published_elements", "rate_hz")}
+    output = {key: report[key] for key in ("published", "published_elements", "rate_hz", "map_age_s")}
     sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
     sync["motion_compensation"] = str(motion_compensated).lower()
-    published = report["published"] > 0
     return [
         Status("model", ERROR if broken else OK, "failing" if broken else "running", model),
         cameras_status(camera_states, camera_details),
         synchronisation_status(sync, sync_problem),
         latency_status(report["latency_ms"], config.max_latency_ms),
-        Status("output", OK if published else WARN, "publishing" if published else "nothing published yet", output),
+        output_status(output, config, expected),
     ]
+
+
+def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: bool) -> Status:
+    """WARN before the first map, and when the last one is old although somebody wants maps."""
+    if not counts["published"]:
+        return Status("output", WARN, "nothing published yet", counts)
+    if counts["map_age_s"] <= max(config.stale_after, 2 / config.max_rate if config.max_rate else 0.0):
+        return Status("output", OK, "publishing", counts)
+    message = f"the last map is {counts['map_age_s']:.1f} s old" + ("" if expected else "; none is wanted")
+    return Status("output", WARN if expected else OK, message, counts)
 
 
 def write_report(path: str | Path, report: Mapping[str, Any]) -> None:

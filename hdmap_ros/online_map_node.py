@@ -42,6 +42,7 @@ from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_change, read_config, read_topics, refusal
 from hdmap_ros.node_report import write_report
+from hdmap_ros.pictures import Pictures
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
 from hdmap_ros.ros_graph import Endpoints, RosGraph
 from hdmap_ros.sync_policies import make_synchronizer
@@ -173,8 +174,9 @@ class OnlineMapNode(LifecycleNode):
         predictor = stop_signals.beside(lambda: self._load(config), self._stopping)
         check_cameras(predictor.info, cameras)
         warm_ms = stop_signals.beside(lambda: warm_up(predictor, cameras, config.warmup_iterations), self._stopping)
-        self._endpoints = Endpoints(self, transforms, self._on_enable, self._on_reset)
-        output = MapOutput(graph_types(), self._endpoints.elements, self._endpoints.markers, transforms)
+        self._endpoints = ends = Endpoints(self, transforms, self._on_enable, self._on_reset)
+        pictures = Pictures(graph_types(), ends.image, ends.compressed, ends.mask)
+        output = MapOutput(graph_types(), ends.elements, ends.markers, transforms, pictures)
         session = MapSession(self, MapPipeline(builder, predictor), synchronizer, output)
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
 

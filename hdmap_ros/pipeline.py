@@ -42,6 +42,7 @@ class MapResult:
         camera_mask: which cameras were used; one that came but could not be decoded was not.
         timings_ms: stage -> milliseconds.
         map_from_ego: pose at the set's stamp, where TF knows it.
+        observation: what the map was made of; its images last until the set after the next is prepared.
     """
 
     elements: list[MapElement]
@@ -49,6 +50,7 @@ class MapResult:
     camera_mask: tuple[bool, ...]
     timings_ms: dict[str, float]
     map_from_ego: np.ndarray | None
+    observation: Observation | None = None
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,7 @@ class PreparedSet:
     """A set on its way to the network."""
 
     images: ImageSet
-    camera_mask: tuple[bool, ...]
-    map_from_ego: np.ndarray | None
+    observation: Observation
     inputs: Any
     decode_ms: float
 
@@ -94,7 +95,7 @@ class MapPipeline:
         decode_ms = (time.perf_counter() - begin) * 1e3
         with _telling_faults():
             inputs = self.predictor.prepare(observation, self.builder.pool)
-        return PreparedSet(images, observation.camera_mask, observation.map_from_ego, inputs, decode_ms)
+        return PreparedSet(images, observation, inputs, decode_ms)
 
     def complete(self, prepared: PreparedSet) -> MapResult:
         """From what the network takes to a map.
@@ -105,9 +106,10 @@ class MapPipeline:
         """
         with _telling_faults():
             prediction = self.predictor.complete(prepared.inputs)
-        images = prepared.images
+        images, observation = prepared.images, prepared.observation
         timings = {"wait": images.waited_ns * 1e-6, "decode": prepared.decode_ms, **prediction.timings_ms}
-        return MapResult(list(prediction.elements), images, prepared.camera_mask, timings, prepared.map_from_ego)
+        mask, pose = observation.camera_mask, observation.map_from_ego
+        return MapResult(list(prediction.elements), images, mask, timings, pose, observation)
 
 
 @contextmanager

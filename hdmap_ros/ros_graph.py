@@ -65,6 +65,7 @@ class Endpoints:
         markers: publisher of MarkerArray.
         model_info: publisher of MapModelInfo, latched.
         diagnostics: publisher of DiagnosticArray.
+        image, compressed, mask: publishers of what `hdmap_ros.pictures` makes.
     """
 
     def __init__(
@@ -77,6 +78,10 @@ class Endpoints:
         self.markers = node.create_publisher(drawn, "~/output/markers", 1, qos_overriding_options=overrides)
         self.model_info = node.create_publisher(get("hdmap_ros/msg/MapModelInfo"), "~/output/model_info", _LATCHED)
         self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
+        image, compressed = get("sensor_msgs/msg/Image"), get("sensor_msgs/msg/CompressedImage")
+        self.image = node.create_publisher(image, "~/debug/image", 1)
+        self.compressed = node.create_publisher(compressed, "~/debug/image/compressed", 1)
+        self.mask = node.create_publisher(get("nav_msgs/msg/OccupancyGrid"), "~/output/mask", 1)
 
         def listen(topic: str, qos: QoSProfile, static: bool) -> Any:
             kind = get("tf2_msgs/msg/TFMessage")
@@ -116,7 +121,8 @@ class Endpoints:
 
     def close(self) -> None:
         """Takes all of them out of the graph."""
-        for publisher in (self.elements, self.markers, self.model_info, self.diagnostics):
+        maps = self.elements, self.markers, self.mask
+        for publisher in (*maps, self.image, self.compressed, self.model_info, self.diagnostics):
             self._node.destroy_publisher(publisher)
         for subscription in self._tf:
             self._node.destroy_subscription(subscription)

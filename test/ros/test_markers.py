@@ -53,6 +53,21 @@ def test_exactly_the_present_elements_stay_on_screen(frames: list[list[MapClass]
         assert Counter(name for name, _ in screen) == Counter(label.value for label in labels)
 
 
+def test_labels_stand_in_the_middle_of_their_lines_and_go_with_them() -> None:
+    builder, style = MarkerBuilder(TYPES), {"line_width": 0.15, "lifetime": 1.5, "alpha": 0.9, "labels": True}
+    elements = [line(MapClass.DIVIDER, 0.5), line(MapClass.DIVIDER, 0.25)]
+    drawn = builder.build(elements, stamp_ns=STAMP, frame_id="base_link", **style).markers
+    texts = [marker for marker in drawn if marker.type == 9]
+    assert [(text.ns, text.id, text.text) for text in texts] == [
+        ("divider text", 0, "divider 0.50"),
+        ("divider text", 1, "divider 0.25"),
+    ]
+    assert (texts[0].pose.position.x, texts[0].pose.position.y) == (1.0, 0.5)
+    assert texts[0].scale.z > 0 and texts[0].color.a == 1.0
+    gone = [(marker.ns, marker.id) for marker in draw(builder, elements[:1]) if marker.action == 2]
+    assert set(gone) == {("divider", 1), ("divider text", 0), ("divider text", 1)}
+
+
 def test_delete_all_forgets() -> None:
     builder = MarkerBuilder(TYPES)
     draw(builder, [line(MapClass.DIVIDER, 0.5)])
