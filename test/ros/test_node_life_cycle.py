@@ -15,7 +15,7 @@ def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
     graph.drive(rig_module.ticks(10))
     assert graph.until(lambda: maps)
     assert node.trigger_deactivate().name == "SUCCESS"
-    assert not graph._images["CAM_BACK"][0].get_subscription_count()
+    assert graph.until(lambda: not graph._images["CAM_BACK"][0].get_subscription_count())
     assert node.trigger_cleanup().name == "SUCCESS"
     assert node.trigger_configure().name == "SUCCESS"
     assert node.trigger_activate().name == "SUCCESS"
