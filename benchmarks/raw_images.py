@@ -32,7 +32,7 @@ PROFILE = HERE / "config" / "fastdds_large_images.xml"
 TRANSPORTS: dict[str, dict[str, str]] = {
     "Fast DDS as it comes": {},
     "LARGE_DATA": {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA"},
-    "the profile": {"FASTDDS_DEFAULT_PROFILES_FILE": str(PROFILE)},
+    "the profile": {f"{name}_DEFAULT_PROFILES_FILE": str(PROFILE) for name in ("FASTRTPS", "FASTDDS")},
 }
 COMPRESSED = "/compressed"
 SETTLE_S = 3.0

@@ -41,7 +41,7 @@ from hdmap_ros.transforms import TransformBuffer
 
 ELEMENTS = "/online_map/output/map_elements"
 SLOP_MS = 50
-WAYS = {"plain": "plain node", "ours": "online_map"}
+WAYS = {"plain": "plain node", "classic": "online_map, wait sets", "ours": "online_map"}
 
 
 class Meter:
@@ -120,8 +120,10 @@ def metered(predictor: Any, meter: Meter) -> Any:
     return predictor
 
 
-def serve_ours(meter: Meter) -> None:
-    """The node as it is."""
+def serve_ours(meter: Meter, classic: bool = False) -> None:
+    """The node as it is, or on rclpy's classic executor."""
+    from rclpy.executors import SingleThreadedExecutor
+
     from hdmap_ros import online_map_node, stop_signals
     from hdmap_ros.map_output import MapOutput
     from hdmap_ros.map_session import load_model
@@ -141,6 +143,8 @@ def serve_ours(meter: Meter) -> None:
 
     MapOutput.publish = counted  # type: ignore[method-assign]
     online_map_node.camera_pool = pool
+    if classic:
+        online_map_node.make_executor = SingleThreadedExecutor
     code = online_map_node.run(load, ["--ros-args", "-p", "model.threads:=1"])
     print(json.dumps(meter.report()), flush=True)
     stop_signals.leave(code)
@@ -252,7 +256,8 @@ def main() -> None:
     parser.add_argument("--serve", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        {"ours": serve_ours, "plain": serve_plain}[arguments.serve](Meter())
+        meter = Meter()
+        serve_plain(meter) if arguments.serve == "plain" else serve_ours(meter, arguments.serve == "classic")
         return
     table = Table(title="CPU of one process; overhead is what its pipeline's stages do not take")
     for column in ("node", "maps", "ms per map", "of stages", "overhead, cores", "executor", "worker", "DDS threads"):

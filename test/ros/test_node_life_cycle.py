@@ -26,6 +26,20 @@ def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
     assert node.trigger_shutdown().name == "SUCCESS"
 
 
+def test_what_had_come_before_the_node_was_closed_is_ignored(graph: Any, start_node: Any, rig_module: Any) -> None:
+    """An executor may hand it on all the same: to subscriptions that are destroyed."""
+    graph.open_cameras()
+    maps = graph.listen_to_maps()
+    node = start_node()
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: len(maps) == 10)
+    graph.drive(rig_module.ticks(14)[10:], pause_s=-1.0)
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert node.trigger_cleanup().name == "SUCCESS"
+    graph.spin(0.3)
+    assert len(maps) == 10
+
+
 def test_a_model_that_cannot_be_loaded_is_a_failure_that_can_be_mended(graph: Any, predictor: Any) -> None:
     from rclpy.parameter import Parameter
 
