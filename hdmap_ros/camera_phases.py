@@ -3,6 +3,8 @@
 The phase of a camera is the difference to the cycles' times that recurs: the one for which most images find a cycle.
 On nuScenes' clock (cycles 50 or 100 ms apart) a difference that is wrong by one tick finds partners only in the short
 cycles. Where several are equally good (a strictly regular rig) the one nearest to what is expected wins.
+
+A pause between cycles that is longer than any within them shows the phases sooner: two cycles are enough.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 _HITS = 3
 _FAIR_RATE = 0.6
+_STEADY_NS = 5_000_000
 
 
 class Phase(NamedTuple):
@@ -20,6 +23,46 @@ class Phase(NamedTuple):
     phase_ns: int
     rate: float
     hits: int
+
+
+def phases_at_pause(stamps_ns: Mapping[str, Sequence[int]], anchor: str, reach_ns: int) -> dict[str, int] | None:
+    """The phases against the anchor's if the longest pause so far lies between two cycles; None if more must come.
+
+    Beside such a pause a cycle lies whole: one image of every camera, no two of them half as far apart. It is believed
+    if its phases bring all images into cycles at most 5 ms wide, at least two of them whole and all but the first and
+    the last.
+
+    Args:
+        stamps_ns: camera -> its stamps, of all cameras.
+        anchor: the camera whose phase is 0.
+        reach_ns: how far from it a phase may lie.
+    """
+    number = len(stamps_ns)
+    images = sorted((stamp_ns, name) for name, stamps in stamps_ns.items() for stamp_ns in stamps)
+    gaps = [later[0] - earlier[0] for earlier, later in pairwise(images)]
+    if len(images) < 2 * number or not max(gaps):
+        return None
+    begin = gaps.index(max(gaps)) + 1
+    for cycle in (images[begin : begin + number], images[max(0, begin - number) : begin]):
+        times = {name: stamp_ns for stamp_ns, name in cycle}
+        inner_ns = max((later[0] - earlier[0] for earlier, later in pairwise(cycle)), default=0)
+        if len(times) < number or 2 * inner_ns > max(gaps):
+            continue
+        phases = {name: stamp_ns - times[anchor] for name, stamp_ns in times.items()}
+        if max(map(abs, phases.values())) <= reach_ns and _fit(images, phases):
+            return phases
+    return None
+
+
+def _fit(images: Iterable[tuple[int, str]], phases: Mapping[str, int]) -> bool:
+    groups: list[list[tuple[int, str]]] = []
+    for ref_ns, name in sorted((stamp_ns - phases[name], name) for stamp_ns, name in images):
+        if groups and ref_ns - groups[-1][0][0] <= _STEADY_NS:
+            groups[-1].append((ref_ns, name))
+        else:
+            groups.append([(ref_ns, name)])
+    whole = [len(group) == len({name for _, name in group}) == len(phases) for group in groups]
+    return all(whole[1:-1]) and sum(whole) >= 2
 
 
 def find_phase(

@@ -1,7 +1,7 @@
 """What a synchroniser is told, makes and counts."""
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from hdmap_core.errors import ConfigError
@@ -16,7 +16,8 @@ class ImageSet:
         messages: camera -> what was given to `add`.
         stamps_ns: camera -> stamp of its image; mended where the camera's clock is known to be wrong.
         missing: cameras without an image, in the rig's order.
-        waited_ns: from the arrival of the first image until the set was closed.
+        waited_ns: from the arrival of the first image until the set was handed on.
+        held_ns: how much of that after its last image had arrived: others did not come, or phases were being learnt.
     """
 
     stamp_ns: int
@@ -24,6 +25,7 @@ class ImageSet:
     stamps_ns: dict[str, int]
     missing: tuple[str, ...]
     waited_ns: int
+    held_ns: int = 0
 
     @property
     def complete(self) -> bool:
@@ -34,6 +36,10 @@ class ImageSet:
     def spread_ns(self) -> int:
         """Newest minus oldest stamp."""
         return max(self.stamps_ns.values()) - min(self.stamps_ns.values())
+
+    def held_for(self, longer_ns: int) -> "ImageSet":
+        """The same set, handed on so much later."""
+        return replace(self, waited_ns=self.waited_ns + longer_ns, held_ns=self.held_ns + longer_ns)
 
 
 @dataclass(frozen=True)

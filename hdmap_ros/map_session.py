@@ -198,8 +198,9 @@ class MapSession:
         stages_ms = {**result.timings_ms, "publish": (time.perf_counter() - begin) * 1e3}
         since_ms = (time.monotonic_ns() - job.closed_ns) * 1e-6
         wait_ms = stages_ms["wait"]
-        queue_ms = since_ms - (sum(stages_ms.values()) - wait_ms)
-        self._latencies.add({**stages_ms, "queue": queue_ms, "since_last_image": since_ms, "total": since_ms + wait_ms})
+        stages_ms["queue"] = since_ms - (sum(stages_ms.values()) - wait_ms)
+        since_last_ms = since_ms + job.images.held_ns * 1e-6
+        self._latencies.add({**stages_ms, "since_last_image": since_last_ms, "total": since_ms + wait_ms})
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._count("failed")

@@ -26,7 +26,6 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
@@ -44,7 +43,7 @@ from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_ch
 from hdmap_ros.node_report import write_report
 from hdmap_ros.pictures import Pictures
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
-from hdmap_ros.ros_graph import Endpoints, RosGraph
+from hdmap_ros.ros_graph import Endpoints, RosGraph, make_executor
 from hdmap_ros.sync_policies import make_synchronizer
 from hdmap_ros.transforms import TransformBuffer
 
@@ -181,6 +180,8 @@ class OnlineMapNode(LifecycleNode):
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
 
         def on_image(camera: str, message: Any) -> None:
+            if session.worker is None:
+                return  # closed, but what had come is still handed on
             self._endpoints.take_transforms()
             session.on_image(camera, message)
 
@@ -320,7 +321,7 @@ def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | Non
         rclpy.logging.get_logger("online_map").error(str(error))
         rclpy.try_shutdown()
         return 1
-    executor = SingleThreadedExecutor()
+    executor = make_executor()
     executor.add_node(node)
     autostart = node.config.autostart
     started = not autostart or (node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
 from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead
-from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, usual_gaps
+from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, phases_at_pause, usual_gaps
 from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 
@@ -72,6 +72,20 @@ class RigPhases:
         self.awaited = sum(camera.locked for camera in alive)
         self.awaited_free = [camera for camera in alive if camera.free]
         self.alive = sum(bool(camera.stamps or camera.before[0]) for camera in alive)
+
+    def glimpse(self) -> bool:
+        """Takes the first phases from a pause between two cycles; False if it does not show them."""
+        config, stamps = self._config, {name: camera.stamps for name, camera in self.cameras.items()}
+        phases = phases_at_pause(stamps, config.anchor, config.max_spread_ns)
+        if not phases or any(abs(self._raw_lead(camera) or 0) > _DELAY_NS for camera in self.cameras.values()):
+            return False
+        gap_ns, period_ns = usual_gaps(stamps.values()) or _FIRST_GAPS_NS
+        self._set_gaps(min(gap_ns, _FIRST_GAPS_NS[0]), period_ns)  # the next cycles may be closer
+        for name, phase_ns in phases.items():
+            self._lock(self.cameras[name], phase_ns)
+        self.known = True
+        self.count_awaited()
+        return True
 
     def learn(self, force: bool) -> bool:
         """Finds the first phases of all cameras; False if more images are needed to be sure."""

@@ -1,9 +1,13 @@
-"""What the node has in the ROS graph: subscriptions for CameraInputs, and its other ends; by rclpy."""
+"""What the node has in the ROS graph: executor, subscriptions for CameraInputs, and its other ends; by rclpy."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+from rclpy.context import Context
 from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -13,6 +17,19 @@ from hdmap_ros.transforms import TransformBuffer
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STATIC_TF = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def make_executor(context: Context | None = None) -> Executor:
+    """The events executor where this rclpy has one, else the classic one.
+
+    The classic one builds a wait set of all entities in Python for every few messages: with six cameras that is most of
+    what the node costs beside its pipeline. Both run callbacks one after the other in the thread that spins.
+    """
+    try:
+        from rclpy.experimental import EventsExecutor
+    except ImportError:
+        return SingleThreadedExecutor(context=context)
+    return EventsExecutor(context=context)
 
 
 class RosGraph:
@@ -91,7 +108,7 @@ class Endpoints:
                 take()
 
             def take() -> None:
-                with subscription.handle:
+                with suppress(InvalidHandle), subscription.handle:  # closed, but what had come is still handed on
                     for _ in range(qos.depth):
                         waiting = subscription.handle.take_message(kind, False)
                         if waiting is None:

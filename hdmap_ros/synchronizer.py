@@ -39,8 +39,9 @@ class CycleSynchronizer:
     """Collects image sets; see the module's docstring.
 
     `add` and `poll` return the sets that became ready, oldest first, with increasing `stamp_ns`; the caller hands them
-    on, so no foreign code runs under the lock. Memory is bounded by the open cycles. Until the phases are known (six
-    to twelve images of a camera, or silence) images are held back, then sorted into cycles as if they had just come.
+    on, so no foreign code runs under the lock. Memory is bounded by the open cycles. Until the phases are known (two
+    cycles with a pause between them, six to twelve images of a camera, or silence) images are held back, then sorted
+    into cycles as if they had just come.
     """
 
     def __init__(self, config: SyncConfig) -> None:
@@ -149,13 +150,14 @@ class CycleSynchronizer:
         most = anchor or max(len(camera.stamps) for camera in rig.cameras.values()) - LEARN_IMAGES // 2
         force = force or most >= HISTORY or len(self._held) >= HISTORY * len(rig.cameras)
         due = most >= LEARN_IMAGES and len(self._held) % len(rig.cameras) == 0
-        if not (force or due) or not rig.learn(force):
+        if not (rig.learn(force) if force else rig.glimpse() or (due and rig.learn(force))):
             return []
         held, self._held = self._held, []
         ready: list[ImageSet] = []
         for name, stamp_ns, message, arrival_ns in held:
-            ready += self._expire(arrival_ns)
-            ready += self._place(self._rig.cameras[name], stamp_ns, message, arrival_ns)
+            placed = self._expire(arrival_ns)
+            placed += self._place(self._rig.cameras[name], stamp_ns, message, arrival_ns)
+            ready += [entry.held_for(now_ns - arrival_ns) for entry in placed]
         return ready + self._expire(now_ns)
 
     def _notice_step(self, camera: Camera, stamp_ns: int, arrival_ns: int, gap_ns: int) -> None:
@@ -336,7 +338,7 @@ class CycleSynchronizer:
             return []
         self._closed_stamp_ns = stamp_ns
         waited_ns = now_ns - cycle.first_arrival_ns
-        ready = ImageSet(stamp_ns, messages, stamps_ns, tuple(missing), waited_ns)
+        ready = ImageSet(stamp_ns, messages, stamps_ns, tuple(missing), waited_ns, now_ns - cycle.last_arrival_ns)
         statistics.spreads_ns.append(ready.spread_ns)
         if missing:
             statistics.partial += 1

@@ -206,11 +206,12 @@ class Graph:
 
     def __init__(self) -> None:
         import rclpy
-        from rclpy.executors import SingleThreadedExecutor
+
+        from hdmap_ros.ros_graph import make_executor
 
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor = make_executor(self.context)
         self.rig = RigMessages(graph_types())
         self.nodes: list[Any] = []
         self.node = rclpy.create_node("test_rig", context=self.context)

@@ -2,7 +2,9 @@
 
 import random
 
-from hdmap_ros.camera_phases import find_phase, learn_phases, merge_refs, usual_gaps
+import pytest
+
+from hdmap_ros.camera_phases import find_phase, learn_phases, merge_refs, phases_at_pause, usual_gaps
 
 MS = 1_000_000
 UNEVEN = [(index * 5 // 3) * 50 * MS for index in range(12)]
@@ -49,3 +51,42 @@ def test_stray_images_do_not_make_the_usual_gap_tiny() -> None:
     assert usual_gaps([regular, sorted([*regular, 30 * MS])]) == (100 * MS, 100 * MS)
     assert usual_gaps([UNEVEN]) == (50 * MS, 100 * MS)
     assert usual_gaps([[5]]) is None
+
+
+STAGGERED = {"a": -8 * MS, "b": 0, "c": 8 * MS, "d": 25 * MS, "e": 34 * MS}
+
+
+def rig(refs: list[int], phases: dict[str, int] = STAGGERED, wobble_ns: int = 0) -> dict[str, list[int]]:
+    chance = random.Random(2)
+    return {
+        name: [ref + phase + chance.randint(-wobble_ns, wobble_ns) for ref in refs] for name, phase in phases.items()
+    }
+
+
+def test_two_cycles_and_the_pause_between_them_show_the_phases() -> None:
+    refs = [0, 50 * MS, 150 * MS]  # a pause of 8 ms, then one of 58 ms
+    assert phases_at_pause(rig(refs[:2]), "b", 60 * MS) is None, "as long as the gaps between the cameras"
+    assert phases_at_pause(rig(refs), "b", 60 * MS) == STAGGERED
+    assert phases_at_pause(rig(refs[1:]), "b", 60 * MS) == STAGGERED
+    assert phases_at_pause(rig(refs), "b", 30 * MS) is None, "too far from the anchor"
+
+
+@pytest.mark.parametrize("begin", range(5))
+def test_a_recording_may_begin_within_a_cycle(begin: int) -> None:
+    stamps = rig([0, 50 * MS, 150 * MS, 200 * MS])
+    images = sorted((stamp, name) for name, values in stamps.items() for stamp in values)[begin:]
+    for end in range(2 * len(STAGGERED), len(images) + 1):
+        seen = {name: [stamp for stamp, other in images[:end] if other == name] for name in STAGGERED}
+        assert phases_at_pause(seen, "b", 60 * MS) in (None, STAGGERED)
+    assert phases_at_pause(seen, "b", 60 * MS) == STAGGERED
+
+
+def test_a_pause_is_not_believed_where_images_are_missing_or_unsteady() -> None:
+    refs = [index * 100 * MS for index in range(4)]
+    lost = rig(refs)
+    del lost["d"][1]
+    assert phases_at_pause(lost, "b", 60 * MS) is None
+    assert phases_at_pause(rig(refs, wobble_ns=12 * MS), "b", 60 * MS) is None
+    assert phases_at_pause(rig(refs, {name: 20 * MS * i for i, name in enumerate("abcde")}), "b", 90 * MS) is None
+    twice = rig(refs) | {"a": [half for ref in refs for half in (ref - 8 * MS, ref + 42 * MS)]}
+    assert phases_at_pause(twice, "b", 60 * MS) is None, "one camera fires twice as often"

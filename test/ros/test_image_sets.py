@@ -31,3 +31,8 @@ def test_a_set_knows_what_it_lacks_and_how_far_its_stamps_lie_apart() -> None:
 
 def test_a_move_in_words() -> None:
     assert str(Move("BACK", -40_000_000, 5_000_000_000)) == "BACK by -40.0 ms at 5.000 s"
+
+
+def test_a_set_that_is_held_back_says_so() -> None:
+    held = ImageSet(5, {"FRONT": "image"}, {"FRONT": 5}, (), 30, 10).held_for(100)
+    assert (held.waited_ns, held.held_ns) == (130, 110)

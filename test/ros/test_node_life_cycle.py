@@ -15,7 +15,7 @@ def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
     graph.drive(rig_module.ticks(10))
     assert graph.until(lambda: maps)
     assert node.trigger_deactivate().name == "SUCCESS"
-    assert not graph._images["CAM_BACK"][0].get_subscription_count()
+    assert graph.until(lambda: not graph._images["CAM_BACK"][0].get_subscription_count())
     assert node.trigger_cleanup().name == "SUCCESS"
     assert node.trigger_configure().name == "SUCCESS"
     assert node.trigger_activate().name == "SUCCESS"
@@ -24,6 +24,20 @@ def test_lifecycle(graph: Any, start_node: Any, rig_module: Any) -> None:
     graph.drive(rig_module.ticks(24)[12:])
     assert graph.until(lambda: len(maps) > count)
     assert node.trigger_shutdown().name == "SUCCESS"
+
+
+def test_what_had_come_before_the_node_was_closed_is_ignored(graph: Any, start_node: Any, rig_module: Any) -> None:
+    """An executor may hand it on all the same: to subscriptions that are destroyed."""
+    graph.open_cameras()
+    maps = graph.listen_to_maps()
+    node = start_node()
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: len(maps) == 10)
+    graph.drive(rig_module.ticks(14)[10:], pause_s=-1.0)
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert node.trigger_cleanup().name == "SUCCESS"
+    graph.spin(0.3)
+    assert len(maps) == 10
 
 
 def test_a_model_that_cannot_be_loaded_is_a_failure_that_can_be_mended(graph: Any, predictor: Any) -> None:

@@ -80,7 +80,7 @@ def test_model_info_is_latched(graph: Any, start_node: Any, rig_module: Any) -> 
 def test_the_burst_when_the_phases_are_known_is_mapped_in_full(
     graph: Any, start_node: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Six sets come at once; the newest of them used to win."""
+    """The first sets come at once; the newest of them used to win."""
     monkeypatch.setattr("hdmap_ros.worker.CATCH_UP_S", 60.0)  # however busy this machine is
     graph.open_cameras()
     maps = graph.listen_to_maps()

@@ -64,6 +64,20 @@ def test_a_step_of_the_whole_rig_costs_at_most_itself(simulator: Any, shift_ms: 
     assert stamps == sorted(set(stamps))
 
 
+@pytest.mark.parametrize("kind", [TRIGGERED, NUSCENES, {"phases": (0.0,) * 6, "period": 100.0}])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_backlog_builds_up_while_phases_are_learnt(simulator: Any, kind: Mapping[str, Any], seed: int) -> None:
+    """What waits behind one another for the phases is late by as much when it is mapped: two sets, not six."""
+    rig = simulator.Rig(**kind, seconds=4, seed=seed)
+    sync = synchronizer(rig, 6)
+    bursts = [sync.add(image.camera, image.stamp_ns, image.truth, image.arrival_ns) for image in rig.images()]
+    assert max(map(len, bursts)) == 2
+    assert sum(map(len, bursts)) == len(simulator.possible(rig.images(), 6))
+    first = next(burst for burst in bursts if burst)
+    assert 60 * MS <= first[0].held_ns <= 200 * MS, "a set says how long its last image has been waiting"
+    assert all(entry.held_ns == 0 for burst in bursts for entry in burst if entry not in first)
+
+
 @pytest.mark.parametrize("ahead_ms", [200, 300, 1000, 3_600_000, -86_400_000])
 @pytest.mark.parametrize("camera", [ANCHOR, 4])
 @pytest.mark.parametrize("kind", [TRIGGERED, NUSCENES], ids=["triggered", "nuscenes"])
