@@ -99,16 +99,14 @@ def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor
         maps = value.float().flatten(0, 1).permute(0, 2, 3, 1).unflatten(-1, (heads, -1)).contiguous()
         size = size_xy(width, height, value)
         total = maps.new_zeros(batch * queries, value.shape[2])
-        gradients = torch.is_grad_enabled()
-        at_once = max(1, len(views.pillar)) if gradients else ROWS_AT_ONCE
+        at_once = max(1, len(views.pillar)) if torch.is_grad_enabled() else ROWS_AT_ONCE
         for part in torch.arange(len(views.pillar), device=value.device).split(at_once):
             pillar = views.pillar[part]
             moved = offsets if offsets.dim() == 2 else offsets.flatten(0, 1)[pillar]
             pixels = (views.points[part] * size + (moved - 0.5)).expand(-1, heads, samples, -1)
             shares = weights.flatten(0, 1)[pillar] * views.share[part, None, None]
             read = bilinear_bags(maps, views.camera[part, None, None], pixels, shares)
-            add = total.index_add if gradients else total.index_add_  # or each part would copy all cells
-            total = add(0, pillar, read.flatten(1))
+            total = total.index_add(0, pillar, read.flatten(1))
     return total.view(batch, queries, -1)
 
 
