@@ -112,6 +112,7 @@ class HDRefiner(nn.Module):
         """(B, C, y, x) -> what the encoder's first convolution makes, (B, C', Y / 2, X / 2), rounded up."""
         first, second, mix = self.up
         conv = self.bev_encoder.stem[0]
+        assert isinstance(second, nn.ConvTranspose2d) and isinstance(mix, nn.Conv2d) and isinstance(conv, nn.Conv2d)
         tokens = first(tokens)
         if self.config.patch == PATCH:
             return EnlargedStem(second, mix, self.up_norm, conv, self.size)(tokens)

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference import load_predictor
+from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.observation import Observation
@@ -322,6 +324,21 @@ def test_a_file_for_any_rig(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Writ
         np.testing.assert_allclose(one.points, other.points, atol=1e-3)
 
 
+def test_benchmark_of_a_model_with_lidar_and_roads(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    """PyTorch alone: it is not run a second time to be compared with itself."""
+    path = write_checkpoint(tmp_path, "pmapnet, lidar, hd")
+    runs: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        once = EagerEngine.__call__
+        patch.setattr(EagerEngine, "__call__", lambda *arguments: (runs.append(1), once(*arguments))[1])
+        patch.setattr("hdmap_core.inference.benchmark.BUDGET_S", 1e-3)  # a model as slow as this leaves no time for 30
+        patch.setattr("os.getloadavg", lambda: (50.0 * (os.cpu_count() or 1), 0.0, 0.0))
+        ended = hdmap("benchmark", path)
+    assert ended.code == 0 and len(runs) == 1 + 3, "one to warm up"
+    assert "3 sets of" in ended.err and "this machine is busy, 50.0 processes per core" in ended.out
+    assert "this is PyTorch; `hdmap export` makes files" in ended.out
+
+
 def test_views_of_a_model_that_has_none(exported: Path, hdmap: Hdmap) -> None:
     hdmap("export", exported / "model.safetensors", "--max-views", 2).assert_refused(
         "has no BEVFormer view transform", "leave out --max-views"
@@ -351,6 +368,7 @@ def test_openvino_tells_nobody_that_it_is_used() -> None:
 import socket, sys
 def refuse(*_): print("network"); raise OSError
 socket.getaddrinfo = socket.socket.connect = refuse
+from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 import_openvino().Core()
 print([name for name, module in sys.modules.items() if name.startswith("openvino_telemetry")])
