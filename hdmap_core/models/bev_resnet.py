@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config
+from hdmap_core.models.layers.folded_norm import fold_block
 
 
 class ResNetEncoderConfig(Config):
@@ -82,4 +83,5 @@ def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.S
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
+            fold_block(module)
     return stage

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.folded_norm import scale_and_shift
 
 FRAME = 2
 Span = tuple[int, int]
@@ -68,7 +69,7 @@ class EnlargedStem:
 
     def _inside(self, features: Tensor) -> Tensor:
         """All of it, right but for the frame."""
-        scale, shift = self._affine()
+        scale, shift = scale_and_shift(self.norm)
         stem = self.stem.weight
         taps = _halving_of_doubled(stem)  # 5 of the small map's pixels in place of 7 of the large one's
         mixed = torch.einsum("omyx,mn->onyx", taps * scale[:, None, None], self.mix.weight[:, :, 0, 0])
@@ -90,13 +91,6 @@ class EnlargedStem:
         mixed = self.mix(small[..., down.doubled, across.doubled])
         large = F.interpolate(mixed, scale_factor=2.0, mode="bilinear")[..., down.large, across.large]
         return F.conv2d(F.pad(self.norm(large), (*across.zeros, *down.zeros)), self.stem.weight, stride=2)
-
-    def _affine(self) -> tuple[Tensor, Tensor]:
-        """The norm's factor and summand of each channel."""
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        return scale, norm.bias - norm.running_mean * scale
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class BEVFormerConfig(Config):
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
         height_bound: learned heights stay within this many metres of their anchors, however many layers move them.
         max_views: read at most this many cameras per cell, those that see most of its anchors; None reads all. Equal
-            to None if no cell is seen by more. Engines find out by themselves what the rig asks for; a training on a GPU,
+            to None if no cell is seen by more. Engines find out by themselves what the rig asks for; training on a GPU,
             whose time and memory go with it, does not.
         camera_embeddings: number of cameras to give learned embeddings to; 0: none. They bind the weights to one rig,
             whose cameras must always come in the same order.
