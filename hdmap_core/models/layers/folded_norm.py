@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.winograd import conv3x3
 
 
 def is_folded(norm: nn.Module, features: Tensor) -> bool:
@@ -39,6 +40,8 @@ class ConvNormAct(nn.Sequential):
         conv, norm, activation = cast(tuple[nn.Conv2d, nn.BatchNorm2d, nn.Module], tuple(self))
         if not is_folded(norm, features):
             return super().forward(features)
+        if (conv.kernel_size, conv.stride, conv.padding) == ((3, 3), (1, 1), (1, 1)):
+            return activation(conv3x3(features, *folded(conv, norm)))
         return activation(F.conv2d(features, *folded(conv, norm), conv.stride, conv.padding))
 
 
