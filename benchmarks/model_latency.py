@@ -2,8 +2,8 @@
 
 A keyframe of six cameras from a synthetic town; random weights, which do not change the time; with the heads that the
 recipe publishes, as `hdmap predict` runs it. Every model runs in a process of its own. On a CPU, time is the process's
-CPU time on one thread (other work on the machine does not count) and memory is how far resident memory rose above what it
-was before the stage (Linux); on CUDA, it is the time until the device is done and the allocator's peak.
+CPU time on one thread (other work on the machine does not count) and memory is how far resident memory rose above what
+it was before the stage (Linux); on CUDA, it is the time until the device is done and the allocator's peak.
 
 Run: python benchmarks/model_latency.py [--device cuda [--half]] [--repeats 1] [--only student dinov2_small]
 """
