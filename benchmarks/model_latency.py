@@ -1,9 +1,9 @@
 """Seconds and memory of each stage of one forward pass at batch 1: the models of the recipes against the student.
 
-A keyframe of six cameras from a synthetic town; random weights, which do not change the time. Every model runs in a
-process of its own. On a CPU, time is the process's CPU time on one thread (other work on the
-machine does not count) and memory is how far resident memory rose above what it was before the stage (Linux); on CUDA,
-it is the time until the device is done and the allocator's peak.
+A keyframe of six cameras from a synthetic town; random weights, which do not change the time; with the heads that the
+recipe publishes, as `hdmap predict` runs it. Every model runs in a process of its own. On a CPU, time is the process's
+CPU time on one thread (other work on the machine does not count) and memory is how far resident memory rose above what
+it was before the stage (Linux); on CUDA, it is the time until the device is done and the allocator's peak.
 
 Run: python benchmarks/model_latency.py [--device cuda [--half]] [--repeats 1] [--only student dinov2_small]
 """
@@ -22,10 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
 from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.inference.engine import published
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
@@ -140,8 +142,10 @@ def measure(
     torch.manual_seed(0)
     device = torch.device(device_name)
     recipe, overrides = MODELS[name]
-    config = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides).model
-    model = build_model(config).eval().to(device)
+    settings = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides)
+    config = settings.model
+    content = CheckpointConfig(model=config, decode=settings.decode)
+    model = published(Checkpoint(build_model(config).eval(), content, {}, "")).to(device)
     inputs = with_lidar_and_roads(preprocess(observation, config), config).to(device)
     meter = Meter(device)
     slots = SLOTS

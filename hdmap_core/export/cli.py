@@ -43,7 +43,8 @@ def export(
         typer.Option(
             min=1,
             max=32,
-            help="Of MapQR and MapFM: cameras read per cell; fewer are faster, other rigs refused",
+            help="Of MapQR and MapFM: cameras read per cell. Fewer are faster, and rigs that need more are refused; by "
+            "default as many as nuScenes' ring of six needs. One for each camera: any rig",
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda: what an aoti package is compiled for")] = "cpu",
@@ -84,8 +85,12 @@ def export(
     check_file(target, (suffix,))
     if format is Format.tensorrt:  # asked for before the long work
         tensorrt_engine.import_tensorrt()
-    deviation = write(reference(path, head, cameras, device, max_views), target)
+    exported = reference(path, head, cameras, device, max_views)
+    deviation = write(exported, target)
     typer.echo(f"{path} → {target}, differs from PyTorch by {deviation:.1g} of the largest value")
+    if (views := exported.engine.source.max_views) is not None:
+        why = "as many as --max-views says" if max_views else "which is exact on nuScenes' ring of six"
+        typer.echo(f"reads {views} cameras per cell, {why}; a rig on which a cell is seen by more is refused")
     typer.echo(f"next: hdmap benchmark {target}")
 
 

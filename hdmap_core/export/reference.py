@@ -12,9 +12,14 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.inference.engine import EagerEngine, Engine, input_tensors, output_tensors
 from hdmap_core.inference.exported_file import TOLERANCE, Sample
 from hdmap_core.inference.opening import open_engine
+from hdmap_core.inference.rig_views import RigViews
 from hdmap_core.inference.sample import sample_inputs
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models import ModelConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormer
+
+RING = 6
+"""Cameras of nuScenes' cars, and of the sample."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,9 @@ def reference(
         head: see `load_predictor`.
         cameras: how many a model takes that names none itself.
         device: cpu, cuda or cuda:N.
-        max_views: export for rigs on which no cell is seen by more cameras; None: for any rig.
+        max_views: of a model that looks up its cells in the cameras: export for rigs on which no cell is seen by more
+            of them; None: as many as nuScenes' ring asks for, if there are six, else for any rig, as is one for each
+            camera.
 
     Raises:
         CheckpointError: if it cannot be used.
@@ -87,13 +94,21 @@ def reference(
     engine = open_engine(find_checkpoint(checkpoint), device, "fp32", head, "eager")
     assert isinstance(engine, EagerEngine)
     model = engine.source.config.model
-    if max_views is not None:
-        _limit(engine, max_views)
-    samples = (Sample.of(inputs, outputs_of(engine, inputs)) for inputs in sample_inputs(model, cameras))
-    return Reference(engine, *samples)
+    inputs = sample_inputs(model, cameras)
+    most = _most_on_the_ring(model, inputs[0]) if max_views is None else max_views
+    if most is not None:
+        _limit(engine, most, inputs[0])
+    return Reference(engine, *(Sample.of(each, outputs_of(engine, each)) for each in inputs))
 
 
-def _limit(engine: EagerEngine, max_views: int) -> None:
+def _most_on_the_ring(model: ModelConfig, inputs: ModelInput) -> int | None:
+    """By how many cameras any cell is seen on nuScenes' ring; None if the sample's rig is another, or it is all one."""
+    projection = inputs.projection
+    ring = projection is not None and len(projection[0].unique(dim=0)) == projection.shape[1] == RING
+    return RigViews(model).most(inputs) if ring else None
+
+
+def _limit(engine: EagerEngine, max_views: int, inputs: ModelInput) -> None:
     """Makes the graph read so many cameras per cell, and says so in what is exported."""
     transform = engine.model.view_transform
     if not isinstance(transform, BEVFormer):
@@ -101,7 +116,9 @@ def _limit(engine: EagerEngine, max_views: int) -> None:
             f"{engine.source.config.model.name} has no BEVFormer view transform, which alone reads cameras by their "
             "cells; leave out --max-views"
         )
-    if transform.max_views is None or transform.max_views > max_views:
+    assert inputs.projection is not None
+    cameras = inputs.projection.shape[1]
+    if max_views < min(transform.max_views or cameras, cameras):
         transform.max_views = max_views
         engine.source = replace(engine.source, max_views=max_views)
 

@@ -1,5 +1,6 @@
 """How fast a model maps on this machine, stage by stage, against PyTorch in the same run; needs no data."""
 
+import os
 import platform
 import resource
 import time
@@ -21,8 +22,10 @@ from hdmap_core.inference.opening import EXPORTED, open_engine
 from hdmap_core.inference.predictor import default_weights
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.preprocess import preprocess
+from hdmap_core.preprocess import preprocess, reads_points
 
+SETS, SETS_AT_LEAST, BUDGET_S = 30, 3, 60.0
+"""How many sets are measured if nobody says: as many as the budget has room for, within these bounds."""
 STAGES = ("decode", "preprocess", "network", "postprocess")
 _EAGER = "network in PyTorch"
 _JPEG_QUALITY = 90
@@ -57,7 +60,8 @@ def benchmark(
     precision: str | None = None,
     *,
     reference: Path | None = None,
-    sets: int = 30,
+    sets: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Maps the same set of six 1600 x 900 JPEGs again and again, one stage after the other.
 
@@ -68,21 +72,24 @@ def benchmark(
         precision: see `load_predictor`.
         reference: the checkpoint that an exported file is compared with; by default the one beside it, or the shipped
             student, if the file was made of it.
-        sets: how many are measured, after three to warm up.
+        sets: how many are measured, after up to three to warm up; None: 30, fewer if they would take over a minute.
+        say: is told what is going on, in one line.
 
     Returns:
-        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, and `ratio_to_eager`
-        of the network's median wall and CPU time; the last two None where there is no checkpoint to compare with.
+        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, `ratio_to_eager` of
+        the network's median wall and CPU time, both None where there is no checkpoint to compare with, and `busy`, the
+        load of the machine before, per core.
 
     Raises:
         HdmapError: see `load_predictor`.
     """
+    busy = _busy()
     sample_observation()  # drawn before the memory is looked at
     before_kib = _resident_kib()
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
     cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
-    observation = sample_observation(cameras)
+    observation = sample_observation(cameras, lidar=reads_points(config.model))
     jpegs = [_jpeg(image) for image in observation.images if image is not None]
     clock = Clock()
 
@@ -95,12 +102,20 @@ def benchmark(
         )
         return inputs, output
 
-    for _ in range(3):
+    began = time.perf_counter()
+    warm_ups = 0
+    while warm_ups < 3 and time.perf_counter() - began < BUDGET_S / 6:
         one_set(Clock())
+        warm_ups += 1
+    one_s = (time.perf_counter() - began) / warm_ups
     memory = {"engine": (_resident_kib() - before_kib) / 1024}
     if running.device.startswith("cuda") and running.name == "eager":
         memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
-    eager = _eager(path, running, reference)
+    is_eager = running.name == "eager" and running.precision == "fp32"
+    eager = None if is_eager else _eager(path, running, reference)
+    if sets is None:
+        sets = max(SETS_AT_LEAST, min(SETS, int(BUDGET_S / one_s)))
+    say(f"{sets} sets of {one_s:.2g} s each" + (", and PyTorch beside them" if eager else ""))
     for number in range(sets):
         inputs, output = one_set(clock)
         if eager is not None:
@@ -109,11 +124,11 @@ def benchmark(
             wanted = clock.time(_EAGER, partial(eager, inputs))
     memory["process_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
-    agreement = ratio = None
-    if eager is not None:
-        apart = Sample.of(inputs, output_tensors(wanted)).deviation(output_tensors(output))
+    agreement = ratio = plain = None
+    if eager is not None or is_eager:
+        apart = Sample.of(inputs, output_tensors(wanted)).deviation(output_tensors(output)) if eager else 0.0
         agreement = {"largest_difference": apart, "of": "the largest value of each output"}
-        plain = clock.summary((_EAGER,))
+        plain = clock.summary((_EAGER,)) if eager else network
         ratio = {name: round(plain[key] / network[key], 3) for name, key in (("wall", "p50"), ("cpu", "cpu_p50"))}
     return {
         "model": config.model.name,
@@ -124,13 +139,14 @@ def benchmark(
         "precision": running.precision,
         "threads": torch.get_num_threads(),
         "machine": _machine(),
+        "busy": busy,
         "sets": sets,
         "stages": {stage: clock.summary((stage,)) for stage in STAGES},
         "total": total,
         "sets_per_s": round(1e3 / total["mean"], 2),
         "memory_mib": {name: round(value, 1) for name, value in memory.items()},
         "agreement": agreement,
-        "eager_network": None if eager is None else clock.summary((_EAGER,)),
+        "eager_network": plain,
         "ratio_to_eager": ratio,
     }
 
@@ -160,6 +176,11 @@ def _jpeg(image: np.ndarray) -> bytes:
 def _resident_kib() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() // 1024
+
+
+def _busy() -> float:
+    """Processes that want to run, per core, over the last minute."""
+    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
 
 
 def _machine() -> str:

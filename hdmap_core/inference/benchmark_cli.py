@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+_BUSY = 1.5  # processes per core; one of them is this
+
+
 def benchmark(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, an exported file or a run folder")],
     engine: Annotated[
@@ -23,7 +26,12 @@ def benchmark(
         str | None, typer.Option(help="fp32, fp16 (PyTorch on CUDA) or bf16 (OpenVINO on CPUs that have it)")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0: PyTorch's choice")] = 0,
-    sets: Annotated[int, typer.Option(min=2, max=100_000, help="Image sets that are measured")] = 30,
+    sets: Annotated[
+        int | None,
+        typer.Option(
+            min=2, max=100_000, help="Image sets that are measured; by default 30, or as many as a minute has"
+        ),
+    ] = None,
     reference: Annotated[
         Path | None, typer.Option(help="The checkpoint of an exported file, where it does not lie beside it")
     ] = None,
@@ -36,6 +44,7 @@ def benchmark(
     Example: hdmap benchmark student.onnx --threads 1
     """
     import json
+    from functools import partial
 
     import cv2
     import torch
@@ -49,7 +58,12 @@ def benchmark(
         torch.set_num_threads(threads)
         cv2.setNumThreads(threads)
     try:
-        found = measure(find_checkpoint(checkpoint), engine, device, precision, reference=reference, sets=sets)
+        found = measure(
+            *(find_checkpoint(checkpoint), engine, device, precision),
+            reference=reference,
+            sets=sets,
+            say=partial(typer.echo, err=True),
+        )
     finally:
         torch.set_num_threads(before[0])
         cv2.setNumThreads(before[1])
@@ -80,6 +94,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{found['machine']}",
         f"{found['sets_per_s']:.1f} sets/s, one after the other; memory: {memory}",
     ]
+    if found["busy"] > _BUSY:
+        lines.append(
+            f"this machine is busy, {found['busy']:.1f} processes per core: other work is in these times, and threads "
+            "that wait for one another burn CPU; stop it, or give --threads 1 and read the CPU column"
+        )
+    if found["engine"] == "eager" and found["precision"] == "fp32":
+        return [*lines, "this is PyTorch; `hdmap export` makes files for faster engines"]
     if found["agreement"] is None:
         return [*lines, "not compared with PyTorch: the checkpoint is not beside the file; give --reference CHECKPOINT"]
     apart, eager, ratio = found["agreement"]["largest_difference"], found["eager_network"], found["ratio_to_eager"]

@@ -19,7 +19,7 @@ _WARM_UPS = 3  # runs before a capture, as PyTorch asks for
 
 
 class CompiledEngine:
-    """`torch.compile`: C++ for a CPU, Triton for CUDA. Another number of cameras compiles once more.
+    """`torch.compile`: C++ for a CPU, Triton for CUDA. Other numbers of cameras, or of cameras per cell, compile anew.
 
     Args:
         eager: whose model is compiled; it is compared with it on the sample.
@@ -45,12 +45,13 @@ class CompiledEngine:
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
         tensors = input_tensors(inputs.to(self.device))
-        found = self._eager.run(lambda: self._run(*(tensors[name] for name in self._names)))
+        with self._eager.as_many_views_as(inputs):
+            found = self._eager.run(lambda: self._run(*(tensors[name] for name in self._names)))
         return output_of(dict(zip(self._outputs, found, strict=True)))
 
 
 class CudaGraphEngine:
-    """All kernels of a pass, recorded once and launched as one; recorded anew when the inputs' shapes change.
+    """All kernels of a pass, recorded once and launched as one; anew when shapes or the cameras per cell change.
 
     Args:
         eager: whose model is recorded, on CUDA; it is compared with it on the sample.
@@ -69,6 +70,7 @@ class CudaGraphEngine:
         self.why = "asked for"
         self._eager = eager
         self._replay: Callable[[], None] | None = None
+        self._views: int | None = None
         self._fixed: dict[str, Tensor] = {}
         self._found: dict[str, Tensor] = {}
         _check(self, eager, sample, "its CUDA graph")
@@ -76,8 +78,9 @@ class CudaGraphEngine:
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
         tensors = input_tensors(inputs)
-        if self._replay is None or _shapes(tensors) != _shapes(self._fixed):
-            self._replay = self._capture(tensors)
+        with self._eager.as_many_views_as(inputs) as views:
+            if self._replay is None or views != self._views or _shapes(tensors) != _shapes(self._fixed):
+                self._replay, self._views = self._capture(tensors), views
         for name, tensor in tensors.items():
             self._fixed[name].copy_(tensor, non_blocking=True)
         self._replay()

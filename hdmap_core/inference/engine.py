@@ -1,6 +1,7 @@
 """The contract between predictor and runtime: `ModelInput → ModelOutput`. Eager PyTorch is the reference."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -8,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
+from hdmap_core.inference.rig_views import RigViews
 from hdmap_core.model_io import DenseOutput, ModelInput, ModelOutput, VectorOutput
 from hdmap_core.models import MapModel
 from hdmap_core.models.heads.dense import DenseHeads
+from hdmap_core.models.view_transforms.bevformer import BEVFormer
 
 EngineName = Literal[
     "eager", "compile", "cuda-graph", "onnxruntime", "onnxruntime-tensorrt", "openvino", "aoti", "tensorrt"
@@ -72,14 +75,38 @@ class EagerEngine:
         self.source = Source(checkpoint.config, checkpoint.provenance, checkpoint.sha256)
         self.device, self.precision, self.why = str(device), precision, why
         self.model = published(checkpoint).to(device)
-        self._device = device
+        self._device, self._rig = device, RigViews(checkpoint.config.model)
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
-        output = self.run(lambda: self.model(inputs.to(self._device)))
+        if self._device.type == "cpu":  # where the view transform counts by itself what the rig sees
+            return self.run(lambda: self.model(inputs))
+        with self.as_many_views_as(inputs):
+            output = self.run(lambda: self.model(inputs.to(self._device)))
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return output
+
+    @contextlib.contextmanager
+    def as_many_views_as(self, inputs: ModelInput) -> Iterator[int | None]:
+        """Within it the view transform reads as many cameras per cell as this rig asks for: exact, and nothing more.
+
+        Args:
+            inputs: not yet on the device, so that nobody waits; of others nothing is known, and all cameras are read.
+
+        Yields:
+            How many; None: all, or it does not read cameras by their cells.
+        """
+        transform, projection = self.model.view_transform, inputs.projection
+        if not isinstance(transform, BEVFormer) or projection is None or projection.device.type != "cpu":
+            yield None
+            return
+        limit, most = transform.max_views, self._rig.most(inputs)
+        transform.max_views = most if limit is None or most is None else min(limit, most)
+        try:
+            yield transform.max_views
+        finally:
+            transform.max_views = limit
 
     def run(self, work: Callable[[], _Result], *, is_recorded: bool = False) -> _Result:
         """Calls `work` as the model is to be called: without gradients, in this engine's precision.

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from torch import Tensor, equal
+from torch import Tensor
 
 from hdmap_core.errors import ConfigError
 from hdmap_core.inference.engine import Source, input_tensors
+from hdmap_core.inference.rig_views import RigViews
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig, most_views
 
 
 class FittingInputs:
@@ -21,7 +21,7 @@ class FittingInputs:
 
     def __init__(self, source: Source, shapes: Mapping[str, tuple[int | None, ...]], file: str) -> None:
         self._source, self._shapes, self._file = source, dict(shapes), file
-        self._known: Tensor | None = None
+        self._rig = RigViews(source.config.model)
 
     def __call__(self, inputs: ModelInput) -> dict[str, Tensor]:
         """The network's inputs by name, in its order.
@@ -32,8 +32,8 @@ class FittingInputs:
         given = input_tensors(inputs)
         for name, shape in self._shapes.items():
             self._check_shape(name, tuple(given[name].shape) if name in given else None, shape)
-        if self._source.max_views is not None and inputs.images is not None and inputs.projection is not None:
-            self._check_rig(inputs.projection, (inputs.images.shape[-2], inputs.images.shape[-1]))
+        if self._source.max_views is not None:
+            self._check_rig(self._rig.most(inputs), self._source.max_views)
         return {name: given[name] for name in self._shapes}
 
     def _check_shape(self, name: str, found: tuple[int, ...] | None, shape: tuple[int | None, ...]) -> None:
@@ -47,15 +47,9 @@ class FittingInputs:
             )
         raise ConfigError(f"{self._file} takes {name} of shape {shape}, got {found}; export the checkpoint again")
 
-    def _check_rig(self, projection: Tensor, image_size: tuple[int, int]) -> None:
-        if self._known is not None and equal(projection, self._known):
-            return
-        model, limit = self._source.config.model, self._source.max_views
-        assert isinstance(model.view_transform, BEVFormerConfig) and limit is not None
-        most = most_views(model.view_transform, model.grid, projection.cpu(), image_size)
-        if most > limit:
+    def _check_rig(self, most: int | None, limit: int) -> None:
+        if most is not None and most > limit:
             raise ConfigError(
                 f"{self._file} was exported for rigs on which no cell is seen by more than {limit} cameras, on "
                 f"this one some are by {most}; export it again with --max-views {most}, or give the checkpoint"
             )
-        self._known = projection.clone()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config
+from hdmap_core.models.layers.folded_norm import fold_block
 
 
 class ResNetEncoderConfig(Config):
@@ -52,7 +53,12 @@ class ResNetEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """(B, C, Y, X) -> the first stage's (B, 64, Y/2, X/2) and the last one's (B, 256, Y/8, X/8), rounded up."""
-        finest = self.stages[0](self.stem(features))
+        return self.after_stem(self.stem[0](features))
+
+    def after_stem(self, features: Tensor) -> list[Tensor]:
+        """As `forward`, from what the first convolution makes, (B, 64, Y/2, X/2), rounded up."""
+        _, norm, activation = self.stem
+        finest = self.stages[0](activation(norm(features)))
         coarsest = finest
         for stage in list(self.stages)[1:]:
             coarsest = stage(coarsest)
@@ -77,4 +83,5 @@ def _stage(in_channels: int, channels: int, blocks: int, *, stride: int) -> nn.S
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
+            fold_block(module)
     return stage

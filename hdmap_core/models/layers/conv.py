@@ -2,10 +2,12 @@
 
 from torch import Tensor, nn
 
+from hdmap_core.models.layers.folded_norm import ConvNormAct
 
-def conv_norm_act(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+
+def conv_norm_act(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> ConvNormAct:
     """Convolution without bias, batch norm, ReLU; keeps the size when stride is 1."""
-    return nn.Sequential(
+    return ConvNormAct(
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),

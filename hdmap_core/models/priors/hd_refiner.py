@@ -24,6 +24,9 @@ from hdmap_core.config import Config
 from hdmap_core.model_io import DenseOutput
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
+from hdmap_core.models.layers.enlarged_stem import EnlargedStem
+
+PATCH = 8  # published: behind two doublings a third one, bilinear
 
 
 class HDRefinerConfig(Config):
@@ -96,8 +99,7 @@ class HDRefiner(nn.Module):
         """
         if is_logits and self.config.inputs == "probabilities":
             semantic = semantic.float().softmax(dim=1)
-        features = self._spread(self._tokens(semantic))
-        return self.dense(self.bev_encoder(self.up_norm(features)))
+        return self.dense(self.bev_encoder.after_stem(self._stem(self._tokens(semantic))))
 
     def _tokens(self, semantic: Tensor) -> Tensor:
         """(B, 1 + K, Y, X) -> (B, C, y, x) at 1 / patch, rounded up."""
@@ -106,12 +108,18 @@ class HDRefiner(nn.Module):
         tokens = self.norm(self.blocks(embedded + self.places))
         return tokens.transpose(1, 2).unflatten(2, self.token_size)
 
-    def _spread(self, tokens: Tensor) -> Tensor:
-        """(B, C, y, x) -> (B, C', Y, X)."""
+    def _stem(self, tokens: Tensor) -> Tensor:
+        """(B, C, y, x) -> what the encoder's first convolution makes, (B, C', Y / 2, X / 2), rounded up."""
+        first, second, mix = self.up
+        conv = self.bev_encoder.stem[0]
+        assert isinstance(second, nn.ConvTranspose2d) and isinstance(mix, nn.Conv2d) and isinstance(conv, nn.Conv2d)
+        tokens = first(tokens)
+        if self.config.patch == PATCH:
+            return EnlargedStem(second, mix, self.up_norm, conv, self.size)(tokens)
         below, right = self._padding()
         padded = (self.size[0] + below, self.size[1] + right)
-        features = F.interpolate(self.up(tokens), size=padded, mode="bilinear")
-        return features[..., : self.size[0], : self.size[1]]
+        features = F.interpolate(mix(second(tokens)), size=padded, mode="bilinear")
+        return conv(self.up_norm(features[..., : self.size[0], : self.size[1]]))
 
     def _padding(self) -> tuple[int, int]:
         below, right = (self.config.patch * few - many for few, many in zip(self.token_size, self.size, strict=True))

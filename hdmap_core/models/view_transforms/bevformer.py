@@ -20,9 +20,11 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
+from hdmap_core.models.view_transforms.known_rig import KnownRig, Rig
 from hdmap_core.models.view_transforms.pillar_projection import (
     ANCHOR_MARGIN,
     PairViews,
+    PillarPairs,
     PillarViews,
     anchor_heights,
     choose_views,
@@ -53,8 +55,8 @@ class BEVFormerConfig(Config):
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
         height_bound: learned heights stay within this many metres of their anchors, however many layers move them.
         max_views: read at most this many cameras per cell, those that see most of its anchors; None reads all. Equal
-            to None if no cell is seen by more. A CPU computes what the rig at hand sees and finds out by itself that a
-            limit changes nothing; in exports and on a GPU time and memory go with it.
+            to None if no cell is seen by more. Engines find out by themselves what the rig asks for; training on a GPU,
+            whose time and memory go with it, does not.
         camera_embeddings: number of cameras to give learned embeddings to; 0: none. They bind the weights to one rig,
             whose cameras must always come in the same order.
     """
@@ -198,6 +200,7 @@ class BEVFormer(nn.Module):
         embeddings = config.camera_embeddings
         self.camera_embedding = nn.Parameter(torch.randn(embeddings, in_channels)) if embeddings else None
         self.past = PastBEV(grid)
+        self._known_rig: KnownRig[tuple[PillarPairs, PairViews | None]] = KnownRig()
         self.layers = nn.ModuleList(
             BEVFormerLayer(config, grid=grid, in_channels=in_channels) for _ in range(config.layers)
         )
@@ -218,7 +221,8 @@ class BEVFormer(nn.Module):
         if self.camera_embedding is not None:
             features = features + self.camera_embedding[:, :, None, None]
 
-        look = self._look(projection, (images.shape[-2], images.shape[-1]), inputs.camera_mask)
+        rig: Rig = projection, (images.shape[-2], images.shape[-1]), inputs.camera_mask
+        look = self._look(rig)
         bev = self.queries.expand(batch, -1, -1)
         offsets = self.anchors.new_zeros(batch, len(self.centres), len(self.anchors))
         views = None if self.learned_heights else look(offsets)
@@ -227,14 +231,13 @@ class BEVFormer(nn.Module):
             bev, offsets = layer(bev, offsets, features=features, position=position, past=past, look=look, views=views)
         return bev.transpose(1, 2).unflatten(-1, self.shape)
 
-    def _look(
-        self, projection: Tensor, image_size: tuple[int, int], camera_mask: Tensor | None
-    ) -> Callable[[Tensor], Views]:
+    def _look(self, rig: Rig) -> Callable[[Tensor], Views]:
         """Offsets (B, Q, A) of the anchors in metres -> their views, by what this rig's calibration asks for."""
+        projection, image_size, camera_mask = rig
         if eager_on_cpu(projection):
-            pairs = pillars_in_reach(self.centres, self.z_range, projection, image_size, camera_mask)
+            pairs, views = self._pairs(rig) if self.training else self._known_rig(rig, lambda: self._pairs(rig))
             if self.max_views is None or pairs.most <= self.max_views:
-                return lambda offsets: project_pairs(pairs, self.anchors + offsets, image_size)
+                return lambda offsets: views or project_pairs(pairs, self.anchors + offsets, image_size)
 
         def look(offsets: Tensor) -> PillarViews:
             points, visible = project_pillars(self.centres, self.anchors + offsets, projection, image_size)
@@ -243,6 +246,15 @@ class BEVFormer(nn.Module):
             return choose_views(points, visible, self.max_views)
 
         return look
+
+    def _pairs(self, rig: Rig) -> tuple[PillarPairs, PairViews | None]:
+        """What depends on the rig alone: its pairs, and where no layer moves the anchors, what they see."""
+        projection, image_size, camera_mask = rig
+        pairs = pillars_in_reach(self.centres, self.z_range, projection, image_size, camera_mask)
+        if self.learned_heights:
+            return pairs, None
+        heights = self.anchors.expand(len(projection), len(self.centres), -1)
+        return pairs, project_pairs(pairs, heights, image_size)
 
     def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor, Tensor]:
         given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}

@@ -19,6 +19,8 @@ from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference import load_predictor
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.inference.sealed_file import ROOT, read_seal, sealed
+from hdmap_core.model_io import ModelInput
+from hdmap_core.preprocess import preprocess
 
 if not hasattr(torch.cpu, "get_capabilities"):
     pytest.skip("needs a newer PyTorch", allow_module_level=True)
@@ -209,6 +211,31 @@ def test_torch_compile(exported: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(compiled_engine, "TOLERANCE", {"fp32": -1.0})
     with pytest.raises(ConfigError, match=r"torch.compile of student disagrees with PyTorch by .*; take engine eager"):
         load_predictor(exported / "model.safetensors", "cpu", engine="compile")
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+def test_torch_compile_reads_as_many_views_as_the_rig_asks_for(
+    limit: int | None, tmp_path: Path, write_checkpoint: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the graph is made for; that Dynamo makes it takes minutes and is left out."""
+    from hdmap_core.inference import compiled_engine
+
+    monkeypatch.setattr(compiled_engine.torch, "compile", lambda module: module)
+    engine = load_predictor(write_checkpoint(tmp_path, "mapfm"), "cpu", engine="compile").engine
+    assert isinstance(engine, compiled_engine.CompiledEngine)
+    transform, seen = engine._eager.model.view_transform, []
+    transform.max_views = limit
+    transform.register_forward_pre_hook(lambda module, _: seen.append(module.max_views))
+    ring = sample_observation(size=(90, 160))
+    poses = ring.rig.ego_from_camera.clone()
+    poses[1:4] = poses[0]
+    crowded = replace(ring, rig=replace(ring.rig, ego_from_camera=poses))
+    for observation in (ring, ring, crowded, ring):
+        engine(preprocess(observation, engine.source.config.model))
+    assert seen[:2] == [2, 2] and seen[3] == 2 and (seen[2] == 3 if limit else seen[2] >= 4)
+    assert transform.max_views == limit
+    with engine._eager.as_many_views_as(ModelInput()) as views:
+        assert views is None and transform.max_views == limit
 
 
 def test_cuda_graphs_need_cuda(exported: Path) -> None:

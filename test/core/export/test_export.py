@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,10 @@ import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference import load_predictor
+from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 from hdmap_core.inference.sample import sample_observation
+from hdmap_core.observation import Observation
 
 pytest.importorskip("onnxscript", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -228,7 +231,8 @@ def test_a_gpu_that_this_onnx_runtime_cannot_use_is_told(
 
 def test_another_number_of_cameras_is_told(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
     path = write_checkpoint(tmp_path, "mapfm")
-    assert hdmap("export", path, "--cameras", 2).code == 0
+    ended = hdmap("export", path, "--cameras", 2)
+    assert ended.code == 0 and "cameras per cell" not in ended.out, "of two cameras nothing is known"
     predictor = load_predictor(path.with_suffix(".onnx"), "cpu")
     assert len(predictor.predict(sample_observation(("A", "B"), (90, 160))).elements) == 12
     with pytest.raises(ConfigError, match="was exported for 2 cameras, here are 6; export it again with --cameras 6"):
@@ -284,22 +288,59 @@ def test_a_missing_runtime_is_one_line(
     ended.assert_refused(f"{module} is not installed", f"pip install '{module}")
 
 
-def test_fewer_views_on_rigs_that_need_no_more(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+def crowded(ring: Observation, cameras: int) -> Observation:
+    """Some cameras look the same way."""
+    poses = ring.rig.ego_from_camera.clone()
+    poses[1:cameras] = poses[0]
+    return replace(ring, rig=replace(ring.rig, ego_from_camera=poses))
+
+
+@pytest.mark.parametrize("options", [(), ("--max-views", 2)], ids=["by itself", "asked for"])
+def test_as_many_views_as_the_ring_asks_for(
+    options: tuple[Any, ...], tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write
+) -> None:
     path = write_checkpoint(tmp_path, "mapfm")
-    assert hdmap("export", path, "--max-views", 2).code == 0
+    ended = hdmap("export", path, *options)
+    assert "reads 2 cameras per cell" in ended.out and "a rig on which a cell is seen by more is refused" in ended.out
     ours, eager = load_predictor(path.with_suffix(".onnx"), "cpu"), load_predictor(path, "cpu", engine="auto")
+    assert ours.engine.source.max_views == 2
     assert eager.engine.why == "model.onnx is for rigs with at most 2 cameras per cell only"
     ring = sample_observation(size=(90, 160))
     for one, other in zip(ours.predict(ring).elements, eager.predict(ring).elements, strict=True):
         np.testing.assert_allclose(one.points, other.points, atol=1e-3)
-    poses = ring.rig.ego_from_camera.clone()
-    poses[1:4] = poses[0]  # four cameras that look the same way
-    crowded = replace(ring, rig=replace(ring.rig, ego_from_camera=poses))
     with pytest.raises(ConfigError, match=r"than 2 cameras, on this one some are by [4-6]; export it again with --max"):
-        ours.predict(crowded)
+        ours.predict(crowded(ring, 4))
     assert len(ours.predict(ring).elements) == 12
-    student = write_checkpoint(tmp_path, "student, vectors")
-    hdmap("export", student, "--max-views", 2).assert_refused(
+
+
+def test_a_file_for_any_rig(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    path = write_checkpoint(tmp_path, "mapfm")
+    ended = hdmap("export", path, "--max-views", 6)
+    assert ended.code == 0 and "cameras per cell" not in ended.out
+    ours, eager = load_predictor(path, "cpu"), load_predictor(path, "cpu", engine="eager")
+    assert ours.engine.name == "onnxruntime" and ours.engine.source.max_views is None
+    seen = crowded(sample_observation(size=(90, 160)), 4)
+    for one, other in zip(ours.predict(seen).elements, eager.predict(seen).elements, strict=True):
+        np.testing.assert_allclose(one.points, other.points, atol=1e-3)
+
+
+def test_benchmark_of_a_model_with_lidar_and_roads(tmp_path: Path, hdmap: Hdmap, write_checkpoint: Write) -> None:
+    """PyTorch alone: it is not run a second time to be compared with itself."""
+    path = write_checkpoint(tmp_path, "pmapnet, lidar, hd")
+    runs: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        once = EagerEngine.__call__
+        patch.setattr(EagerEngine, "__call__", lambda *arguments: (runs.append(1), once(*arguments))[1])
+        patch.setattr("hdmap_core.inference.benchmark.BUDGET_S", 1e-3)  # a model as slow as this leaves no time for 30
+        patch.setattr("os.getloadavg", lambda: (50.0 * (os.cpu_count() or 1), 0.0, 0.0))
+        ended = hdmap("benchmark", path)
+    assert ended.code == 0 and len(runs) == 1 + 3, "one to warm up"
+    assert "3 sets of" in ended.err and "this machine is busy, 50.0 processes per core" in ended.out
+    assert "this is PyTorch; `hdmap export` makes files" in ended.out
+
+
+def test_views_of_a_model_that_has_none(exported: Path, hdmap: Hdmap) -> None:
+    hdmap("export", exported / "model.safetensors", "--max-views", 2).assert_refused(
         "has no BEVFormer view transform", "leave out --max-views"
     )
 
@@ -327,6 +368,7 @@ def test_openvino_tells_nobody_that_it_is_used() -> None:
 import socket, sys
 def refuse(*_): print("network"); raise OSError
 socket.getaddrinfo = socket.socket.connect = refuse
+from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 import_openvino().Core()
 print([name for name, module in sys.modules.items() if name.startswith("openvino_telemetry")])

@@ -103,12 +103,19 @@ def test_logits_as_published() -> None:
     assert not torch.allclose(module(logits).semantic, build().eval()(logits).semantic)
 
 
-def test_one_by_one_before_enlarging_is_one_by_one_after() -> None:
-    module = build((16, 32)).eval()
-    tokens = torch.randn(1, 12, 2, 4, generator=torch.Generator().manual_seed(3))
+@pytest.mark.parametrize("patch", [4, 8])
+def test_what_enters_the_encoder_is_as_published(patch: int) -> None:
+    """The 1x1 convolution behind the enlargement, one step after the other."""
+    module = build((48, 64), patch=patch).eval()
+    for values in (module.up_norm.bias, module.up_norm.running_mean):
+        nn.init.normal_(values)
+    tokens = torch.randn(2, 12, 48 // patch, 64 // patch, generator=torch.Generator().manual_seed(3))
     first, second, last = module.up
-    expected = last(F.interpolate(second(first(tokens)), size=(16, 32), mode="bilinear"))
-    torch.testing.assert_close(module._spread(tokens), expected)
+    raised = last(F.interpolate(second(first(tokens)), size=(48, 64), mode="bilinear"))
+    expected = module.bev_encoder.stem[0](module.up_norm(raised))
+    torch.testing.assert_close(module._stem(tokens), expected, rtol=1e-4, atol=1e-5)
+    with torch.inference_mode():
+        torch.testing.assert_close(module._stem(tokens), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_heads_divide_the_width() -> None:

@@ -8,7 +8,9 @@ import timm
 import torch
 from torch import nn
 
-from hdmap_core.models.backbones.folded_norm import ConvBeforeNorm, NormAfterConv, fold_norms
+from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
+from hdmap_core.models.layers.conv import conv_norm_act
+from hdmap_core.models.layers.folded_norm import ConvBeforeNorm, NormAfterConv, fold_norms
 
 
 def network(name: str, **arguments: object) -> nn.Module:
@@ -43,6 +45,23 @@ def test_features_are_the_same(name: str) -> None:
                 module.weight.data.mul_(1.2)
     with torch.no_grad():
         torch.testing.assert_close(folded(images), plain(images), rtol=1e-8, atol=1e-8)
+
+
+def test_a_block_of_our_own_and_the_dense_encoder_are_the_same() -> None:
+    for plain in (
+        conv_norm_act(3, 6, stride=2),
+        ResNetEncoder(ResNetEncoderConfig(channels=(4, 8), blocks=(1, 1)), in_channels=3),
+    ):
+        images = torch.randn(2, 3, 32, 48)
+        for module in plain.eval().modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.bias, module.running_mean):
+                    nn.init.normal_(tensor)
+        expected = plain(images)  # gradients may be asked for, so each norm runs
+        with torch.no_grad():
+            found = plain(images)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_training_is_the_same() -> None:
