@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hdmap_core.errors import DatasetError
+from hdmap_core.errors import CalibrationError, DatasetError
+from hdmap_core.geometry.lens import Lens, lens_of
 
 _SEPARATOR = re.compile(r"[\s,]*")
 
@@ -42,3 +43,21 @@ def read_records(path: Path) -> Iterator[Record]:
         if not isinstance(record, dict):
             raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
         yield record
+
+
+def lens_of_record(folder: Path, record: Record) -> Lens | None:
+    """The lens of a record of `calibrated_sensor`; None for a pinhole, which all cameras of nuScenes are.
+
+    Other rigs may add what CameraInfo has: `camera_distortion`, which nuImages has as well, and `distortion_model`.
+
+    Args:
+        folder: of the tables, for messages.
+        record: one.
+
+    Raises:
+        DatasetError: naming file and record of a lens that is not known.
+    """
+    try:
+        return lens_of(str(record.get("distortion_model") or ""), record.get("camera_distortion") or ())
+    except (CalibrationError, TypeError, ValueError) as error:
+        raise DatasetError(f"{folder / 'calibrated_sensor.json'}: record {record['token']!r}: {error}") from None

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.records import Record, read_records
+from hdmap_core.datasets.nuscenes.records import Record, lens_of_record, read_records
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry import se3
+from hdmap_core.geometry.lens import Lens
 
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 LIDAR = "LIDAR_TOP"
@@ -85,6 +86,7 @@ class SensorFrame:
         map_from_ego: (4, 4) float64, the pose at `stamp_ns`.
         intrinsics: (3, 3) float64, pixels; None unless a camera.
         image_size: (H, W) as the table says; (0, 0) where it says nothing.
+        lens: that the images still show, see `lens_of_record`; None for a pinhole, as all of nuScenes.
     """
 
     token: str
@@ -98,6 +100,7 @@ class SensorFrame:
     map_from_ego: np.ndarray
     intrinsics: np.ndarray | None
     image_size: tuple[int, int]
+    lens: Lens | None = None
 
 
 class NuScenesTables:
@@ -295,6 +298,7 @@ class NuScenesTables:
             map_from_ego=self._pose("ego_pose", poses[row["ego_pose_token"]]),
             intrinsics=intrinsics if sensor["modality"] == "camera" else None,
             image_size=(int(row.get("height") or 0), int(row.get("width") or 0)),
+            lens=lens_of_record(self.folder, calibration) if sensor["modality"] == "camera" else None,
         )
 
     def _pose(self, table: str, record: Record) -> np.ndarray:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
+from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables, scenes_of_split
+from hdmap_core.datasets.nuscenes.keyframe_index import write_index
 from hdmap_core.datasets.nuscenes.splits import official_splits
 from hdmap_core.errors import DatasetError
+from hdmap_core.geometry.lens import Lens
 
 Change = Callable[[list[dict[str, Any]]], Any]
 
@@ -42,6 +44,23 @@ def test_keyframes_carry_calibration_and_pose(small_root: Path) -> None:
     assert front.image_size == (24, 32)
     assert front.stamp_ns == frames["LIDAR_TOP"].stamp_ns - 40_000_000
     assert front.path.is_file()
+
+
+def test_lenses_of_other_rigs(small_root: Path, tmp_path: Path) -> None:
+    """NuScenes' own cameras are pinholes; nuImages and rigs like it name their distortion. The index keeps it."""
+    edit(small_root, "calibrated_sensor", lambda records: records[0].update(camera_distortion=[-0.2, 0.1, 0, 0, 0.01]))
+    edit(small_root, "calibrated_sensor", lambda records: records[1].update(distortion_model="equidistant"))
+    tables = NuScenesTables(small_root)
+    for source in (tables, write_index(tables, tmp_path)):
+        frames = source.keyframe("sample-0-1")
+        lenses = {name: frame.lens for name, frame in frames.items() if frame.modality == "camera"}
+        fisheye, polynomial = Lens("fisheye", (0.0,) * 4), Lens("polynomial", (-0.2, 0.1, 0.0, 0.0, 0.01))
+        assert set(lenses.values()) == {fisheye, polynomial}
+        rig = NuScenesDataset(small_root, tables=source).observation("sample-0-1", images=False).rig
+        assert rig.lens_of_each == tuple(lenses[name] for name in rig.names)
+    edit(small_root, "calibrated_sensor", lambda records: records[0].update(distortion_model="mei"))
+    with pytest.raises(DatasetError, match=r"calibrated_sensor\.json: record .*'mei' is not known"):
+        NuScenesTables(small_root).keyframe("sample-0-1")
 
 
 def test_sweeps_come_in_time_order(small_root: Path) -> None:
