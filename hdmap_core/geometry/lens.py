@@ -99,9 +99,12 @@ class Lens:
         angle = np.interp(radius, np.maximum.accumulate(mean), angles[inside])
         polar = points * (angle / np.maximum(radius, 1e-12))[..., None]
         for _ in range(20):
-            polar = polar - self._newton_step(polar, points)
+            step = self._newton_step(polar, points)
+            polar = polar - step
             angle = np.hypot(polar[..., 0], polar[..., 1])
             polar = polar * (np.minimum(angle, self.reach_rad) / np.maximum(angle, 1e-12))[..., None]
+            if np.abs(step).max(initial=0) < 1e-10:
+                break
         angle = np.hypot(polar[..., 0], polar[..., 1])
         miss = np.hypot(*np.moveaxis(self._bent(polar) - points, -1, 0))
         scale = np.sinc(angle / np.pi)[..., None]  # sin(angle) / angle
