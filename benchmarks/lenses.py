@@ -9,7 +9,7 @@ pixel looks beyond the picture. Four ways, each in turn, on one thread:
     ignored     the raw image, as if it were a pinhole's
 
 With DATAROOT, the map's accuracy too: mAP (protocol maptr) of each way against ground truth, and of each way's map
-against the pinholes' map, over N keyframes.
+against the pinholes' map, over N val keyframes.
 
 Run: python benchmarks/lenses.py [DATAROOT] [--keyframes N] [--rounds 15]
 """
@@ -148,15 +148,15 @@ def main() -> None:
 
 def accuracy(predictor: object, dataroot: Path, keyframes: int) -> Table:
     """Mean AP of each way against ground truth, and against the map of pinholes."""
-    from hdmap_core.datasets.nuscenes import NuScenesDataset
+    from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
     from hdmap_core.metrics.chamfer_ap import chamfer_ap
 
     dataset = NuScenesDataset(dataroot)
-    wanted = {scene.name for scene in scenes_of_split(dataset.tables, "val")}
-    tokens = dataset.tokens[:: max(1, len(dataset) // keyframes)][:keyframes]
+    known = [token for scene in scenes_of_split(dataset, "val") for token in scene.sample_tokens]
+    tokens = known[:: max(1, len(known) // keyframes)][:keyframes]
     info, model = predictor.info, predictor.config.model  # type: ignore[attr-defined]
     truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, model.classes) for token in tokens}
-    table = Table("lens", "way", "mAP, truth", "mAP, pinholes' map", title=f"{len(tokens)} keyframes")
+    table = Table("lens", "way", "mAP, truth", "mAP, pinholes' map", title=f"{len(tokens)} val keyframes")
     for name, lens in LENSES.items():
         assert lens is not None
         maps: dict[str, dict[str, list[MapElement]]] = defaultdict(dict)
