@@ -18,7 +18,8 @@ def check_pixels(height: int, width: int, source: str) -> None:
     """Raises ImageError if a picture of this size is not to be decoded.
 
     Args:
-        height, width: pixels, as a header states them.
+        height: pixels, as a header states them.
+        width: pixels.
         source: what the error message calls the picture.
     """
     if height * width > MOST_PIXELS:

@@ -13,6 +13,7 @@ from hdmap_core.errors import CalibrationError
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.lens import FISHEYES, Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
+from hdmap_core.yaml_files import read_yaml
 
 _ASPECT_TOLERANCE = 0.01
 _FARTHEST_CROP = math.tan(math.radians(60.0))  # what a picture must show some of: no crop leaves only more than this
@@ -213,7 +214,7 @@ def read_calibration_file(path: str | Path) -> dict[str, CameraCalibration]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CalibrationError(f"cannot read the calibration file {path}: {error}") from None
     cameras = content.get("cameras") if isinstance(content, dict) else None

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-import cv2
 import numpy as np
 
 from hdmap_core.errors import CalibrationError
+from hdmap_core.geometry.se3 import rotation_from_euler
 
 _PINHOLES = ("", "none", "pinhole", "perspective")
 _POLYNOMIALS = ("plumb_bob", "radtan", "brown_conrady", "rational_polynomial", "thin_prism")
@@ -184,7 +184,7 @@ def _polynomial(x: np.ndarray, y: np.ndarray, coefficients: tuple[float, ...]) -
 
 def _tilted(points: np.ndarray, tau_x: float, tau_y: float) -> np.ndarray:
     """Points on a sensor that is turned about x and y against the lens (Scheimpflug)."""
-    about_x, about_y = (cv2.Rodrigues(np.array(turn))[0].T for turn in ([tau_x, 0.0, 0.0], [0.0, tau_y, 0.0]))
+    about_x, about_y = rotation_from_euler(-tau_x, 0.0, 0.0), rotation_from_euler(0.0, -tau_y, 0.0)
     turn = about_y @ about_x
     onto = np.array([[turn[2, 2], 0, -turn[0, 2]], [0, turn[2, 2], -turn[1, 2]], [0, 0, 1]]) @ turn
     place = points @ onto[:, :2].T + onto[:, 2]

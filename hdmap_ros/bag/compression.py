@@ -8,7 +8,7 @@ from typing import Any
 
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 MOST_BYTES = 512 * 1024 * 1024
-"""What one message or one chunk of a bag may unpack to: 16-bit colour of the largest picture that is decoded, and more."""
+"""What one message or one chunk of a bag may unpack to: more than the largest picture that is decoded has."""
 
 
 def zstd_decompress(data: bytes, most: int = MOST_BYTES) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.yaml_files import read_yaml
 from hdmap_ros.package_folder import package_folder
 
 PROJECTIONS = ("", "auto", "k", "p")
@@ -70,7 +71,7 @@ def load_layout(name: str | Path) -> TopicLayout:
                 f"no topic layout {name!r} in {folder}; there are {known}; or give the path of a .yaml file"
             )
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the topic layout {path}: {error}") from None
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.records import Record, lens_of_record, read_records
+from hdmap_core.datasets.nuscenes.records import Record, city_of, inside, lens_of_record, read_records
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.lens import Lens
@@ -183,7 +183,7 @@ class NuScenesTables:
                 Scene(
                     token,
                     record["name"],
-                    log["location"],
+                    city_of(log, self.folder),
                     log["logfile"],
                     record.get("description", ""),
                     tuple(sample["token"] for sample in ordered),
@@ -291,7 +291,7 @@ class NuScenesTables:
             sample_token=row["sample_token"],
             channel=sensor["channel"],
             modality=sensor["modality"],
-            path=self.root / row["filename"],
+            path=inside(self.root, row["filename"], self.folder),
             stamp_ns=round(row["timestamp"]) * 1000,
             is_key_frame=bool(row["is_key_frame"]),
             ego_from_sensor=self._pose("calibrated_sensor", calibration),

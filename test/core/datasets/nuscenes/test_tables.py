@@ -74,6 +74,16 @@ def test_lenses_of_other_rigs(small_root: Path, tmp_path: Path) -> None:
         NuScenesTables(small_root).keyframe("sample-0-1")
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.jpg", "samples/../../secret.jpg", "a\0b"])
+def test_tables_cannot_name_files_elsewhere(small_root: Path, name: str) -> None:
+    edit(small_root, "sample_data", lambda records: [record.update(filename=name) for record in records])
+    with pytest.raises(DatasetError, match=r"sample_data\.json: the file .* lies outside"):
+        NuScenesTables(small_root).keyframe("sample-0-1")
+    edit(small_root, "log", lambda records: [record.update(location="../../etc") for record in records])
+    with pytest.raises(DatasetError, match=r"log\.json: '\.\./\.\./etc' is no city"):
+        _ = NuScenesTables(small_root).scenes
+
+
 def test_sweeps_come_in_time_order(small_root: Path) -> None:
     tables = NuScenesTables(small_root)
     frames = tables.sensor_frames(tables.scene("scene-0061"))
