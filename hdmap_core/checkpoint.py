@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import model_validator
 from safetensors.torch import save
 from torch import nn
@@ -26,6 +27,7 @@ from hdmap_core.postprocess import DecodeConfig, Head
 
 FORMAT = 1
 SUFFIX = ".safetensors"
+_LARGEST_NUMBER = 20_000  # channels, layers, pixels ... of a model
 
 
 class CheckpointConfig(Config):
@@ -91,12 +93,30 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         config = parse_config(CheckpointConfig, header.get("config"), f"{path}, config in its header")
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    model = build_model(config.model)
-    if problem := misfit(model.state_dict(), tensors):
-        raise CheckpointError(f"{path} does not fit its own model: it {problem}")
+    model = _model_that_fits(path, config.model, tensors)
     model.load_state_dict(tensors)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Checkpoint(model.eval(), config, header.get("provenance", {}), digest)
+
+
+def _model_that_fits(path: Path, config: ModelConfig, tensors: dict[str, Any]) -> MapModel:
+    """Builds a model without memory first: a header may ask for one of any size, whatever the file holds."""
+    if (largest := _largest_number(config.model_dump())) > _LARGEST_NUMBER:
+        raise CheckpointError(f"{path}: its header asks for a model with {largest:g} of something; it is damaged")
+    try:
+        with torch.device("meta"):
+            problem = misfit(build_model(config).state_dict(), tensors)
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
+        raise CheckpointError(f"{path}: its header asks for a model that cannot be: {error}") from None
+    if problem:
+        raise CheckpointError(f"{path} does not fit its own model: it {problem}")
+    return build_model(config)
+
+
+def _largest_number(config: Any) -> float:
+    if isinstance(config, dict | list | tuple):
+        return max(map(_largest_number, config.values() if isinstance(config, dict) else config), default=0.0)
+    return abs(config) if isinstance(config, int | float) else 0.0
 
 
 def find_checkpoint(path: str | Path) -> Path:

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.yaml_files import read_yaml
 
 
 class Config(BaseModel):
@@ -28,7 +29,7 @@ def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) 
         ConfigError: naming the file, the key, what was meant and what is allowed.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 import simplejpeg
 
 from hdmap_core.errors import ImageError
+from hdmap_core.image_limits import check_header
 from hdmap_core.jpeg_tidying import tidied
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -84,10 +85,11 @@ def decode_image(data: bytes, source: str, reduction: int = 1, out: np.ndarray |
             which saves the system the work of handing out fresh memory. Overwritten even when decoding fails.
 
     Raises:
-        ImageError: if the data is empty, neither format, truncated, damaged, or cannot be decoded.
+        ImageError: if the data is empty, neither format, truncated, damaged, too large, or cannot be decoded.
     """
     data = bytes(data)
     check_complete(data, source)
+    check_header(data, source)
     if data.startswith(_JPEG_START):
         return _decode_jpeg(data, source, reduction, out=out)
     image = _decode_png(data, source, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -108,6 +110,7 @@ def decode_stored(data: bytes, source: str) -> np.ndarray:
     """
     data = bytes(data)
     check_complete(data, source)
+    check_header(data, source)
     if data.startswith(_JPEG_START):
         image = _decode_jpeg(data, source, 1, grey="Gray")
         return image[..., 0] if image.shape[2] == 1 else image
@@ -152,7 +155,9 @@ def _decode_jpeg(
     except ValueError as error:
         fault = str(error)
     try:
-        return _decode_strictly(tidied(data), reduction, grey, out)
+        data = tidied(data)
+        check_header(data, source)
+        return _decode_strictly(data, reduction, grey, out)
     except ValueError:
         raise ImageError(
             f"{source}: the image is damaged (libjpeg: {fault}); copy or unpack a file again, look at the connection "

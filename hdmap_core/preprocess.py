@@ -18,6 +18,7 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.sd_raster import sd_raster
+from hdmap_core.undistortion import without_lenses
 
 _GROUND_IMAGES = (900, 1600)
 
@@ -120,12 +121,13 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
     """A batch of one of resized images and their projections.
 
     Args:
-        observation: images of any size.
+        observation: images of any size; those that came through a lens are made a pinhole's.
         image_size: (H, W) of the result; both axes are scaled on their own, without cropping.
         cameras: exactly these, in this order, absent ones masked; when empty all cameras in the order of their names,
             so that the order in which a rig lists them never matters.
     """
     check_images(observation)
+    observation = without_lenses(observation)
     given = observation.rig
     names = cameras or tuple(sorted(given.names))
     picture = dict(zip(given.names, observation.images, strict=True))

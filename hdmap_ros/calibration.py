@@ -11,15 +11,13 @@ import yaml
 
 from hdmap_core.errors import CalibrationError
 from hdmap_core.geometry.camera_rig import check_calibration
+from hdmap_core.geometry.lens import FISHEYES, Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
+from hdmap_core.yaml_files import read_yaml
 
 _ASPECT_TOLERANCE = 0.01
-_TURN_RAD = 1e-3  # 3 cm at 30 m
-# Models that are a pinhole when all their coefficients are 0; a fisheye (equidistant, ...) is none even then.
-_POLYNOMIAL_MODELS = (
-    *("", "none", "pinhole", "perspective", "plumb_bob", "radtan", "rational_polynomial", "thin_prism"),
-    *("brown_conrady", "modified_brown_conrady", "inverse_brown_conrady"),
-)
+_FARTHEST_CROP = math.tan(math.radians(60.0))  # what a picture must show some of: no crop leaves only more than this
+_RECTIFIED = {"rect", "rectified"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,11 @@ class CameraCalibration:
         intrinsics: (3, 3) pixels, for images of `image_size`.
         image_size: (H, W).
         frame_id: the camera's optical frame.
-        doubts: what CameraInfo says and nobody allows for, so that the map will be off: `distorted_lens`,
-            `turned_rectification`, each with a sentence.
+        doubts: what contradicts itself, so that the map may be off: `contradicting_projection`, with a sentence.
         base_from_camera: (4, 4) from a calibration file; None: ask TF.
+        lens: that the images still show; None where they are a pinhole's.
+        frame_from_camera: (4, 4) pose of the (rectified) images' camera in `frame_id`.
+        rectified: whether the images are taken to be.
     """
 
     intrinsics: np.ndarray
@@ -40,6 +40,14 @@ class CameraCalibration:
     frame_id: str
     doubts: Mapping[str, str] = field(default_factory=dict)
     base_from_camera: np.ndarray | None = None
+    lens: Lens | None = None
+    frame_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
+    rectified: bool = False
+
+    @property
+    def reading(self) -> str:
+        """How images are taken: `rectified`, or `raw` and the lens: `raw, pinhole`, `raw, equidistant`."""
+        return "rectified" if self.rectified else f"raw, {self.lens.model if self.lens else 'pinhole'}"
 
     def intrinsics_for(self, camera: str, image_size: tuple[int, int]) -> np.ndarray:
         """(3, 3) for an image of this size (H, W), which may be a scaled one.
@@ -59,68 +67,104 @@ class CameraCalibration:
         return scale @ self.intrinsics
 
 
-def calibration_from_info(camera: str, info: Any, projection: str = "auto") -> CameraCalibration:
+def calibration_from_info(camera: str, info: Any, projection: str = "auto", image_topic: str = "") -> CameraCalibration:
     """The calibration that a sensor_msgs/CameraInfo states, binning and region of interest applied.
+
+    A CameraInfo describes two images at once: the one that the lens made (K and D) and the rectified one (P, seen from
+    the frame turned by R and moved by P's fourth column; D has no meaning there). Which of them comes is not in it.
 
     Args:
         camera: name for messages.
         info: the CameraInfo of rclpy (`k`, `p`, `d`) or of a bag of any ROS version.
-        projection: `k` for unrectified images, `p` for rectified ones, `auto`: `p` if there is a P that differs from
-            K and no distortion is left.
+        projection: `k` for images as the lens made them, `p` for rectified ones; `auto`: rectified where the image
+            topic is called so (`rect` or `rectified` is part of its name, as in `image_rect_color`), or where no
+            distortion is left and P or R differs from K.
+        image_topic: name of the images' topic, or nothing.
 
     Raises:
-        CalibrationError: for an uncalibrated camera (k[0] = 0), numbers that are not finite, a centre off the image.
+        CalibrationError: for an uncalibrated camera (k[0] = 0), a lens model that is not known, numbers that are not
+            finite, an R that does not turn, a region of interest that does not fit, a centre far off the image.
     """
-    matrix = np.array(_field(info, "k", "K"), dtype=np.float64).reshape(-1)
-    projected = np.array(_field(info, "p", "P"), dtype=np.float64).reshape(-1)
-    distortion = np.array(_field(info, "d", "D"), dtype=np.float64).reshape(-1)
-    if matrix.size != 9 or projected.size != 12:
-        raise CalibrationError(f"camera {camera}: CameraInfo has {matrix.size} numbers in k and {projected.size} in p")
-    lens_model = str(getattr(info, "distortion_model", "")).strip().lower()
-    fisheye = lens_model not in _POLYNOMIAL_MODELS
-    distorted = fisheye or bool(np.any(distortion != 0))
-    rectified = projected.reshape(3, 4)[:, :3]
-    use_p = projection == "p"
-    if projection == "auto":
-        use_p = not distorted and rectified[0, 0] > 0 and not np.allclose(rectified, matrix.reshape(3, 3))
-    intrinsics = rectified.copy() if use_p else matrix.reshape(3, 3).copy()
-    if intrinsics[0, 0] == 0:
-        raise CalibrationError(f"camera {camera}: CameraInfo says that the camera is not calibrated (focal length 0)")
-    check_calibration(camera, intrinsics, np.eye(4))
-    height, width = _crop_and_bin(info, intrinsics)
-    if height <= 0 or width <= 0:
-        raise CalibrationError(f"camera {camera}: CameraInfo is for an image of {width} x {height} pixels")
-    cx, cy = intrinsics[0, 2], intrinsics[1, 2]
-    if not (0 <= cx <= width and 0 <= cy <= height):
+    try:
+        return _from_info(camera, info, projection, image_topic)
+    except CalibrationError as error:
         raise CalibrationError(
-            f"camera {camera}: the principal point ({cx:.1f}, {cy:.1f}) lies outside the {width} x {height} image"
+            str(error) if str(error).startswith("camera ") else f"camera {camera}: {error}"
+        ) from None
+
+
+def _from_info(camera: str, info: Any, projection: str, image_topic: str) -> CameraCalibration:
+    matrix, projected, turn = (_numbers(info, name) for name in "kpr")
+    if (matrix.size, projected.size, turn.size) != (9, 12, 9):
+        raise CalibrationError(
+            f"CameraInfo has {matrix.size} numbers in k, {projected.size} in p, {turn.size} in r; 9, 12 and 9 are right"
         )
-    doubts = {}
-    if distorted and not use_p:
-        lens = f"a lens of the model {lens_model!r}, which is no pinhole" if fisheye else "lens distortion"
-        doubts["distorted_lens"] = (
-            f"camera {camera}: its CameraInfo has {lens}; the map will be off, as a pinhole is assumed; publish "
-            "rectified images, or if they are, set the projection to p"
+    matrix, projected, turn = matrix.reshape(3, 3), projected.reshape(3, 4), turn.reshape(3, 3)
+    if not turn.any():  # never filled in
+        turn = np.eye(3)
+    rectified, doubts = _is_rectified(info, projection, image_topic, matrix, projected, turn)
+    intrinsics = projected[:, :3].copy() if rectified else matrix.copy()
+    if intrinsics[0, 0] == 0:
+        raise CalibrationError(
+            "its images are rectified, but CameraInfo has no P (focal length 0); publish it, or set the projection to k"
+            if rectified
+            else "CameraInfo says that the camera is not calibrated (focal length 0)"
         )
-    turn_deg = math.degrees(_rectifying_turn(info))
-    if (use_p or not distorted) and projection != "k" and not turn_deg <= math.degrees(_TURN_RAD):
-        doubts["turned_rectification"] = (
-            f"camera {camera}: its CameraInfo turns the rectified image by {turn_deg:.1f} degrees (R), which is not "
-            "applied; the map will be off; give the pose of the rectified camera in TF and an R that is the identity"
-        )
-    return CameraCalibration(intrinsics, (height, width), info.header.frame_id.lstrip("/"), doubts)
+    check_calibration(camera, intrinsics, np.eye(4))
+    lens, pose = None, np.eye(4)
+    if rectified:
+        pose = _rectified_pose(projected, turn)
+        check_calibration(camera, intrinsics, pose)
+    else:
+        lens = lens_of(str(getattr(info, "distortion_model", "")), _numbers(info, "d"))
+    size = _crop_and_bin(info, intrinsics)
+    _check_centre(intrinsics, size)
+    doubts = {kind: f"camera {camera}: {sentence}" for kind, sentence in doubts.items()}
+    return CameraCalibration(intrinsics, size, info.header.frame_id.lstrip("/"), doubts, None, lens, pose, rectified)
 
 
-def _rectifying_turn(info: Any) -> float:
-    """The angle of the rectification R in radians; 0 where it was never filled in."""
-    rotation = np.array(_field(info, "r", "R"), dtype=np.float64).reshape(-1)
-    if rotation.size != 9 or not rotation.any():
-        return 0.0
-    return math.acos(min(1.0, max(-1.0, (rotation[[0, 4, 8]].sum() - 1) / 2)))
+def _is_rectified(
+    info: Any, projection: str, image_topic: str, matrix: np.ndarray, projected: np.ndarray, turn: np.ndarray
+) -> tuple[bool, dict[str, str]]:
+    """Whether the images are rectified, and what contradicts that."""
+    words = [word for part in image_topic.lower().split("/") for word in part.split("_")]
+    called_rectified, called_raw = not _RECTIFIED.isdisjoint(words), "raw" in words
+    if projection != "auto":
+        if projection == "k" and called_rectified:
+            return False, {
+                "contradicting_projection": f"its topic {image_topic} is called rectified, the projection is set to k: "
+                "K and D are used; if the images are rectified, set it to p"
+            }
+        return projection == "p", {}
+    bent = str(getattr(info, "distortion_model", "")).strip().lower() in FISHEYES or bool(_numbers(info, "d").any())
+    filled = projected[0, 0] > 0
+    plain = np.concatenate([matrix, np.zeros((3, 1))], axis=1)
+    differs = filled and not (np.allclose(projected, plain) and np.allclose(turn, np.eye(3), atol=1e-4))
+    if called_rectified:
+        return filled or bent, {}
+    if bent or not differs:
+        return False, {}
+    contradiction = {
+        "contradicting_projection": f"its topic {image_topic} is called raw, its CameraInfo is that of a rectified "
+        "image (no distortion, P or R differs from K): P and R are used; if the images are raw, set the projection to k"
+    }
+    return True, contradiction if called_raw else {}
 
 
-def _field(info: Any, *names: str) -> Any:
-    return next(getattr(info, name) for name in names if hasattr(info, name))
+def _rectified_pose(projected: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """(4, 4): the frame of a CameraInfo from the camera of its rectified image.
+
+    A point x of the frame comes at P [R x, 1]: the camera is turned by R and, where it is the second of a stereo pair,
+    stands where P's fourth column says, in the axes of the rectified image.
+    """
+    centre = -np.linalg.solve(projected[:, :3], projected[:, 3])
+    return se3(turn.T, turn.T @ centre)
+
+
+def _numbers(info: Any, name: str) -> np.ndarray:
+    """A field of CameraInfo, which ROS 1 names in capitals, as a (n,) array."""
+    values = getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())
+    return np.array(values, dtype=np.float64).reshape(-1)
 
 
 def _crop_and_bin(info: Any, intrinsics: np.ndarray) -> tuple[int, int]:
@@ -128,19 +172,41 @@ def _crop_and_bin(info: Any, intrinsics: np.ndarray) -> tuple[int, int]:
     height, width = int(info.height), int(info.width)
     roi = info.roi
     if roi.width and roi.height:
+        if roi.x_offset + roi.width > max(width, 1) or roi.y_offset + roi.height > max(height, 1):
+            raise CalibrationError(
+                f"the region of interest, {roi.width} x {roi.height} pixels from ({roi.x_offset}, {roi.y_offset}), "
+                f"does not fit into the {width} x {height} image"
+            )
         intrinsics[0, 2] -= roi.x_offset
         intrinsics[1, 2] -= roi.y_offset
         height, width = int(roi.height), int(roi.width)
-    for axis, binning in ((0, int(info.binning_x) or 1), (1, int(info.binning_y) or 1)):
-        intrinsics[axis, axis] /= binning
-        intrinsics[axis, 2] = (intrinsics[axis, 2] + 0.5) / binning - 0.5
-    return height // (int(info.binning_y) or 1), width // (int(info.binning_x) or 1)
+    bins = int(info.binning_y) or 1, int(info.binning_x) or 1
+    for axis, binning in enumerate(reversed(bins)):
+        intrinsics[axis] /= binning
+        intrinsics[axis, 2] += (1 / binning - 1) / 2
+    size = height // bins[0], width // bins[1]
+    if min(size) <= 0:
+        raise CalibrationError(f"CameraInfo is for an image of {size[1]} x {size[0]} pixels")
+    return size
+
+
+def _check_centre(intrinsics: np.ndarray, size: tuple[int, int]) -> None:
+    """The principal point may lie outside a crop, but the picture must show something that a camera could see."""
+    sides = np.array([size[1], size[0]])
+    centre, focal = intrinsics[:2, 2], intrinsics[[0, 1], [0, 1]]
+    off = np.maximum(np.maximum(-centre, centre - sides), 0) / focal
+    if (off > _FARTHEST_CROP).any():
+        raise CalibrationError(
+            f"the principal point ({centre[0]:.1f}, {centre[1]:.1f}) lies outside the {size[1]} x {size[0]} image, "
+            f"farther than in a crop: nothing in it would be nearer than 60 degrees to the axis"
+        )
 
 
 def read_calibration_file(path: str | Path) -> dict[str, CameraCalibration]:
     """Camera name -> calibration from YAML, for rigs without CameraInfo (nuscenes2bag writes none).
 
-    One mapping per camera: `intrinsics` (3x3), `image_size` [H, W], optional `translation` [x, y, z] in metres and
+    One mapping per camera: `intrinsics` (3x3), `image_size` [H, W], optional `distortion_model` and
+    `distortion_coefficients` as in CameraInfo (without them a pinhole), optional `translation` [x, y, z] in metres and
     `rotation` [w, x, y, z] of the camera in the base frame (without them TF is asked), optional `frame_id`.
 
     Raises:
@@ -148,7 +214,7 @@ def read_calibration_file(path: str | Path) -> dict[str, CameraCalibration]:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CalibrationError(f"cannot read the calibration file {path}: {error}") from None
     cameras = content.get("cameras") if isinstance(content, dict) else None
@@ -162,6 +228,7 @@ def _file_entry(path: Path, name: str, entry: Any) -> CameraCalibration:
     try:
         intrinsics = np.array(entry["intrinsics"], dtype=np.float64)
         height, width = (int(side) for side in entry["image_size"])
+        lens = lens_of(str(entry.get("distortion_model", "")), entry.get("distortion_coefficients", ()))
         pose = None
         if "rotation" in entry or "translation" in entry:
             rotation = rotation_from_quaternion(entry["rotation"])
@@ -171,7 +238,7 @@ def _file_entry(path: Path, name: str, entry: Any) -> CameraCalibration:
             pose = se3(rotation, translation)
     except KeyError as error:
         raise CalibrationError(f"{where}: the field {error} is missing") from None
-    except (TypeError, ValueError) as error:
-        raise CalibrationError(f"{where}: {error}") from None
+    except (TypeError, ValueError, OverflowError, AttributeError, CalibrationError) as error:
+        raise CalibrationError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
     check_calibration(name, intrinsics, np.eye(4))
-    return CameraCalibration(intrinsics, (height, width), str(entry.get("frame_id", name.lower())), {}, pose)
+    return CameraCalibration(intrinsics, (height, width), str(entry.get("frame_id", name.lower())), {}, pose, lens)

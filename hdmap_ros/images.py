@@ -13,10 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from hdmap_core.errors import ImageError
 from hdmap_core.image_decoding import decode_image as decode_compressed
 from hdmap_core.image_decoding import decode_stored, reduction_of
+from hdmap_core.image_limits import check_pixels
 
 # encoding -> (channels, bytes per channel, OpenCV conversion to RGB or None)
 _PACKED: dict[str, tuple[int, int, int | None]] = {
@@ -89,6 +91,7 @@ def _decode_raw(message: Any) -> np.ndarray:
     encoding = message.encoding
     if height == 0 or width == 0:
         raise ImageError(f"the image is empty: {width} x {height} pixels")
+    check_pixels(height, width, "the image")
     if encoding in _PLANAR:
         return _planar(message, height, width, step)
     if encoding not in _PACKED:
@@ -128,9 +131,8 @@ def _rows(data: Any, height: int, step: int, row_bytes: int, encoding: str) -> n
         raise ImageError(f"the image's step of {step} bytes is shorter than a row of {encoding} ({row_bytes} bytes)")
     if array.size < step * (height - 1) + row_bytes:
         raise ImageError(f"the image is truncated: {array.size} bytes, {step} x {height} are needed")
-    if array.size < step * height:  # the last row may come without its padding
-        array = np.concatenate([array, np.zeros(step * height - array.size, np.uint8)])
-    return array[: step * height].reshape(height, step)[:, :row_bytes]
+    # The last row may come without its padding, so the array is no whole number of rows.
+    return as_strided(array, (height, row_bytes), (step, 1))
 
 
 def _by_cv_bridge(message: Any) -> np.ndarray:

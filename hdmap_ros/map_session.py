@@ -9,12 +9,13 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
+from hdmap_ros.bag.layouts import CameraTopics
 from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
@@ -242,6 +243,7 @@ class MapSession:
             self.inputs.received,
             (time.monotonic_ns() - self._started_ns) * 1e-9,
             self.pipeline.builder.problems.report(),
+            self.pipeline.builder.readings,
         )
 
     def statuses(self) -> list[Status]:
@@ -314,7 +316,7 @@ def sync_config_of(config: OnlineMapConfig) -> SyncConfig:
 
 def make_builder(
     config: OnlineMapConfig,
-    frame_ids: dict[str, str],
+    topics: Mapping[str, CameraTopics],
     transforms: TransformBuffer,
     pool: Executor,
     warn: Callable[[str], None],
@@ -328,18 +330,20 @@ def make_builder(
     calibrations = read_calibration_file(config.calibration_file) if from_file else {}
     problems = Problems(warn, _REMINDER_S)
     return ObservationBuilder(
-        config.camera_names, builder_config_of(config, frame_ids), transforms, calibrations, pool, problems
+        config.camera_names, builder_config_of(config, topics), transforms, calibrations, pool, problems
     )
 
 
-def builder_config_of(config: OnlineMapConfig, frame_ids: dict[str, str]) -> BuilderConfig:
-    """The observation builder's settings from the node's parameters."""
+def builder_config_of(config: OnlineMapConfig, topics: Mapping[str, CameraTopics]) -> BuilderConfig:
+    """The observation builder's settings from the node's parameters and what is set per camera."""
     return BuilderConfig(
         base_frame=config.base_frame,
         fixed_frame="" if config.motion_compensation == "off" else config.fixed_frame,
         motion_required=config.motion_compensation == "on",
         projection=config.projection,
-        frame_ids=frame_ids,
+        projections={camera: entry.projection for camera, entry in topics.items() if entry.projection},
+        image_topics={camera: entry.image for camera, entry in topics.items()},
+        frame_ids={camera: entry.frame for camera, entry in topics.items() if entry.frame},
         tf_timeout_s=config.tf_timeout,
         min_cameras=config.sync_min_cameras or len(config.camera_names),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import ConfigError
-from hdmap_ros.bag.layouts import CameraTopics
+from hdmap_ros.bag.layouts import PROJECTIONS, CameraTopics
 
 NUSCENES_CAMERAS = (
     "CAM_FRONT",
@@ -120,7 +120,7 @@ class OnlineMapConfig:
     projection: str = _parameter(
         "calibration.projection",
         "auto",
-        "CameraInfo's K or P; auto: P if it differs and D is empty",
+        "images as the lens made them (k: CameraInfo's K and D) or rectified (p: P and R); auto: by topic name and D",
         choices=("auto", "k", "p"),
     )
     base_frame: str = _parameter("tf.base_frame", "base_link", "the car's frame (REP-103), in which the model works")
@@ -252,6 +252,7 @@ CAMERA_PARAMETERS = {
     "image_topic": "image topic; empty: `<name>/image_raw`, in lower case, with `/compressed` for that transport",
     "info_topic": "CameraInfo topic; empty: `camera_info` beside the image topic",
     "frame_id": "its optical frame, where the messages name a wrong one",
+    "projection": "auto, k or p for this camera; empty: as `calibration.projection`",
 }
 """Per camera, as `cameras.<name>.<key>`, all strings, default empty."""
 
@@ -268,11 +269,13 @@ def sibling_info_topic(image_topic: str) -> str:
 
 
 def camera_topics(camera: str, values: Mapping[str, Any], config: OnlineMapConfig) -> CameraTopics:
-    """Topics and frame of a camera from its own parameters (ROS names), with the defaults filled in."""
-    image, info, frame = (values[f"cameras.{camera}.{key}"] for key in CAMERA_PARAMETERS)
+    """Topics, frame and projection of a camera from its own parameters (ROS names), with the defaults filled in."""
+    image, info, frame, projection = (values[f"cameras.{camera}.{key}"] for key in CAMERA_PARAMETERS)
+    if projection not in PROJECTIONS:
+        raise ConfigError(f"parameter cameras.{camera}.projection: {projection!r} is none of auto, k, p")
     image = image or default_image_topic(camera, config.image_transport)
     info = info or sibling_info_topic(image)
-    return CameraTopics(image, "" if config.calibration_source == "file" else info, frame)
+    return CameraTopics(image, "" if config.calibration_source == "file" else info, frame, projection)
 
 
 def config_from_values(values: Mapping[str, Any]) -> OnlineMapConfig:

@@ -46,9 +46,11 @@ def node_report(
     images: Mapping[str, int],
     seconds: float,
     problems: Mapping[str, Any],
+    cameras: Mapping[str, str],
 ) -> dict[str, Any]:
     """Everything that was counted since the node became active: plain JSON values.
 
+    `cameras` says how the images of each are taken: rectified, or raw and through which lens.
     `dropped` holds sets that were complete enough but did not become a map, by reason: `superseded` waited while the
     worker was busy and a newer one came; `stale` waited too long; the others name what was missing.
     """
@@ -60,6 +62,7 @@ def node_report(
         "precision": info.precision,
         "seconds": round(seconds, 3),
         "images": dict(images),
+        "cameras": dict(cameras),
         "synchroniser": synchroniser_counts(synchroniser),
         "sets": synchroniser.complete + synchroniser.partial,
         "published": output.published,

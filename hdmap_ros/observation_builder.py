@@ -35,6 +35,8 @@ class BuilderConfig:
         fixed_frame: does not move between two exposures; "" switches motion compensation off.
         motion_required: without a transform to the fixed frame a set fails; otherwise it goes on with static poses.
         projection: see `calibration_from_info`.
+        projections: camera -> its own.
+        image_topics: camera -> topic, whose name may say that its images are rectified.
         frame_ids: camera -> frame, where a driver's header is wrong.
         tf_timeout_s: how long the lookups of one set may wait, together.
         min_cameras: fewer cameras that can be used are an error.
@@ -44,6 +46,8 @@ class BuilderConfig:
     fixed_frame: str = "odom"
     motion_required: bool = False
     projection: str = "auto"
+    projections: Mapping[str, str] = field(default_factory=dict)
+    image_topics: Mapping[str, str] = field(default_factory=dict)
     frame_ids: Mapping[str, str] = field(default_factory=dict)
     tf_timeout_s: float = 0.05
     min_cameras: int = 1
@@ -105,11 +109,12 @@ class ObservationBuilder:
             What is wrong with it, or None.
         """
         names = f"{info.header.frame_id}\n{info.distortion_model}"
+        projection = self.config.projections.get(camera) or self.config.projection
         key = np.array([*_numbers(info)], dtype=np.float64).tobytes() + names.encode()
         if self._seen.get(camera) != key:
             self._seen[camera] = key
             try:
-                calibration = calibration_from_info(camera, info, self.config.projection)
+                calibration = calibration_from_info(camera, info, projection, self.config.image_topics.get(camera, ""))
             except CalibrationError as error:
                 with self._lock:
                     self._bad[camera] = str(error)
@@ -123,6 +128,13 @@ class ObservationBuilder:
         if problem is not None:
             self.problems.add("bad_camera_info", camera, problem)
         return problem
+
+    @property
+    def readings(self) -> dict[str, str]:
+        """Camera -> how its images are taken, see `CameraCalibration.reading`; of those whose calibration is known."""
+        with self._lock:
+            known = {**self._from_file, **self._calibrations}
+        return {camera: known[camera].reading for camera in self.cameras if camera in known}
 
     def build(self, images: ImageSet, enough: tuple[int, int] | None = None, *, reuse: bool = False) -> Observation:
         """Decodes and calibrates a set.
@@ -178,6 +190,7 @@ class ObservationBuilder:
                 [matrices.get(camera, matrices[other]) for camera in self.cameras],
                 [poses[camera if camera in pictures else other] for camera in self.cameras],
                 size,
+                [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
             ),
             images.stamp_ns,
             str(images.stamp_ns),
@@ -220,7 +233,8 @@ class ObservationBuilder:
         try:
             base_from_camera = calibration.base_from_camera
             if base_from_camera is None:
-                base_from_camera = self._static_pose(camera, calibration, images, deadline_s)
+                base_from_frame = self._static_pose(camera, calibration, images, deadline_s)
+                base_from_camera = base_from_frame @ calibration.frame_from_camera
             return self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s) @ base_from_camera
         except TransformError as error:
             raise NotReadyError(camera, "no_transform", f"camera {camera}: {error}") from None

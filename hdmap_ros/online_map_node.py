@@ -165,10 +165,9 @@ class OnlineMapNode(LifecycleNode):
         topics = read_topics(self, config)
         synchronizer = make_synchronizer(config.sync_policy, sync_config_of(config))
         transforms = TransformBuffer()
-        frame_ids = {camera: entry.frame for camera, entry in topics.items() if entry.frame}
         self._pool = camera_pool(len(cameras))
         warn = functools.partial(self.log, "warning")
-        builder = make_builder(config, frame_ids, transforms, self._pool, warn)
+        builder = make_builder(config, topics, transforms, self._pool, warn)
         self.log("info", "loading the model; this takes some seconds")
         predictor = stop_signals.beside(lambda: self._load(config), self._stopping)
         check_cameras(predictor.info, cameras)

@@ -21,6 +21,9 @@ ROADS_REACH_M = 130.0
 _WRITTEN = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)(?:@(\d+(?:\.\d+)?))?")
 
 
+_MOST_CELLS = 100_000  # along one side
+
+
 @dataclass(frozen=True)
 class BEVGrid:
     """A rectangle of the ego frame (x forward, y left) cut into square cells.
@@ -35,6 +38,8 @@ class BEVGrid:
     def __post_init__(self) -> None:
         for name, (low, high) in (("x_range", self.x_range), ("y_range", self.y_range)):
             cells = (high - low) / self.resolution if self.resolution > 0 else 0
+            if not cells <= _MOST_CELLS:
+                raise ConfigError(f"BEV grid: {name} [{low}, {high}] m in cells of {self.resolution} m: too many cells")
             if cells < 1 or abs(cells - round(cells)) > 1e-6:
                 raise ConfigError(
                     f"BEV grid: {name} [{low}, {high}] m is not a whole number of cells of {self.resolution} m; "

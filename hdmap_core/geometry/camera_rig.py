@@ -1,4 +1,4 @@
-"""Named pinhole cameras around a vehicle.
+"""Named cameras around a vehicle: pinholes, or with lenses before them.
 
 Pixel convention: the centre of the top-left pixel is (0, 0), u = fx x / z + cx, as OpenCV and nuScenes have it.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import numpy as np
 
 from hdmap_core.errors import CalibrationError
+from hdmap_core.geometry.lens import Lens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +30,14 @@ class CameraRig:
             observation's stamp, so that it contains the ego motion between the two exposures.
         image_size: (H, W) in pixels of all cameras; where they differ, one (H, W) per camera. `image_sizes` has it per
             camera in either case.
+        lenses: the lens of each camera whose images still show it; None for a pinhole. Empty: all are pinholes.
     """
 
     names: tuple[str, ...]
     intrinsics: "Tensor"
     ego_from_camera: "Tensor"
     image_size: Size | tuple[Size, ...]
+    lenses: tuple[Lens | None, ...] = ()
 
     @classmethod
     def from_arrays(
@@ -43,8 +46,9 @@ class CameraRig:
         intrinsics: Sequence[np.ndarray] | np.ndarray,
         ego_from_camera: Sequence[np.ndarray] | np.ndarray,
         image_size: Size | Sequence[Size],
+        lenses: Sequence[Lens | None] = (),
     ) -> "CameraRig":
-        """A checked float64 rig from N (3, 3) intrinsics, N (4, 4) extrinsics, and one (H, W) or N of them.
+        """A checked float64 rig from N (3, 3) intrinsics, N (4, 4) extrinsics, N or one (H, W), N lenses or none.
 
         Raises:
             CalibrationError: naming the camera whose numbers no pinhole camera can have; if the numbers of cameras
@@ -53,6 +57,10 @@ class CameraRig:
         import torch
 
         _check_counts(names, intrinsics, ego_from_camera)
+        if len(lenses) not in (0, len(names)):
+            raise CalibrationError(
+                f"{len(names)} cameras, {len(lenses)} lenses; give one per camera, None for a pinhole"
+            )
         for name, matrix, pose in zip(names, intrinsics, ego_from_camera, strict=True):
             check_calibration(name, np.asarray(matrix), np.asarray(pose))
         return cls(
@@ -60,6 +68,7 @@ class CameraRig:
             torch.from_numpy(np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3)),
             torch.from_numpy(np.array(ego_from_camera, dtype=np.float64).reshape(-1, 4, 4)),
             _compact(_per_camera(image_size, len(names))),
+            tuple(lenses) if any(lenses) else (),
         )
 
     @property
@@ -71,6 +80,11 @@ class CameraRig:
     def image_sizes(self) -> tuple[Size, ...]:
         """(H, W) of every camera."""
         return _per_camera(self.image_size, len(self.names))
+
+    @property
+    def lens_of_each(self) -> tuple[Lens | None, ...]:
+        """The lens of every camera, None for a pinhole."""
+        return self.lenses or (None,) * len(self.names)
 
     def to(self, *args: object, **kwargs: object) -> "CameraRig":
         """The rig with its tensors moved or cast as `Tensor.to` would."""
@@ -92,6 +106,7 @@ class CameraRig:
             intrinsics=self.intrinsics[..., index, :, :],
             ego_from_camera=self.ego_from_camera[..., index, :, :],
             image_size=_compact([self.image_sizes[i] for i in index]),
+            lenses=tuple(self.lens_of_each[i] for i in index) if self.lenses else (),
         )
 
     def resized(self, image_size: Size | Sequence[Size]) -> "CameraRig":
@@ -108,7 +123,7 @@ class CameraRig:
         return replace(self, intrinsics=shift @ self.intrinsics, image_size=image_size)
 
     def projection(self) -> "Tensor":
-        """(..., N, 3, 4): homogeneous ego points -> (u z, v z, z)."""
+        """(..., N, 3, 4): homogeneous ego points -> (u z, v z, z) of the cameras without their lenses."""
         import torch
 
         rotation_t = self.ego_from_camera[..., :3, :3].transpose(-1, -2)
@@ -124,12 +139,21 @@ class CameraRig:
 
         Returns:
             pixels (..., N, P, 2), depth (..., N, P) in metres, visible (..., N, P) bool: in front of the camera and
-            inside the image.
+            inside the image. Depth is along the axis, through a fisheye the distance, and negative where a lens sees
+            nothing.
         """
         matrix = self.projection()
         homogeneous = points[..., None, :, :] @ matrix[..., :3].transpose(-1, -2) + matrix[..., None, :, 3]
         depth = homogeneous[..., 2]
         pixels = homogeneous[..., :2] / depth.clamp(min=min_depth)[..., None]
+        for index, lens in enumerate(self.lenses):
+            if lens is not None:
+                matrix = self.intrinsics[..., index, :, :]
+                directions = homogeneous[..., index, :, :] @ matrix.inverse().transpose(-1, -2)
+                points, distance = lens.project(directions.numpy(force=True))
+                plane = pixels.new_tensor(points) @ matrix[..., :2, :2].transpose(-1, -2)
+                pixels[..., index, :, :] = plane + matrix[..., None, :2, 2]
+                depth[..., index, :] = depth.new_tensor(distance)
         last = pixels.new_tensor([[[width - 0.5, height - 0.5]] for height, width in self.image_sizes])
         inside = (pixels >= -0.5) & (pixels <= last)
         return pixels, depth, inside.all(dim=-1) & (depth > min_depth)

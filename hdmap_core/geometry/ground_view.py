@@ -1,7 +1,8 @@
 """The cameras' pixels resampled on the ground plane z = 0 of the ego frame (inverse perspective mapping).
 
 The plane maps to each image by a homography, so one `warpPerspective` per camera does the work and a rig that changes
-with every frame (ego motion between the exposures) costs nothing extra. Where cameras overlap, each counts with a
+with every frame (ego motion between the exposures) costs nothing extra. Behind a lens the ground's places are looked up
+in the image as it came (`lens_sampling`): no undistorted image is ever made. Where cameras overlap, each counts with a
 weight that falls to zero at its image border; a missing camera leaves its part to the others or unseen.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
+from hdmap_core.geometry.lens_sampling import Optics
 
 _COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 _FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
@@ -49,25 +51,27 @@ def ground_view(
         ImageError: naming a camera whose image has not the size that its calibration is for.
     """
     plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
-    for name, image, size, pixels_from_plane in zip(rig.names, images, rig.image_sizes, plane, strict=True):
+    optics = map(Optics.of, rig.lens_of_each, rig.intrinsics.double().numpy())
+    seen: list[tuple[np.ndarray, np.ndarray, Optics | None]] = []
+    for name, image, size, *camera in zip(rig.names, images, rig.image_sizes, plane, optics, strict=True):
         if image is not None:
             check_image(name, image, size)
-            seen.append((image, pixels_from_plane))
+            seen.append((image, *camera))
 
-    def part(camera: tuple[np.ndarray, np.ndarray]) -> _Part | None:
-        return _part(*camera, grid)
+    def part(camera: tuple[np.ndarray, np.ndarray, Optics | None]) -> _Part | None:
+        image, pixels_from_plane, optics = camera
+        return _part(image, pixels_from_plane, grid, optics)
 
     return _blended(pool.map(part, seen) if pool else map(part, seen), grid)
 
 
-def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid) -> _Part | None:
+def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, optics: Optics | None) -> _Part | None:
     """None when the camera sees nothing of the grid."""
     height, width = image.shape[:2]
-    weight, rows, columns = _camera_weight(pixels_from_plane, (height, width), grid)
+    weight, rows, columns = _camera_weight(pixels_from_plane, (height, width), grid, optics)
     if weight is None:
         return None
-    return _Part(rows, columns, _warp(image, pixels_from_plane, grid, rows, columns), weight)
+    return _Part(rows, columns, _warp(image, pixels_from_plane, grid, rows, columns, optics), weight)
 
 
 def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
@@ -99,7 +103,14 @@ def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> No
         )
 
 
-def _warp(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, rows: slice, columns: slice) -> np.ndarray:
+def _warp(
+    image: np.ndarray,
+    pixels_from_plane: np.ndarray,
+    grid: BEVGrid,
+    rows: slice,
+    columns: slice,
+    optics: Optics | None = None,
+) -> np.ndarray:
     """The window of the grid seen by one camera, averaged over 2x2 places per cell against aliasing."""
     step = grid.resolution / 2
     plane_from_fine = np.array(
@@ -110,16 +121,19 @@ def _warp(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, rows:
         ]
     )
     size = columns.stop - columns.start, rows.stop - rows.start
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     double = (size[0] * 2, size[1] * 2)
-    fine = cv2.warpPerspective(
-        image, pixels_from_plane @ plane_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE
-    )
+    pixels_from_fine = pixels_from_plane @ plane_from_fine
+    if optics is None:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        fine = cv2.warpPerspective(image, pixels_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    else:
+        table = optics.ground_samples(pixels_from_fine, double[::-1])
+        fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
 
 
 def _camera_weight(
-    pixels_from_plane: np.ndarray, image_size: tuple[int, int], grid: BEVGrid
+    pixels_from_plane: np.ndarray, image_size: tuple[int, int], grid: BEVGrid, optics: Optics | None = None
 ) -> tuple[np.ndarray | None, slice, slice]:
     """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
     height, width = image_size
@@ -128,10 +142,15 @@ def _camera_weight(
     x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
     y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
     place = np.stack([*np.meshgrid(x, y), np.ones(shape)], axis=-1) @ pixels_from_plane.T
-    depth = np.maximum(place[..., 2], 1e-6)
-    u, v = place[..., 0] / depth, place[..., 1] / depth
+    if optics is None:
+        depth = np.maximum(place[..., 2], 1e-6)
+        u, v = place[..., 0] / depth, place[..., 1] / depth
+    else:
+        u, v, depth = optics.pixels(place)
     margin = np.minimum.reduce([u, width - 1 - u, v, height - 1 - v])
-    weight = np.clip(margin / (_FEATHER * width), 0.0, 1.0) * (place[..., 2] > _MIN_DEPTH)
+    if optics is not None:
+        margin = np.minimum(margin, optics.margin(place))
+    weight = np.clip(margin / (_FEATHER * width), 0.0, 1.0) * (depth > _MIN_DEPTH)
     occupied = np.argwhere(weight > 0)
     if not len(occupied):
         return None, slice(0), slice(0)

@@ -73,7 +73,8 @@ def replay(
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="YAML, for bags without CameraInfo")] = None,
     projection: Annotated[
-        str, typer.Option(help="CameraInfo's k or p; auto: p if it differs and D is empty", rich_help_panel=_NODE)
+        str,
+        typer.Option(help="k: images as the lens made them; p: rectified; auto: by CameraInfo", rich_help_panel=_NODE),
     ] = "auto",
     motion_compensation: Annotated[
         str, typer.Option(help="auto (when the fixed frame is known), on or off", rich_help_panel=_NODE)

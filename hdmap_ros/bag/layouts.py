@@ -7,16 +7,27 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.yaml_files import read_yaml
 from hdmap_ros.package_folder import package_folder
+
+PROJECTIONS = ("", "auto", "k", "p")
 
 
 @dataclass(frozen=True)
 class CameraTopics:
-    """Topics of one camera; `info` is empty where there is no CameraInfo."""
+    """Topics of one camera.
+
+    Attributes:
+        image: topic.
+        info: topic; empty where there is no CameraInfo.
+        frame: its optical frame.
+        projection: `k` or `p`, see `calibration_from_info`; empty: as all cameras.
+    """
 
     image: str
     info: str
     frame: str
+    projection: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,17 +71,14 @@ def load_layout(name: str | Path) -> TopicLayout:
                 f"no topic layout {name!r} in {folder}; there are {known}; or give the path of a .yaml file"
             )
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the topic layout {path}: {error}") from None
     try:
         layout = TopicLayout(
             path.stem,
             content["transport"],
-            {
-                str(camera): CameraTopics(entry["image"], entry["info"], entry["frame"])
-                for camera, entry in content["cameras"].items()
-            },
+            {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
             (content["lidar"]["points"], content["lidar"]["frame"]),
             content["odometry"],
             tuple(content["tf"]["topics"]),
@@ -83,9 +91,16 @@ def load_layout(name: str | Path) -> TopicLayout:
         raise ConfigError(f"{path}: not a topic layout ({error}); see config/topics/hdmap.yaml") from None
     if layout.transport not in ("compressed", "raw"):
         raise ConfigError(f"{path}: field 'transport' must be compressed or raw, got {layout.transport!r}")
+    for camera, topics in layout.cameras.items():
+        if topics.projection not in PROJECTIONS:
+            raise ConfigError(f"{path}: projection of camera {camera} must be auto, k or p, got {topics.projection!r}")
     if not layout.cameras:
         raise ConfigError(f"{path}: field 'cameras' names no camera")
     return layout
+
+
+def _camera_topics(entry: dict[str, str]) -> CameraTopics:
+    return CameraTopics(entry["image"], entry["info"], entry["frame"], entry.get("projection", ""))
 
 
 def layout_folder() -> Path:

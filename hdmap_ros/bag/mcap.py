@@ -14,7 +14,7 @@ from hdmap_core.errors import BagError, OutputError
 from hdmap_core.interruption import unfinished
 from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
-from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, profile
+from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, is_bounded, profile
 from hdmap_ros.bag.sqlite_salvage import salvaged_sqlite
 from hdmap_ros.bag.storage import SQLITE_MAGIC, storage_files
 from hdmap_ros.message_types import MessageTypes, bag_types
@@ -215,8 +215,12 @@ def _open_storage(file: Path, recover: bool, stack: ExitStack, damage: list[str]
 
 
 def _for_rosbags(file: Path) -> bool:
-    """Whether rosbags takes a whole MCAP file: it wants an index, rosbag2's profile, and nothing but ROS 2 in it."""
-    return has_summary(file) and profile(file) == "ros2" and all(c.is_ros2 for c in declared_channels(file))
+    """Whether rosbags takes a whole MCAP file: it wants an index, rosbag2's profile, and nothing but ROS 2 in it.
+
+    It unpacks chunks whole, however much that is, so that those must say it truly.
+    """
+    ros2 = has_summary(file) and profile(file) == "ros2" and all(c.is_ros2 for c in declared_channels(file))
+    return ros2 and is_bounded(file)
 
 
 def _damaged(path: Path, error: Exception) -> str:

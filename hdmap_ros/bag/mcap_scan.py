@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hdmap_ros.bag.compression import decompress_as_far_as_possible
+from hdmap_ros.bag.compression import MOST_BYTES, decompress_as_far_as_possible, stated_size
 
 MAGIC = b"\x89MCAP0\r\n"
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _DATA_END = 1, 2, 3, 4, 5, 6, 15
@@ -72,6 +72,28 @@ def declared_channels(path: Path) -> list[Channel]:
         for record in islice(_records(file, begin, file.seek(0, 2), []), _LOOK_AT):
             catalogue.add(record)
     return list(catalogue.channels.values())
+
+
+def is_bounded(path: Path) -> bool:
+    """Whether every chunk says truly, at its beginning, to how many bytes it unpacks, and to no more than are read.
+
+    Readers that unpack a chunk whole may be trusted with such a file.
+    """
+    with path.open("rb") as file:
+        end, position = file.seek(0, 2), len(MAGIC)
+        while position + 9 <= end:
+            file.seek(position)
+            op, length = struct.unpack("<BQ", file.read(9))
+            if op == _CHUNK:
+                head = file.read(min(length, 128))
+                if len(head) < 40:
+                    return False
+                compression, begin = _text(head, 28)
+                size = struct.unpack_from("<Q", head, 16)[0]
+                if size > MOST_BYTES or (compression and stated_size(head[begin + 8 :], compression) != size):
+                    return False
+            position += 9 + length
+    return True
 
 
 class McapScan:
@@ -200,7 +222,7 @@ def _chunk_content(body: bytes) -> tuple[bytes, bool]:
         return b"", False
     size, checksum = struct.unpack_from("<QI", body, 16)
     compression, position = _text(body, 28)
-    content = decompress_as_far_as_possible(body[position + 8 :], compression)
+    content = decompress_as_far_as_possible(body[position + 8 :], compression, min(size, MOST_BYTES))
     return content, len(content) == size and checksum in (0, zlib.crc32(content))
 
 

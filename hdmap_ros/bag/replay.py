@@ -107,6 +107,7 @@ def replay_bag(
             "bag": path.name,
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
+            "cameras": pipeline.builder.readings,
             "sets": sync.statistics.complete + sync.statistics.partial,
             "published": len(frames),
             "published_elements": sum(map(len, frames.values())),

@@ -112,8 +112,7 @@ class BagSources:
         transforms = TransformBuffer(cache_ns=None)
         for topic, _, message in self._bag.messages(lambda topic: topic in layout.tf_topics, self._unreadable):
             transforms.add(message.transforms, static=topic.endswith("tf_static"))
-        frame_ids = {camera: topics.frame for camera, topics in layout.cameras.items()}
-        settings = builder_config_of(config.node, frame_ids)
+        settings = builder_config_of(config.node, layout.cameras)
         builder = ObservationBuilder(
             config.node.camera_names, settings, transforms, config.calibrations, problems=self._problems
         )

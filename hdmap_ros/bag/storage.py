@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import BagError
+from hdmap_core.yaml_files import read_yaml
 from hdmap_ros.bag.compression import ZSTD_MAGIC
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
 from hdmap_ros.bag.mcap_scan import declared_channels, is_closed
@@ -100,7 +101,7 @@ def _of_folder(folder: Path, damage: list[str] | None) -> list[Path]:
 def _metadata(folder: Path) -> dict[str, Any] | None:
     """Files and compression mode that metadata.yaml states; None where there is none, or half of one."""
     try:
-        content = yaml.safe_load((folder / "metadata.yaml").read_text(encoding="utf-8"))
+        content = read_yaml(folder / "metadata.yaml")
         content = content["rosbag2_bagfile_information"]
         names = [Path(name).name for name in content["relative_file_paths"]]
         [entry["topic_metadata"]["name"] for entry in content["topics_with_message_count"]]

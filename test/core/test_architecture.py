@@ -44,6 +44,7 @@ RULES = {
     # Drawing polygons and resampling images is OpenCV's work; the rest of geometry stays without it.
     "hdmap_core.geometry.raster": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.geometry.ground_view": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
+    "hdmap_core.geometry.lens_sampling": rule({"hdmap_core.geometry"}, CORE_NEVER, {"numpy", "cv2"}),
     "hdmap_core.elements": rule(CORE_TYPES | {"hdmap_core.files"}, CORE_NEVER),
     "hdmap_core.required_packages": rule(set(), CORE_NEVER, set()),
     "hdmap_core.files": rule(set(), CORE_NEVER, set()),

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hdmap_core.geometry.lens import Lens
 from hdmap_ros.stamps import stamp_to_ns
 
 pytestmark = pytest.mark.ros
@@ -103,12 +104,13 @@ def test_one_odd_camera_stops_neither_node_nor_maps(
     assert graph.until(lambda: len(maps) > count and maps[-1].camera_mask == 0b111111)
 
 
-def test_a_lens_that_is_no_pinhole_is_told(
+def test_a_lens_that_is_no_pinhole_is_allowed_for(
     graph: Any, start_node: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     graph.open_cameras()
     maps, info = graph.listen_to_maps(), type(graph.rig).info
     node = start_node()
+    node_predictor = node.session.pipeline.predictor
 
     def fisheye(rig: Any, camera: str, stamp_ns: int, focal: float = 120.0) -> Any:
         message = info(rig, camera, stamp_ns, focal)
@@ -118,7 +120,10 @@ def test_a_lens_that_is_no_pinhole_is_told(
     monkeypatch.setattr(type(graph.rig), "info", fisheye)
     graph.drive(rig_module.ticks(12))
     assert graph.until(lambda: maps)
-    assert node.session.report()["problems"]["distorted_lens"]["cameras"] == dict.fromkeys(rig_module.CAMERAS, 1)
+    assert node_predictor.seen[-1].rig.lenses == (Lens("fisheye", (0.0, 0.0, 0.0, 0.0)),) * len(rig_module.CAMERAS)
+    report = node.session.report()
+    assert report["problems"] == {}
+    assert report["cameras"] == dict.fromkeys(rig_module.CAMERAS, "raw, equidistant")
 
 
 @pytest.mark.parametrize(("stagger", "level"), [(True, b"\x01"), (False, b"\x00")])

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hdmap_core.geometry.se3 import rotation_from_euler
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
 from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
@@ -168,13 +169,29 @@ def test_a_bad_camera_info_keeps_the_last_good_one(make: Any, bag_rig: Any) -> N
 
 
 def test_doubts_are_told_once_per_camera(make: Any, bag_rig: Any) -> None:
-    setup = make()
+    setup = make(image_topics={"CAM_BACK": "/back/image_raw", "CAM_FRONT": "/front/image_raw"})
     for camera in ("CAM_BACK", "CAM_FRONT", "CAM_BACK"):
         info = bag_rig.info(camera, TICK, focal=100.0 + len(setup.warnings))  # another one each time
-        info.d[0] = 0.1
+        info.p[0] = info.p[5] = 90.0
         setup.builder.add_camera_info(camera, info)
     assert [warning.split(":")[0] for warning in setup.warnings] == ["camera CAM_BACK", "camera CAM_FRONT"]
-    assert setup.builder.problems.report()["distorted_lens"]["cameras"] == {"CAM_BACK": 1, "CAM_FRONT": 1}
+    assert setup.builder.problems.report()["contradicting_projection"]["cameras"] == {"CAM_BACK": 1, "CAM_FRONT": 1}
+
+
+def test_lenses_and_rectified_poses_are_in_the_rig(make: Any, bag_rig: Any, rig_module: Any) -> None:
+    setup = make(projections={"CAM_FRONT": "p"}).hear()
+    for camera in ("CAM_BACK", "CAM_FRONT"):
+        info = bag_rig.info(camera, TICK)
+        info.d, info.p[0], info.p[5] = np.full(8, 0.1), 100.0, 100.0
+        info.r = rotation_from_euler(0.0, 0.1, 0.0).reshape(-1)
+        assert setup.builder.add_camera_info(camera, info) is None
+    plain, rig = make().hear().builder.build(make().hear().images()).rig, setup.builder.build(setup.images()).rig
+    back, front = (rig_module.CAMERAS.index(camera) for camera in ("CAM_BACK", "CAM_FRONT"))
+    assert [index for index, lens in enumerate(rig.lens_of_each) if lens] == [back]
+    assert (float(rig.intrinsics[back, 0, 0]), float(rig.intrinsics[front, 0, 0])) == (120.0, 100.0)
+    np.testing.assert_array_equal(rig.ego_from_camera[back], plain.ego_from_camera[back])
+    turned = plain.ego_from_camera[front, :3, :3].numpy() @ rotation_from_euler(0.0, 0.1, 0.0).T
+    np.testing.assert_allclose(rig.ego_from_camera[front, :3, :3].numpy(), turned, atol=1e-9)
 
 
 def odd_image(setup: Setup, kind: str) -> tuple[ImageSet, str]:

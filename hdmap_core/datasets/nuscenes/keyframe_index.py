@@ -2,7 +2,7 @@
 
 `sample_data` and `ego_pose` of v1.0-trainval are more than a gigabyte of JSON each, a minute and gigabytes of memory
 in every process that reads them. The index holds what training asks of them: cameras and LiDAR of each keyframe, and
-the LiDAR sweeps just before it, with calibration and pose: 7 kB per keyframe. To `NuScenesDataset` it is the same
+the LiDAR sweeps just before it, with calibration and pose: 8 kB per keyframe. To `NuScenesDataset` it is the same
 as the tables.
 """
 
@@ -16,8 +16,9 @@ import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, Scene, SensorFrame, find_version
 from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.geometry.lens import lens_of
 
-_VERSION = 2
+_VERSION = 3
 _COLUMNS = ("samples", "starts", "rows", "texts")
 """Names of keyframes; where the rows of each begin and where its sweeps do; what `SensorFrame` holds."""
 _ROW = np.dtype(
@@ -30,6 +31,8 @@ _ROW = np.dtype(
         ("map_from_ego", "f8", (4, 4)),
         ("intrinsics", "f8", (3, 3)),
         ("image_size", "i4", (2,)),
+        ("lens", "S9"),
+        ("coefficients", "f8", (14,)),
     ]
 )
 
@@ -104,6 +107,7 @@ class KeyframeIndex:
             map_from_ego=np.array(row["map_from_ego"]),
             intrinsics=np.array(row["intrinsics"]) if modality == "camera" else None,
             image_size=(int(row["image_size"][0]), int(row["image_size"][1])),
+            lens=lens_of(row["lens"].decode(), row["coefficients"]),
         )
 
 
@@ -169,7 +173,21 @@ def _row(frame: SensorFrame, channel: int, sample: int) -> tuple[object, ...]:
     """What `_ROW` holds of a frame."""
     intrinsics = np.zeros((3, 3)) if frame.intrinsics is None else frame.intrinsics
     poses = frame.ego_from_sensor, frame.map_from_ego
-    return channel, sample, frame.is_key_frame, frame.stamp_ns, *poses, intrinsics, frame.image_size
+    model, coefficients = b"", np.zeros(14)
+    if frame.lens is not None:
+        model = b"fisheye" if frame.lens.kind == "fisheye" else b"plumb_bob"
+        coefficients[: len(frame.lens.coefficients)] = frame.lens.coefficients
+    return (
+        channel,
+        sample,
+        frame.is_key_frame,
+        frame.stamp_ns,
+        *poses,
+        intrinsics,
+        frame.image_size,
+        model,
+        coefficients,
+    )
 
 
 def _name(tables: Path) -> str:

@@ -149,6 +149,7 @@ class NuScenesDataset:
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
             [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
             sizes,
+            [camera.lens for camera in cameras],
         )
         if reduction > 1:
             rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.records import Record, read_records
+from hdmap_core.datasets.nuscenes.records import Record, city_of, inside, lens_of_record, read_records
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry import se3
+from hdmap_core.geometry.lens import Lens
 
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 LIDAR = "LIDAR_TOP"
@@ -85,6 +86,7 @@ class SensorFrame:
         map_from_ego: (4, 4) float64, the pose at `stamp_ns`.
         intrinsics: (3, 3) float64, pixels; None unless a camera.
         image_size: (H, W) as the table says; (0, 0) where it says nothing.
+        lens: that the images still show, see `lens_of_record`; None for a pinhole, as all of nuScenes.
     """
 
     token: str
@@ -98,6 +100,7 @@ class SensorFrame:
     map_from_ego: np.ndarray
     intrinsics: np.ndarray | None
     image_size: tuple[int, int]
+    lens: Lens | None = None
 
 
 class NuScenesTables:
@@ -180,7 +183,7 @@ class NuScenesTables:
                 Scene(
                     token,
                     record["name"],
-                    log["location"],
+                    city_of(log, self.folder),
                     log["logfile"],
                     record.get("description", ""),
                     tuple(sample["token"] for sample in ordered),
@@ -288,13 +291,14 @@ class NuScenesTables:
             sample_token=row["sample_token"],
             channel=sensor["channel"],
             modality=sensor["modality"],
-            path=self.root / row["filename"],
+            path=inside(self.root, row["filename"], self.folder),
             stamp_ns=round(row["timestamp"]) * 1000,
             is_key_frame=bool(row["is_key_frame"]),
             ego_from_sensor=self._pose("calibrated_sensor", calibration),
             map_from_ego=self._pose("ego_pose", poses[row["ego_pose_token"]]),
             intrinsics=intrinsics if sensor["modality"] == "camera" else None,
             image_size=(int(row.get("height") or 0), int(row.get("width") or 0)),
+            lens=lens_of_record(self.folder, calibration) if sensor["modality"] == "camera" else None,
         )
 
     def _pose(self, table: str, record: Record) -> np.ndarray:

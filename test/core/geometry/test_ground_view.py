@@ -1,6 +1,7 @@
 """A ground whose colour is a linear function of the place is painted into images exactly; it must come back."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import _camera_weight, _warp, ground_view
+from hdmap_core.geometry.lens import Lens, lens_of
 
 GRID = BEVGrid((-15.0, 15.0), (-9.0, 9.0), 0.3)
 SIZE = (180, 320)
@@ -24,6 +26,7 @@ def make_rig(
     pitch: float = 0.12,
     roll: float = 0.0,
     focal: float = 190.0,
+    lens: Lens | None = None,
 ) -> CameraRig:
     intrinsics = np.array([[focal, 0, SIZE[1] / 2 - 0.5], [0, focal, SIZE[0] / 2 - 20.5], [0, 0, 1]])
     poses = [
@@ -33,7 +36,7 @@ def make_rig(
         )
         for name in names
     ]
-    return CameraRig.from_arrays(names, [intrinsics] * len(names), poses, SIZE)
+    return CameraRig.from_arrays(names, [intrinsics] * len(names), poses, SIZE, [lens] * len(names))
 
 
 def colour(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -46,8 +49,13 @@ def paint(rig: CameraRig) -> list[np.ndarray]:
     rows, columns = np.indices(rig.image_size)
     pixels = np.stack([columns, rows, np.ones_like(rows)], axis=-1)
     images = []
-    for intrinsics, pose in zip(rig.intrinsics.numpy(), rig.ego_from_camera.numpy(), strict=True):
-        ray = pixels @ np.linalg.inv(intrinsics).T @ pose[:3, :3].T
+    cameras = zip(rig.intrinsics.numpy(), rig.ego_from_camera.numpy(), rig.lens_of_each, strict=True)
+    for intrinsics, pose, lens in cameras:
+        ray = pixels @ np.linalg.inv(intrinsics).T
+        if lens is not None:
+            ray, seen = lens.unproject(ray[..., :2])
+            ray[~seen] = -pose[2, :3]  # up
+        ray = ray @ pose[:3, :3].T
         down = np.minimum(ray[..., 2], -1e-9)
         place = pose[:2, 3] + ray[..., :2] * (-pose[2, 3] / down)[..., None]
         image = np.where(ray[..., 2:] < -1e-6, colour(place[..., 0], place[..., 1]), 0.0)
@@ -84,6 +92,59 @@ def test_ground_comes_back_at_its_place(height: float, pitch: float, roll: float
     # Where two cameras barely meet, the pixels at their borders are stretched over the seam: up to one coarse cell.
     assert metres.max() <= 4 * GRID.resolution + 0.1
     assert error[..., 2][seen & away_from_axes()].max() <= 20, "blue: the right quarter"
+
+
+LENSES = {
+    "plumb_bob": lens_of("plumb_bob", [-0.3, 0.1, 0.001, -0.001, -0.01]),
+    "pincushion": lens_of("plumb_bob", [0.3, 0.05, 0.0, 0.0]),
+    "rational_polynomial": lens_of("rational_polynomial", [8.2, 5.1, 0.0003, -0.0002, 0.25, 8.5, 7.6, 1.3]),
+    "thin_prism": lens_of("thin_prism", [-0.2, 0.05, 0.001, 0.001, 0.0, 0.0, 0.0, 0.0, 0.01, -0.005, 0.008, 0.003]),
+    "equidistant": lens_of("equidistant", [0.05, -0.01, 0.002, 0.0]),
+    "ideal equidistant": lens_of("equidistant", []),
+}
+
+
+@pytest.mark.parametrize("name", LENSES)
+@pytest.mark.parametrize("focal", [190.0, 100.0])
+def test_ground_behind_a_lens_comes_back_at_its_place(name: str, focal: float) -> None:
+    """Half the focal length is twice the width: a fisheye of 180 degrees then."""
+    rig = make_rig(focal=focal, lens=LENSES[name])
+    images = paint(rig)
+    view = ground_view(images, rig, GRID)
+    # Under the car the lower rims of the images are smeared.
+    seen = inner(view[..., 3] == 255) & (np.hypot(*(GRID.cell_centres().numpy() - [1.0, 0.0]).T).T > 2.5)
+    assert seen.mean() > 0.5
+    error = np.abs(view[..., :3] - expected())
+    metres = error[..., :2][seen] / np.array([5.0, 8.0])
+    assert np.median(metres) <= 0.1
+    assert np.quantile(metres, 0.995) <= GRID.resolution * 190 / focal
+    # As if it were not there: nothing lies where it should.
+    ignored = np.abs(ground_view(images, replace(rig, lenses=()), GRID)[..., :3] - expected())
+    assert np.quantile(ignored[..., :2][seen] / np.array([5.0, 8.0]), 0.9) > 1.5 * np.quantile(metres, 0.9)
+
+
+def test_a_lens_that_does_nothing_changes_nothing() -> None:
+    rig = make_rig(lens=Lens("polynomial", (0.0, 0.0, 0.0, 0.0)))
+    images = paint(rig)
+    found, plain = (ground_view(images, each, GRID).astype(int) for each in (rig, replace(rig, lenses=())))
+    both = (found[..., 3] == 255) & (plain[..., 3] == 255)
+    assert (found[..., 3] == plain[..., 3]).mean() > 0.999
+    assert np.abs(found - plain)[both].mean() < 0.1
+
+
+def test_what_lies_beyond_a_fold_is_not_seen() -> None:
+    """A lens that turns round 34 degrees off its axis: the ground farther to the side would appear in the picture."""
+    lens = Lens("polynomial", (-0.75, 0.0, 0.0, 0.0))
+    rig = make_rig(("FRONT",), lens=lens)
+    assert np.rad2deg(lens.reach_rad) == pytest.approx(33.7, abs=0.1)
+    view = ground_view([np.full((*SIZE, 3), 200, np.uint8)], rig, GRID)
+    centres = GRID.cell_centres().numpy()
+    points = np.pad(centres, ((0, 0), (0, 0), (0, 1))).reshape(-1, 3)
+    pixels, depth, visible = rig.project(torch.from_numpy(points).double())
+    beyond = (depth[0] < 0).numpy().reshape(GRID.shape)
+    assert not view[..., 3][inner(beyond)].any()
+    assert not (visible[0].numpy() & (depth[0] < 0).numpy()).any()
+    assert view[..., 3].any() and torch.isfinite(pixels).all()
 
 
 def inner(seen: np.ndarray, cells: int = 5) -> np.ndarray:

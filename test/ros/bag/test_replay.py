@@ -186,7 +186,7 @@ def test_a_camera_that_never_decodes(drive: Path, replayed: Any, tmp_path: Path)
     assert warnings[1] == "camera CAM_BACK: none of its 8 images went into a map"
 
 
-def test_doubts_about_calibration_are_told_as_in_the_node(drive: Path, replayed: Any, tmp_path: Path) -> None:
+def test_a_lens_is_allowed_for_and_an_unknown_one_refused(drive: Path, replayed: Any, tmp_path: Path) -> None:
     def distort(topic: str, number: int, message: Any) -> Any:
         if topic == BACK_INFO:
             message.distortion_model, message.d = "rational_polynomial", np.full(8, 0.1)
@@ -195,11 +195,36 @@ def test_doubts_about_calibration_are_told_as_in_the_node(drive: Path, replayed:
 
     bag = changed(drive, tmp_path / "lens.mcap", distort)
     report, warnings = replayed(bag)
-    assert report["problems"]["distorted_lens"]["cameras"] == {"CAM_BACK": 1}
-    assert len(warnings) == 1
-    assert "CAM_BACK: its CameraInfo has lens distortion" in warnings[0]
+    assert (report["problems"], warnings) == ({}, [])
+    assert report["cameras"]["CAM_BACK"] == "raw, rational_polynomial"
+    assert report["cameras"]["CAM_FRONT"] == "raw, pinhole"
     rectified = config_from_values({"calibration.projection": "p"})
-    assert replayed(bag, parameters=rectified)[0]["problems"] == {}
+    report, _ = replayed(bag, parameters=rectified)
+    assert report["problems"] == {} and report["cameras"]["CAM_BACK"] == "rectified"
+
+    def unknown(topic: str, number: int, message: Any) -> Any:
+        if topic == BACK_INFO:
+            message.distortion_model = "double_sphere"
+        return message
+
+    report, warnings = replayed(changed(drive, tmp_path / "unknown.mcap", unknown), min_cameras=5)
+    assert report["published"] == 8 and report["problems"]["bad_camera_info"]["cameras"].keys() == {"CAM_BACK"}
+    assert "'double_sphere' is not known; known are plumb_bob" in warnings[0]
+
+
+def test_doubts_about_calibration_are_told_as_in_the_node(drive: Path, replayed: Any, tmp_path: Path) -> None:
+    """The topic is called image_raw, and the CameraInfo is that of a rectified image."""
+
+    def rectified(topic: str, number: int, message: Any) -> Any:
+        if topic == BACK_INFO:
+            message.p = np.array([100.0, 0, 79.5, 0, 0, 100.0, 44.5, 0, 0, 0, 1, 0])
+        return message
+
+    report, warnings = replayed(changed(drive, tmp_path / "rectified.mcap", rectified))
+    assert report["problems"]["contradicting_projection"]["cameras"] == {"CAM_BACK": 1}
+    assert report["cameras"]["CAM_BACK"] == "rectified"
+    assert len(warnings) == 1
+    assert "CAM_BACK: its topic /cam_back/image_raw/compressed is called raw" in warnings[0]
 
 
 def test_missing_odometry_is_told(drive: Path, replayed: Any, tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.nuscenes import NuScenesTables, scenes_of_split
+from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables, scenes_of_split
+from hdmap_core.datasets.nuscenes.keyframe_index import write_index
+from hdmap_core.datasets.nuscenes.records import read_records
 from hdmap_core.datasets.nuscenes.splits import official_splits
 from hdmap_core.errors import DatasetError
+from hdmap_core.geometry.lens import Lens
 
 Change = Callable[[list[dict[str, Any]]], Any]
 
@@ -42,6 +45,43 @@ def test_keyframes_carry_calibration_and_pose(small_root: Path) -> None:
     assert front.image_size == (24, 32)
     assert front.stamp_ns == frames["LIDAR_TOP"].stamp_ns - 40_000_000
     assert front.path.is_file()
+
+
+def test_lenses_of_other_rigs(small_root: Path, tmp_path: Path) -> None:
+    """NuScenes' own cameras are pinholes; nuImages and rigs like it name their distortion. The index keeps it."""
+    channel = {row["token"]: row["channel"] for row in read_records(small_root / "v1.0-mini" / "sensor.json")}
+    of_channel: dict[str, dict[str, Any]] = {
+        "CAM_FRONT": {"camera_distortion": [-0.2, 0.1, 0, 0, 0.01]},
+        "CAM_BACK": {"distortion_model": "equidistant"},
+    }
+
+    def give_lenses(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            record.update(of_channel.get(channel[record["sensor_token"]], {}))
+
+    edit(small_root, "calibrated_sensor", give_lenses)
+    tables = NuScenesTables(small_root)
+    for source in (tables, write_index(tables, tmp_path)):
+        frames = source.keyframe("sample-0-1")
+        lenses = {name: frame.lens for name, frame in frames.items() if frame.modality == "camera"}
+        polynomial = Lens("polynomial", (-0.2, 0.1, 0.0, 0.0, 0.01))
+        assert lenses == {"CAM_FRONT": polynomial, "CAM_BACK": Lens("fisheye", (0.0,) * 4)}
+        rig = NuScenesDataset(small_root, tables=source).observation("sample-0-1", images=False).rig
+        assert rig.lens_of_each == tuple(lenses[name] for name in rig.names)
+    of_channel["CAM_FRONT"]["distortion_model"] = "mei"
+    edit(small_root, "calibrated_sensor", give_lenses)
+    with pytest.raises(DatasetError, match=r"calibrated_sensor\.json: record .*'mei' is not known"):
+        NuScenesTables(small_root).keyframe("sample-0-1")
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.jpg", "samples/../../secret.jpg", "a\0b"])
+def test_tables_cannot_name_files_elsewhere(small_root: Path, name: str) -> None:
+    edit(small_root, "sample_data", lambda records: [record.update(filename=name) for record in records])
+    with pytest.raises(DatasetError, match=r"sample_data\.json: the file .* lies outside"):
+        NuScenesTables(small_root).keyframe("sample-0-1")
+    edit(small_root, "log", lambda records: [record.update(location="../../etc") for record in records])
+    with pytest.raises(DatasetError, match=r"log\.json: '\.\./\.\./etc' is no city"):
+        _ = NuScenesTables(small_root).scenes
 
 
 def test_sweeps_come_in_time_order(small_root: Path) -> None:

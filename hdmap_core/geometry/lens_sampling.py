@@ -1,0 +1,115 @@
+"""Where to read in images that came through a lens: tables for `cv2.remap`, kept per calibration."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from hdmap_core.geometry.lens import Lens
+
+Matrix = tuple[float, ...]
+"""A (3, 3) matrix by rows, as a key of what is kept."""
+
+_NODE = 4  # samples between the places that go through the lens; between them tables are interpolated
+_WIDEST = np.tan(np.deg2rad(60.0))
+
+
+def matrix_key(matrix: np.ndarray) -> Matrix:
+    """A (3, 3) matrix as a key."""
+    return tuple(np.asarray(matrix, np.float64).reshape(-1).tolist())
+
+
+@dataclass(frozen=True)
+class Optics:
+    """A lens and the camera matrix behind it.
+
+    Attributes:
+        lens: of the camera.
+        intrinsics: (3, 3) by rows.
+    """
+
+    lens: Lens
+    intrinsics: Matrix
+
+    @classmethod
+    def of(cls, lens: Lens | None, intrinsics: np.ndarray) -> "Optics | None":
+        """Of a camera; None for a pinhole."""
+        return None if lens is None else cls(lens, matrix_key(intrinsics))
+
+    def pixels(self, place: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Pixels u, v and depth (see `Lens.project`) of (..., 3) places, given as (u z, v z, z) without the lens."""
+        matrix = np.reshape(self.intrinsics, (3, 3))
+        points, depth = self.lens.project(place @ np.linalg.inv(matrix).T)
+        pixels = points @ matrix[:2, :2].T + matrix[:2, 2]
+        return pixels[..., 0], pixels[..., 1], depth
+
+    def margin(self, place: np.ndarray) -> np.ndarray:
+        """(...) how far `pixels` of places lie inside the rim of what the lens sees, in pixels, about."""
+        x, y, z = np.moveaxis(place @ np.linalg.inv(np.reshape(self.intrinsics, (3, 3))).T, -1, 0)
+        return self.intrinsics[0] * (self.lens.reach_rad - np.arctan2(np.hypot(x, y), z))
+
+    def ground_samples(self, pixels_from_plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Where samples of a plane lie in the image; kept, for a car that stands.
+
+        Args:
+            pixels_from_plane: (3, 3), homogeneous (column, row) of a sample -> (u z, v z, z) without the lens.
+            size: (rows, columns) of samples.
+
+        Returns:
+            (rows, columns, 2) float32 pixels, exact every 4 samples and interpolated between: on the student's grid
+            that is 0.3 m, and z metres before the camera a place is off by at most 0.02 / z metres.
+        """
+        return _ground_samples(self, matrix_key(pixels_from_plane), size)
+
+    def pinhole(self, image_size: tuple[int, int]) -> Matrix:
+        """The (3, 3) intrinsics of a pinhole that sees as far to the sides, but at most 60 degrees.
+
+        The principal point stays, and both focal lengths are scaled alike.
+
+        Args:
+            image_size: (H, W), of the lens's images and the pinhole's.
+        """
+        return _pinhole(self, image_size)
+
+    def undistorted(self, image: np.ndarray, pinhole: Matrix) -> np.ndarray:
+        """The (H, W, 3) image that a pinhole would have made; black where the lens sees nothing. Tables are kept."""
+        height, width = image.shape[:2]
+        return cv2.remap(image, *_undistorting_tables(self, (height, width), pinhole), cv2.INTER_LINEAR)
+
+
+@lru_cache(maxsize=16)
+def _ground_samples(optics: Optics, pixels_from_plane: Matrix, size: tuple[int, int]) -> np.ndarray:
+    rows, columns = (-(-side // _NODE) for side in size)
+    # One node more on each side, so that nothing is extrapolated.
+    row, column = (_NODE * np.arange(-1, count + 1) + (_NODE - 1) / 2 for count in (rows, columns))
+    place = np.stack([*np.meshgrid(column, row), np.ones((rows + 2, columns + 2))], axis=-1)
+    u, v, _ = optics.pixels(place @ np.reshape(pixels_from_plane, (3, 3)).T)
+    nodes = np.stack([u, v], axis=-1).clip(-1e5, 1e5).astype(np.float32)
+    table = cv2.resize(nodes, (_NODE * (columns + 2), _NODE * (rows + 2)), interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(table[_NODE : _NODE + size[0], _NODE : _NODE + size[1]])
+
+
+@lru_cache(maxsize=64)
+def _pinhole(optics: Optics, image_size: tuple[int, int]) -> Matrix:
+    matrix = np.array(optics.intrinsics).reshape(3, 3)
+    sides = np.linspace([0, matrix[1, 2]], [image_size[1] - 1, matrix[1, 2]], 33)
+    points = (sides - matrix[:2, 2]) @ np.linalg.inv(matrix[:2, :2]).T
+    directions, seen = optics.lens.unproject(points)
+    tangents = directions[:, 0] / np.maximum(directions[:, 2], 1e-3)
+    tangents = np.where(directions[:, 2] > 0, np.clip(tangents, -_WIDEST, _WIDEST), np.copysign(_WIDEST, points[:, 0]))
+    # Of the outermost places that the lens brings light to, how much nearer the pinhole would have them.
+    ends = [index for index in (np.argmax(seen), len(seen) - 1 - np.argmax(seen[::-1])) if abs(points[index, 0]) > 1e-3]
+    matrix[:2, :2] *= min((abs(points[index, 0] / tangents[index]) for index in ends), default=1.0)
+    return matrix_key(matrix)
+
+
+@lru_cache(maxsize=32)
+def _undistorting_tables(optics: Optics, image_size: tuple[int, int], pinhole: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    height, width = image_size
+    pixels = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones(image_size)], axis=-1)
+    wanted, behind = np.reshape(pinhole, (3, 3)), np.reshape(optics.intrinsics, (3, 3))
+    u, v, depth = optics.pixels(pixels @ (behind @ np.linalg.inv(wanted)).T)
+    found = np.where((depth > 0)[..., None], np.stack([u, v], axis=-1), -10.0).clip(-10, 32000)
+    coarse, fine = cv2.convertMaps(found.astype(np.float32), None, cv2.CV_16SC2)
+    return coarse, fine

@@ -1,0 +1,46 @@
+"""YAML files that somebody hands over: plain values only, bounded in size, in depth and in what aliases repeat."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MOST_BYTES = 4_000_000
+_MOST_VALUES = 1_000_000
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The content of a file: mappings, lists, strings, numbers and dates, made by `yaml.safe_load`.
+
+    Raises:
+        OSError: if it cannot be read.
+        UnicodeDecodeError: if it is no UTF-8.
+        yaml.YAMLError: if it is no YAML, or larger than a configuration is: a few lines whose aliases name one another
+            can stand for more values than there is memory.
+    """
+    with Path(path).open("rb") as stream:
+        data = stream.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise yaml.YAMLError(f"it has more than {_MOST_BYTES // 1_000_000} MB, which no configuration has")
+    try:
+        content = yaml.safe_load(data.decode("utf-8"))
+        if _values(content, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES // 1_000_000} million values")
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError) as error:  # dates and numbers that there are not
+        raise yaml.YAMLError(str(error)) from None
+    return content
+
+
+def _values(content: Any, known: dict[int, float]) -> float:
+    """How many values there are when aliases are written out; infinite where one contains itself."""
+    if not isinstance(content, dict | list | set | tuple):
+        return 1
+    if id(content) not in known:
+        known[id(content)] = float("inf")
+        parts = [*content, *content.values()] if isinstance(content, dict) else content
+        known[id(content)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(content)]
