@@ -1,10 +1,10 @@
 """What the map over time is worth: steadier numbers and a better map than each instant alone, on synthetic drives.
 
-Every firing cycle of the cameras is mapped by the shipped student. Three rows a data set: single maps with numbers by
-nearest-neighbour association of successive maps, the same maps with numbers by tracks, and the fused map cut to what the
-car sees at each instant. The published tables are in docs/results/map_over_time.md.
+Every firing cycle of the cameras is mapped by the shipped student. Three rows: single maps with numbers by
+nearest-neighbour association of successive maps, the same maps with numbers by tracks, and the fused map cut to what
+the car sees at each instant. The published tables are in docs/results/map_over_time.md.
 
-Run: python experiments/map_over_time.py DATAROOT [--drives 6:12] [--every 1]
+Run: python experiments/map_over_time.py DATAROOT [--drives 6:12]
 """
 
 import argparse
@@ -107,7 +107,9 @@ def by_tracks(drive: Sequence[Instant], region: BEVGrid, spent: list[float]) -> 
     return result
 
 
-def fused(drive: Sequence[Instant], region: BEVGrid, adding: list[float], tracing: list[float]) -> list[list[MapElement]]:
+def fused(
+    drive: Sequence[Instant], region: BEVGrid, adding: list[float], tracing: list[float]
+) -> list[list[MapElement]]:
     """The fused map of all instants so far, cut to what the car sees now."""
     local_map, result = LocalMap(CLASSES, REACH_M), []
     for each in drive:

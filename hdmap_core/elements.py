@@ -71,7 +71,7 @@ class MapElement:
 
     @classmethod
     def from_json(cls, record: Any) -> "MapElement":
-        """The element of a JSON object `{"label", "points", "closed", "score", "track_id"}`; the last three may be absent.
+        """The element of a JSON object `{"label", "points", "closed", "score", "track_id"}`; the last three may lack.
 
         Raises:
             ElementError: naming the field that is missing, of the wrong type or out of range.

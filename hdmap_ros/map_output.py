@@ -48,8 +48,14 @@ class MapOutput:
     def _markers_wanted(self, config: OnlineMapConfig) -> bool:
         return config.markers_enabled and self.markers.get_subscription_count() > 0
 
-    def publish(self, result: MapResult, config: OnlineMapConfig, info: Any) -> None:
+    def publish(self, result: MapResult, config: OnlineMapConfig, info: Any, temporal_reset: bool = True) -> None:
         """Sends a map.
+
+        Args:
+            result: the map.
+            config: the parameters as they are now.
+            info: the predictor's.
+            temporal_reset: see `elements_to_message`.
 
         Raises:
             NotReadyError: if the output frame cannot be reached.
@@ -68,6 +74,7 @@ class MapOutput:
             sequence=self.published,
             model_id=info.model_id,
             frame_from_ego=pose,
+            temporal_reset=temporal_reset,
         )
         self.elements.publish(message)
         self._last_s = time.monotonic()

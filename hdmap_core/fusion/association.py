@@ -1,7 +1,7 @@
 """Tracks: the elements of each map joined to those of the maps before, so that they keep their numbers.
 
-A track is the set of places in the fixed frame where its element was seen lately. Elements and tracks are compared where
-both could be seen, in the part that they share: a line of which a parked car hides the half is still the same line.
+A track is the set of places in the fixed frame where its element was seen lately. Elements and tracks are compared
+where both could be seen, in the part that they share: a line of which a parked car hides the half is still the same.
 The assignment is the best one for all elements of a class together (Kuhn 1955, by SciPy): it joins the most metres.
 """
 
@@ -39,7 +39,7 @@ class TrackingConfig(Config):
 
 @dataclass
 class _Track:
-    """One element over time: where it was seen (P, 2) [m, fixed frame], and how many maps have missed each place since."""
+    """One element over time: where it was seen (P, 2) [m, fixed frame], how many maps have missed each place since."""
 
     number: int
     places: np.ndarray
@@ -58,10 +58,6 @@ class Tracker:
         """Forgets the tracks."""
         self._tracks.clear()
 
-    def fresh(self, elements: Sequence[MapElement]) -> list[MapElement]:
-        """The elements, each with a number that no other has: of a map that cannot be joined to those before."""
-        return [replace(element, track_id=self._next_number()) for element in elements]
-
     def update(self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
         """The elements in the same order, each with its `track_id`.
 
@@ -78,9 +74,7 @@ class Tracker:
                 numbers[index] = number
         return [replace(element, track_id=number) for element, number in zip(elements, numbers, strict=True)]
 
-    def _join(
-        self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid
-    ) -> list[int]:
+    def _join(self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid) -> list[int]:
         tracks = [self._near(track, fixed_from_ego) for track in self._tracks.get(label, [])]
         tracks = [track for track in tracks if len(track.places)]
         visible = [is_inside(to_ego(track.places, fixed_from_ego), region) for track in tracks]
@@ -99,7 +93,8 @@ class Tracker:
                 track.places = np.concatenate([track.places[~replaced], line])
                 track.missed = np.concatenate([track.missed[~replaced], np.zeros(len(line), int)])
             else:
-                track = _Track(self._next_number(), line, np.zeros(len(line), int))
+                self._last_number = self._last_number % MAX_TRACK_ID + 1
+                track = _Track(self._last_number, line, np.zeros(len(line), int))
                 tracks.append(track)
             numbers.append(track.number)
         for track in tracks:
@@ -107,10 +102,6 @@ class Tracker:
             track.places, track.missed = track.places[kept], track.missed[kept]
         self._tracks[label] = tracks
         return numbers
-
-    def _next_number(self) -> int:
-        self._last_number = self._last_number % MAX_TRACK_ID + 1
-        return self._last_number
 
     def _near(self, track: _Track, fixed_from_ego: np.ndarray) -> _Track:
         near = np.linalg.norm(track.places - fixed_from_ego[:2, 3], axis=1) <= self.config.reach

@@ -1,9 +1,10 @@
 """The fused map: elements of successive maps as evidence on the ground, traced to lines and outlines again.
 
-Each map is drawn into tiles that lie still in the fixed frame, its lines as wide as they are uncertain, weighted by their
-score and less the farther from the car they are. What a map could see and did not draw counts against it. So elements
-merge instead of piling up, a gap behind a parked car closes when a later map sees it, and what was seen once and never
-again goes. The share of looks that saw a cell is a probability, and lines are traced from it as from the network's masks.
+Each map is drawn into tiles that lie still in the fixed frame, its lines as wide as they are uncertain, weighted by
+their score and less the farther from the car they are. What a map could see and did not draw counts against it. So
+elements merge instead of piling up, a gap behind a parked car closes when a later map sees it, and what was seen once
+and never again goes. The share of looks that saw a cell is a probability; lines are traced from it as from a network's
+masks.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,6 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.metrics.chamfer_ap import (
     CLASSES,
     PROTOCOLS,
-    ChamferProtocol,
     ChamferScore,
     FrameMatches,
     match_to_truth,
@@ -73,9 +72,7 @@ def consistency(
                 wanted = [element for element in frame.truth if element.label is label]
                 confidence = np.array([element.score for element in found], dtype=np.float64)
                 taken = match_to_truth(found, wanted, confidence, rules)
-                kept = np.stack(
-                    [past.steady(row, found, wanted) for past, row in zip(history, taken, strict=True)]
-                )
+                kept = np.stack([past.steady(row, found, wanted) for past, row in zip(history, taken, strict=True)])
                 token = f"{name}#{index}"
                 plain[label][token] = FrameMatches(len(wanted), confidence, taken >= 0)
                 steady[label][token] = FrameMatches(len(wanted), confidence, kept)
@@ -98,8 +95,8 @@ class _History:
     def steady(self, taken: np.ndarray, found: Sequence[MapElement], wanted: Sequence[MapElement]) -> np.ndarray:
         """(N,) bool: which matches of a frame count; `taken` (N,) is the true element of each prediction, or -1."""
         result = np.zeros(len(found), bool)
-        for index in np.flatnonzero(taken >= 0):
-            number, true = found[index].track_id, wanted[taken[index]].track_id
+        for index in np.flatnonzero(taken >= 0).tolist():
+            number, true = found[index].track_id, wanted[int(taken[index])].track_id
             before, owner = self._of_truth.get(true, number), self._of_found.get(number, true)
             result[index] = before == number and owner == true
             self.switches += before != number
@@ -108,8 +105,10 @@ class _History:
         return result
 
 
-def truth_tracks(frames: Sequence[Sequence[MapElement]], fixed_from_ego: Sequence[np.ndarray]) -> list[list[MapElement]]:
-    """Ground truth with numbers: what two instants both show of a line coincides in the fixed frame, and so is one track.
+def truth_tracks(
+    frames: Sequence[Sequence[MapElement]], fixed_from_ego: Sequence[np.ndarray]
+) -> list[list[MapElement]]:
+    """Ground truth with numbers: what two instants show of one line coincides in the fixed frame, and so is one track.
 
     Args:
         frames: the ground truth of successive instants; metres, ego frame.
