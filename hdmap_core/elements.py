@@ -13,6 +13,9 @@ import numpy as np
 from hdmap_core.errors import ElementError
 from hdmap_core.files import write_atomically
 
+MAX_TRACK_ID = (1 << 32) - 1
+"""The largest that MapElement.msg holds."""
+
 
 class MapClass(str, Enum):  # StrEnum needs Python 3.11
     """The classes of a vectorised map. Which of them a model knows, and their order, is part of its checkpoint."""
@@ -35,12 +38,14 @@ class MapElement:
         points: (P, 2) float32, metres, ego frame (x forward, y left); P >= 2, or >= 3 when closed; all finite.
         closed: the last point joins the first; the first is not repeated.
         score: confidence in 0..1; 1 for ground truth.
+        track_id: the same number means the same element in successive maps; 0: not tracked.
     """
 
     label: MapClass
     points: np.ndarray
     closed: bool = False
     score: float = 1.0
+    track_id: int = 0
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float32)
@@ -61,11 +66,12 @@ class MapElement:
             "points": [[round(float(x), 3), round(float(y), 3)] for x, y in self.points],
             "closed": self.closed,
             "score": round(float(self.score), 6),
+            **({"track_id": self.track_id} if self.track_id else {}),
         }
 
     @classmethod
     def from_json(cls, record: Any) -> "MapElement":
-        """The element of a JSON object `{"label", "points", "closed", "score"}`; the last two may be absent.
+        """The element of a JSON object `{"label", "points", "closed", "score", "track_id"}`; the last three may lack.
 
         Raises:
             ElementError: naming the field that is missing, of the wrong type or out of range.
@@ -83,11 +89,14 @@ class MapElement:
             raise ElementError(f"field 'closed' must be true or false, got {closed!r}")
         if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
             raise ElementError(f"field 'score' must be a finite number, got {score!r}")
+        track_id = record.get("track_id", 0)
+        if isinstance(track_id, bool) or not isinstance(track_id, int) or not 0 <= track_id <= MAX_TRACK_ID:
+            raise ElementError(f"field 'track_id' must be a whole number in 0..{MAX_TRACK_ID}, got {track_id!r}")
         try:
             points = np.array(record["points"], dtype=np.float32)
         except (TypeError, ValueError):
             raise ElementError("field 'points' must be a list of [x, y] numbers") from None
-        return cls(MapClass(record["label"]), points, closed, float(score))
+        return cls(MapClass(record["label"]), points, closed, float(score), track_id)
 
 
 def write_elements(path: str | Path, frames: Mapping[str, Sequence[MapElement]]) -> None:

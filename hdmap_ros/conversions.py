@@ -29,6 +29,7 @@ def elements_to_message(
     sequence: int,
     model_id: str,
     frame_from_ego: np.ndarray | None = None,
+    temporal_reset: bool = True,
 ) -> Any:
     """A MapElementArray, sorted by label, then falling score.
 
@@ -43,6 +44,7 @@ def elements_to_message(
         sequence: number of the array.
         model_id: as in MapModelInfo.
         frame_from_ego: (4, 4) output frame from the ego frame; None: they are the same.
+        temporal_reset: whether the elements' numbers have nothing to do with those of the array before.
     """
     ordered = sorted(elements, key=lambda element: (LABEL_VALUES[element.label], -element.score))
     corners = np.array([[grid.x_range[0], grid.y_range[0], 0.0], [grid.x_range[1], grid.y_range[1], 0.0]])
@@ -60,7 +62,7 @@ def elements_to_message(
         camera_mask=sum(1 << index for index, used in enumerate(camera_mask) if used),
         sync_spread=spread_ns * 1e-9,
         sequence=sequence % (1 << 32),
-        temporal_reset=True,
+        temporal_reset=temporal_reset,
         model_id=model_id,
     )
 
@@ -71,7 +73,7 @@ def _element_to_message(types: MessageTypes, element: MapElement, frame_from_ego
     return types.get("hdmap_ros/msg/MapElement")(
         label=LABEL_VALUES[element.label],
         score=float(element.score),
-        track_id=0,
+        track_id=element.track_id,
         closed=element.closed,
         points=[point(x=x, y=y, z=z) for x, y, z in points.astype(np.float32).tolist()],
         class_probabilities=types.floats(()),
@@ -97,7 +99,7 @@ def elements_from_message(message: Any) -> list[MapElement]:
             raise ElementError(f"element {index} of the array has label {element.label}; known are {sorted(_CLASSES)}")
         points = np.array([[point.x, point.y] for point in element.points], dtype=np.float32).reshape(-1, 2)
         score = min(max(float(element.score), 0.0), 1.0)
-        elements.append(MapElement(_CLASSES[element.label], points, bool(element.closed), score))
+        elements.append(MapElement(_CLASSES[element.label], points, bool(element.closed), score, int(element.track_id)))
     return elements
 
 

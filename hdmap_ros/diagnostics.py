@@ -15,8 +15,12 @@ import numpy as np
 from hdmap_ros.message_types import MessageTypes
 
 OK, WARN, ERROR = 0, 1, 2
-STAGES = ("wait", "queue", "decode", "preprocess", "network", "postprocess", "publish", "since_last_image", "total")
-"""`wait`: from a set's first image to its last. `queue`: for the worker's threads. `total`: since the first image."""
+STAGES = (
+    *("wait", "queue", "decode", "preprocess", "network", "postprocess", "number", "publish", "since_last_image"),
+    *("total", "fuse"),
+)
+"""`wait`: from a set's first image to its last. `queue`: for the worker's threads. `total`: since the first image.
+`fuse`: into the local map, when the set's own map has been sent."""
 _WINDOW = 4096
 _CYCLES_TO_JUDGE = 20
 

@@ -66,8 +66,14 @@ class MapOutput:
     def _pictures_wanted(self) -> bool:
         return self._pictures is not None and self._pictures.wanted()
 
-    def publish(self, result: MapResult, config: OnlineMapConfig, info: Any) -> None:
+    def publish(self, result: MapResult, config: OnlineMapConfig, info: Any, temporal_reset: bool = True) -> None:
         """Sends a map.
+
+        Args:
+            result: the map.
+            config: the parameters as they are now.
+            info: the predictor's.
+            temporal_reset: see `elements_to_message`.
 
         Raises:
             NotReadyError: if the output frame cannot be reached.
@@ -86,6 +92,7 @@ class MapOutput:
             sequence=self.published,
             model_id=info.model_id,
             frame_from_ego=pose,
+            temporal_reset=temporal_reset,
         )
         self.elements.publish(message)
         self._last_s = time.monotonic()

@@ -19,9 +19,10 @@ from hdmap_ros.bag.layouts import CameraTopics
 from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
+from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.node_report import node_report, node_statuses
+from hdmap_ros.node_report import node_report, node_statuses, over_time_status
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, choose_anchor
 from hdmap_ros.problems import Problems
@@ -65,9 +66,17 @@ class MapSession:
 
     inputs: CameraInputs
 
-    def __init__(self, host: Host, pipeline: MapPipeline, synchronizer: Synchronizer, output: MapOutput) -> None:
+    def __init__(
+        self,
+        host: Host,
+        pipeline: MapPipeline,
+        synchronizer: Synchronizer,
+        output: MapOutput,
+        local_map: LocalMapOutput,
+    ) -> None:
         self.pipeline = pipeline
         self.output = output
+        self.local_map = local_map
         self.counts: Counter[str] = Counter()
         self._counting = Lock()
         self.enabled = True
@@ -152,7 +161,7 @@ class MapSession:
         config = self._host.config
         if self.worker is None or not self.enabled:
             self.counts["disabled"] += 1
-        elif config.lazy and not self.output.wanted(config):
+        elif config.lazy and not (self.output.wanted(config) or self.local_map.wanted()):
             self.counts["nobody_listens"] += 1
         elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
             self.counts["rate_limited"] += 1
@@ -169,6 +178,7 @@ class MapSession:
 
     def _clear_screen(self) -> None:
         self.output.clear(self._host.now_ns(), self._host.config.output_frame)
+        self.local_map.clear(self._host.now_ns())
 
     # The worker's first thread
 
@@ -192,16 +202,21 @@ class MapSession:
             begin = time.perf_counter()
             if self.worker is None or job.closed_ns < self._started_ns:
                 return  # stopped meanwhile: the publishers may be gone, or it is a map from before
-            self.output.publish(result, self._host.config, self.pipeline.predictor.info)
+            result, config, info = self.local_map.memory.number(result), self._host.config, self.pipeline.predictor.info
+            numbered = time.perf_counter()
+            self.output.publish(result, config, info, self.local_map.memory.restarted)
         except NotReadyError as error:
             self._drop(error)
             return
-        stages_ms = {**result.timings_ms, "publish": (time.perf_counter() - begin) * 1e3}
+        ended = time.perf_counter()
+        stages_ms = {**result.timings_ms, "number": (numbered - begin) * 1e3, "publish": (ended - numbered) * 1e3}
         since_ms = (time.monotonic_ns() - job.closed_ns) * 1e-6
         wait_ms = stages_ms["wait"]
         stages_ms["queue"] = since_ms - (sum(stages_ms.values()) - wait_ms)
         since_last_ms = since_ms + job.images.held_ns * 1e-6
         self._latencies.add({**stages_ms, "since_last_image": since_last_ms, "total": since_ms + wait_ms})
+        self.local_map.take(result, config, info)
+        self._latencies.add({"fuse": (time.perf_counter() - ended) * 1e3})
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._count("failed")
@@ -264,7 +279,8 @@ class MapSession:
         details = builder.camera_faults
         expected = self.enabled and self.output.wanted(config)
         report, moving = self.report(), builder.motion_compensated
-        return node_statuses(report, states, details, moving, self.broken, config, problem, expected)
+        statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected)
+        return [*statuses, over_time_status(self.local_map)]
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""

@@ -147,6 +147,18 @@ class OnlineMapConfig:
         "max_rate", 0.0, "maps per second at most; 0: as fast as it goes", limits=(0.0, 1000.0), live=True
     )
     lazy: bool = _parameter("lazy", True, "do not compute while nobody listens", live=True)
+    local_map_enabled: bool = _parameter(
+        "local_map.enabled", True, "fuse successive maps to one that grows, where the pose in tf.fixed_frame is known"
+    )
+    local_map_reach: float = _parameter(
+        "local_map.reach",
+        100.0,
+        "metres from the car beyond which the fused map is forgotten",
+        limits=(20.0, 2000.0),
+    )
+    local_map_period: float = _parameter(
+        "local_map.period", 1.0, "seconds between two fused maps", limits=(0.0, 60.0), live=True
+    )
     markers_enabled: bool = _parameter(
         "markers.enabled", True, "publish lines for RViz when somebody listens", live=True
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from hdmap_core.files import write_atomically
 from hdmap_ros.diagnostics import ERROR, OK, WARN, Status, cameras_status, latency_status, synchronisation_status
+from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.synchronizer import SyncStatistics
@@ -107,6 +108,15 @@ def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: 
         return Status("output", OK, "publishing", counts)
     message = f"the last map is {counts['map_age_s']:.1f} s old" + ("" if expected else "; none is wanted")
     return Status("output", WARN if expected else OK, message, counts)
+
+
+def over_time_status(local_map: LocalMapOutput) -> Status:
+    """WARN where maps cannot be joined, with the reason."""
+    memory = local_map.memory
+    values = {"frame": memory.frame, "local_maps": local_map.published, "breaks": memory.breaks}
+    if memory.paused:
+        return Status("over_time", WARN, f"no numbers, local map paused: {memory.paused}", values)
+    return Status("over_time", OK, "joining maps" if memory.has_map else "numbering, no local map", values)
 
 
 def write_report(path: str | Path, report: Mapping[str, Any]) -> None:

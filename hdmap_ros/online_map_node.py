@@ -35,6 +35,8 @@ from hdmap_ros import stop_signals
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.conversions import model_info_to_message
 from hdmap_ros.diagnostics import to_message
+from hdmap_ros.local_map_output import LocalMapOutput
+from hdmap_ros.map_memory import MapMemory
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.map_session import MapSession, camera_pool, load_model, make_builder, sync_config_of
 from hdmap_ros.message_types import graph_types
@@ -175,7 +177,10 @@ class OnlineMapNode(LifecycleNode):
         self._endpoints = ends = Endpoints(self, transforms, self._on_enable, self._on_reset)
         pictures = Pictures(graph_types(), ends.image, ends.compressed, ends.mask)
         output = MapOutput(graph_types(), ends.elements, ends.markers, transforms, pictures)
-        session = MapSession(self, MapPipeline(builder, predictor), synchronizer, output)
+        reach = config.local_map_reach if config.local_map_enabled else 0.0
+        memory = MapMemory(predictor.info, transforms, config.base_frame, config.fixed_frame, reach, warn)
+        local_map = LocalMapOutput(graph_types(), memory, ends.local_map, ends.local_map_markers)
+        session = MapSession(self, MapPipeline(builder, predictor), synchronizer, output, local_map)
         graph, transport, reliability = RosGraph(self, config.qos_depth), config.image_transport, config.qos_reliability
 
         def on_image(camera: str, message: Any) -> None:

@@ -80,6 +80,8 @@ class Endpoints:
     Attributes:
         elements: publisher of MapElementArray.
         markers: publisher of MarkerArray.
+        local_map: publisher of the fused MapElementArray, latched.
+        local_map_markers: publisher of its MarkerArray, latched.
         model_info: publisher of MapModelInfo, latched.
         diagnostics: publisher of DiagnosticArray.
         image, compressed, mask: publishers of what `hdmap_ros.pictures` makes.
@@ -93,6 +95,8 @@ class Endpoints:
         self._node = node
         self.elements = node.create_publisher(array, "~/output/map_elements", 1, qos_overriding_options=overrides)
         self.markers = node.create_publisher(drawn, "~/output/markers", 1, qos_overriding_options=overrides)
+        self.local_map = node.create_publisher(array, "~/output/local_map", _LATCHED)
+        self.local_map_markers = node.create_publisher(drawn, "~/output/local_map_markers", _LATCHED)
         self.model_info = node.create_publisher(get("hdmap_ros/msg/MapModelInfo"), "~/output/model_info", _LATCHED)
         self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
         image, compressed = get("sensor_msgs/msg/Image"), get("sensor_msgs/msg/CompressedImage")
@@ -138,7 +142,7 @@ class Endpoints:
 
     def close(self) -> None:
         """Takes all of them out of the graph."""
-        maps = self.elements, self.markers, self.mask
+        maps = self.elements, self.markers, self.local_map, self.local_map_markers, self.mask
         for publisher in (*maps, self.image, self.compressed, self.model_info, self.diagnostics):
             self._node.destroy_publisher(publisher)
         for subscription in self._tf:

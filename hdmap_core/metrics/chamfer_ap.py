@@ -213,9 +213,16 @@ def match_frame(
     found: Sequence[MapElement], wanted: Sequence[MapElement], confidence: np.ndarray, rules: ChamferProtocol
 ) -> np.ndarray:
     """(thresholds, predictions) bool: which predictions of one frame and class are true positives."""
-    hits = np.zeros((len(rules.thresholds), len(found)), bool)
+    return match_to_truth(found, wanted, confidence, rules) >= 0
+
+
+def match_to_truth(
+    found: Sequence[MapElement], wanted: Sequence[MapElement], confidence: np.ndarray, rules: ChamferProtocol
+) -> np.ndarray:
+    """(thresholds, predictions) int: the true line that each prediction of one frame and class takes, -1: none."""
+    taken = np.full((len(rules.thresholds), len(found)), -1)
     if not wanted or not found:
-        return hits
+        return taken
     keep = rules.num_points if rules.keeps_sampled else None
     lines = np.stack([resampled(path_of(element), rules.num_points, keep) for element in found])
     targets = np.stack([resampled(_truth_path(element, rules), rules.num_points) for element in wanted])
@@ -229,9 +236,9 @@ def match_frame(
     for row, threshold in enumerate(rules.thresholds):
         close = order[shortest[order] <= threshold]
         # The first of those that chose the same ground truth takes it.
-        first = np.unique(nearest[close], return_index=True)[1]
-        hits[row, close[first]] = True
-    return hits
+        first = close[np.unique(nearest[close], return_index=True)[1]]
+        taken[row, first] = nearest[first]
+    return taken
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:

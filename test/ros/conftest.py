@@ -201,6 +201,25 @@ def simulator(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     return load_module(Path(__file__).with_name("rig_simulator.py"))
 
 
+class Topic:
+    """A publisher with so many listeners."""
+
+    def __init__(self, listeners: int) -> None:
+        self.listeners = listeners
+        self.sent: list[Any] = []
+
+    def get_subscription_count(self) -> int:
+        return self.listeners
+
+    def publish(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+@pytest.fixture(scope="session")
+def topic() -> type[Topic]:
+    return Topic
+
+
 class Graph:
     """Nodes of one test on one executor."""
 

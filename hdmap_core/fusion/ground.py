@@ -1,0 +1,31 @@
+"""Points on the ground between the car's frame and the fixed one: the plane part of a pose."""
+
+import numpy as np
+
+from hdmap_core.elements import MapElement
+from hdmap_core.geometry import BEVGrid, polyline
+
+
+def to_fixed(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
+    """(P, 2) metres on the ground of the ego frame -> (P, 2) float64 in the fixed frame's plane."""
+    return points @ fixed_from_ego[:2, :2].T + fixed_from_ego[:2, 3]
+
+
+def to_ego(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
+    """The inverse of `to_fixed`."""
+    return (points - fixed_from_ego[:2, 3]) @ np.linalg.inv(fixed_from_ego[:2, :2]).T
+
+
+def is_inside(points: np.ndarray, region: BEVGrid, margin: float = 0.0) -> np.ndarray:
+    """(P,) bool: which points (P, 2) of the ego frame lie in the region, `margin` metres or more from its border."""
+    low = np.array([region.x_range[0], region.y_range[0]]) + margin
+    high = np.array([region.x_range[1], region.y_range[1]]) - margin
+    inside: np.ndarray = ((points >= low) & (points <= high)).all(axis=1)
+    return inside
+
+
+def samples(element: MapElement, step: float) -> np.ndarray:
+    """(P, 2) float64: points about `step` metres apart along the element, at least two."""
+    points = element.points.astype(np.float64)
+    number = max(2, round(polyline.length(points, element.closed) / step) + 1)
+    return polyline.resample(points, number, element.closed)

@@ -1,0 +1,186 @@
+"""The fused map: elements of successive maps as evidence on the ground, traced to lines and outlines again.
+
+Each map is drawn into tiles that lie still in the fixed frame, its lines as wide as they are uncertain, weighted by
+their score and less the farther from the car they are. What a map could see and did not draw counts against it. So
+elements merge instead of piling up, a gap behind a parked car closes when a later map sees it, and what was seen once
+and never again goes. The share of looks that saw a cell is a probability; lines are traced from it as from a network's
+masks.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from hdmap_core.config import Config
+from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.fusion.association import Tracker, TrackingConfig
+from hdmap_core.fusion.cropping import cropped
+from hdmap_core.fusion.evidence import EvidenceTiles
+from hdmap_core.fusion.ground import to_fixed
+from hdmap_core.geometry import BEVGrid, se3
+from hdmap_core.postprocess.masks import MaskDecodeConfig, decode_masks
+
+_SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
+
+
+class LayerConfig(Config):
+    """How a class is drawn and traced.
+
+    Attributes:
+        spread: standard deviation of a line's place in one map, metres.
+        decode: how lines and outlines are traced.
+    """
+
+    spread: float = Field(default=0.3, gt=0)
+    decode: MaskDecodeConfig
+
+
+# A divider ends at a crossing; a boundary goes on behind the cars that are parked along it.
+_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, max_gap=2.0))
+_LAYERS = {
+    MapClass.DIVIDER: _LINES,
+    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(polygon_threshold=0.5)),
+    MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, max_gap=4.0)),
+    MapClass.CENTERLINE: _LINES,
+}
+
+
+class LocalMapConfig(Config):
+    """Lengths in metres. The numbers are those of docs/results/map_over_time.md.
+
+    Attributes:
+        resolution: of the cells.
+        near: at this distance from the car a look counts half as much as at the car.
+        memory: how many looks from close by count; older ones fade as newer ones come.
+        doubt: so many looks that saw nothing are taken for granted.
+        stride: a car that moved less since the last map adds the smaller part of a look, as it saw the same again.
+        standing: that part of a car that stands.
+        layers: of each class.
+    """
+
+    resolution: float = Field(default=0.2, gt=0)
+    near: float = Field(default=25.0, gt=0)
+    memory: float = Field(default=20.0, gt=0)
+    doubt: float = Field(default=0.2, ge=0)
+    stride: float = Field(default=1.0, gt=0)
+    standing: float = Field(default=0.02, ge=0, le=1)
+    layers: Mapping[MapClass, LayerConfig] = Field(default_factory=lambda: dict(_LAYERS))
+
+
+class LocalMap:
+    """Grows along a drive. Coordinates inside are metres from `anchor`, so that single precision does.
+
+    Args:
+        classes: which elements it holds.
+        reach: what is farther from the car is forgotten, metres; infinity: nothing is.
+        config: see there.
+    """
+
+    def __init__(self, classes: Sequence[MapClass], reach: float, config: LocalMapConfig | None = None) -> None:
+        self.classes = tuple(classes)
+        self.reach = reach
+        self.config = config or LocalMapConfig()
+        self._tracker = Tracker(TrackingConfig(reach=np.inf))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything; numbers of elements are not used again."""
+        self.anchor: np.ndarray | None = None
+        self._tiles = EvidenceTiles(len(self.classes), self.config.resolution)
+        self._tracker.reset()
+        self._pose = np.eye(4)
+
+    @property
+    def fixed_from_map(self) -> np.ndarray:
+        """(4, 4): where the elements' frame lies; its height is the car's."""
+        anchor = np.zeros(2) if self.anchor is None else self.anchor
+        return se3.se3(np.eye(3), [*anchor, self._pose[2, 3]])
+
+    @property
+    def extent(self) -> BEVGrid | None:
+        """The window around all that was seen, in the elements' frame; None before the first map."""
+        return self._tiles.extent()
+
+    def update(
+        self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid, full: bool = True
+    ) -> None:
+        """Adds a map.
+
+        Args:
+            elements: metres, ego frame; those of other classes are left out.
+            fixed_from_ego: (4, 4) the car's pose.
+            region: in which the map could have elements.
+            full: whether it could see all of the region; if not, what it did not draw counts against nothing.
+        """
+        weight = 1.0
+        if self.anchor is None:
+            self.anchor = np.round(fixed_from_ego[:2, 3])
+        else:
+            moved = np.linalg.norm(fixed_from_ego[:2, 3] - self.anchor - self._pose[:2, 3])
+            weight = min(1.0, max(self.config.standing, float(moved) / self.config.stride))
+        self._pose = fixed_from_ego.copy()
+        self._pose[:2, 3] -= self.anchor
+        (x_min, x_max), (y_min, y_max) = region.x_range, region.y_range
+        corners = to_fixed(np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]]), self._pose)
+        window = self._tiles.window(corners.min(axis=0), corners.max(axis=0))
+        looks = np.float32(weight) * self._looks(window, corners)
+        evidence = self._drawn(elements, window)
+        evidence *= looks
+        self._tiles.add(window, evidence, looks if full else evidence.max(axis=0), self.config.memory)
+        if np.isfinite(self.reach):
+            self._tiles.forget_beyond(self._pose[:2, 3], self.reach)
+
+    def elements(self) -> list[MapElement]:
+        """What is known, with numbers, in metres from `anchor` along the axes of the fixed frame."""
+        window = self.extent
+        if window is None:
+            return []
+        evidence, looks = self._tiles.read(window)
+        evidence /= looks + self.config.doubt
+        traced = [
+            element
+            for label, layer in zip(self.classes, evidence, strict=True)
+            for element in decode_masks(layer[None], self.config.layers[label].decode, classes=[label], grid=window)
+        ]
+        return self._tracker.update(traced, np.eye(4), window)
+
+    def around(self, fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
+        """What is known of a region of the ego frame: `elements` moved there and cut at its border."""
+        return cropped(self.elements(), se3.inverse(fixed_from_ego) @ self.fixed_from_map, region)
+
+    def _looks(self, window: BEVGrid, corners: np.ndarray) -> np.ndarray:
+        """(Y, X) float32: how much a look at each cell counts; 0 outside the region."""
+        squared = [
+            np.square(np.arange(cells, dtype=np.float32) * window.resolution + (low + window.resolution / 2 - car))
+            for cells, low, car in zip(
+                window.shape[::-1], (window.x_range[0], window.y_range[0]), self._pose[:2, 3], strict=True
+            )
+        ]
+        near = self.config.near**2
+        looks = near / (near + squared[0] + squared[1][:, None])
+        seen = np.zeros(window.shape, np.uint8)
+        cv2.fillConvexPoly(seen, np.round(window.to_cells(corners)).astype(np.int32), 1)
+        return looks * seen
+
+    def _drawn(self, elements: Sequence[MapElement], window: BEVGrid) -> np.ndarray:
+        """(K, Y, X) float32 in 0..1: the elements as wide as they are uncertain, as strong as their score."""
+        shades = np.zeros((len(self.classes), *window.shape), np.uint8)
+        for element in sorted(elements, key=lambda element: element.score):
+            if element.label not in self.classes:
+                continue
+            layer = shades[self.classes.index(element.label)]
+            cells = window.to_cells(to_fixed(element.points.astype(np.float64), self._pose))
+            points, shade = [np.round(cells * (1 << _SHIFT)).astype(np.int32)], round(255 * element.score)
+            if element.closed and element.label is MapClass.PED_CROSSING:
+                cv2.fillPoly(layer, points, shade, cv2.LINE_8, _SHIFT)
+            else:
+                cv2.polylines(layer, points, element.closed, shade, 1, cv2.LINE_AA, _SHIFT)
+        drawn = np.empty(shades.shape, np.float32)
+        for label, layer, smooth in zip(self.classes, shades, drawn, strict=True):
+            sigma = self.config.layers[label].spread / window.resolution
+            # A line of one cell keeps its shade at its middle; an area keeps it inside.
+            strength = 1.0 if label is MapClass.PED_CROSSING else sigma * np.sqrt(2 * np.pi)
+            cv2.GaussianBlur(layer.astype(np.float32) * np.float32(strength / 255), (0, 0), sigma, dst=smooth)
+        return np.minimum(drawn, 1, out=drawn)

@@ -1,0 +1,81 @@
+"""The fused map as messages: in the fixed frame, once in a while, kept for whoever comes later."""
+
+from typing import Any
+
+from hdmap_ros.conversions import elements_to_message
+from hdmap_ros.map_memory import MapMemory
+from hdmap_ros.markers import MarkerBuilder
+from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.pipeline import MapResult
+
+
+class LocalMapOutput:
+    """Numbers maps, fuses them and publishes what has grown.
+
+    Args:
+        types: message classes.
+        memory: what was seen so far.
+        elements: publisher of MapElementArray, latched.
+        markers: publisher of MarkerArray, latched.
+    """
+
+    def __init__(self, types: MessageTypes, memory: MapMemory, elements: Any, markers: Any) -> None:
+        self.memory = memory
+        self.published = 0
+        self._types, self._elements, self._markers = types, elements, markers
+        self._builder = MarkerBuilder(types)
+        self._last_ns: int | None = None
+
+    def wanted(self) -> bool:
+        """Whether anybody listens to the fused map."""
+        return self.memory.has_map and any(
+            publisher.get_subscription_count() > 0 for publisher in (self._elements, self._markers)
+        )
+
+    def take(self, result: MapResult, config: OnlineMapConfig, info: Any) -> None:
+        """Adds the map that was numbered last, and publishes if the last time is `local_map.period` ago."""
+        if not self.memory.fuse(result):
+            return
+        stamp_ns = result.images.stamp_ns
+        if self._last_ns is not None and 0 <= stamp_ns - self._last_ns < round(config.local_map_period * 1e9):
+            return
+        fused = self.memory.fused()
+        if fused is None:
+            return
+        elements, fixed_from_map, window = fused
+        self._elements.publish(
+            elements_to_message(
+                self._types,
+                elements,
+                stamp_ns=stamp_ns,
+                frame_id=self.memory.frame,
+                grid=window,
+                camera_mask=result.camera_mask,
+                spread_ns=result.images.spread_ns,
+                sequence=self.published,
+                model_id=info.model_id,
+                frame_from_ego=fixed_from_map,
+                temporal_reset=self._last_ns is None,
+            )
+        )
+        self.published += 1
+        self._last_ns = stamp_ns
+        if config.markers_enabled and self._markers.get_subscription_count():
+            drawn = self._builder.build(
+                elements,
+                stamp_ns=stamp_ns,
+                frame_id=self.memory.frame,
+                line_width=config.markers_line_width,
+                lifetime=0.0,
+                alpha=config.markers_alpha,
+                frame_from_ego=fixed_from_map,
+            )
+            self._markers.publish(drawn)
+
+    def clear(self, stamp_ns: int) -> None:
+        """Forgets everything and removes what is drawn."""
+        self.memory.reset()
+        self._last_ns = None
+        if self._markers.get_subscription_count():
+            self._markers.publish(self._builder.delete_all(stamp_ns, self.memory.frame))
