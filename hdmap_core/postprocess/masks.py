@@ -22,6 +22,7 @@ from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_
 _SHORTEST_PIECE = 0.5  # metres; of what tracing leaves of a line between forks
 _SHORT = 5.0  # metres: lines of about this length are found by chance as well, so their scores are lowered
 _BEFORE = {"threshold", "polygon_threshold", "min_length", "min_area", "max_gap", "max_turn", "tolerance"}
+_FACING = 0.5  # cosine: of 60 degrees
 _ACROSS = 4  # cells to each side of a line over which its middle is sought
 
 
@@ -31,11 +32,13 @@ class LineJoining(Config):
     Attributes:
         smoothing: standard deviation of the Gaussian by which the mask is smoothed before it is thinned: fewer spurs.
         max_gap: two line ends that face each other within this distance are joined.
+        touching: ends within this distance need not point at each other; farther ones must, within 60 degrees.
         max_turn: by how much the joined lines may turn there, degrees.
     """
 
     smoothing: float = Field(ge=0)
     max_gap: float = Field(ge=0)
+    touching: float = Field(ge=0)
     max_turn: float = Field(ge=0, le=180)
 
 
@@ -56,8 +59,8 @@ class MaskDecodeConfig(Config):
     outline_level: float = Field(default=0.87, gt=0, lt=1)
     min_length: float = 1.0
     min_area: float = 2.0
-    line: LineJoining = LineJoining(smoothing=0.1, max_gap=3.0, max_turn=40.0)
-    boundary: LineJoining = LineJoining(smoothing=0.3, max_gap=6.0, max_turn=110.0)
+    line: LineJoining = LineJoining(smoothing=0.1, max_gap=3.0, touching=0.45, max_turn=40.0)
+    boundary: LineJoining = LineJoining(smoothing=0.3, max_gap=6.0, touching=4.0, max_turn=110.0)
     tolerance: float = 0.1
 
     @model_validator(mode="before")
@@ -98,7 +101,13 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
     paths = trace_skeleton(_thinned(smooth_layer > config.threshold))
     paths = [path for path in paths if len(path) * cells.resolution > _SHORTEST_PIECE]
     elements = []
-    for path in join_paths(paths, joining.max_gap / cells.resolution, np.cos(np.radians(joining.max_turn))):
+    for path in join_paths(
+        paths,
+        joining.max_gap / cells.resolution,
+        math.cos(math.radians(joining.max_turn)),
+        touching=joining.touching / cells.resolution,
+        min_facing=_FACING,
+    ):
         closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
         length = polyline.length(path * cells.resolution)
         if length < config.min_length:
