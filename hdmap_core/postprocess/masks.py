@@ -1,41 +1,73 @@
-"""Segmentation masks -> elements: lines are thinned to their middle and traced, crossings become polygons.
+"""Segmentation masks -> elements: lines are thinned to their middle and traced, crossings become quadrilaterals.
 
-A traced line is cut where lines fork and joined again where two ends face each other, so that a divider that runs past
-a gap or a junction stays one element. Its score is the mean probability along it.
+A traced line is cut where lines fork and joined again where two ends face each other, so that a kerb behind a parked
+car and past a corner stays one element. Its score is the mean probability along it, less for a short one.
 """
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from pydantic import Field, model_validator
 from skimage.morphology import skeletonize
 
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline
+from hdmap_core.postprocess.crossings import crossing_outlines
 from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_skeleton
+
+_SHORTEST_PIECE = 0.5  # metres; of what tracing leaves of a line between forks
+_SHORT = 5.0  # metres: lines of about this length are found by chance as well, so their scores are lowered
+_BEFORE = {"threshold", "polygon_threshold", "min_length", "min_area", "max_gap", "max_turn", "tolerance"}
+_FACING = 0.5  # cosine: of 60 degrees
+_ACROSS = 4  # cells to each side of a line over which its middle is sought
+
+
+class LineJoining(Config):
+    """How the pieces of lines of a class become whole; lengths in metres.
+
+    Attributes:
+        smoothing: standard deviation of the Gaussian by which the mask is smoothed before it is thinned: fewer spurs.
+        max_gap: two line ends that face each other within this distance are joined.
+        touching: ends within this distance need not point at each other; farther ones must, within 60 degrees.
+        max_turn: by how much the joined lines may turn there, degrees.
+    """
+
+    smoothing: float = Field(ge=0)
+    max_gap: float = Field(ge=0)
+    touching: float = Field(ge=0)
+    max_turn: float = Field(ge=0, le=180)
 
 
 class MaskDecodeConfig(Config):
     """All lengths in metres.
 
     Attributes:
-        threshold: probability above which a cell belongs to a line.
-        polygon_threshold: the same for crossings, whose outline it moves.
+        threshold: probability above which a cell belongs to a line or a crossing.
+        outline_level: share of a crossing's mean probability at which its outline runs.
         min_length: shorter lines are dropped.
         min_area: smaller crossings are dropped, square metres.
-        max_gap: two line ends that face each other within this distance are joined.
-        max_turn: by how much the joined lines may turn there, degrees.
+        line: of dividers, which end at crossings and junctions: gaps of 4 m mean something.
+        boundary: parked cars hide boundaries and junctions bend them, but little interrupts them.
         tolerance: of the simplification.
     """
 
-    threshold: float = 0.25
-    polygon_threshold: float = 0.6
-    min_length: float = 2.0
-    min_area: float = 4.0
-    max_gap: float = 4.0
-    max_turn: float = 40.0
+    threshold: float = 0.2
+    outline_level: float = Field(default=0.87, gt=0, lt=1)
+    min_length: float = 1.0
+    min_area: float = 2.0
+    line: LineJoining = LineJoining(smoothing=0.1, max_gap=3.0, touching=0.45, max_turn=40.0)
+    boundary: LineJoining = LineJoining(smoothing=0.3, max_gap=6.0, touching=4.0, max_turn=110.0)
     tolerance: float = 0.1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_what_earlier_versions_wrote(cls, values: Any) -> Any:
+        """A checkpoint carries all settings; those of the tracing before this one (decision 18) say nothing to it."""
+        return {} if isinstance(values, dict) and values.keys() == _BEFORE else values
 
 
 def decode_masks(
@@ -55,53 +87,53 @@ def decode_masks(
     elements: list[MapElement] = []
     for label, layer in zip(classes, layers, strict=True):
         if label is MapClass.PED_CROSSING:
-            mask = (layer > config.polygon_threshold).astype(np.uint8)
-            elements += _polygons(label, layer, mask, config, cells)
+            min_cells = config.min_area / cells.resolution**2
+            outlines = crossing_outlines(layer, config.threshold, config.outline_level, min_cells)
+            elements += [MapElement(label, cells.to_metres(outline), True, score) for outline, score in outlines]
         else:
-            mask = (layer > config.threshold).astype(np.uint8)
-            elements += _lines(label, layer, mask, config, cells)
+            elements += _lines(label, layer, config, cells)
     return elements
 
 
-def _polygons(
-    label: MapClass, layer: np.ndarray, mask: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid
-) -> list[MapElement]:
+def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid) -> list[MapElement]:
+    joining = config.boundary if label is MapClass.BOUNDARY else config.line
+    smooth_layer = _blurred(layer, joining.smoothing / cells.resolution)
+    paths = trace_skeleton(_thinned(smooth_layer > config.threshold))
+    paths = [path for path in paths if len(path) * cells.resolution > _SHORTEST_PIECE]
     elements = []
-    for contour in cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-        if cv2.contourArea(contour) * cells.resolution**2 < config.min_area:
-            continue
-        column, row, width, height = cv2.boundingRect(contour)
-        window = layer[row : row + height, column : column + width]
-        inside = cv2.drawContours(np.zeros(window.shape, np.uint8), [contour], -1, 1, -1, offset=(-column, -row))
-        corners = _as_quadrilateral(contour, 3 * config.tolerance / cells.resolution)
-        points = cells.to_metres(corners.astype(np.float64))
-        elements.append(MapElement(label, points, closed=True, score=float(cv2.mean(window, inside)[0])))
-    return elements
-
-
-def _as_quadrilateral(contour: np.ndarray, tolerance_cells: float) -> np.ndarray:
-    """The enclosing rectangle where it fits well, which crossings nearly are; else the simplified contour."""
-    rectangle = cv2.boxPoints(cv2.minAreaRect(contour))
-    if cv2.contourArea(contour) > 0.8 * cv2.contourArea(rectangle):
-        return rectangle
-    simplified = cv2.approxPolyDP(contour, tolerance_cells, closed=True)[:, 0]
-    return simplified if len(simplified) >= 3 else rectangle
-
-
-def _lines(
-    label: MapClass, layer: np.ndarray, mask: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid
-) -> list[MapElement]:
-    paths = [path for path in trace_skeleton(skeletonize(mask > 0)) if len(path) * cells.resolution > 0.5]
-    joined = join_paths(paths, config.max_gap / cells.resolution, np.cos(np.radians(config.max_turn)))
-    elements = []
-    for path in joined:
+    for path in join_paths(
+        paths,
+        joining.max_gap / cells.resolution,
+        math.cos(math.radians(joining.max_turn)),
+        touching=joining.touching / cells.resolution,
+        min_facing=_FACING,
+    ):
         closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
-        if polyline.length(path * cells.resolution) < config.min_length:
+        length = polyline.length(path * cells.resolution)
+        if length < config.min_length:
             continue
         columns, rows = np.round(path).astype(int).T
-        score = float(layer[rows, columns].mean())
-        smooth = smoothed(refined(path, layer), closed)
+        score = float(layer[rows, columns].mean()) * (1 - math.exp(-length / _SHORT))
+        every_second = np.concatenate([path[:-1:2], path[-1:]])
+        smooth = smoothed(refined(every_second, smooth_layer, _ACROSS), closed, 2)
         simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, bool(closed))[:, 0]
         if len(simple) >= (3 if closed else 2):
             elements.append(MapElement(label, cells.to_metres(simple), bool(closed), score))
     return elements
+
+
+def _blurred(layer: np.ndarray, deviation_cells: float) -> np.ndarray:
+    if deviation_cells <= 0:
+        return layer
+    width = 2 * math.ceil(2.5 * deviation_cells) + 1
+    return cv2.GaussianBlur(layer, (width, width), deviation_cells)
+
+
+def _thinned(mask: np.ndarray) -> np.ndarray:
+    """(Y, X) bool -> bool. `skeletonize` passes over all it is given many times, so it is given no empty rows."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    thin = np.zeros_like(mask)
+    if width:
+        window = np.s_[y : y + height, x : x + width]
+        thin[window] = skeletonize(np.ascontiguousarray(mask[window]))
+    return thin

@@ -51,10 +51,13 @@ def _walk(cell: int, remaining: bytearray, steps: tuple[int, ...]) -> list[int]:
         cell = following
 
 
-def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> list[np.ndarray]:
+def join_paths(
+    paths: list[np.ndarray], max_gap: float, min_cosine: float, *, touching: float = 3.0, min_facing: float = -1.0
+) -> list[np.ndarray]:
     """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first.
 
-    Two ends do if they run alike and at least one of them points at the other, each within the angle of `min_cosine`.
+    Two ends do if they run alike within the angle of `min_cosine`, and are within `touching` cells, or one of them
+    points at the other within that angle and both do within that of `min_facing`.
     """
     paths = [path for path in paths if len(path) >= 2]
     if len(paths) < 2:
@@ -65,8 +68,9 @@ def join_paths(paths: list[np.ndarray], max_gap: float, min_cosine: float) -> li
     gap = tips[second] - tips[first]
     distance = np.linalg.norm(gap, axis=1)
     straight = -(outward[first] * outward[second]).sum(axis=1)
-    along = np.maximum((outward[first] * gap).sum(axis=1), -(outward[second] * gap).sum(axis=1))
-    joins = (straight > min_cosine) & ((along > min_cosine * distance) | (distance <= 3))
+    along = np.stack([(outward[first] * gap).sum(axis=1), -(outward[second] * gap).sum(axis=1)])
+    faces = (along.max(axis=0) > min_cosine * distance) & (along.min(axis=0) >= min_facing * distance)
+    joins = (straight > min_cosine) & (faces | (distance <= touching))
     cost = (distance + 10 * (1 - straight))[joins].tolist()
     candidates = [
         (each, divmod(a, 2), divmod(b, 2))
