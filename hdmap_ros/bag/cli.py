@@ -165,6 +165,8 @@ def replay(
         )
         for line in problem_lines(report["problems"]):
             typer.echo(f"  {line}")
+    if fuse is not None:
+        typer.echo(f"{fuse}: the map of the drive")
 
 
 @contextmanager
