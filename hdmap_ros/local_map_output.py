@@ -26,6 +26,7 @@ class LocalMapOutput:
         self._types, self._elements, self._markers = types, elements, markers
         self._builder = MarkerBuilder(types)
         self._last_ns: int | None = None
+        self._breaks = memory.breaks
 
     def wanted(self) -> bool:
         """Whether anybody listens to the fused map."""
@@ -37,8 +38,10 @@ class LocalMapOutput:
         """Adds the map that was numbered last, and publishes if the last time is `local_map.period` ago."""
         if not self.memory.fuse(result):
             return
+        if self._breaks != self.memory.breaks:
+            self._breaks, self._last_ns = self.memory.breaks, None
         stamp_ns = result.images.stamp_ns
-        if self._last_ns is not None and 0 <= stamp_ns - self._last_ns < round(config.local_map_period * 1e9):
+        if self._last_ns is not None and stamp_ns - self._last_ns < round(config.local_map_period * 1e9):
             return
         fused = self.memory.fused()
         if fused is None:

@@ -72,7 +72,9 @@ class MapMemory:
                 self._pose, self.paused = None, str(error)
                 return result
             self.paused = ""
-            elements, broken = self._drive.number(result.elements, result.images.stamp_ns, self._pose)
+            elements, broken = self._drive.number(
+                result.elements, result.images.stamp_ns, self._pose, full=all(result.camera_mask)
+            )
         if broken:
             self._warn(f"{broken}: the map over time begins anew")
         return replace(result, elements=elements)

@@ -24,6 +24,7 @@ def to_geojson(
     stamp_ns: int = 0,
     map_from_ego: np.ndarray | None = None,
     origin: MapOrigin | None = None,
+    frame_name: str = "",
 ) -> dict[str, Any]:
     """A FeatureCollection, one feature per element with its label, score and frame.
 
@@ -36,8 +37,11 @@ def to_geojson(
         stamp_ns: its time.
         map_from_ego: (4, 4) pose of the ego frame; its heading and place count, as in the ground truth.
         origin: where the map frame lies on the earth.
+        frame_name: of the pose's frame, where the earth is not known.
     """
     frame = AT_CAR if map_from_ego is None else IN_MAP if origin is None else ON_EARTH
+    if frame_name and frame == IN_MAP:
+        frame = f"metres in the frame {frame_name}, whose place on the earth is not known: no longitude and latitude"
 
     def placed(points: np.ndarray) -> np.ndarray:
         metres = points.astype(np.float64)
@@ -50,7 +54,12 @@ def to_geojson(
     features = [
         {
             "type": "Feature",
-            "properties": {"label": element.label.value, "score": round(float(element.score), 6), "token": token},
+            "properties": {
+                "label": element.label.value,
+                "score": round(float(element.score), 6),
+                "token": token,
+                **({"track_id": element.track_id} if element.track_id else {}),
+            },
             "geometry": _geometry(element, placed(element.points)),
         }
         for element in elements

@@ -58,23 +58,29 @@ class Tracker:
         """Forgets the tracks."""
         self._tracks.clear()
 
-    def update(self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
+    def update(
+        self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid, full: bool = True
+    ) -> list[MapElement]:
         """The elements in the same order, each with its `track_id`.
 
         Args:
             elements: of one map; metres, ego frame.
             fixed_from_ego: (4, 4) the car's pose in a frame that does not move.
             region: in which the map could have elements; absence outside it means nothing.
+            full: whether it could see all of the region; if not, absence means nothing there either.
         """
         numbers = [0] * len(elements)
-        for label in {element.label for element in elements} | set(self._tracks):
+        for label in MapClass:  # in an order that is the same in every process, as the numbers depend on it
             indices = [index for index, element in enumerate(elements) if element.label is label]
             lines = [to_fixed(samples(elements[index], self.config.step), fixed_from_ego) for index in indices]
-            for index, number in zip(indices, self._join(label, lines, fixed_from_ego, region), strict=True):
+            joined = self._join(label, lines, fixed_from_ego, region, full)
+            for index, number in zip(indices, joined, strict=True):
                 numbers[index] = number
         return [replace(element, track_id=number) for element, number in zip(elements, numbers, strict=True)]
 
-    def _join(self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid) -> list[int]:
+    def _join(
+        self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid, full: bool
+    ) -> list[int]:
         tracks = [self._near(track, fixed_from_ego) for track in self._tracks.get(label, [])]
         tracks = [track for track in tracks if len(track.places)]
         visible = [is_inside(to_ego(track.places, fixed_from_ego), region) for track in tracks]
@@ -82,7 +88,7 @@ class Tracker:
         gain, covered = self._compare(lines, seen)
         partner = dict(zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True))
         for track, inside in zip(tracks, visible, strict=True):
-            track.missed[inside] += 1
+            track.missed[inside] += full
         numbers = []
         for row, line in enumerate(lines):
             column = partner.get(row)

@@ -15,7 +15,7 @@ class Limits:
         slack: metres that odometry may correct itself by at once.
     """
 
-    pause_s: float = 10.0
+    pause_s: float = 60.0
     speed: float = 80.0
     slack: float = 1.0
 

@@ -43,7 +43,7 @@ class Drive:
             self.local_map.reset()
 
     def number(
-        self, elements: Sequence[MapElement], stamp_ns: int, fixed_from_ego: np.ndarray
+        self, elements: Sequence[MapElement], stamp_ns: int, fixed_from_ego: np.ndarray, full: bool = True
     ) -> tuple[list[MapElement], str]:
         """Gives the elements of a map their numbers.
 
@@ -51,6 +51,7 @@ class Drive:
             elements: metres, ego frame.
             stamp_ns: the map's time.
             fixed_from_ego: (4, 4) the car's pose at that time in a frame that does not move.
+            full: see `Tracker.update`.
 
         Returns:
             The elements in the same order, and why the drive before ended, if it did.
@@ -61,7 +62,7 @@ class Drive:
             self.reset()
             self._continuity.break_before(stamp_ns, fixed_from_ego)
         self.restarted, self._begins = self._begins, False
-        return self._tracker.update(elements, fixed_from_ego, self._region), broken
+        return self._tracker.update(elements, fixed_from_ego, self._region, full), broken
 
     def fuse(self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, full: bool = True) -> None:
         """Adds the same map to the local map, if there is one; see `LocalMap.update`."""

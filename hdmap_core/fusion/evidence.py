@@ -51,6 +51,19 @@ class EvidenceTiles:
         keys = np.array(list(self._tiles))
         return self.window(keys.min(axis=0) * self.tile_size, (keys.max(axis=0) + 1) * self.tile_size)
 
+    def blocks(self, tiles: int) -> list[BEVGrid]:
+        """Windows of `tiles` x `tiles` that do not overlap and hold everything, none of them empty."""
+        size = self.tile_size
+        corners = sorted({(i // tiles * tiles, j // tiles * tiles) for i, j in self._tiles})
+        return [
+            BEVGrid((i * size, (i + tiles) * size), (j * size, (j + tiles) * size), self.resolution) for i, j in corners
+        ]
+
+    def grown(self, window: BEVGrid) -> BEVGrid:
+        """The window and a tile more on each side."""
+        (x_min, x_max), (y_min, y_max), size = window.x_range, window.y_range, self.tile_size
+        return BEVGrid((x_min - size, x_max + size), (y_min - size, y_max + size), self.resolution)
+
     def add(self, window: BEVGrid, evidence: np.ndarray, looks: np.ndarray, memory: float) -> None:
         """Adds to what is known.
 

@@ -20,8 +20,7 @@ def is_inside(points: np.ndarray, region: BEVGrid, margin: float = 0.0) -> np.nd
     """(P,) bool: which points (P, 2) of the ego frame lie in the region, `margin` metres or more from its border."""
     low = np.array([region.x_range[0], region.y_range[0]]) + margin
     high = np.array([region.x_range[1], region.y_range[1]]) - margin
-    inside: np.ndarray = ((points >= low) & (points <= high)).all(axis=1)
-    return inside
+    return np.all((points >= low) & (points <= high), axis=1)
 
 
 def samples(element: MapElement, step: float) -> np.ndarray:

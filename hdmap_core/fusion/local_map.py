@@ -17,11 +17,13 @@ from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.fusion.association import Tracker, TrackingConfig
 from hdmap_core.fusion.cropping import cropped
-from hdmap_core.fusion.evidence import EvidenceTiles
+from hdmap_core.fusion.evidence import TILE_CELLS, EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
+from hdmap_core.fusion.stitching import stitched
 from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.postprocess.masks import MaskDecodeConfig, decode_masks
 
+_BLOCK_TILES = 40  # 384 m of 0.2 m cells, more than the default reach needs
 _SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
 
 
@@ -137,18 +139,30 @@ class LocalMap:
         window = self.extent
         if window is None:
             return []
-        evidence, looks = self._tiles.read(window)
-        evidence /= looks + self.config.doubt
-        traced = [
-            element
-            for label, layer in zip(self.classes, evidence, strict=True)
-            for element in decode_masks(layer[None], self.config.layers[label].decode, classes=[label], grid=window)
-        ]
+        if max(window.shape) <= _BLOCK_TILES * TILE_CELLS:
+            traced = self._traced(window)
+        else:  # the memory of a long drive is that of its way, not of the box around it
+            traced = stitched(
+                [
+                    piece
+                    for block in self._tiles.blocks(_BLOCK_TILES)
+                    for piece in cropped(self._traced(self._tiles.grown(block)), np.eye(4), block)
+                ]
+            )
         return self._tracker.update(traced, np.eye(4), window)
 
     def around(self, fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
         """What is known of a region of the ego frame: `elements` moved there and cut at its border."""
         return cropped(self.elements(), se3.inverse(fixed_from_ego) @ self.fixed_from_map, region)
+
+    def _traced(self, window: BEVGrid) -> list[MapElement]:
+        evidence, looks = self._tiles.read(window)
+        evidence /= looks + self.config.doubt
+        return [
+            element
+            for label, layer in zip(self.classes, evidence, strict=True)
+            for element in decode_masks(layer[None], self.config.layers[label].decode, classes=[label], grid=window)
+        ]
 
     def _looks(self, window: BEVGrid, corners: np.ndarray) -> np.ndarray:
         """(Y, X) float32: how much a look at each cell counts; 0 outside the region."""

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 EARTH_RADIUS_M = 6_378_137.0
+ECCENTRICITY_SQUARED = 6.694379990141e-3
 
 
 class MapOrigin(NamedTuple):
@@ -29,3 +30,17 @@ class MapOrigin(NamedTuple):
     @property
     def _metres_per_degree(self) -> np.ndarray:
         return np.radians(1.0) * EARTH_RADIUS_M * np.array([np.cos(np.radians(self.latitude)), 1.0])
+
+
+class GeodeticOrigin(MapOrigin):
+    """The same in a plane that touches the WGS84 ellipsoid, as GNSS and surveys have it, and not nuScenes' sphere."""
+
+    __slots__ = ()
+
+    @property
+    def _metres_per_degree(self) -> np.ndarray:
+        latitude = np.radians(self.latitude)
+        bend = 1 - ECCENTRICITY_SQUARED * np.sin(latitude) ** 2
+        east = EARTH_RADIUS_M / np.sqrt(bend)  # radii of curvature across and along the meridian
+        north = EARTH_RADIUS_M * (1 - ECCENTRICITY_SQUARED) / bend**1.5
+        return np.radians(1.0) * np.array([east * np.cos(latitude), north])

@@ -90,6 +90,15 @@ def replay(
     sync_anchor: Annotated[
         str, typer.Option(help="Camera whose stamp the map carries", rich_help_panel=_NODE, show_default="CAM_FRONT")
     ] = "",
+    fuse: Annotated[
+        Path | None, typer.Option(help="Write the map of the whole drive, fused: .geojson, or .osm for Lanelet2")
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAT,LON", help="Where the fixed frame's x = y = 0 lies, x east, y north; for longitudes in --fuse"
+        ),
+    ] = None,
     recover: Annotated[
         bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
     ] = False,
@@ -104,11 +113,22 @@ def replay(
 
     Example: hdmap bag replay drive.mcap -o out/
 
+    Example: hdmap bag replay drive.mcap -o out/ --fuse map.geojson
+
     Example: hdmap bag replay monday.mcap tuesday.mcap -o out/ --workers 2
     """
-    from hdmap_core.files import check_folder
+    from hdmap_core.errors import ConfigError
+    from hdmap_core.exchange.map_file import SUFFIXES, parse_origin
+    from hdmap_core.files import check_file, check_folder
 
     check_folder(out)
+    if fuse is not None:
+        check_file(fuse, SUFFIXES)
+        if len(bags) > 1:
+            raise ConfigError("--fuse writes the map of one bag; replay the bags one at a time")
+    elif origin is not None:
+        raise ConfigError("--origin says where the map of --fuse lies; give --fuse too")
+    place = None if origin is None else parse_origin(origin)
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
     from hdmap_ros.bag.layouts import load_layout
@@ -129,7 +149,8 @@ def replay(
         "sync.anchor": sync_anchor,
     }
     parameters = config_from_values({name: value for name, value in given.items() if value is not None})
-    config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover)
+    target = None if fuse is None else fuse.absolute()
+    config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover, target, place)
     folders = folders_of(bags, out)
     with _progress("replaying") as (progress, warn):
         if len(bags) > 1 or ray is not None:
@@ -145,6 +166,8 @@ def replay(
         )
         for line in problem_lines(report["problems"]):
             typer.echo(f"  {line}")
+    if fuse is not None:
+        typer.echo(f"{fuse}: the map of the drive")
 
 
 @contextmanager

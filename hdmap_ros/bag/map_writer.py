@@ -37,7 +37,7 @@ class MapWriter:
         )
         self._bag.write(INFO_TOPIC, stamp_ns, message)
 
-    def write(self, result: MapResult) -> None:
+    def write(self, result: MapResult, temporal_reset: bool = True) -> None:
         """Appends a map at its stamp."""
         images: ImageSet = result.images
         if self._sequence == 0:  # at the first map's stamp: a bag's log times may be of another clock
@@ -52,6 +52,7 @@ class MapWriter:
             spread_ns=images.spread_ns,
             sequence=self._sequence,
             model_id=self._info.model_id,
+            temporal_reset=temporal_reset,
         )
         self._sequence += 1
         self._bag.write(ELEMENTS_TOPIC, images.stamp_ns, message)

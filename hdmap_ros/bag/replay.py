@@ -4,6 +4,7 @@ The same classes as in the node do the work. Transforms and the first CameraInfo
 their arrival does not matter.
 """
 
+import functools
 import itertools
 import time
 from collections import Counter
@@ -11,12 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import BagError
+from hdmap_core.exchange.map_file import write_map
+from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.diagnostics import LatencyLog
+from hdmap_ros.map_memory import MapMemory
 from hdmap_ros.map_session import sync_config_of
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observation_builder import NotReadyError
@@ -33,7 +39,7 @@ def replay_bag(
     progress: Callable[[int, int], None] = lambda done, total: None,
     warn: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
-    """Writes `predictions.jsonl`, `map.mcap` and `report.json`.
+    """Writes `predictions.jsonl`, `map.mcap` and `report.json`, and the fused map where the config says.
 
     A line of predictions.jsonl is a set, its token the anchor's stamp; where a stamp comes a second time, because the
     recording began anew, `#2` and so on follow.
@@ -71,6 +77,9 @@ def replay_bag(
         used: Counter[str] = Counter()
         failures = 0
         begin = time.perf_counter()
+        reach = 0.0 if config.fuse is None else np.inf
+        tell = functools.partial(problems.add, "jump", "")
+        memory = MapMemory(predictor.info, pipeline.builder.transforms, node.base_frame, node.fixed_frame, reach, tell)
         with write_mcap(folder / "map.mcap") as output:
             writer = MapWriter(output, predictor.info, node)
             for number, images in enumerate(sources.sets(sync, pipeline.builder, progress)):
@@ -78,7 +87,7 @@ def replay_bag(
                     counts["skipped"] += 1
                     continue
                 try:
-                    result = pipeline.process(images)
+                    result = memory.number(pipeline.process(images))
                     failures = 0
                 except NotReadyError as error:
                     counts[error.state] += 1
@@ -95,13 +104,16 @@ def replay_bag(
                 latencies.add({stage: value for stage, value in result.timings_ms.items() if stage != "wait"})
                 used.update(itertools.compress(node.camera_names, result.camera_mask))
                 frames[_unused(str(images.stamp_ns), frames)] = result.elements
-                writer.write(result)
+                writer.write(result, memory.restarted)
+                memory.fuse(result)
             if not frames:  # raised in here, so that an older map.mcap stays
                 raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, sync)})")
         for camera, number in sources.images.items():
             if not used[camera]:
                 problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
         write_elements(folder / "predictions.jsonl", frames)
+        if config.fuse is not None:
+            _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         seconds = time.perf_counter() - begin
         report = {
             "bag": path.name,
@@ -120,6 +132,14 @@ def replay_bag(
         }
         write_report(folder / "report.json", report)
         return report
+
+
+def _write_fused(path: Path, memory: MapMemory, bag: Path, stamp_ns: int, origin: MapOrigin | None) -> None:
+    fused = memory.fused()
+    if fused is None:
+        raise BagError(f"{bag}: no map could be fused into {path}: {memory.paused}")
+    elements, fixed_from_map, _ = fused
+    write_map(path, elements, fixed_from_map, memory.frame, stamp_ns, origin)
 
 
 def _unused(token: str, frames: dict[str, list[MapElement]]) -> str:

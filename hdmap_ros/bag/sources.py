@@ -3,8 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from hdmap_core.errors import BagError
+from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_ros.bag.layouts import TopicLayout
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.calibration import CameraCalibration
@@ -30,6 +32,8 @@ class ReplayConfig:
         calibrations: for bags without CameraInfo.
         parameters: the node's, as far as they concern images, calibration and motion; cameras and frames are the
             layout's.
+        fuse: where the fused map goes, see `hdmap_core.exchange.map_file`; None: nowhere.
+        origin: where the layout's fixed frame lies on the earth, for the fused map.
         recover: read the whole messages of a bag that was cut off or is damaged.
     """
 
@@ -39,6 +43,8 @@ class ReplayConfig:
     calibrations: dict[str, CameraCalibration] | None = None
     parameters: OnlineMapConfig = field(default_factory=OnlineMapConfig)
     recover: bool = False
+    fuse: Path | None = None
+    origin: MapOrigin | None = None
 
     @property
     def node(self) -> OnlineMapConfig:

@@ -57,11 +57,15 @@ RULES = {
         CORE_NEVER,
     ),
     "hdmap_core.exchange": rule(
-        CORE_TYPES | {"hdmap_core.exchange", "hdmap_core.files", "hdmap_core.file_kinds"}, CORE_NEVER
+        CORE_TYPES | {"hdmap_core.exchange", "hdmap_core.crossing_edges", "hdmap_core.files", "hdmap_core.file_kinds"},
+        CORE_NEVER,
     ),
     "hdmap_core.datasets": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.metrics": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
     "hdmap_core.postprocess": rule(never=CORE_NEVER | ABOVE | {"hdmap_core.models"}),
+    "hdmap_core.fusion": rule(
+        CORE_TYPES | {"hdmap_core.fusion", "hdmap_core.config", "hdmap_core.postprocess"}, CORE_NEVER
+    ),
     "hdmap_core.inference": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_core.export": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_ros": rule(never={"training", "rclpy"} | TRAINING_FRAMEWORKS),

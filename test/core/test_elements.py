@@ -30,6 +30,15 @@ def test_json_round_trip(element: MapElement) -> None:
     assert back.points.dtype == np.float32
 
 
+def test_numbers_are_kept_and_not_written_where_there_is_none() -> None:
+    line = MapElement(MapClass.DIVIDER, np.array([[0, 0], [1, 2]]), track_id=7)
+    assert MapElement.from_json(line.to_json()).track_id == 7
+    assert "track_id" not in MapElement(MapClass.DIVIDER, line.points).to_json()
+    for wrong in (-1, 1 << 32, 1.5, True, "7"):
+        with pytest.raises(ElementError, match="track_id"):
+            MapElement.from_json({**line.to_json(), "track_id": wrong})
+
+
 def test_files_keep_frames_in_order(tmp_path: Path) -> None:
     line = MapElement(MapClass.DIVIDER, np.array([[0, 0], [1.5, 2.25]]), score=0.75)
     path = tmp_path / "new" / "elements.jsonl"

@@ -71,7 +71,7 @@ def test_without_a_pose_nothing_is_numbered_and_the_reason_is_known(rig: Rig) ->
     ("stamp_ns", "x", "why"),
     [
         (START_NS - 10 * STEP_NS, 0.0, "time went back by 1.0 s"),
-        (START_NS + 600 * STEP_NS, 0.0, "no map for 60.0 s"),
+        (START_NS + 1200 * STEP_NS, 0.0, "no map for 120.0 s"),
         (START_NS + STEP_NS, 500.0, "the car's pose jumped by 500.0 m in 0.10 s"),
     ],
 )
@@ -105,6 +105,16 @@ def test_the_fused_map_as_a_message(rig: Rig, rig_module: Any, topic: Any) -> No
     assert len(markers.sent) == 3 and markers.sent[-1].markers[0].header.frame_id == "odom"
     output.clear(START_NS)
     assert rig.memory.fused() is None and len(markers.sent) == 4
+
+
+def test_a_fused_map_that_begins_anew_comes_at_once_and_says_so(rig: Rig, rig_module: Any, topic: Any) -> None:
+    arrays = topic(1)
+    output = LocalMapOutput(TYPES, rig.memory, arrays, topic(0))
+    for index, x in enumerate([0.0, 0.8, 1.6, 500.0, 500.8]):
+        output.take(rig.at(START_NS + index * STEP_NS, x, seen_from=0.0), OnlineMapConfig(), rig_module.RigInfo())
+    assert [array.temporal_reset for array in arrays.sent] == [True, True]
+    assert arrays.sent[1].elements[0].points[0].x > 400
+    assert arrays.sent[1].elements[0].track_id != arrays.sent[0].elements[0].track_id
 
 
 def test_nothing_is_fused_where_it_is_not_wanted(bag_rig: Any, rig_module: Any, topic: Any) -> None:

@@ -1,4 +1,4 @@
-"""The map over time in a real ROS graph: numbers that stay, a fused map that grows and awaits whoever comes later."""
+"""The map over time in a real ROS graph: numbers that stay, a fused map that grows and waits for latecomers."""
 
 from collections.abc import Callable
 from typing import Any

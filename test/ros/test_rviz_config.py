@@ -14,6 +14,11 @@ STOCK_DISPLAYS = {
     "rviz_default_plugins/TF",
 }
 
+MARKERS = {
+    "/online_map/output/markers": "Volatile",
+    "/online_map/output/local_map_markers": "Transient Local",
+}
+
 
 @pytest.fixture(scope="module")
 def rviz() -> dict:
@@ -45,11 +50,13 @@ def test_topics_are_those_of_our_layout_and_node(displays: list[dict]) -> None:
     images = {camera["image"] for camera in layout["cameras"].values()}
     topics = [d["Topic"]["Value"] for d in displays if "Topic" in d]
     assert {t for t in topics if "/image" in t} == images
-    assert set(topics) - images == {"/online_map/output/markers", layout["odometry"]}
+    assert set(topics) - images == {*MARKERS, layout["odometry"]}
 
 
 def test_markers_are_read_as_they_are_published(displays: list[dict]) -> None:
-    [markers] = [d for d in displays if d["Class"].endswith("MarkerArray")]
-    assert markers["Namespaces"] == {}, "a name in here would hide the namespaces that are not"
-    assert markers["Topic"]["Reliability Policy"] == "Reliable"
-    assert markers["Topic"]["Durability Policy"] == "Volatile"
+    markers = [d for d in displays if d["Class"].endswith("MarkerArray")]
+    assert [d["Topic"]["Value"] for d in markers] == list(MARKERS)
+    for display in markers:
+        assert display["Namespaces"] == {}, "a name in here would hide the namespaces that are not"
+        assert display["Topic"]["Reliability Policy"] == "Reliable"
+        assert display["Topic"]["Durability Policy"] == MARKERS[display["Topic"]["Value"]]

@@ -77,6 +77,22 @@ def test_missed_maps_are_survived_so_many_and_no_more() -> None:
         assert (tracker.update([element], pose(0), REGION)[0].track_id == number) == same
 
 
+def test_maps_with_a_camera_less_miss_nothing() -> None:
+    tracker = Tracker(TrackingConfig(patience=3))
+    element = line([(0, 0), (20, 0)])
+    number = tracker.update([element], pose(0), REGION)[0].track_id
+    for _ in range(10):
+        tracker.update([], pose(0), REGION, full=False)
+    assert tracker.update([element], pose(0), REGION)[0].track_id == number
+
+
+def test_numbers_follow_the_order_of_the_classes() -> None:
+    """And not that of a set of strings, which is another one in each process."""
+    elements = [line([(0, y), (20, y)], label) for y, label in enumerate(reversed(MapClass))]
+    numbers = [element.track_id for element in Tracker().update(elements, pose(0), REGION)]
+    assert numbers == [4, 3, 2, 1]
+
+
 def test_out_of_sight_is_not_missed() -> None:
     tracker = Tracker(TrackingConfig(patience=0))
     world = [straight(2.0, 0, 20)]

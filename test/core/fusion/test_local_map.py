@@ -191,3 +191,38 @@ def test_old_looks_fade() -> None:
     evidence, looks = tiles.read(window)
     assert looks.max() <= 5.0 + 1e-4
     assert (evidence[0] / looks).max() < 0.45
+
+
+def test_a_long_drive_is_traced_in_blocks_to_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Across a bend, so that lines meet borders at an angle, with a crossing on one of the borders."""
+    lines = [np.stack([x := np.arange(-40.0, 260.0), 0.002 * x**2 + y], axis=1) for y in (-5.0, 0.0, 5.0)]
+    labels = (MapClass.BOUNDARY, MapClass.DIVIDER, MapClass.BOUNDARY)
+    town = [MapElement(label, line) for label, line in zip(labels, lines, strict=True)]
+    border = 96.0  # ten tiles of 9.6 m
+    ring = np.array([[border - 2, 8], [border + 3, 8], [border + 3, 28], [border - 2, 28]])
+    town.append(MapElement(MapClass.PED_CROSSING, ring, closed=True))
+    fused = LocalMap(CLASSES, reach=np.inf)
+    for x in np.arange(0.0, 220.0, 4.0):
+        at = pose(x, 0.002 * x**2, np.arctan(0.004 * x))
+        fused.update(seen(at, town), at, REGION)
+    at_once = fused.elements()
+    monkeypatch.setattr("hdmap_core.fusion.local_map._BLOCK_TILES", 10)
+    in_blocks = fused.elements()
+    for label in CLASSES:
+        assert count(in_blocks, label) == count(at_once, label)
+    for element in in_blocks:
+        same = [other for other in at_once if other.label is element.label]
+        assert min(max(distance_to(element, other), distance_to(other, element)) for other in same) < 0.1
+        assert element.track_id in {other.track_id for other in at_once}
+
+
+def test_a_drive_of_many_kilometres_fits_into_memory() -> None:
+    """Diagonally, 20 km: the box around it has ten billion cells."""
+    fused = LocalMap(CLASSES, reach=np.inf)
+    line = MapElement(MapClass.DIVIDER, np.array([[-30.0, 0.0], [30.0, 0.0]]), score=0.9)
+    for along in (0.0, 30.0, 60.0, 20000.0, 20030.0):
+        place = along / np.sqrt(2)
+        fused.update([line], pose(place, place, np.pi / 4), REGION)
+    found = fused.elements()
+    lengths = sorted(polyline.length(element.points) for element in found)
+    assert lengths == pytest.approx([90.0, 120.0], abs=2.0)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import hdmap_core.inference
 import hdmap_ros.bag.replay_many  # noqa: F401 - imported first under a patched name, it would keep the patch
-from hdmap_core.errors import CheckpointError, ConfigError, DatasetError
+from hdmap_core.errors import CheckpointError, ConfigError, DatasetError, OutputError
 from hdmap_ros.bag.cli import register
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.write import write_bag
@@ -88,3 +88,37 @@ def test_a_model_that_needs_an_sd_map_is_refused(tmp_path: Path, sd_checkpoint: 
 @pytest.mark.parametrize("verb", ["write", "replay"])
 def test_help_has_an_example(verb: str) -> None:
     assert f"Example: hdmap bag {verb}" in hdmap(verb, "--help").output
+
+
+@pytest.mark.parametrize(
+    ("bags", "options", "reason"),
+    [
+        (1, ("--fuse", "map.png"), "must end in .geojson or .osm"),
+        (2, ("--fuse", "map.geojson"), "one bag"),
+        (1, ("--origin", "42,-71"), "give --fuse too"),
+        (1, ("--fuse", "map.osm", "--origin", "north"), "latitude,longitude in degrees"),
+    ],
+)
+def test_what_cannot_be_fused_is_told_before_anything_is_done(
+    bags: int, options: tuple[str, ...], reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = hdmap("replay", *[f"{number}.mcap" for number in range(bags)], "-o", "out", *options)
+    assert isinstance(result.exception, ConfigError | OutputError)
+    assert reason in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_drive_as_a_map_for_lanelet2(
+    rig_nuscenes: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drive, weights, fused = tmp_path / "drive.mcap", tmp_path / "model.safetensors", tmp_path / "maps" / "map.osm"
+    write_bag(rig_nuscenes, "scene-0001", drive, lidar=False)
+    weights.write_bytes(b"")
+    monkeypatch.setattr(
+        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
+    )
+    result = hdmap("replay", drive, "-o", tmp_path / "out", "--weights", weights, "--fuse", fused)
+    assert result.exit_code == 0, result.output
+    assert str(fused) in result.output
+    assert fused.read_bytes().startswith(b"<?xml") and [entry.name for entry in fused.parent.iterdir()] == ["map.osm"]

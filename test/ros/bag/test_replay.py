@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.elements import read_elements
+from hdmap_core.elements import MapClass, MapElement, read_elements
 from hdmap_core.errors import BagError
+from hdmap_core.geometry.map_origin import GeodeticOrigin
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC
 from hdmap_ros.bag.mcap import open_bag, write_mcap
@@ -334,3 +335,39 @@ def test_the_real_keyframe(real_frame_root: Path, predictor: Any, tmp_path: Path
     assert np.linalg.norm(shift[:3, 3]) == pytest.approx(9.2 * 0.0355, rel=0.05)
     ours = shift @ observation.rig.ego_from_camera.numpy()[order]
     np.testing.assert_allclose(ours, expected.rig.ego_from_camera.numpy(), atol=1e-6)
+
+
+def test_the_drive_as_one_map(drive: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A divider of the fixed frame, seen 60 m at a time along the drive, comes out once and longer."""
+
+    def complete(predictor: Any, observation: Any) -> Any:
+        line = MapElement(MapClass.DIVIDER, np.array([[-30.0, 3.0], [30.0, 3.0]]), score=0.9)
+        return rig_module.RigPrediction([line], {"preprocess": 0.1, "network": 0.2, "postprocess": 0.1})
+
+    monkeypatch.setattr(rig_module.RigLines, "complete", complete)
+    for name, place in (("metres.geojson", None), ("degrees.geojson", GeodeticOrigin(42.0, -71.0))):
+        config = replace(CONFIG, fuse=tmp_path / name, origin=place)
+        replay_bag(drive, rig_module.RigLines(), tmp_path / "out", config)
+    collection = json.loads((tmp_path / "metres.geojson").read_text())
+    (feature,) = collection["features"]
+    line = np.array(feature["geometry"]["coordinates"])
+    assert collection["crs"] is None and "frame odom" in collection["frame"]
+    assert feature["properties"]["track_id"] > 0
+    assert np.ptp(line[:, 0]) > 63 and np.abs(line[:, 1] - 3.0).max() < 0.1
+    degrees = json.loads((tmp_path / "degrees.geojson").read_text())
+    lonlat = np.array(degrees["features"][0]["geometry"]["coordinates"])
+    np.testing.assert_allclose(GeodeticOrigin(42.0, -71.0).metres(lonlat), line, atol=0.01)
+    frames = read_elements(tmp_path / "out" / "predictions.jsonl")
+    assert {element.track_id for elements in frames.values() for element in elements} == {1}
+    with open_bag(tmp_path / "out" / "map.mcap") as bag:
+        arrays = [message for _, _, message in bag.messages(lambda topic: topic == ELEMENTS_TOPIC)]
+    assert [array.temporal_reset for array in arrays] == [True] + [False] * 7
+
+
+def test_nothing_to_fuse_is_told_and_the_rest_is_kept(drive: Path, predictor: Any, tmp_path: Path) -> None:
+    layout = replace(CONFIG.layout, fixed_frame="nowhere")
+    fused = tmp_path / "map.osm"
+    with pytest.raises(BagError, match=r"no map could be fused into .*map\.osm: .*nowhere"):
+        replay_bag(drive, predictor, tmp_path / "out", replace(CONFIG, layout=layout, fuse=fused))
+    assert not fused.exists()
+    assert len(read_elements(tmp_path / "out" / "predictions.jsonl")) == 8
