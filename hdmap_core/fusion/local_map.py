@@ -21,7 +21,7 @@ from hdmap_core.fusion.evidence import TILE_CELLS, EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.stitching import stitched
 from hdmap_core.geometry import BEVGrid, se3
-from hdmap_core.postprocess.masks import MaskDecodeConfig, decode_masks
+from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks
 
 _BLOCK_TILES = 40  # 384 m of 0.2 m cells, more than the default reach needs
 _SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
@@ -39,12 +39,14 @@ class LayerConfig(Config):
     decode: MaskDecodeConfig
 
 
-# A divider ends at a crossing; a boundary goes on behind the cars that are parked along it.
-_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, max_gap=2.0))
+# A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth as it is.
+_LINE = LineJoining(smoothing=0.0, max_gap=2.0, touching=2.0, max_turn=40.0)
+_KERB = LineJoining(smoothing=0.0, max_gap=4.0, touching=4.0, max_turn=110.0)
+_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, line=_LINE))
 _LAYERS = {
     MapClass.DIVIDER: _LINES,
-    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(polygon_threshold=0.5)),
-    MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, max_gap=4.0)),
+    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.3, outline_level=0.7)),
+    MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, boundary=_KERB)),
     MapClass.CENTERLINE: _LINES,
 }
 

@@ -1,9 +1,9 @@
 """How steady the numbers of map elements are over a drive: identity switches, and AP that counts steady matches only.
 
 Consistency-aware AP is MapTracker's C-mAP (Chen et al., "MapTracker: Tracking with Strided Memory Fusion for Consistent
-Vector HD Mapping", ECCV 2024, section 4): a match of a predicted and a true element counts only if each of the two was
-matched to the other, and to nothing else, when it was last matched. Written from that description; the paper's own
-script was not at hand. A match that does not count is a false positive, and what it joins is the history of the next.
+Vector HD Mapping", ECCV 2024, section 4) as its published script computes it: in a drive, at a threshold, a true element
+belongs to the first predicted number that it is matched to, and its later matches to other numbers are false positives.
+Nothing keeps one number from owning several true elements.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class ConsistencyScore:
 
     Attributes:
         plain: AP of the same matches.
-        consistent: AP in which only steady matches count.
+        consistent: AP in which only matches to the owner count.
         switches: class -> how often a true element came to another predicted number than when it was last matched.
         matches: class -> matches, at the largest threshold, as the switches.
     """
@@ -84,24 +84,23 @@ def consistency(
 
 
 class _History:
-    """Who was last matched to whom."""
+    """To which numbers the true elements were matched, first and last."""
 
     def __init__(self) -> None:
         self.switches = 0
         self.matches = 0
-        self._of_truth: dict[int, int] = {}
-        self._of_found: dict[int, int] = {}
+        self._first: dict[int, int] = {}
+        self._last: dict[int, int] = {}
 
     def steady(self, taken: np.ndarray, found: Sequence[MapElement], wanted: Sequence[MapElement]) -> np.ndarray:
         """(N,) bool: which matches of a frame count; `taken` (N,) is the true element of each prediction, or -1."""
         result = np.zeros(len(found), bool)
         for index in np.flatnonzero(taken >= 0).tolist():
             number, true = found[index].track_id, wanted[int(taken[index])].track_id
-            before, owner = self._of_truth.get(true, number), self._of_found.get(number, true)
-            result[index] = before == number and owner == true
-            self.switches += before != number
+            result[index] = self._first.setdefault(true, number) == number
+            self.switches += self._last.get(true, number) != number
             self.matches += 1
-            self._of_truth[true], self._of_found[number] = number, true
+            self._last[true] = number
         return result
 
 
