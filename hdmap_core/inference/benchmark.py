@@ -73,7 +73,7 @@ def benchmark(
         reference: the checkpoint that an exported file is compared with; by default the one beside it, or the shipped
             student, if the file was made of it.
         sets: how many are measured, after up to three to warm up; None: 30, fewer if they would take over a minute.
-        say: is told what is going on, in one line.
+        say: is told what is going on, a line each time.
 
     Returns:
         JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, `ratio_to_eager` of
@@ -102,8 +102,8 @@ def benchmark(
         )
         return inputs, output
 
-    began = time.perf_counter()
-    warm_ups = 0
+    say(f"{config.model.name} in {running.name}: warming up")
+    began, warm_ups = time.perf_counter(), 0
     while warm_ups < 3 and time.perf_counter() - began < BUDGET_S / 6:
         one_set(Clock())
         warm_ups += 1
@@ -115,7 +115,7 @@ def benchmark(
     eager = None if is_eager else _eager(path, running, reference)
     if sets is None:
         sets = max(SETS_AT_LEAST, min(SETS, int(BUDGET_S / one_s)))
-    say(f"{sets} sets of {one_s:.2g} s each" + (", and PyTorch beside them" if eager else ""))
+    say(f"{sets} sets, the first ones took {one_s:.2g} s each" + ("; and PyTorch beside them" if eager else ""))
     for number in range(sets):
         inputs, output = one_set(clock)
         if eager is not None:
@@ -143,7 +143,7 @@ def benchmark(
         "sets": sets,
         "stages": {stage: clock.summary((stage,)) for stage in STAGES},
         "total": total,
-        "sets_per_s": round(1e3 / total["mean"], 2),
+        "sets_per_s": float(f"{1e3 / total['mean']:.4g}"),
         "memory_mib": {name: round(value, 1) for name, value in memory.items()},
         "agreement": agreement,
         "eager_network": plain,

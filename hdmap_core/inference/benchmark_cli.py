@@ -92,12 +92,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
     lines = [
         f"{found['engine']} ({found['why']}), {found['precision']} on {found['device']}, {found['threads']} threads, "
         f"{found['machine']}",
-        f"{found['sets_per_s']:.1f} sets/s, one after the other; memory: {memory}",
+        f"{found['sets_per_s']:.3g} sets/s, one after the other; memory: {memory}",
     ]
     if found["busy"] > _BUSY:
+        remedy = "; --threads 1 keeps threads from burning CPU while they wait for one another"
         lines.append(
-            f"this machine is busy, {found['busy']:.1f} processes per core: other work is in these times, and threads "
-            "that wait for one another burn CPU; stop it, or give --threads 1 and read the CPU column"
+            f"this machine is busy, {found['busy']:.1f} processes per core: its work is in these times, read the CPU "
+            f"column{remedy if found['threads'] > 1 else ''}"
         )
     if found["engine"] == "eager" and found["precision"] == "fp32":
         return [*lines, "this is PyTorch; `hdmap export` makes files for faster engines"]

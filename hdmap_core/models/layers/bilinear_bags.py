@@ -41,10 +41,13 @@ def bilinear_bags(maps: Tensor, which: Tensor, pixels: Tensor, weights: Tensor) 
 
 def _bags(maps: Tensor, which: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
     _, height, width, heads, depth = maps.shape
-    (x, x_share), (y, y_share) = _neighbours(pixels[..., 0], width), _neighbours(pixels[..., 1], height)
-    row = (which[..., None] * height + y) * width
-    head = torch.arange(heads, device=maps.device)[:, None, None, None]
-    index = (row[..., :, None] + x[..., None, :]) * heads + head  # (R, M, T, 2, 2)
+    whole = torch.int32 if maps.numel() // depth < 2**31 else torch.int64  # half the memory that goes through the cache
+    (x, x_share), (y, y_share) = (
+        _neighbours(pixels[..., axis], size, whole) for axis, size in ((0, width), (1, height))
+    )
+    head = torch.arange(heads, device=maps.device, dtype=whole)[:, None, None]
+    row = (which.to(whole)[..., None] * height + y) * (width * heads) + head
+    index = row[..., :, None] + (x * heads)[..., None, :]  # (R, M, T, 2, 2)
     share = (weights.float()[..., None] * y_share)[..., :, None] * x_share[..., None, :]
     size = len(pixels) * heads, -1
     if not len(pixels):
@@ -55,11 +58,12 @@ def _bags(maps: Tensor, which: Tensor, pixels: Tensor, weights: Tensor) -> Tenso
     return read.view(-1, heads, depth)
 
 
-def _neighbours(place: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(..., 2) int64 the two pixels around each place of an axis, moved inside; and what each counts, 0 if outside."""
+def _neighbours(place: Tensor, size: int, whole: torch.dtype) -> tuple[Tensor, Tensor]:
+    """(..., 2) the two pixels around each place of an axis, moved inside, as `whole`; and what each counts."""
     place = place.float().clamp(-1, size)  # beyond that all is zero, and whole numbers would overflow
     below = place.detach().floor()
     above = place - below
-    pixel = torch.stack([below, below + 1], dim=-1).long()
+    pixel = below.to(whole)
+    pixel = torch.stack([pixel, pixel + 1], dim=-1)
     share = torch.stack([1 - above, above], dim=-1) * ((pixel >= 0) & (pixel < size))
     return pixel.clamp(0, size - 1), share

@@ -84,7 +84,7 @@ def dense(**slots: Any) -> ModelConfig:
 SD = SDFusionConfig(channels=8, heads=2, layers=1, sd_channels=(4, 8))
 LIDAR = PillarsConfig(sweeps=1, point_channels=8, channels=(8,), convolutions=(1,), fusion_channels=8, out_channels=8)
 HD = HDRefinerConfig(
-    patch=4, width=16, depth=1, heads=2, up_channels=8, bev_encoder=DENSE["bev_encoder"], dense=DENSE["dense"]
+    patch=8, width=16, depth=1, heads=2, up_channels=8, bev_encoder=DENSE["bev_encoder"], dense=DENSE["dense"]
 )
 MODELS: dict[str, tuple[ModelConfig, str]] = {
     "student, masks": (ModelConfig(name="student", **SMALL), "masks"),
