@@ -2,9 +2,9 @@
 
 1. Cells above a low threshold that hang together are a blob. Where it falls apart at the level at which its outline
    runs, a share of its mean probability, it is several crossings that only touch.
-2. A cell speaks for the rectangle by what its probability exceeds that level, or against it. Turned to an angle, the
-   best sides are found by sums along rows and columns; the best angle lies near that of the blob's moments or of its
-   enclosing rectangle, and is searched from there. Each side then moves to where the mean along it crosses the level.
+2. A cell speaks for a rectangle over it by what its probability exceeds that level, or against it. At an angle the
+   best sides are found by sums along rows and columns; the angle is searched from that of the smallest enclosing
+   rectangle. Each side then moves to where the mean along it crosses the level, between cells.
 3. A blob that a rectangle leaves a wide part of, as where crossings meet at a corner, is the union of two or three,
    which is how ground truth joins those that touch.
 4. What the border of the range cuts is cut by it here too.
