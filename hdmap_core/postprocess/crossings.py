@@ -13,7 +13,7 @@ Everything is in cells: (column, row), the centre of the first cell is (0, 0).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -81,7 +81,7 @@ def _union_of_rectangles(evidence: np.ndarray, contour: np.ndarray, core: np.nda
             break
         found.append(shapely.Polygon(corners))
         covered = cv2.fillConvexPoly(np.zeros(core.shape, np.uint8), np.round(corners).astype(np.int32), 1)
-        wide = cv2.erode(core & (covered ^ 1), _WIDE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        wide = cv2.erode(core & (covered == 0), _WIDE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         if not wide.any():
             break
         contour = max(_contours(cv2.dilate(wide, _WIDE), 0), key=cv2.contourArea)
@@ -132,7 +132,7 @@ class _Turned(NamedTuple):
 
 
 def _fitted(
-    evidence: np.ndarray, centre: tuple[float, float], points: np.ndarray, angle: float, rows: tuple[float, float]
+    evidence: np.ndarray, centre: Sequence[float], points: np.ndarray, angle: float, rows: tuple[float, float]
 ) -> _Turned:
     """The evidence turned to an angle, with its best rows: of its best columns in these rows, given from the centre."""
     cos, sin = math.cos(angle), math.sin(angle)
