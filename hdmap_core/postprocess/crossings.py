@@ -44,7 +44,7 @@ def crossing_outlines(
         x, y, w, h = cv2.boundingRect(blob)
         left, top = max(x - _MARGIN, 0), max(y - _MARGIN, 0)
         window = layer[top : y + h + _MARGIN, left : x + w + _MARGIN]
-        blob = blob - (left, top)
+        blob = blob - np.array([left, top], np.int32)
         inside = _filled(blob, window.shape)
         score = float(cv2.mean(window, inside)[0])
         evidence = window - np.float32(level * score)
