@@ -2,9 +2,9 @@
 
 1. Cells above a low threshold that hang together are a blob. Where it falls apart at the level at which its outline
    runs, a share of its mean probability, it is several crossings that only touch.
-2. A cell speaks for the rectangle by what its probability exceeds that level, or against it. Turned to an angle, the
-   best sides are found by sums along rows and columns; the best angle lies near that of the blob's moments or of its
-   enclosing rectangle, and is searched from there. Each side then moves to where the mean along it crosses the level.
+2. A cell speaks for a rectangle over it by what its probability exceeds that level, or against it. At an angle the
+   best sides are found by sums along rows and columns; the angle is searched from that of the smallest enclosing
+   rectangle. Each side then moves to where the mean along it crosses the level, between cells.
 3. A blob that a rectangle leaves a wide part of, as where crossings meet at a corner, is the union of two or three,
    which is how ground truth joins those that touch.
 4. What the border of the range cuts is cut by it here too.
@@ -13,7 +13,7 @@ Everything is in cells: (column, row), the centre of the first cell is (0, 0).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -44,7 +44,7 @@ def crossing_outlines(
         x, y, w, h = cv2.boundingRect(blob)
         left, top = max(x - _MARGIN, 0), max(y - _MARGIN, 0)
         window = layer[top : y + h + _MARGIN, left : x + w + _MARGIN]
-        blob = blob - (left, top)
+        blob = blob - np.array([left, top], np.int32)
         inside = _filled(blob, window.shape)
         score = float(cv2.mean(window, inside)[0])
         evidence = window - np.float32(level * score)
@@ -81,7 +81,7 @@ def _union_of_rectangles(evidence: np.ndarray, contour: np.ndarray, core: np.nda
             break
         found.append(shapely.Polygon(corners))
         covered = cv2.fillConvexPoly(np.zeros(core.shape, np.uint8), np.round(corners).astype(np.int32), 1)
-        wide = cv2.erode(core & (covered ^ 1), _WIDE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        wide = cv2.erode(core & (covered == 0), _WIDE, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         if not wide.any():
             break
         contour = max(_contours(cv2.dilate(wide, _WIDE), 0), key=cv2.contourArea)
@@ -132,7 +132,7 @@ class _Turned(NamedTuple):
 
 
 def _fitted(
-    evidence: np.ndarray, centre: tuple[float, float], points: np.ndarray, angle: float, rows: tuple[float, float]
+    evidence: np.ndarray, centre: Sequence[float], points: np.ndarray, angle: float, rows: tuple[float, float]
 ) -> _Turned:
     """The evidence turned to an angle, with its best rows: of its best columns in these rows, given from the centre."""
     cos, sin = math.cos(angle), math.sin(angle)

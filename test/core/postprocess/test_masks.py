@@ -1,4 +1,4 @@
-"""Perfect masks, drawn as the training targets are, must give the elements back."""
+"""Masks, drawn as the training targets are, must give the elements back."""
 
 import cv2
 import numpy as np
@@ -57,7 +57,7 @@ def test_curve_comes_back(bend: float, offset: float, start: float, length: floa
     found = decode(masks(dividers=[truth]))
     assert len(found) == 1 and found[0].label is MapClass.DIVIDER
     assert_same_shape(found[0], truth)
-    assert found[0].score == pytest.approx(1.0)
+    assert found[0].score == pytest.approx(1 - np.exp(-polyline.length(truth) / 5), abs=0.05)
     ends = np.stack([found[0].points[0], found[0].points[-1]])
     reach = min(
         np.linalg.norm(ends - truth[[0, -1]], axis=1).max(), np.linalg.norm(ends[::-1] - truth[[0, -1]], axis=1).max()
@@ -140,7 +140,7 @@ def test_lines_that_cross_become_two() -> None:
         assert min(chamfer(dense(e.points), dense(truth)) for e in found) < 0.2
 
 
-@pytest.mark.parametrize("value", [0.0, 0.24, np.nan])
+@pytest.mark.parametrize("value", [0.0, 0.19, np.nan])
 def test_nothing_to_find(value: float) -> None:
     assert decode(np.full((3, *FINE.shape), value, np.float32)) == []
 
@@ -170,13 +170,65 @@ def test_noise_is_decoded_alike_every_time() -> None:
 def test_score_is_the_mean_probability() -> None:
     layers = masks(dividers=[np.array([[-20, 0.0], [20, 0]])], crossings=[np.array([[5, 2], [9, 2], [9, 9], [5, 9.0]])])
     found = decode(layers * np.float32(0.7))
-    assert [element.score for element in found] == pytest.approx([0.7, 0.7])
+    assert [element.score for element in found] == pytest.approx([0.7, 0.7], abs=1e-3)
+
+
+def test_a_short_line_has_a_lower_score_than_a_long_one() -> None:
+    layers = masks(boundaries=[np.array([[-20, 0.0], [20, 0]]), np.array([[-2, 6.0], [1, 6]])])
+    short, long = sorted(decode(layers), key=lambda element: polyline.length(element.points))
+    assert short.score < 0.6 < 0.9 < long.score
 
 
 def test_small_things_are_dropped() -> None:
-    layers = masks(dividers=[np.array([[0, 0.0], [1.5, 0]])], crossings=[np.array([[5, 2], [6, 2], [6, 4], [5, 4.0]])])
+    layers = masks(dividers=[np.array([[0, 0.0], [0.7, 0]])], crossings=[np.array([[5, 2], [6, 2], [6, 3], [5, 3.0]])])
     assert decode(layers) == []
-    assert len(decode(layers, min_length=0.5, min_area=0.5)) == 2
+    assert len(decode(layers, min_length=0.3, min_area=0.5)) == 2
+
+
+def test_ragged_crossings_become_quadrilaterals() -> None:
+    """Half of the outline's cells are bitten out or stick out; the border of the range cuts the second crossing."""
+    crossings = np.array([[-2, -5], [2, -5], [2, 5], [-2, 5.0]]), np.array([[24, 10], [28, 10], [28, 20], [24, 20.0]])
+    layers = masks(crossings=crossings)
+    rng = np.random.default_rng(0)
+    edge = cv2.morphologyEx(layers[1], cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    flipped = cv2.dilate(((edge > 0) & (rng.random(edge.shape) < 0.12)).astype(np.uint8), np.ones((3, 3))) > 0
+    layers[1][flipped] = (rng.random(edge.shape) < 0.5)[flipped]
+    found = sorted(decode(layers), key=lambda element: element.points[:, 0].mean())
+    truth = crossings[0], np.array([[24, 10], [28, 10], [28, 15], [24, 15.0]])
+    assert len(found) == 2
+    for element, corners in zip(found, truth, strict=True):
+        assert element.closed and len(element.points) == 4
+        assert_same_shape(element, corners, closed=True, tolerance=0.25)
+        assert (np.abs(element.points) <= [30.001, 15.001]).all()
+
+
+@pytest.mark.parametrize(("gap", "elements"), [(5.0, 1), (8.0, 2)])
+def test_a_parked_car_does_not_cut_a_boundary(gap: float, elements: int) -> None:
+    lines = [np.array([[-20, 1.0], [-gap / 2, 1]]), np.array([[gap / 2, 1.2], [20, 1.2]])]
+    found = decode(masks(boundaries=lines))
+    assert len(found) == elements
+    if elements == 1:
+        assert_same_shape(found[0], np.array([[-20, 1.0], [20, 1.2]]), tolerance=0.2)
+
+
+def test_a_boundary_goes_round_a_corner_that_is_hidden() -> None:
+    lines = [np.array([[-20, 0.0], [-1.5, 0]]), np.array([[0, 1.5], [0, 12.0]])]
+    assert len(decode(masks(boundaries=lines))) == 1
+
+
+def test_a_side_street_stays_open() -> None:
+    """The ends of its two kerbs face the same way, not each other."""
+    kerbs = [np.array([[0, 12.0], [0, 0]]), np.array([[5.0, 12.0], [5, 0]])]
+    assert len(decode(masks(boundaries=kerbs))) == 2
+
+
+def test_settings_that_checkpoints_before_carry() -> None:
+    """Those written before crossings were fitted hold all settings of the tracing of then; they read as today's."""
+    before = {"threshold": 0.25, "polygon_threshold": 0.6, "min_length": 2.0, "min_area": 4.0}
+    before |= {"max_gap": 4.0, "max_turn": 40.0, "tolerance": 0.1}
+    assert MaskDecodeConfig(**before) == MaskDecodeConfig()
+    with pytest.raises(ValueError, match="polygon_threshold"):
+        MaskDecodeConfig(polygon_threshold=0.5)
 
 
 def test_cells_as_large_as_the_grids_own() -> None:
