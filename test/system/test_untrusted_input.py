@@ -251,6 +251,16 @@ def test_a_chunk_that_unpacks_to_more_than_it_says(bag: bytes, tmp_path: Path, s
     path.write_bytes(bag[:at] + bytes([6]) + struct.pack("<Q", len(body)) + body + bag[at:])
     with within(40), suppress(BagError):
         read_all(path, recover)
+    folder = tmp_path / "drive"  # as rosbag2 leaves it, which rosbags would read by itself
+    folder.mkdir()
+    path.rename(folder / "drive.mcap")
+    (folder / "metadata.yaml").write_text(
+        "rosbag2_bagfile_information: {version: 9, storage_identifier: mcap, relative_file_paths: [drive.mcap], "
+        "topics_with_message_count: [], compression_mode: '', compression_format: '', message_count: 0, "
+        "duration: {nanoseconds: 0}, starting_time: {nanoseconds_since_epoch: 0}}\n"
+    )
+    with within(40), suppress(BagError):
+        read_all(folder, recover)
 
 
 def test_a_message_that_unpacks_to_gigabytes(bag: bytes) -> None:
