@@ -318,7 +318,7 @@ values = st.sampled_from(
 )
 
 
-@settings(SHARED, max_examples=20)
+@settings(SHARED, max_examples=12)
 @given(place=st.sampled_from(PLACES), value=values)
 def test_checkpoints_whose_header_asks_for_something_else(
     checkpoint: bytes, tmp_path: Path, place: tuple[Any, ...], value: Any
