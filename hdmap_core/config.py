@@ -52,6 +52,8 @@ def parse_config(kind: type[C], content: Any, source: str) -> C:
     except ValidationError as error:
         problems = [_explain(kind, item) for item in error.errors(include_url=False)]
         raise ConfigError(f"{source}: " + "; ".join(problems)) from None
+    except ArithmeticError as error:  # of a check that reckons with a number before that one was checked
+        raise ConfigError(f"{source}: its numbers cannot be: {error}") from None
     except ConfigError as error:  # of a value that checks itself, such as BEVGrid
         raise ConfigError(f"{source}: {error}") from None
 

@@ -1,5 +1,6 @@
 """YAML files that somebody hands over: plain values only, bounded in size, in depth and in what aliases repeat."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import yaml
 
 _MOST_BYTES = 4_000_000
 _MOST_VALUES = 1_000_000
+_DEEPEST = 100
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -23,7 +25,10 @@ def read_yaml(path: str | Path) -> Any:
     if len(data) > _MOST_BYTES:
         raise yaml.YAMLError(f"it has more than {_MOST_BYTES // 1_000_000} MB, which no configuration has")
     try:
-        content = yaml.safe_load(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        if _depth(text) > _DEEPEST:  # the time that yaml needs grows with its square
+            raise yaml.YAMLError("it is nested too deeply")
+        content = yaml.safe_load(text)
         if _values(content, {}) > _MOST_VALUES:
             raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES // 1_000_000} million values")
     except RecursionError:
@@ -33,6 +38,15 @@ def read_yaml(path: str | Path) -> Any:
     except (ValueError, OverflowError) as error:  # dates and numbers that there are not
         raise yaml.YAMLError(str(error)) from None
     return content
+
+
+def _depth(text: str) -> int:
+    """How many brackets are open at once, at most; those in strings count, too."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _values(content: Any, known: dict[int, float]) -> float:

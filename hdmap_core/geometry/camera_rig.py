@@ -150,8 +150,8 @@ class CameraRig:
             if lens is not None:
                 matrix = self.intrinsics[..., index, :, :]
                 directions = homogeneous[..., index, :, :] @ matrix.inverse().transpose(-1, -2)
-                points, distance = lens.project(directions.numpy(force=True))
-                plane = pixels.new_tensor(points) @ matrix[..., :2, :2].transpose(-1, -2)
+                bent, distance = lens.project(directions.numpy(force=True))
+                plane = pixels.new_tensor(bent) @ matrix[..., :2, :2].transpose(-1, -2)
                 pixels[..., index, :, :] = plane + matrix[..., None, :2, 2]
                 depth[..., index, :] = depth.new_tensor(distance)
         last = pixels.new_tensor([[[width - 0.5, height - 0.5]] for height, width in self.image_sizes])

@@ -128,7 +128,8 @@ def _warp(
         fine = cv2.warpPerspective(image, pixels_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     else:
         table = optics.ground_samples(pixels_from_fine, double[::-1])
-        fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        mode = cv2.BORDER_REPLICATE
+        fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
     return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
 
 

@@ -111,5 +111,5 @@ def _undistorting_tables(optics: Optics, image_size: tuple[int, int], pinhole: M
     wanted, behind = np.reshape(pinhole, (3, 3)), np.reshape(optics.intrinsics, (3, 3))
     u, v, depth = optics.pixels(pixels @ (behind @ np.linalg.inv(wanted)).T)
     found = np.where((depth > 0)[..., None], np.stack([u, v], axis=-1), -10.0).clip(-10, 32000)
-    coarse, fine = cv2.convertMaps(found.astype(np.float32), None, cv2.CV_16SC2)
+    coarse, fine = cv2.convertMaps(found.astype(np.float32), None, cv2.CV_16SC2)  # type: ignore[call-overload]
     return coarse, fine

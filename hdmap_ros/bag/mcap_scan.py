@@ -222,7 +222,9 @@ def _chunk_content(body: bytes) -> tuple[bytes, bool]:
         return b"", False
     size, checksum = struct.unpack_from("<QI", body, 16)
     compression, position = _text(body, 28)
-    content = decompress_as_far_as_possible(body[position + 8 :], compression, min(size, MOST_BYTES))
+    if size > MOST_BYTES:
+        return b"", False
+    content = decompress_as_far_as_possible(body[position + 8 :], compression, size)
     return content, len(content) == size and checksum in (0, zlib.crc32(content))
 
 

@@ -15,7 +15,7 @@ from hdmap_core.errors import BagError
 from hdmap_core.yaml_files import read_yaml
 from hdmap_ros.bag.compression import ZSTD_MAGIC
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
-from hdmap_ros.bag.mcap_scan import declared_channels, is_closed
+from hdmap_ros.bag.mcap_scan import declared_channels, is_bounded, is_closed
 from hdmap_ros.bag.sqlite_salvage import SIDE_FILES
 
 SQLITE_MAGIC = b"SQLite format 3\0"
@@ -93,7 +93,9 @@ def _of_folder(folder: Path, damage: list[str] | None) -> list[Path]:
     if refused and (damage is None or not usable):
         raise BagError(refused[0])
     if damage is None:
-        return [folder] if listed else usable
+        # Readers of folders unpack chunks whole; file by file those that do not say how large they are get ours.
+        trusted = all(is_bounded(file) for file in usable if _head(file).startswith(MCAP_MAGIC))
+        return [folder] if listed and trusted else usable
     damage += refused
     return usable
 
