@@ -48,6 +48,9 @@ RECORDED = (
     f"{MARKERS}:visualization_msgs/msg/MarkerArray",
     f"{INFO}:hdmap_ros/msg/MapModelInfo",
 )
+# Six JPEGs are more than Fast DDS's shared memory holds as it comes, and /tf falls behind: docs/ros.md, Large images.
+PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds_large_images.xml"
+PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 console = Console()
 running: list[subprocess.Popen] = []
@@ -170,6 +173,7 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     """Plays the bag through the node while a recorder listens; returns the node's own report."""
     environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     environment |= {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    environment |= dict.fromkeys(PROFILE_VARIABLES, str(PROFILE))
     report = out / "node.json"
     report.unlink(missing_ok=True)
     logs = {name: (out / f"{name}.log").open("w") for name in ("node", "recorder", "player")}
