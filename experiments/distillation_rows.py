@@ -89,6 +89,7 @@ ABLATIONS: dict[str, tuple[list[str], Terms]] = {
         "all patches": changed_tgpd(keep=1.0),
         "tap bev alone": changed_tgpd(taps=["bev"]),
         "tap encoder_in alone": changed_tgpd(taps=["encoder_in"]),
+        "tap bev alone, no MSRD": [term for term in changed_tgpd(taps=["bev"]) if term["kind"] == "tgpd"],
         "three times the weights": [
             {**term, "weight": 3 * float(str(term["weight"]))} for term in ROWS["MapKD meant"][1]
         ],
