@@ -39,7 +39,7 @@ class LayerConfig(Config):
     decode: MaskDecodeConfig
 
 
-# A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth as it is.
+# A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth already.
 _LINE = LineJoining(smoothing=0.0, max_gap=2.0, touching=2.0, max_turn=40.0)
 _KERB = LineJoining(smoothing=0.0, max_gap=4.0, touching=4.0, max_turn=110.0)
 _LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, line=_LINE))

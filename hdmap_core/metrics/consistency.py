@@ -1,9 +1,9 @@
 """How steady the numbers of map elements are over a drive: identity switches, and AP that counts steady matches only.
 
 Consistency-aware AP is MapTracker's C-mAP (Chen et al., "MapTracker: Tracking with Strided Memory Fusion for Consistent
-Vector HD Mapping", ECCV 2024, section 4) as its published script computes it: in a drive, at a threshold, a true element
-belongs to the first predicted number that it is matched to, and its later matches to other numbers are false positives.
-Nothing keeps one number from owning several true elements.
+Vector HD Mapping", ECCV 2024, section 4) as its published script computes it: in a drive, at a threshold, a true
+element belongs to the first predicted number that it is matched to, and its later matches to other numbers are false
+positives. Nothing keeps one number from owning several true elements.
 """
 
 from collections.abc import Mapping, Sequence
