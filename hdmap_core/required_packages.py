@@ -47,7 +47,7 @@ EXTRAS = {
 }
 # Without these no model runs, whatever its slots.
 NODE = (
-    *("cv2", "numpy", "pydantic", "safetensors", "scipy", "shapely", "simplejpeg", "skimage", "torch"),
+    *("PIL", "cv2", "numpy", "pydantic", "safetensors", "scipy", "shapely", "simplejpeg", "skimage", "torch"),
     *("typing_extensions", "yaml"),
 )
 _CONSTRAINED = ("jazzy", "kilted")  # constraints-jazzy.txt is for their Ubuntu 24.04

@@ -5,6 +5,7 @@
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,15 +24,19 @@ DRIVER = Path(__file__).with_name("hdmap_with_ctrl_c.py")
 LINE = "interrupted; the same command finishes it\n"
 
 
-def interrupted(moment: str, *arguments: object, folder: Path) -> None:
-    """Runs `hdmap` in `folder` until Ctrl-C in the moment; it has to end with one line, leaving no process or part."""
+def interrupted(moment: str, *arguments: object, folder: Path, told: str = "") -> None:
+    """Runs `hdmap` in `folder` until Ctrl-C in the moment; it has to end with one line, leaving no process or part.
+
+    `told`: a pattern of what the command says on stderr before that.
+    """
     command = [sys.executable, str(DRIVER), moment, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, start_new_session=True, timeout=120
     )
     # Where no terminal is, a progress bar leaves an empty line.
-    assert (ended.returncode, ended.stderr.lstrip("\n")) == (130, LINE), (ended.stdout, ended.stderr)
+    assert ended.returncode == 130, (ended.stdout, ended.stderr)
+    assert re.fullmatch(told + re.escape(LINE), ended.stderr.lstrip("\n")), (ended.stdout, ended.stderr)
     assert processes_in(folder) == []
     assert list(folder.rglob("*.part")) == []
 
@@ -113,7 +118,9 @@ def test_export(tmp_path: Path) -> None:
 
 
 def test_benchmark(tmp_path: Path) -> None:
-    interrupted("hdmap_core.models.map_model:MapModel.forward+0.05", "benchmark", default_weights(), folder=tmp_path)
+    moment = "hdmap_core.models.map_model:MapModel.forward+0.05"
+    told = r"student-ground in \w+: warming up\n(\d+ sets, .*\n)?"
+    interrupted(moment, "benchmark", default_weights(), folder=tmp_path, told=told)
 
 
 def test_score(tmp_path: Path) -> None:
