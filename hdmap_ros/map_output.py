@@ -114,9 +114,8 @@ class MapOutput:
                 )
             )
         if self._pictures is not None and self._pictures.wanted() and result.observation is not None:
-            self._pictures.publish(
-                drawn, result.observation, info.grid, images.stamp_ns, config.base_frame, config.mask_classes
-            )
+            solid = [element for element in kept if element.label.value in config.mask_classes]
+            self._pictures.publish(drawn, solid, result.observation, info.grid, images.stamp_ns, config.base_frame)
 
     def clear(self, stamp_ns: int, frame_id: str) -> None:
         """Removes what is drawn."""
