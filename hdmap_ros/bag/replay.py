@@ -112,8 +112,6 @@ def replay_bag(
             if not used[camera]:
                 problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
         write_elements(folder / "predictions.jsonl", frames)
-        if config.fuse is not None:
-            _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         seconds = time.perf_counter() - begin
         report = {
             "bag": path.name,
@@ -131,6 +129,8 @@ def replay_bag(
             "latency_ms": latencies.summary(),
         }
         write_report(folder / "report.json", report)
+        if config.fuse is not None:
+            _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         return report
 
 
