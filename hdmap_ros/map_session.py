@@ -89,7 +89,7 @@ class MapSession:
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
-        self._started_ns = 0
+        self._started_ns = self._valid_from_ns = 0  # sets closed before the last reset are of another drive
 
     @property
     def broken(self) -> bool:
@@ -103,7 +103,7 @@ class MapSession:
         self.worker = Worker(
             self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s
         )
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = self._valid_from_ns = time.monotonic_ns()
         self.inputs.open()
 
     def stop(self, patience_s: float = 2.0) -> dict[str, Any]:
@@ -161,7 +161,7 @@ class MapSession:
         config = self._host.config
         if self.worker is None or not self.enabled:
             self.counts["disabled"] += 1
-        elif config.lazy and not (self.output.wanted(config) or self.local_map.wanted()):
+        elif config.lazy and not self._is_wanted():
             self.counts["nobody_listens"] += 1
         elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
             self.counts["rate_limited"] += 1
@@ -169,8 +169,12 @@ class MapSession:
             self._last_job_ns = now_ns
             self.worker.put(_Job(images, now_ns))
 
+    def _is_wanted(self) -> bool:
+        return self.output.wanted(self._host.config) or self.local_map.wanted()
+
     def _forget(self, reason: str) -> None:
         self.counts["resets"] += 1
+        self._valid_from_ns = time.monotonic_ns()
         if self.worker is not None:
             self.worker.clear()
         self._clear_screen()
@@ -200,7 +204,8 @@ class MapSession:
         try:
             result = self.pipeline.complete(prepared_set)
             begin = time.perf_counter()
-            if self.worker is None or job.closed_ns < self._started_ns:
+            if self.worker is None or job.closed_ns < self._valid_from_ns:
+                self._count("forgotten")
                 return  # stopped meanwhile: the publishers may be gone, or it is a map from before
             result, config, info = self.local_map.memory.number(result), self._host.config, self.pipeline.predictor.info
             numbered = time.perf_counter()
@@ -277,7 +282,7 @@ class MapSession:
         if problem:
             self._remind("policy", problem)
         details = builder.camera_faults
-        expected = self.enabled and self.output.wanted(config)
+        expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
         statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected)
         return [*statuses, over_time_status(self.local_map)]
