@@ -126,7 +126,7 @@ def serve_ours(meter: Meter, classic: bool = False) -> None:
 
     from hdmap_ros import online_map_node, stop_signals
     from hdmap_ros.map_output import MapOutput
-    from hdmap_ros.map_session import load_model
+    from hdmap_ros.session_parts import load_model
 
     def load(config: OnlineMapConfig) -> Any:
         return metered(load_model(config), meter)

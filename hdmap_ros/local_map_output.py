@@ -27,6 +27,7 @@ class LocalMapOutput:
         self._builder = MarkerBuilder(types)
         self._last_ns: int | None = None
         self._breaks = memory.breaks
+        self._drawn = False
 
     def wanted(self) -> bool:
         """Whether anybody listens to the fused map."""
@@ -75,10 +76,12 @@ class LocalMapOutput:
                 frame_from_ego=fixed_from_map,
             )
             self._markers.publish(drawn)
+            self._drawn = True
 
     def clear(self, stamp_ns: int) -> None:
         """Forgets everything and removes what is drawn."""
         self.memory.reset()
         self._last_ns = None
-        if self._markers.get_subscription_count():
+        if self._drawn or self._markers.get_subscription_count():  # drawn: the latched ones wait for who comes later
+            self._drawn = False
             self._markers.publish(self._builder.delete_all(stamp_ns, self.memory.frame))

@@ -40,6 +40,7 @@ class MapOutput:
         self.published = 0
         self.published_elements = 0
         self._first_s = self._last_s = 0.0
+        self._restarts = True
         self._types = types
         self._transforms = transforms
         self._builder = MarkerBuilder(types)
@@ -79,6 +80,7 @@ class MapOutput:
             NotReadyError: if the output frame cannot be reached.
         """
         images = result.images
+        self._restarts |= temporal_reset  # also where this map cannot be sent: then the next one says it
         pose = self._frame_from_base(images.stamp_ns, config)
         kept = best_elements(result.elements, config.score_threshold, config.max_elements)
         message = elements_to_message(
@@ -92,9 +94,10 @@ class MapOutput:
             sequence=self.published,
             model_id=info.model_id,
             frame_from_ego=pose,
-            temporal_reset=temporal_reset,
+            temporal_reset=self._restarts,
         )
         self.elements.publish(message)
+        self._restarts = False
         self._last_s = time.monotonic()
         self._first_s = self._first_s or self._last_s
         self.published += 1
@@ -114,9 +117,8 @@ class MapOutput:
                 )
             )
         if self._pictures is not None and self._pictures.wanted() and result.observation is not None:
-            self._pictures.publish(
-                drawn, result.observation, info.grid, images.stamp_ns, config.base_frame, config.mask_classes
-            )
+            solid = [element for element in kept if element.label.value in config.mask_classes]
+            self._pictures.publish(drawn, solid, result.observation, info.grid, images.stamp_ns, config.base_frame)
 
     def clear(self, stamp_ns: int, frame_id: str) -> None:
         """Removes what is drawn."""

@@ -4,35 +4,28 @@ The methods under "the executor's thread" store and return; `_prepare` and `_wor
 """
 
 import functools
-import os
 import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
-from hdmap_ros.bag.layouts import CameraTopics
-from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
 from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import node_report, node_statuses, over_time_status
-from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
-from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, choose_anchor
-from hdmap_ros.problems import Problems
+from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.pipeline import InferenceError, MapPipeline, PreparedSet
+from hdmap_ros.problems import REMINDER_S, Problems
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
-from hdmap_ros.synchronizer import ImageSet, SyncConfig
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.worker import Worker
 
-_REMINDER_S = 5.0
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
@@ -85,11 +78,11 @@ class MapSession:
         self._filter = SynchronizerFilter(synchronizer)
         self._filter.registerCallback(self._on_set)
         self._latencies = LatencyLog()
-        self._reminders = Problems(functools.partial(host.log, "warning"), _REMINDER_S)
+        self._reminders = Problems(functools.partial(host.log, "warning"), REMINDER_S)
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
-        self._started_ns = 0
+        self._started_ns = self._valid_from_ns = 0  # sets closed before the last reset are of another drive
 
     @property
     def broken(self) -> bool:
@@ -103,7 +96,7 @@ class MapSession:
         self.worker = Worker(
             self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s
         )
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = self._valid_from_ns = time.monotonic_ns()
         self.inputs.open()
 
     def stop(self, patience_s: float = 2.0) -> dict[str, Any]:
@@ -161,7 +154,7 @@ class MapSession:
         config = self._host.config
         if self.worker is None or not self.enabled:
             self.counts["disabled"] += 1
-        elif config.lazy and not (self.output.wanted(config) or self.local_map.wanted()):
+        elif config.lazy and not self._is_wanted():
             self.counts["nobody_listens"] += 1
         elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
             self.counts["rate_limited"] += 1
@@ -169,8 +162,12 @@ class MapSession:
             self._last_job_ns = now_ns
             self.worker.put(_Job(images, now_ns))
 
+    def _is_wanted(self) -> bool:
+        return self.output.wanted(self._host.config) or self.local_map.wanted()
+
     def _forget(self, reason: str) -> None:
         self.counts["resets"] += 1
+        self._valid_from_ns = time.monotonic_ns()
         if self.worker is not None:
             self.worker.clear()
         self._clear_screen()
@@ -200,7 +197,8 @@ class MapSession:
         try:
             result = self.pipeline.complete(prepared_set)
             begin = time.perf_counter()
-            if self.worker is None or job.closed_ns < self._started_ns:
+            if self.worker is None or job.closed_ns < self._valid_from_ns:
+                self._count("forgotten")
                 return  # stopped meanwhile: the publishers may be gone, or it is a map from before
             result, config, info = self.local_map.memory.number(result), self._host.config, self.pipeline.predictor.info
             numbered = time.perf_counter()
@@ -285,81 +283,3 @@ class MapSession:
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""
         self._reminders.add(subject, "", message)
-
-
-def load_model(config: OnlineMapConfig) -> Predictor:
-    """The predictor that the parameters name.
-
-    Raises:
-        CheckpointError: if there is no such checkpoint or it is not ours.
-    """
-    import torch
-
-    from hdmap_core.checkpoint import find_checkpoint
-    from hdmap_core.inference import default_weights, load_predictor
-
-    torch.set_num_threads(config.threads or network_threads(torch.get_num_threads()))
-    path = find_checkpoint(config.weights) if config.weights else default_weights()
-    precision = None if config.precision == "auto" else config.precision
-    return load_predictor(path, config.device, precision, engine=config.engine, cameras_only=True)
-
-
-def network_threads(preferred: int) -> int:
-    """Threads of the network when nobody chose: what PyTorch prefers, but one core is left to prepare the next set."""
-    return max(1, min(preferred, len(os.sched_getaffinity(0)) - 1))
-
-
-def camera_pool(cameras: int) -> Executor:
-    """Threads that share the cameras of a set: one per core, on which OpenCV then starts none of its own."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    return ThreadPoolExecutor(min(cameras, len(os.sched_getaffinity(0))), thread_name_prefix="cameras")
-
-
-def sync_config_of(config: OnlineMapConfig) -> SyncConfig:
-    """The synchroniser's settings from the node's parameters."""
-    cameras = config.camera_names
-    return SyncConfig(
-        cameras,
-        choose_anchor(config.sync_anchor, cameras),
-        config.sync_min_cameras or len(cameras),
-        max_spread_ns=round(config.sync_max_spread * 1e9),
-        timeout_ns=round(config.sync_timeout * 1e9),
-        jump_ns=round(config.time_jump_reset * 1e9),
-    )
-
-
-def make_builder(
-    config: OnlineMapConfig,
-    topics: Mapping[str, CameraTopics],
-    transforms: TransformBuffer,
-    pool: Executor,
-    warn: Callable[[str], None],
-) -> ObservationBuilder:
-    """The observation builder from the node's parameters.
-
-    Raises:
-        CalibrationError: if a calibration file is wanted and cannot be read.
-    """
-    from_file = config.calibration_source != "topic"
-    calibrations = read_calibration_file(config.calibration_file) if from_file else {}
-    problems = Problems(warn, _REMINDER_S)
-    return ObservationBuilder(
-        config.camera_names, builder_config_of(config, topics), transforms, calibrations, pool, problems
-    )
-
-
-def builder_config_of(config: OnlineMapConfig, topics: Mapping[str, CameraTopics]) -> BuilderConfig:
-    """The observation builder's settings from the node's parameters and what is set per camera."""
-    return BuilderConfig(
-        base_frame=config.base_frame,
-        fixed_frame="" if config.motion_compensation == "off" else config.fixed_frame,
-        motion_required=config.motion_compensation == "on",
-        projection=config.projection,
-        projections={camera: entry.projection for camera, entry in topics.items() if entry.projection},
-        image_topics={camera: entry.image for camera, entry in topics.items()},
-        frame_ids={camera: entry.frame for camera, entry in topics.items() if entry.frame},
-        tf_timeout_s=config.tf_timeout,
-        min_cameras=config.sync_min_cameras or len(config.camera_names),
-    )

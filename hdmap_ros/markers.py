@@ -85,7 +85,7 @@ class MarkerBuilder:
 
     def delete_all(self, stamp_ns: int, frame_id: str) -> Any:
         """A MarkerArray that removes every line: after a reset and at the end."""
-        self._shown.clear()
+        self._shown = Counter()  # anew: another thread may be at the old one in `build`
         marker = self._marker(self._types.header(stamp_ns, frame_id), "", 0, _DELETEALL)
         return self._types.get("visualization_msgs/msg/MarkerArray")(markers=[marker])
 

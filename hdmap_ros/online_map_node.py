@@ -38,7 +38,7 @@ from hdmap_ros.diagnostics import to_message
 from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_memory import MapMemory
 from hdmap_ros.map_output import MapOutput
-from hdmap_ros.map_session import MapSession, camera_pool, load_model, make_builder, sync_config_of
+from hdmap_ros.map_session import MapSession
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_change, read_config, read_topics, refusal
@@ -46,6 +46,7 @@ from hdmap_ros.node_report import write_report
 from hdmap_ros.pictures import Pictures
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
 from hdmap_ros.ros_graph import Endpoints, RosGraph, make_executor
+from hdmap_ros.session_parts import camera_pool, load_model, make_builder, sync_config_of
 from hdmap_ros.sync_policies import make_synchronizer
 from hdmap_ros.transforms import TransformBuffer
 

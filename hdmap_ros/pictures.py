@@ -36,33 +36,32 @@ class Pictures:
 
     def publish(
         self,
-        elements: Sequence[MapElement],
+        drawn: Sequence[MapElement],
+        solid: Sequence[MapElement],
         observation: Observation,
         grid: BEVGrid,
         stamp_ns: int,
         frame_id: str,
-        classes: Sequence[str],
     ) -> None:
         """Sends what is listened to.
 
         Args:
-            elements: metres, ego frame of `stamp_ns`.
+            drawn: over the images; metres, ego frame of `stamp_ns`.
+            solid: cells of the mask, in the same frame.
             observation: whose images the lines are drawn over.
             grid: the region of the mask.
             stamp_ns: the map's.
             frame_id: the car's frame.
-            classes: values of the classes that become cells of the mask.
         """
         header = self._types.header(stamp_ns, frame_id)
         if _is_heard(self._image) or _is_heard(self._compressed):
-            mosaic = draw_cameras(observation, elements)
+            mosaic = draw_cameras(observation, drawn)
             if _is_heard(self._image):
                 self._image.publish(image_message(self._types, header, mosaic))
             if _is_heard(self._compressed):
                 self._compressed.publish(jpeg_message(self._types, header, mosaic))
         if _is_heard(self._mask):
-            shown = [element for element in elements if element.label.value in classes]
-            self._mask.publish(mask_message(self._types, header, occupied(shown, grid), grid))
+            self._mask.publish(mask_message(self._types, header, occupied(solid, grid), grid))
 
 
 def _is_heard(publisher: Any) -> bool:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
+REMINDER_S = 5.0
+"""So often at most the node tells one problem."""
+
 
 @dataclass
 class _Kind:

@@ -70,6 +70,8 @@ def onnx_bytes(reference: Reference) -> bytes:
             proto = program.model_proto
             versions = {**reference.made_with, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}
             onnx.helper.set_model_props(proto, {KEY: header_text(engine.source, sample, versions)})
+            for node in proto.graph.node:  # traces of the exporter's stack: folders of the machine that it ran on
+                del node.metadata_props[:]
             return proto.SerializeToString()
     except Exception as error:  # whatever torch.export, the exporter's rules or protobuf (2 GB) raise
         reason = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__

@@ -23,11 +23,11 @@ from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.diagnostics import LatencyLog
 from hdmap_ros.map_memory import MapMemory
-from hdmap_ros.map_session import sync_config_of
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observation_builder import NotReadyError
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, check_cameras
 from hdmap_ros.problems import Problems
+from hdmap_ros.session_parts import sync_config_of
 from hdmap_ros.synchronizer import CycleSynchronizer
 
 
@@ -112,8 +112,6 @@ def replay_bag(
             if not used[camera]:
                 problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
         write_elements(folder / "predictions.jsonl", frames)
-        if config.fuse is not None:
-            _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         seconds = time.perf_counter() - begin
         report = {
             "bag": path.name,
@@ -131,6 +129,8 @@ def replay_bag(
             "latency_ms": latencies.summary(),
         }
         write_report(folder / "report.json", report)
+        if config.fuse is not None:
+            _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         return report
 
 

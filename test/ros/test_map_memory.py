@@ -107,6 +107,16 @@ def test_the_fused_map_as_a_message(rig: Rig, rig_module: Any, topic: Any) -> No
     assert rig.memory.fused() is None and len(markers.sent) == 4
 
 
+def test_lines_that_wait_for_latecomers_go_with_the_map(rig: Rig, rig_module: Any, topic: Any) -> None:
+    markers = topic(1)
+    output = LocalMapOutput(TYPES, rig.memory, topic(0), markers)
+    output.take(rig.at(START_NS, 0.0), OnlineMapConfig(), rig_module.RigInfo())
+    markers.listeners = 0
+    output.clear(START_NS)
+    output.clear(START_NS)
+    assert [array.markers[0].action for array in markers.sent] == [0, 3]
+
+
 def test_a_fused_map_that_begins_anew_comes_at_once_and_says_so(rig: Rig, rig_module: Any, topic: Any) -> None:
     arrays = topic(1)
     output = LocalMapOutput(TYPES, rig.memory, arrays, topic(0))

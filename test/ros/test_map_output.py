@@ -90,3 +90,14 @@ def test_another_frame_or_none(bag_rig: Any, rig_module: Any) -> None:
     point = made.elements.sent[0].elements[0].points[0]
     assert (point.x, point.y, point.z) == (101.0, 52.0, 2.0)
     assert made.markers.sent[0].markers[0].points[0].x == 101.0
+
+
+def test_the_first_array_after_a_reset_says_so_though_a_map_could_not_be_sent(bag_rig: Any, rig_module: Any) -> None:
+    config, transforms = OnlineMapConfig(output_frame="odom", tf_timeout=0.0), TransformBuffer()
+    made = output(1, 0, transforms)
+    with pytest.raises(NotReadyError):
+        made.publish(a_map(0.9), config, rig_module.RigInfo(), temporal_reset=True)
+    transforms.add([bag_rig.transform("odom", "base_link", STAMP_NS, np.eye(4))], static=False)
+    for _ in range(2):
+        made.publish(a_map(0.9), config, rig_module.RigInfo(), temporal_reset=False)
+    assert [array.temporal_reset for array in made.elements.sent] == [True, False]

@@ -101,3 +101,25 @@ def test_switched_off(graph: Any, start_node: Any, rig_module: Any, standing_wor
     graph.spin(0.3)
     assert not fused
     assert 0 not in {element.track_id for array in maps for element in array.elements}
+
+
+def test_cleaned_up_it_takes_another_fixed_frame(
+    graph: Any, start_node: Any, rig_module: Any, standing_world: None, listen_latched: Any
+) -> None:
+    from rclpy.parameter import Parameter
+
+    graph.open_cameras()
+    maps, fused = graph.listen_to_maps(), listen_latched()
+    node = start_node(tf__fixed_frame="nowhere", local_map__period=0.0, sync__max_age=10.0)
+    graph.drive(rig_module.ticks(8))
+    assert graph.until(lambda: maps)
+    other = [Parameter("tf.fixed_frame", value="odom")]
+    assert not node.set_parameters(other)[0].successful
+    assert node.trigger_deactivate().name == node.trigger_cleanup().name == "SUCCESS"
+    assert node.set_parameters(other)[0].successful
+    assert node.trigger_configure().name == node.trigger_activate().name == "SUCCESS"
+    assert graph.until(graph.matched)
+    graph.drive(rig_module.ticks(20)[8:])
+    assert graph.until(lambda: fused)
+    assert fused[-1].header.frame_id == "odom" and fused[0].temporal_reset
+    assert maps[-1].elements[0].track_id > 0

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -74,6 +75,20 @@ def test_delete_all_forgets() -> None:
     (marker,) = builder.delete_all(STAMP, "base_link").markers
     assert marker.action == 3
     assert draw(builder, []) == []
+
+
+def test_a_reset_by_another_thread_disturbs_no_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = MarkerBuilder(TYPES)
+    draw(builder, [line(MapClass.DIVIDER, 0.5), line(MapClass.BOUNDARY, 0.5)])
+    make = builder._marker
+
+    def interrupted(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        builder.delete_all(STAMP, "base_link")
+        return make(*arguments)
+
+    monkeypatch.setattr(builder, "_marker", interrupted)
+    assert [marker.action for marker in draw(builder, [])] == [2, 2]
 
 
 def test_every_class_has_its_colour() -> None:

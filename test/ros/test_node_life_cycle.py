@@ -121,6 +121,23 @@ def test_a_map_from_before_a_restart_is_dropped(graph: Any, start_node: Any, pre
     assert (maps, worker.statistics.done) == ([], 1)
 
 
+def test_a_map_in_work_during_a_reset_is_forgotten(
+    graph: Any, start_node: Any, predictor: Any, rig_module: Any
+) -> None:
+    """It belongs to the drive before: nothing of it is sent, drawn, numbered or fused."""
+    graph.open_cameras()
+    maps = graph.listen_to_maps()
+    session = start_node(sync__max_age=0.0).session
+    predictor.release.clear()
+    graph.drive(rig_module.ticks(8))
+    assert graph.until(predictor.begun.is_set)
+    session.reset("test")
+    predictor.release.set()
+    assert session.worker.wait_idle(10.0)
+    graph.spin(0.2)
+    assert (maps, session.counts["forgotten"], session.local_map.memory.fused()) == ([], 1, None)
+
+
 def test_a_failing_model_deactivates_the_node(graph: Any, start_node: Any, predictor: Any, rig_module: Any) -> None:
     graph.open_cameras()
     graph.listen_to_maps()

@@ -9,8 +9,13 @@ import pytest
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.observation import Observation
+from hdmap_ros.image_sets import ImageSet
+from hdmap_ros.map_output import MapOutput
 from hdmap_ros.message_types import bag_types
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.pictures import Pictures, occupied
+from hdmap_ros.pipeline import MapResult
+from hdmap_ros.transforms import TransformBuffer
 
 TYPES, STORE = bag_types()
 GRID = BEVGrid((-12.0, 12.0), (-3.0, 3.0), 0.5)
@@ -58,7 +63,7 @@ def test_only_what_is_listened_to_is_made(heard: int, rig_module: Any) -> None:
     topics = [Topic(int(index == heard)) for index in range(3)]
     pictures = Pictures(TYPES, *topics)
     assert pictures.wanted() is (heard < 3)
-    pictures.publish([BOUNDARY, CROSSING], observation(rig_module), GRID, STAMP_NS, "base_link", ["boundary"])
+    pictures.publish([BOUNDARY, CROSSING], [BOUNDARY], observation(rig_module), GRID, STAMP_NS, "base_link")
     assert [len(topic.sent) for topic in topics] == [int(index == heard) for index in range(3)]
     for message in (topic.sent[0] for topic in topics if topic.sent):
         assert message.header.frame_id == "base_link"
@@ -72,7 +77,17 @@ def test_only_what_is_listened_to_is_made(heard: int, rig_module: Any) -> None:
         if heard == 2:
             assert (message.info.width, message.info.height, message.info.resolution) == (48, 12, 0.5)
             assert (message.info.origin.position.x, message.info.origin.position.y) == (-12.0, -3.0)
-            assert set(np.asarray(message.data).tolist()) == {0, 80}  # the crossing is not among the classes
+            assert set(np.asarray(message.data).tolist()) == {0, 80}
+
+
+def test_the_mask_holds_what_is_published_of_its_classes_drawn_or_not(rig_module: Any) -> None:
+    mask = Topic(1)
+    output = MapOutput(TYPES, Topic(0), Topic(0), TransformBuffer(), Pictures(TYPES, Topic(0), Topic(0), mask))
+    images, seen = ImageSet(STAMP_NS, {}, {"CAM_FRONT": STAMP_NS}, (), 0), observation(rig_module)
+    result = MapResult([BOUNDARY, CROSSING], images, (True,), {}, None, seen)
+    config = OnlineMapConfig(markers_min_score=0.9, mask_classes=("ped_crossing",))
+    output.publish(result, config, rig_module.RigInfo())
+    assert set(np.asarray(mask.sent[0].data).tolist()) == {0, 50}
 
 
 def observation(rig_module: Any) -> Observation:

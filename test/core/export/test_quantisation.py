@@ -69,6 +69,11 @@ def test_the_last_convolution_stays_in_fp32_and_no_other(folder: Path) -> None:
     assert len(convolutions) > 5 and exact == convolutions[-1:]
 
 
+def test_no_folder_of_the_machine_is_in_it(made: Reference, folder: Path) -> None:
+    for content in (onnx_bytes(made), (folder / "model.onnx").read_bytes()):
+        assert b".py" not in content, "a trace of the exporter's stack"
+
+
 def test_pixels_are_unshuffled_by_blocks_to_the_same_bits(made: Reference) -> None:
     proto = onnx.load_from_string(onnx_bytes(made))
     inputs = {"ground": made.sample.inputs.ground.numpy()}  # type: ignore[union-attr]

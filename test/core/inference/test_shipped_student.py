@@ -33,6 +33,11 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
     assert load_predictor(path, "cpu").info.weights_sha256 in card
 
 
+def test_no_file_names_the_machine_that_made_it() -> None:
+    for path in (default_weights(), default_weights().with_suffix(".onnx")):
+        assert b".py" not in path.read_bytes(), path.name
+
+
 def test_it_maps_a_town_it_has_never_seen(student: Predictor, unseen_town: NuScenesDataset) -> None:
     predictions = {token: student.predict(unseen_town.observation(token)).elements for token in unseen_town.tokens}
     truth = {token: unseen_town.elements(token) for token in unseen_town.tokens}

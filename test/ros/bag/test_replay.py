@@ -370,4 +370,5 @@ def test_nothing_to_fuse_is_told_and_the_rest_is_kept(drive: Path, predictor: An
     with pytest.raises(BagError, match=r"no map could be fused into .*map\.osm: .*nowhere"):
         replay_bag(drive, predictor, tmp_path / "out", replace(CONFIG, layout=layout, fuse=fused))
     assert not fused.exists()
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["published"] == 8
     assert len(read_elements(tmp_path / "out" / "predictions.jsonl")) == 8

@@ -12,9 +12,9 @@ from hdmap_core.errors import BagError
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import BagReader, open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
-from hdmap_ros.map_session import sync_config_of
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.problems import Problems
+from hdmap_ros.session_parts import sync_config_of
 from hdmap_ros.synchronizer import CycleSynchronizer
 
 CONFIG = ReplayConfig(load_layout("hdmap"))

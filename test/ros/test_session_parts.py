@@ -6,7 +6,7 @@ import threading
 import cv2
 import pytest
 
-from hdmap_ros.map_session import camera_pool, network_threads
+from hdmap_ros.session_parts import camera_pool, network_threads
 
 
 @pytest.mark.parametrize(("cores", "preferred", "threads"), [(1, 1, 1), (2, 2, 1), (8, 8, 7), (16, 8, 8), (2, 1, 1)])
