@@ -17,7 +17,7 @@ from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.fusion.association import Tracker, TrackingConfig
 from hdmap_core.fusion.cropping import cropped
-from hdmap_core.fusion.evidence import TILE_CELLS, EvidenceTiles
+from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.stitching import stitched
 from hdmap_core.geometry import BEVGrid, se3

@@ -167,8 +167,8 @@ def _seeing(kind: Literal["polynomial", "fisheye"], coefficients: tuple[float, .
         degrees = np.rad2deg(lens.reach_rad)
     if degrees < np.rad2deg(_LEAST_RAD):
         raise CalibrationError(
-            f"the coefficients of the lens, {list(coefficients)}, turn its picture round {degrees:.2g} degrees from the "
-            "axis: it sees nothing; they are those of the image plane at focal length 1, not of pixels"
+            f"the coefficients of the lens, {list(coefficients)}, turn its picture round {degrees:.2g} degrees from "
+            "the axis: it sees nothing; they are those of the image plane at focal length 1, not of pixels"
         )
     return lens
 
