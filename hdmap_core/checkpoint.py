@@ -6,6 +6,7 @@ tensor must be there with its shape, and nothing else.
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hdmap_core.postprocess import DecodeConfig, Head
 FORMAT = 1
 SUFFIX = ".safetensors"
 _LARGEST_NUMBER = 20_000  # channels, layers, pixels ... of a model
+_MOST_CELLS = 10_000_000  # of its grid, for which no tensor of the file stands; 120 x 60 m have 720,000 of 0.1 m
 
 
 class CheckpointConfig(Config):
@@ -103,6 +105,8 @@ def _model_that_fits(path: Path, config: ModelConfig, tensors: dict[str, Any]) -
     """Builds a model without memory first: a header may ask for one of any size, whatever the file holds."""
     if (largest := _largest_number(config.model_dump())) > _LARGEST_NUMBER:
         raise CheckpointError(f"{path}: its header asks for a model with {largest:g} of something; it is damaged")
+    if math.prod(config.grid.shape) > _MOST_CELLS:
+        raise CheckpointError(f"{path}: its header asks for a grid of {math.prod(config.grid.shape):,} cells; damaged")
     try:
         with torch.device("meta"):
             problem = misfit(build_model(config).state_dict(), tensors)

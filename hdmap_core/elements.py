@@ -1,7 +1,7 @@
 """MapElement: what a map is made of. Ground truth, predictions, messages, bags, metrics and pictures all speak it."""
 
 import json
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -87,14 +87,15 @@ class MapElement:
         closed, score = record.get("closed", False), record.get("score", 1.0)
         if not isinstance(closed, bool):
             raise ElementError(f"field 'closed' must be true or false, got {closed!r}")
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise ElementError(f"field 'score' must be a finite number, got {score!r}")
+        if isinstance(score, bool) or not isinstance(score, int | float) or not abs(score) <= sys.float_info.max:
+            raise ElementError(f"field 'score' must be a finite number, got {score!r:.40}")
         track_id = record.get("track_id", 0)
         if isinstance(track_id, bool) or not isinstance(track_id, int) or not 0 <= track_id <= MAX_TRACK_ID:
-            raise ElementError(f"field 'track_id' must be a whole number in 0..{MAX_TRACK_ID}, got {track_id!r}")
+            raise ElementError(f"field 'track_id' must be a whole number in 0..{MAX_TRACK_ID}, got {track_id!r:.40}")
         try:
-            points = np.array(record["points"], dtype=np.float32)
-        except (TypeError, ValueError):
+            with np.errstate(over="ignore"):  # is infinite then, and refused
+                points = np.array(record["points"], dtype=np.float32)
+        except (TypeError, ValueError, OverflowError):
             raise ElementError("field 'points' must be a list of [x, y] numbers") from None
         return cls(MapClass(record["label"]), points, closed, float(score), track_id)
 

@@ -9,10 +9,30 @@ import yaml
 _MOST_BYTES = 4_000_000
 _MOST_VALUES = 1_000_000
 _DEEPEST = 100
+_LONGEST_NUMBER = 1000  # characters; the time that 1:59:59 ... takes grows with their square
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses merge keys, each of which copies what it names: a few lines of them stand for any number of entries."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Called with each mapping."""
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read", node.start_mark)
+        super().flatten_mapping(node)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """An integer of bounded length."""
+        if len(node.value) > _LONGEST_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, "a number is too long", node.start_mark)
+        return super().construct_yaml_int(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a file: mappings, lists, strings, numbers and dates, made by `yaml.safe_load`.
+    """The content of a file: mappings, lists, strings, numbers and dates, made by yaml's safe loader; no merge keys.
 
     Raises:
         OSError: if it cannot be read.
@@ -28,14 +48,14 @@ def read_yaml(path: str | Path) -> Any:
         text = data.decode("utf-8")
         if _depth(text) > _DEEPEST:  # the time that yaml needs grows with its square
             raise yaml.YAMLError("it is nested too deeply")
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
         if _values(content, {}) > _MOST_VALUES:
             raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES // 1_000_000} million values")
     except RecursionError:
         raise yaml.YAMLError("it is nested too deeply") from None
     except UnicodeDecodeError:
         raise
-    except (ValueError, OverflowError) as error:  # dates and numbers that there are not
+    except (ValueError, OverflowError, LookupError, AttributeError) as error:  # values that their tags cannot have
         raise yaml.YAMLError(str(error)) from None
     return content
 

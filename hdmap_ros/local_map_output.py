@@ -44,10 +44,10 @@ class LocalMapOutput:
         stamp_ns = result.images.stamp_ns
         if self._last_ns is not None and stamp_ns - self._last_ns < round(config.local_map_period * 1e9):
             return
-        fused = self.memory.fused()
-        if fused is None:
+        window, fused = self.memory.window(), self.memory.fused()
+        if window is None or fused is None:
             return
-        elements, fixed_from_map, window = fused
+        elements, fixed_from_map = fused
         self._elements.publish(
             elements_to_message(
                 self._types,

@@ -87,11 +87,19 @@ class MapMemory:
             self._drive.fuse(result.elements, self._pose, full=all(result.camera_mask))
             return True
 
-    def fused(self) -> tuple[list[MapElement], np.ndarray, BEVGrid] | None:
-        """Elements, (4, 4) fixed frame from theirs, and the window that was seen; None before the first map."""
+    def fused(self) -> tuple[list[MapElement], np.ndarray] | None:
+        """Elements, and (4, 4) the fixed frame from theirs; None before the first map."""
         with self._lock:
             local_map = self._drive.local_map
-            window = None if local_map is None else local_map.extent
-            if local_map is None or window is None:
+            if local_map is None or local_map.anchor is None:
                 return None
-            return local_map.elements(), local_map.fixed_from_map, window
+            return local_map.elements(), local_map.fixed_from_map
+
+    def window(self) -> BEVGrid | None:
+        """What was seen, in the frame of the fused map's elements; None before the first map.
+
+        Raises:
+            ConfigError: where nothing is ever forgotten, of more than 20 km.
+        """
+        with self._lock:
+            return None if self._drive.local_map is None else self._drive.local_map.extent

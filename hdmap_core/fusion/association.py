@@ -59,14 +59,14 @@ class Tracker:
         self._tracks.clear()
 
     def update(
-        self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid, full: bool = True
+        self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool = True
     ) -> list[MapElement]:
         """The elements in the same order, each with its `track_id`.
 
         Args:
             elements: of one map; metres, ego frame.
             fixed_from_ego: (4, 4) the car's pose in a frame that does not move.
-            region: in which the map could have elements; absence outside it means nothing.
+            region: in which the map could have elements, None: anywhere; absence outside it means nothing.
             full: whether it could see all of the region; if not, absence means nothing there either.
         """
         numbers = [0] * len(elements)
@@ -79,11 +79,16 @@ class Tracker:
         return [replace(element, track_id=number) for element, number in zip(elements, numbers, strict=True)]
 
     def _join(
-        self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid, full: bool
+        self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool
     ) -> list[int]:
         tracks = [self._near(track, fixed_from_ego) for track in self._tracks.get(label, [])]
         tracks = [track for track in tracks if len(track.places)]
-        visible = [is_inside(to_ego(track.places, fixed_from_ego), region) for track in tracks]
+        visible = [
+            np.ones(len(track.places), bool)
+            if region is None
+            else is_inside(to_ego(track.places, fixed_from_ego), region)
+            for track in tracks
+        ]
         seen = [track.places[inside] for track, inside in zip(tracks, visible, strict=True)]
         gain, covered = self._compare(lines, seen)
         partner = dict(zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True))

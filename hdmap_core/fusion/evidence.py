@@ -44,6 +44,10 @@ class EvidenceTiles:
         ]
         return BEVGrid(ranges[0], ranges[1], self.resolution)
 
+    def span(self) -> int:
+        """How many tiles the longer side of the smallest window around all of them has; 0 without any."""
+        return int(np.ptp(list(self._tiles), axis=0).max()) + 1 if self._tiles else 0
+
     def extent(self) -> BEVGrid | None:
         """The smallest window around all tiles; None without any."""
         if not self._tiles:

@@ -17,7 +17,7 @@ from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.fusion.association import Tracker, TrackingConfig
 from hdmap_core.fusion.cropping import cropped
-from hdmap_core.fusion.evidence import TILE_CELLS, EvidenceTiles
+from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.stitching import stitched
 from hdmap_core.geometry import BEVGrid, se3
@@ -138,11 +138,9 @@ class LocalMap:
 
     def elements(self) -> list[MapElement]:
         """What is known, with numbers, in metres from `anchor` along the axes of the fixed frame."""
-        window = self.extent
-        if window is None:
-            return []
-        if max(window.shape) <= _BLOCK_TILES * TILE_CELLS:
-            traced = self._traced(window)
+        if self._tiles.span() <= _BLOCK_TILES:
+            window = self.extent
+            traced = [] if window is None else self._traced(window)
         else:  # the memory of a long drive is that of its way, not of the box around it
             traced = stitched(
                 [
@@ -151,7 +149,7 @@ class LocalMap:
                     for piece in cropped(self._traced(self._tiles.grown(block)), np.eye(4), block)
                 ]
             )
-        return self._tracker.update(traced, np.eye(4), window)
+        return self._tracker.update(traced, np.eye(4), None)
 
     def around(self, fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
         """What is known of a region of the ego frame: `elements` moved there and cut at its border."""

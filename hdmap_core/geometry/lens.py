@@ -9,7 +9,7 @@ the picture; so a lens sees only what lies within its reach, up to where the pic
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -24,6 +24,7 @@ FISHEYES = ("equidistant", "fisheye", "kannala_brandt", "kannala_brandt4")
 _OTHER_POLYNOMIALS = ("modified_brown_conrady", "inverse_brown_conrady")  # a pinhole without coefficients, else unknown
 _COUNTS = (4, 5, 8, 12, 14)
 _WIDEST_RAD = np.deg2rad(89.0)  # what a polynomial may reach at most
+_LEAST_RAD = np.deg2rad(1.0)  # what a lens sees at least; coefficients that leave less are none
 _STEPS = 2000
 
 
@@ -142,20 +143,34 @@ def lens_of(model: str, coefficients: Sequence[float] | np.ndarray) -> Lens | No
 
     Raises:
         CalibrationError: for a model that is not known, listing those that are; for coefficients that are not finite,
-            or too many of them.
+            too many of them, or such that the lens sees nothing.
     """
     name, values = model.strip().lower(), np.asarray(coefficients, dtype=np.float64).reshape(-1)
     if not np.isfinite(values).all():
         raise CalibrationError(f"the coefficients of the lens must be finite numbers, got {values.tolist()}")
     given = np.trim_zeros(values, "b")
     if name in FISHEYES:
-        return Lens("fisheye", _filled(given, 4, name))
+        return _seeing("fisheye", _filled(given, 4, name))
     if name not in (*_PINHOLES, *_POLYNOMIALS) and (len(given) or name not in _OTHER_POLYNOMIALS):
         known = ", ".join((*_POLYNOMIALS, *FISHEYES))
         raise CalibrationError(f"a lens of the model {model!r} is not known; known are {known}")
     if not len(given):
         return None
-    return Lens("polynomial", _filled(given, next((n for n in _COUNTS if n >= len(given)), _COUNTS[-1]), name))
+    return _seeing("polynomial", _filled(given, next((n for n in _COUNTS if n >= len(given)), _COUNTS[-1]), name))
+
+
+@lru_cache(maxsize=64)
+def _seeing(kind: Literal["polynomial", "fisheye"], coefficients: tuple[float, ...]) -> Lens:
+    """The same lens for the same coefficients, as its reach takes a while."""
+    lens = Lens(kind, coefficients)
+    with np.errstate(over="ignore", invalid="ignore"):
+        degrees = np.rad2deg(lens.reach_rad)
+    if degrees < np.rad2deg(_LEAST_RAD):
+        raise CalibrationError(
+            f"the coefficients of the lens, {list(coefficients)}, turn its picture round {degrees:.2g} degrees from "
+            "the axis: it sees nothing; they are those of the image plane at focal length 1, not of pixels"
+        )
+    return lens
 
 
 def _filled(given: np.ndarray, count: int, name: str) -> tuple[float, ...]:

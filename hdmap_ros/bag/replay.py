@@ -138,7 +138,7 @@ def _write_fused(path: Path, memory: MapMemory, bag: Path, stamp_ns: int, origin
     fused = memory.fused()
     if fused is None:
         raise BagError(f"{bag}: no map could be fused into {path}: {memory.paused}")
-    elements, fixed_from_map, _ = fused
+    elements, fixed_from_map = fused
     write_map(path, elements, fixed_from_map, memory.frame, stamp_ns, origin)
 
 

@@ -130,6 +130,12 @@ def test_config_that_is_none(saved: Path, config: Any) -> None:
     refusal(rewritten(saved, lambda header: header.update(config=config)))
 
 
+def test_a_grid_that_no_memory_holds(saved: Path) -> None:
+    """No tensor stands for it, so that all of them fit."""
+    message = refusal(rewritten(saved, lambda header: header["config"]["model"]["grid"].update(resolution=0.001)))
+    assert "a grid of " in message and " cells" in message
+
+
 def test_config_with_an_impossible_grid(saved: Path) -> None:
     message = refusal(rewritten(saved, lambda header: header["config"]["model"]["grid"].update(resolution=0.7)))
     assert "whole number of cells" in message

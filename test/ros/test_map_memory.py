@@ -87,6 +87,15 @@ def test_jumps_begin_anew(rig: Rig, stamp_ns: int, x: float, why: str) -> None:
     assert rig.memory.fuse(second) and rig.memory.fused() is not None
 
 
+def test_a_drive_of_any_length_is_fused(bag_rig: Any, rig_module: Any) -> None:
+    """24 km at the speed of a train, past what a grid may have on a side."""
+    rig = Rig(bag_rig, rig_module, reach=np.inf)
+    for index in range(9):
+        assert rig.memory.fuse(rig.at(START_NS + index * 50 * 10**9, 3000.0 * index, seen_from=0.0))
+    fused = rig.memory.fused()
+    assert fused is not None and len(fused[0]) == 9 and not rig.warnings
+
+
 def test_the_fused_map_as_a_message(rig: Rig, rig_module: Any, topic: Any) -> None:
     arrays, markers = topic(0), topic(1)
     output = LocalMapOutput(TYPES, rig.memory, arrays, markers)

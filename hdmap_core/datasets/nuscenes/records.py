@@ -59,7 +59,7 @@ def lens_of_record(folder: Path, record: Record) -> Lens | None:
     """
     try:
         return lens_of(str(record.get("distortion_model") or ""), record.get("camera_distortion") or ())
-    except (CalibrationError, TypeError, ValueError) as error:
+    except (CalibrationError, TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f"{folder / 'calibrated_sensor.json'}: record {record['token']!r}: {error}") from None
 
 

@@ -304,7 +304,7 @@ class NuScenesTables:
     def _pose(self, table: str, record: Record) -> np.ndarray:
         try:
             return se3.se3(se3.rotation_from_quaternion(record["rotation"]), record["translation"])
-        except (CalibrationError, TypeError, ValueError) as error:
+        except (CalibrationError, TypeError, ValueError, OverflowError) as error:
             path = self.folder / f"{table}.json"
             raise DatasetError(f"{path}: record {record['token']!r} is not a pose: {error}") from None
 

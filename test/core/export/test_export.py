@@ -369,7 +369,6 @@ def test_openvino_tells_nobody_that_it_is_used() -> None:
 import socket, sys
 def refuse(*_): print("network"); raise OSError
 socket.getaddrinfo = socket.socket.connect = refuse
-from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 import_openvino().Core()
 print([name for name, module in sys.modules.items() if name.startswith("openvino_telemetry")])

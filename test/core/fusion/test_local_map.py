@@ -123,6 +123,17 @@ def test_what_is_far_behind_is_forgotten_and_nothing_where_reach_is_endless() ->
     assert ends[np.inf] < -25
 
 
+def test_numbering_the_fused_map_costs_no_more_the_longer_the_drive() -> None:
+    """What was forgotten is not kept as a place of a line that goes on."""
+    fused = LocalMap(CLASSES, reach=50.0)
+    known = []
+    for x in range(0, 600, 5):
+        fused.update(seen(pose(x), world(700.0)), pose(x), REGION)
+        fused.elements()
+        known.append(sum(len(track.places) for tracks in fused._tracker._tracks.values() for track in tracks))
+    assert known[-1] < 1.2 * known[40]
+
+
 def test_numbers_stay_while_the_map_grows() -> None:
     fused = LocalMap(CLASSES, reach=80.0)
     numbers: dict[float, set[int]] = {-5.0: set(), 5.0: set()}
@@ -217,10 +228,10 @@ def test_a_long_drive_is_traced_in_blocks_to_the_same_map(monkeypatch: pytest.Mo
 
 
 def test_a_drive_of_many_kilometres_fits_into_memory() -> None:
-    """Diagonally, 20 km: the box around it has ten billion cells."""
+    """Diagonally, 60 km: more cells on a side than any grid may have."""
     fused = LocalMap(CLASSES, reach=np.inf)
     line = MapElement(MapClass.DIVIDER, np.array([[-30.0, 0.0], [30.0, 0.0]]), score=0.9)
-    for along in (0.0, 30.0, 60.0, 20000.0, 20030.0):
+    for along in (0.0, 30.0, 60.0, 60000.0, 60030.0):
         place = along / np.sqrt(2)
         fused.update([line], pose(place, place, np.pi / 4), REGION)
     found = fused.elements()

@@ -142,6 +142,8 @@ def test_a_pinhole(name: str) -> None:
         ("equidistant", [0.1] * 5, "at most 4 coefficients, got 5"),
         ("plumb_bob", [0.1] * 15, "at most 14 coefficients, got 15"),
         ("plumb_bob", [0.1, float("nan")], "finite"),
+        ("plumb_bob", [-5e4, 0.0, 0.0, 0.0], "it sees nothing"),  # of pixels
+        ("fisheye", [1e200, 0.0, 0.0, 0.0], "it sees nothing"),
     ],
 )
 def test_lenses_that_are_refused(name: str, given_values: list[float], message: str) -> None:

@@ -72,6 +72,10 @@ def test_lenses_of_other_rigs(small_root: Path, tmp_path: Path) -> None:
     edit(small_root, "calibrated_sensor", give_lenses)
     with pytest.raises(DatasetError, match=r"calibrated_sensor\.json: record .*'mei' is not known"):
         NuScenesTables(small_root).keyframe("sample-0-1")
+    of_channel["CAM_FRONT"]["camera_distortion"] = [10**400]
+    edit(small_root, "calibrated_sensor", give_lenses)
+    with pytest.raises(DatasetError, match=r"calibrated_sensor\.json: record .* too large"):
+        NuScenesTables(small_root).keyframe("sample-0-1")
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../../secret.jpg", "samples/../../secret.jpg", "a\0b"])
