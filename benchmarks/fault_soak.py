@@ -85,7 +85,8 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
 
     graph = rig.Graph()
     predictor = faults.FaultyPredictor(rig.RigLines())
-    traffic = faults.Traffic(graph, rig, predictor, pause_s=0.075)
+    traffic = faults.Traffic(graph, rig, predictor)
+    traffic.start_now()
     overrides = [Parameter("sync.min_cameras", value=4)]
     node = graph.add(OnlineMapNode(lambda config: predictor, context=graph.context, parameter_overrides=overrides))
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS

@@ -4,6 +4,7 @@ For the tests of the node in a real graph and for `benchmarks/fault_soak.py`. Ev
 `RigLines` draws one line along each camera's axis, so that a camera mixed up, misplaced or of another cycle shows.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -64,6 +65,7 @@ class Traffic:
         self.graph, self.rig, self.predictor, self.pause_s = graph, rig, predictor, pause_s
         self.maps, self.diagnostics = graph.listen_to_maps(), graph.listen_to_diagnostics()
         self.cycles = 0
+        self.real_time = False
         self.since = (0, 0)
         self._others: dict[str, Any] = {}
 
@@ -87,9 +89,19 @@ class Traffic:
                 for _ in range(shot.copies if shot.image is not None else 0):
                     to_image.publish(shot.image)
         if all(self.cycles % fault.at_once == 0 for fault in faults):
-            self.graph.spin(self.pause_s)
+            self.graph.spin(self._rest_s())
             for _ in range(60):  # a busy machine comes to a few callbacks in that time
                 self.graph.executor.spin_once(timeout_sec=0.0)
+
+    def start_now(self) -> None:
+        """From here on stamps are the time of day, and cycles come when they say."""
+        self.cycles = (time.time_ns() - self.rig.START_NS) // PERIOD_NS
+        self.real_time = True
+
+    def _rest_s(self) -> float:
+        if not self.real_time:
+            return self.pause_s
+        return max(0.0, (self.rig.START_NS + self.cycles * PERIOD_NS - time.time_ns()) * 1e-9)
 
     def until(self, condition: Callable[[], Any], faults: Sequence["Fault"] = (), most: int = 600) -> int | None:
         """Sends cycles until the condition holds; how many that took, or None if it never did."""
