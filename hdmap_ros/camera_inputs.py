@@ -104,7 +104,8 @@ class CameraInputs:
         for camera, stream in self._images.items():
             last_ns = self.last_arrival_ns.get(camera)
             if last_ns is not None and now_ns - last_ns <= stale_after_ns:
-                result[camera] = later.get(camera, "ok")
+                state = later.get(camera, "ok")
+                result[camera] = "many_publishers" if state == "ok" and stream.publishers > 1 else state
             elif not stream.publishers:
                 result[camera] = "no_publisher"
             elif self._reliability == "reliable" and not self._all_reliable(stream):

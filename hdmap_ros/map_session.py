@@ -27,6 +27,7 @@ from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.worker import Worker
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
+_FUTURE_S = 1.0
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
 
@@ -128,6 +129,10 @@ class MapSession:
             problem = f"camera {camera}: its images have no stamp (0); their time of arrival is used"
             self.pipeline.builder.problems.add("zero_stamp", camera, problem)
             stamp_ns = self._host.now_ns()
+        ahead_s = (stamp_ns - self._host.now_ns()) * 1e-9
+        if ahead_s > _FUTURE_S and self._host.now_ns():  # 0: the first /clock has not come
+            problem = f"camera {camera}: its stamps lie {ahead_s:.1f} s in the future of the node's clock"
+            self.pipeline.builder.problems.add("future_stamp", camera, problem)
         self._newest_ns[camera] = stamp_ns
         self._filter.add(camera, message, now_ns, stamp_ns)
         resets = self._filter.synchronizer.statistics.resets
@@ -218,6 +223,7 @@ class MapSession:
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._count("failed")
+        self.pipeline.builder.problems.add("failed", "", str(error))
         trace = "".join(traceback.format_exception(error))
         self._host.log("error", f"a set failed ({in_a_row} in a row): {trace}")
         if "out of memory" in str(error) and "torch" in sys.modules:
@@ -274,10 +280,14 @@ class MapSession:
         )
         if problem:
             self._remind("policy", problem)
-        details = builder.camera_faults
+        details, news = dict(builder.camera_faults), builder.problems.news()
+        for (kind, camera), message in news.items():  # also what lasted for one image
+            if states.get(camera) == "ok":
+                states[camera], details[camera] = kind, message
+        rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self.output.wanted(config)
         report, moving = self.report(), builder.motion_compensated
-        statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected)
+        statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected, rig_news)
         return [*statuses, over_time_status(self.local_map)]
 
     def _remind(self, subject: str, message: str) -> None:

@@ -85,23 +85,37 @@ def node_statuses(
     config: OnlineMapConfig,
     sync_problem: str,
     expected: bool,
+    news: Mapping[str, str],
 ) -> list[Status]:
-    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output; `expected`: somebody wants maps."""
+    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output.
+
+    `expected`: somebody wants maps. `news`: kind -> what came up since the last time with no single camera.
+    """
+    others = "; ".join(message for kind, message in news.items() if kind != "failed")
     model = {key: report[key] for key in ("model_id", "engine", "engine_why", "precision", "device")}
     output = {key: report[key] for key in ("published", "published_elements", "rate_hz", "map_age_s")}
     sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
     sync["motion_compensation"] = str(motion_compensated).lower()
     return [
-        Status("model", ERROR if broken else OK, "failing" if broken else "running", model),
+        model_status(model, broken, news.get("failed", "")),
         cameras_status(camera_states, camera_details),
         synchronisation_status(sync, sync_problem),
         latency_status(report["latency_ms"], config.max_latency_ms),
-        output_status(output, config, expected),
+        output_status(output, config, expected, others),
     ]
 
 
-def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: bool) -> Status:
-    """WARN before the first map, and when the last one is old although somebody wants maps."""
+def model_status(values: Mapping[str, Any], broken: bool, failure: str) -> Status:
+    """ERROR when sets keep failing; WARN when one has failed since the last time, with the reason."""
+    if broken:
+        return Status("model", ERROR, f"failing: {failure}" if failure else "failing", values)
+    return Status("model", WARN if failure else OK, f"a set failed: {failure}" if failure else "running", values)
+
+
+def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: bool, problem: str = "") -> Status:
+    """WARN with a problem, before the first map, and when the last one is old although somebody wants maps."""
+    if problem:
+        return Status("output", WARN, problem, counts)
     if not counts["published"]:
         return Status("output", WARN, "nothing published yet", counts)
     if counts["map_age_s"] <= max(config.stale_after, 2 / config.max_rate if config.max_rate else 0.0):

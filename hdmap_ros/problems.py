@@ -28,6 +28,7 @@ class Problems:
         self._remind_s = remind_s
         self._kinds: dict[str, _Kind] = {}
         self._told_s: dict[tuple[str, str], float] = {}
+        self._news: dict[tuple[str, str], str] = {}
         self._lock = Lock()
 
     def add(self, kind: str, camera: str, message: str) -> None:
@@ -36,6 +37,7 @@ class Problems:
         with self._lock:
             cameras = self._kinds.setdefault(kind, _Kind(message)).cameras
             cameras[camera] = cameras.get(camera, 0) + 1
+            self._news[kind, camera] = message
             told_s = self._told_s.get((kind, camera))
             new = told_s is None or now - told_s >= self._remind_s
             if new:
@@ -49,6 +51,12 @@ class Problems:
             known = camera in self._kinds[kind].cameras if kind in self._kinds else False
         if not known:
             self.add(kind, camera, message)
+
+    def news(self) -> dict[tuple[str, str], str]:
+        """(kind, camera) -> the latest message, of what came up since the last call."""
+        with self._lock:
+            news, self._news = self._news, {}
+        return news
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Kind -> `count` in all, `cameras` with the count of each, `message`: the first; plain JSON values."""

@@ -1,5 +1,8 @@
 """The node's life cycle in a real ROS graph: what it does when it starts, stops, fails, or is told to."""
 
+import gc
+import resource
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +196,39 @@ def test_a_report_that_cannot_be_written_keeps_no_node_active(start_node: Any, t
     node = start_node(report_file=str(tmp_path / "file" / "report.json"))
     assert node.trigger_deactivate().name == "SUCCESS"
     assert node.session.worker is None
+
+
+def test_a_hundred_life_cycles_leave_nothing_behind(graph: Any, start_node: Any, rig_module: Any) -> None:
+    """Threads, files, ends in the graph; of the memory what grows after the first forty."""
+
+    def held() -> dict[str, int]:
+        ends = {"publishers": node.publishers, "subscriptions": node.subscriptions, "services": node.services}
+        counts = {name: len([*entries]) for name, entries in {**ends, "timers": node.timers}.items()}
+        return counts | {"threads": threading.active_count(), "files": len([*Path("/proc/self/fd").iterdir()])}
+
+    def new_workers() -> list[threading.Thread]:
+        return [each for each in threading.enumerate() if each not in others and "online_map" in each.name]
+
+    def resident_mib() -> float:
+        gc.collect()
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    graph.open_cameras()
+    graph.listen_to_maps()
+    node = start_node(activate=False)
+    others = threading.enumerate()  # of other tests
+    ticks = rig_module.ticks(100)
+    before, after, mib = {}, {}, {}
+    for index in range(100):
+        assert node.trigger_configure().name == "SUCCESS"
+        assert node.trigger_activate().name == "SUCCESS"
+        graph.drive([ticks[index]], pause_s=0.001)
+        assert node.trigger_deactivate().name == "SUCCESS"
+        assert node.trigger_cleanup().name == "SUCCESS"
+        if index in (4, 39, 99):
+            assert graph.until(lambda: not new_workers())
+            after, mib[index] = held(), resident_mib()
+            before = before or after
+    assert after["files"] <= before["files"] + 2, "Fast DDS opens a port when a listener comes"
+    assert after | {"files": 0} == before | {"files": 0}
+    assert mib[99] - mib[39] < 16, mib

@@ -1,0 +1,147 @@
+"""Faults in a real graph: the node names the cause, makes no wrong map, and is at full rate again afterwards."""
+
+import json
+import random
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
+pytestmark = pytest.mark.ros
+
+NAMES = (
+    *("killed_CAM_FRONT", "killed_CAM_FRONT_RIGHT", "killed_CAM_BACK_RIGHT", "killed_CAM_BACK", "killed_CAM_BACK_LEFT"),
+    *("killed_CAM_FRONT_LEFT", "all_silent", "silent", "jpeg_cut", "jpeg_cut_now_and_then", "jpeg_of_noise"),
+    *("image_of_no_bytes", "focal_nan", "focal_zero", "focal_negative", "focal_infinite", "another_shape", "tf_gap"),
+    *("stamps_of_the_future", "stamps_of_zero", "every_image_twice", "two_publishers", "burst", "network_raises"),
+    "gpu_out_of_memory",
+)
+
+
+@pytest.fixture(scope="session")
+def faults(load_module: Any) -> ModuleType:
+    return load_module(Path(__file__).with_name("fault_injection.py"))
+
+
+@pytest.fixture
+def predictor(faults: ModuleType, rig_module: Any) -> Any:
+    return faults.FaultyPredictor(rig_module.RigLines())
+
+
+@pytest.fixture
+def traffic(faults: ModuleType, graph: Any, rig_module: Any, predictor: Any) -> Any:
+    return faults.Traffic(graph, rig_module, predictor)
+
+
+@pytest.fixture
+def node(traffic: Any, start_node: Any) -> Any:
+    quick = {"diagnostics.period": 0.1, "diagnostics.stale_after": 0.5, "sync.min_cameras": 5}
+    return start_node(**quick)
+
+
+def test_every_fault_is_tested(faults: ModuleType, rig_module: Any) -> None:
+    assert [fault.name for fault in faults.make_faults(rig_module)] == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fault_is_named_and_overcome(name: str, faults: ModuleType, traffic: Any, node: Any) -> None:
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == name)
+    assert traffic.until(traffic.at_full_rate) is not None
+    traffic.mark()
+    fault.begin(traffic)
+    sent = traffic.cycles
+    assert traffic.until(lambda: traffic.named(fault) and traffic.cycles >= sent + 12, [fault]) is not None
+    fault.end(traffic)
+    traffic.mark()
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert traffic.until(traffic.healthy) is not None
+    assert traffic.wrong_maps() == []
+    assert node.session.worker is not None, "still active"
+
+
+def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> None:
+    """Short, with a fixed seed; `benchmarks/fault_soak.py` goes on for ten minutes."""
+    chance = random.Random(15)
+    for _ in range(6):
+        chosen = chance.sample(faults.make_faults(traffic.rig, chance.choice(traffic.rig.CAMERAS)), 2)
+        assert traffic.until(traffic.at_full_rate) is not None
+        for fault in chosen:
+            fault.begin(traffic)
+        for _ in range(chance.randrange(3, 15)):
+            traffic.cycle(chosen)
+        for fault in chosen:
+            fault.end(traffic)
+        traffic.mark()
+        assert traffic.until(traffic.at_full_rate) is not None, chosen
+        assert traffic.wrong_maps() == [], chosen
+        assert node.session.worker is not None, chosen
+
+
+def test_a_rig_whose_clock_is_ahead_of_the_nodes(faults: ModuleType, traffic: Any, node: Any) -> None:
+    """Its maps are right, its stamps are told."""
+    ahead = faults.Fault("ahead", cause="CAM_FRONT=future_stamp: camera CAM_FRONT: its stamps lie")
+    traffic.cycles = round((time.time_ns() + 60_000_000_000 - traffic.rig.START_NS) / faults.PERIOD_NS)
+    assert traffic.until(lambda: traffic.at_full_rate() and traffic.named(ahead)) is not None
+    assert traffic.wrong_maps() == []
+
+
+@pytest.mark.parametrize("name", ["info", "image"])
+def test_what_is_missing_from_the_start_is_named(name: str, faults: ModuleType, traffic: Any, node: Any) -> None:
+    def alter(traffic: Any, shot: Any) -> None:
+        setattr(shot, name, None)
+
+    cause = {"info": "waiting_camera_info", "image": "no_data"}[name]
+    absent = faults.Fault(f"no_{name}", cause=f"CAM_BACK={cause}", alter=alter)
+    assert traffic.until(lambda: traffic.named(absent), [absent]) is not None
+    assert traffic.maps == []
+    traffic.mark()
+    assert traffic.until(lambda: traffic.at_full_rate() and traffic.healthy()) is not None
+    assert traffic.wrong_maps(traffic.since[0]) == []
+
+
+def test_memory_of_the_gpu_is_freed(
+    faults: ModuleType, traffic: Any, node: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    freed: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == "gpu_out_of_memory")
+    assert traffic.until(traffic.at_full_rate) is not None
+    fault.begin(traffic)
+    assert traffic.until(lambda: len(freed) == 2) is not None
+    assert node.session.report()["problems"]["failed"]["count"] == 2
+
+
+def test_a_network_that_keeps_failing_says_why_it_gave_up(faults: ModuleType, traffic: Any, node: Any) -> None:
+    traffic.predictor.error, traffic.predictor.failures = RuntimeError("CUDA out of memory"), 1000
+    gave_up = faults.Fault("gave_up", "model", "failing: the network failed: RuntimeError: CUDA out of memory")
+    assert traffic.until(lambda: node.session.worker is None and traffic.named(gave_up)) is not None
+    traffic.predictor.failures = 0
+    assert node.trigger_activate().name == "SUCCESS"
+    traffic.mark()
+    assert traffic.until(traffic.at_full_rate) is not None
+
+
+def test_a_full_disk_leaves_the_last_report_and_stops_no_node(
+    traffic: Any, start_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux's own full disk stands where the report is written."""
+    report = tmp_path / "report.json"
+    report.write_text("the last one")
+    Path(f"{report}.part").symlink_to("/dev/full")
+    node = start_node(report_file=str(report))
+    logged: list[tuple[str, str]] = []
+    monkeypatch.setattr(node, "log", lambda level, message: logged.append((level, message)))
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert ("error", f"cannot write {report}: No space left on device") in logged
+    assert report.read_text() == "the last one"
+    assert node.trigger_activate().name == "SUCCESS"
+    traffic.mark()
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert node.trigger_deactivate().name == "SUCCESS"
+    assert json.loads(report.read_text())["published"] >= 5
