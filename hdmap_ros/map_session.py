@@ -285,7 +285,7 @@ class MapSession:
             if states.get(camera) == "ok":
                 states[camera], details[camera] = kind, message
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
-        expected = self.enabled and self.output.wanted(config)
+        expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
         statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected, rig_news)
         return [*statuses, over_time_status(self.local_map)]
