@@ -122,8 +122,6 @@ def metered(predictor: Any, meter: Meter) -> Any:
 
 def serve_ours(meter: Meter, classic: bool = False) -> None:
     """The node as it is, or on rclpy's classic executor."""
-    from rclpy.executors import SingleThreadedExecutor
-
     from hdmap_ros import online_map_node, stop_signals
     from hdmap_ros.map_output import MapOutput
     from hdmap_ros.session_parts import load_model
@@ -143,9 +141,8 @@ def serve_ours(meter: Meter, classic: bool = False) -> None:
 
     MapOutput.publish = counted  # type: ignore[method-assign]
     online_map_node.camera_pool = pool
-    if classic:
-        online_map_node.make_executor = SingleThreadedExecutor
-    code = online_map_node.run(load, ["--ros-args", "-p", "model.threads:=1"])
+    executor = "classic" if classic else "events"
+    code = online_map_node.run(load, ["--ros-args", "-p", "model.threads:=1", "-p", f"executor:={executor}"])
     print(json.dumps(meter.report()), flush=True)
     stop_signals.leave(code)
 

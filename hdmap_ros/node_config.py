@@ -41,6 +41,12 @@ class OnlineMapConfig:
     autostart: bool = _parameter(
         "autostart", True, "configure and activate at start; false: a lifecycle manager does it"
     )
+    executor: str = _parameter(
+        "executor",
+        "events",
+        "events: rclpy's events executor, where it has one, at half the cost; classic: the older one",
+        choices=("events", "classic"),
+    )
     weights: str = _parameter(
         "model.weights",
         "",

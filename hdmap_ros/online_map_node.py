@@ -326,7 +326,7 @@ def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | Non
         rclpy.logging.get_logger("online_map").error(str(error))
         rclpy.try_shutdown()
         return 1
-    executor = make_executor()
+    executor = make_executor(kind=node.config.executor)
     executor.add_node(node)
     autostart = node.config.autostart
     started = not autostart or (node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)

@@ -19,12 +19,14 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STATIC_TF = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-def make_executor(context: Context | None = None) -> Executor:
-    """The events executor where this rclpy has one, else the classic one.
+def make_executor(context: Context | None = None, kind: str = "events") -> Executor:
+    """The events executor where this rclpy has one, else, or if `kind` is `classic`, the classic one.
 
     The classic one builds a wait set of all entities in Python for every few messages: with six cameras that is most of
     what the node costs beside its pipeline. Both run callbacks one after the other in the thread that spins.
     """
+    if kind == "classic":
+        return SingleThreadedExecutor(context=context)
     try:
         from rclpy.experimental import EventsExecutor
     except ImportError:

@@ -1,6 +1,8 @@
 """The map over time without a graph: numbers, the fused map, and what ends a drive."""
 
 from collections.abc import Sequence
+from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,19 @@ def test_the_fused_map_as_a_message(rig: Rig, rig_module: Any, topic: Any) -> No
     assert len(markers.sent) == 3 and markers.sent[-1].markers[0].header.frame_id == "odom"
     output.clear(START_NS)
     assert rig.memory.fused() is None and len(markers.sent) == 4
+
+
+def test_a_fused_map_that_is_slow_to_trace_comes_less_often(
+    rig: Rig, rig_module: Any, topic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tracing takes 0.5 s of CPU, so that no other one begins for 2.5 s."""
+    ticks = count(step=500_000_000)
+    monkeypatch.setattr("hdmap_ros.local_map_output.time", SimpleNamespace(thread_time_ns=lambda: next(ticks)))
+    arrays = topic(0)
+    output = LocalMapOutput(TYPES, rig.memory, arrays, topic(0))
+    for index in range(9):
+        output.take(rig.at(START_NS + index * 10**9, 0.8 * index), OnlineMapConfig(), rig_module.RigInfo())
+    assert [array.header.stamp.sec - START_NS // 10**9 for array in arrays.sent] == [0, 3, 6]
 
 
 def test_lines_that_wait_for_latecomers_go_with_the_map(rig: Rig, rig_module: Any, topic: Any) -> None:

@@ -76,6 +76,7 @@ def test_the_events_executor_where_rclpy_has_one(graph: Any, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "rclpy.experimental", None)  # as in an older Jazzy
     assert isinstance(make_executor(graph.context), SingleThreadedExecutor)
     monkeypatch.undo()
+    assert isinstance(make_executor(graph.context, "classic"), SingleThreadedExecutor)
     pytest.importorskip("rclpy.experimental")
     assert not isinstance(graph.executor, SingleThreadedExecutor)
 
