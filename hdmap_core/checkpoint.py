@@ -156,7 +156,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         )
     try:
         header = json.loads(metadata["hdmap"])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no JSON ({error})") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no object")

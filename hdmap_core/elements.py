@@ -141,5 +141,5 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
                     yield number, json.loads(line)
     except OSError as error:
         raise ElementError(f"cannot read {path}: {error.strerror or error}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ElementError(f"{path}: not JSON lines ({error}); expected one frame per line") from None

@@ -102,7 +102,7 @@ def _cut_off(header: bytes, length: int, size: int) -> str | None:
         content = json.loads(header)
         ours = "hdmap" in content.get("__metadata__", {})
         ends = [entry["data_offsets"][1] for name, entry in content.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, IndexError):
         return None
     whole = _LENGTH + length + max(ends, default=0)
     if size >= whole:

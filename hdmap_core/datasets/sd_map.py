@@ -38,7 +38,7 @@ class SdMap:
             lines = [line for feature in features for line in _lines_of(feature["geometry"])]
         except OSError as error:
             raise DatasetError(f"cannot read the SD map {path}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError, IndexError, shapely.errors.ShapelyError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, IndexError, shapely.errors.ShapelyError) as error:
             raise DatasetError(f"{path}: not a GeoJSON FeatureCollection of lines ({error!r})") from None
         if not all(np.isfinite(line).all() for line in lines):
             raise DatasetError(f"{path}: a road has a coordinate that is not finite")

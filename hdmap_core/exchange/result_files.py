@@ -55,7 +55,7 @@ def read_result_file(path: str | Path, numbers: Sequence[MapClass] | None = None
         return ResultFile(read_elements(path))
     try:
         content = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ElementError(f"{path} is broken or truncated JSON ({error}); write or copy it again") from None
     try:
         return _of_another_program(content, numbers)

@@ -16,10 +16,9 @@ def to_ego(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
     return (points - fixed_from_ego[:2, 3]) @ np.linalg.inv(fixed_from_ego[:2, :2]).T
 
 
-def is_inside(points: np.ndarray, region: BEVGrid, margin: float = 0.0) -> np.ndarray:
-    """(P,) bool: which points (P, 2) of the ego frame lie in the region, `margin` metres or more from its border."""
-    low = np.array([region.x_range[0], region.y_range[0]]) + margin
-    high = np.array([region.x_range[1], region.y_range[1]]) - margin
+def is_inside(points: np.ndarray, region: BEVGrid) -> np.ndarray:
+    """(P,) bool: which points (P, 2) of the ego frame lie in the region."""
+    low, high = np.transpose([region.x_range, region.y_range])
     return np.all((points >= low) & (points <= high), axis=1)
 
 

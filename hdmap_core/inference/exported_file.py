@@ -134,7 +134,7 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
         source = Source(config, dict(content["provenance"]), digest, precision, max_views)
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise CheckpointError(f"{path} is damaged: its metadata cannot be read ({error!r}); export it again") from None
     return source, Sample(inputs, values, largest)
 

@@ -108,9 +108,10 @@ def test_safetensors_of_somebody_else(tmp_path: Path, metadata: dict[str, str] |
     assert "not of hdmap_ros" in refusal(path)
 
 
-def test_header_that_is_no_json(tmp_path: Path) -> None:
+@pytest.mark.parametrize("header", ["{", "[" * 100_000, "9" * 5_000], ids=["cut", "nested", "number"])
+def test_header_that_is_no_json(header: str, tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
-    save_file({"weight": torch.zeros(3)}, path, metadata={"hdmap": "{"})
+    save_file({"weight": torch.zeros(3)}, path, metadata={"hdmap": header})
     refusal(path)
 
 

@@ -119,6 +119,8 @@ def test_missing_fields_are_named(field: str) -> None:
             "line 1, frame 'a': an element lacks the field 'points'",
         ),
         ("nonsense", "not JSON lines"),
+        pytest.param("[" * 100_000, "not JSON lines", id="nested"),
+        pytest.param("9" * 5_000, "not JSON lines", id="number"),
     ],
 )
 def test_malformed_files_are_named_by_line(tmp_path: Path, content: str, message: str) -> None:

@@ -135,6 +135,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise DatasetError(
             f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; unpack the file again"
         ) from None
+    except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
+        raise DatasetError(f"{path}: JSON that is not read: {error}") from None
     if not isinstance(layers, dict):
         raise DatasetError(f"{path}: not a map expansion: expected an object with layers")
     return layers

@@ -40,6 +40,8 @@ def read_records(path: Path) -> Iterator[Record]:
                 f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; copy or unpack the "
                 "file again"
             ) from None
+        except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
+            raise DatasetError(f"{path}: JSON that is not read: {error}") from None
         if not isinstance(record, dict):
             raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
         yield record

@@ -127,7 +127,7 @@ def _own_splits(folder: Path) -> dict[str, list[str]]:
         return {}
     try:
         splits = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"cannot read {path}: {error}") from None
     if not isinstance(splits, dict) or not all(isinstance(scenes, list) for scenes in splits.values()):
         raise DatasetError(f"{path}: expected an object: split name -> list of scene names")

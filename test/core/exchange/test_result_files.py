@@ -199,6 +199,7 @@ def test_malformed_files_are_named(content: dict[str, Any], message: str, tmp_pa
     [
         (pickle.dumps({"results": {}}), "a Python pickle .* which is not read: .*; give elements as"),
         (json.dumps(maptr(TRUTH)).encode()[:-100], "broken or truncated JSON"),
+        pytest.param(b'{"results": ' + b"[" * 100_000, "broken or truncated JSON", id="nested"),
         (b"<!doctype html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", None),
         (b'{"a": 1}', None),

@@ -152,7 +152,14 @@ def test_truncated_tables_are_named_with_their_position(small_root: Path, table:
         tables.keyframe(tables.scenes[0].sample_tokens[0])
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "[{} {}", '[{"token": "a"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *["", "{}", "[1]", "[{} {}", '[{"token": "a"}'],
+        pytest.param("[" * 100_000, id="nested"),
+        pytest.param("[" + "9" * 5_000 + "]", id="number"),
+    ],
+)
 def test_tables_that_are_no_lists_of_records(small_root: Path, content: str) -> None:
     (small_root / "v1.0-mini" / "scene.json").write_text(content)
     with pytest.raises(DatasetError, match=r"scene\.json"):

@@ -181,6 +181,9 @@ def test_broken_maps_are_named(expansion: Callable[[], Any], tmp_path: Path) -> 
     path.write_text(content[: len(content) // 2])
     with pytest.raises(DatasetError, match=rf"{CITY}\.json: broken or truncated JSON at line 1"):
         VectorMap(path)
+    path.write_text("[" * 100_000)
+    with pytest.raises(DatasetError, match=rf"{CITY}\.json: JSON that is not read"):
+        VectorMap(path)
     layers = json.loads(content)
     path.write_text(json.dumps({**layers, "line": [{"token": "line-0", "node_tokens": ["nowhere", "node-0"]}]}))
     with pytest.raises(DatasetError, match=r"'line-0' points to node 'nowhere'"):
