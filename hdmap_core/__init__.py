@@ -5,8 +5,12 @@
 The names below are imported when first used, so that `import hdmap_core` and `hdmap --help` need not wait for torch.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime would leave a device number and a data base in the home folder and report to its maker.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from hdmap_core.datasets.nuscenes import NuScenesDataset

@@ -79,7 +79,7 @@ def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Sta
 
     Args:
         states: camera -> no_publisher, incompatible_qos, no_data, stale, waiting_camera_info, bad_calibration,
-            rejected_image, no_transform or ok.
+            rejected_image, no_transform, many_publishers, a problem's kind, or ok.
         details: camera -> a sentence, where there is one.
     """
     bad = {camera: state for camera, state in states.items() if state != "ok"}

@@ -231,7 +231,7 @@ def altered(name: str, cause: str, change: Callable[[Traffic, Shot], None], came
     """A fault of one camera's messages."""
 
     def alter(traffic: Traffic, shot: Shot) -> None:
-        if shot.camera == camera:
+        if shot.camera == camera and shot.image is not None:  # another fault may keep it back
             change(traffic, shot)
 
     return Fault(name, "cameras", f"{camera}={cause}" if cause else "", alter)

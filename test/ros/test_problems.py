@@ -38,3 +38,12 @@ def test_counts_from_several_threads_add_up() -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda number: problems.add("late", f"CAM_{number % 3}", "late"), range(3000)))
     assert problems.report()["late"]["cameras"] == {"CAM_0": 1000, "CAM_1": 1000, "CAM_2": 1000}
+
+
+def test_news_are_told_once() -> None:
+    problems = Problems()
+    for number in range(2):
+        problems.add("rejected_image", "CAM_BACK", f"cut {number}")
+    problems.add("failed", "", "the network failed")
+    assert problems.news() == {("rejected_image", "CAM_BACK"): "cut 1", ("failed", ""): "the network failed"}
+    assert problems.news() == {}
