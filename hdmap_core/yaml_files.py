@@ -12,7 +12,7 @@ _DEEPEST = 100
 _LONGEST_NUMBER = 1000  # characters; the time that 1:59:59 ... takes grows with their square
 
 
-class _Loader(yaml.SafeLoader):
+class _BoundedSafeLoader(yaml.SafeLoader):
     """Refuses merge keys, each of which copies what it names: a few lines of them stand for any number of entries."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
@@ -28,7 +28,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_yaml_int(node)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_BoundedSafeLoader.add_constructor("tag:yaml.org,2002:int", _BoundedSafeLoader.construct_yaml_int)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -48,7 +48,7 @@ def read_yaml(path: str | Path) -> Any:
         text = data.decode("utf-8")
         if _depth(text) > _DEEPEST:  # the time that yaml needs grows with its square
             raise yaml.YAMLError("it is nested too deeply")
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, _BoundedSafeLoader)
         if _values(content, {}) > _MOST_VALUES:
             raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES // 1_000_000} million values")
     except RecursionError:

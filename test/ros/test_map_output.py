@@ -25,22 +25,14 @@ def element(score: float) -> MapElement:
     return MapElement(MapClass.DIVIDER, np.array([[1.0, 2.0], [3.0, 4.0]], np.float32), score=score)
 
 
-class Topic:
-    """A publisher with so many listeners."""
+@pytest.fixture
+def output(topic: Any) -> Any:
+    """Makes one with so many listeners to elements and markers."""
 
-    def __init__(self, listeners: int) -> None:
-        self.listeners = listeners
-        self.sent: list[Any] = []
+    def make(elements: int, markers: int, transforms: TransformBuffer | None = None) -> MapOutput:
+        return MapOutput(TYPES, topic(elements), topic(markers), transforms or TransformBuffer())
 
-    def get_subscription_count(self) -> int:
-        return self.listeners
-
-    def publish(self, message: Any) -> None:
-        self.sent.append(message)
-
-
-def output(elements: int, markers: int, transforms: TransformBuffer | None = None) -> MapOutput:
-    return MapOutput(TYPES, Topic(elements), Topic(markers), transforms or TransformBuffer())
+    return make
 
 
 def a_map(*scores: float) -> MapResult:
@@ -54,7 +46,7 @@ def test_the_best_ones(scores: list[float], threshold: float, number: int) -> No
     assert kept == sorted((score for score in scores if score >= threshold), reverse=True)[:number]
 
 
-def test_elements_always_markers_to_whom_listens(rig_module: Any) -> None:
+def test_elements_always_markers_to_whom_listens(output: Any, rig_module: Any) -> None:
     config = OnlineMapConfig(score_threshold=0.2, markers_min_score=0.5, max_elements=2)
     for listeners in (0, 1):
         made = output(1, listeners)
@@ -73,11 +65,11 @@ def test_elements_always_markers_to_whom_listens(rig_module: Any) -> None:
     ("elements", "markers", "enabled", "wanted"),
     [(0, 0, True, False), (1, 0, True, True), (0, 1, True, True), (0, 1, False, False)],
 )
-def test_who_listens(elements: int, markers: int, enabled: bool, wanted: bool) -> None:
+def test_who_listens(output: Any, elements: int, markers: int, enabled: bool, wanted: bool) -> None:
     assert output(elements, markers).wanted(OnlineMapConfig(markers_enabled=enabled)) is wanted
 
 
-def test_another_frame_or_none(bag_rig: Any, rig_module: Any) -> None:
+def test_another_frame_or_none(output: Any, bag_rig: Any, rig_module: Any) -> None:
     config, transforms = OnlineMapConfig(output_frame="odom", tf_timeout=0.0), TransformBuffer()
     made = output(1, 1, transforms)
     with pytest.raises(NotReadyError, match="output_frame: ") as refused:
@@ -92,7 +84,9 @@ def test_another_frame_or_none(bag_rig: Any, rig_module: Any) -> None:
     assert made.markers.sent[0].markers[0].points[0].x == 101.0
 
 
-def test_the_first_array_after_a_reset_says_so_though_a_map_could_not_be_sent(bag_rig: Any, rig_module: Any) -> None:
+def test_the_first_array_after_a_reset_says_so_though_a_map_could_not_be_sent(
+    output: Any, bag_rig: Any, rig_module: Any
+) -> None:
     config, transforms = OnlineMapConfig(output_frame="odom", tf_timeout=0.0), TransformBuffer()
     made = output(1, 0, transforms)
     with pytest.raises(NotReadyError):

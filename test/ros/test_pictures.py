@@ -25,21 +25,6 @@ CROSSING = MapElement(MapClass.PED_CROSSING, SQUARE, closed=True, score=0.5)
 BOUNDARY = MapElement(MapClass.BOUNDARY, np.array([[-11.8, 2.2], [11.8, 2.2]], np.float32), score=0.8)
 
 
-class Topic:
-    """A publisher with so many listeners."""
-
-    def __init__(self, listeners: int) -> None:
-        self.listeners = listeners
-        self.sent: list[Any] = []
-
-    def get_subscription_count(self) -> int:
-        return self.listeners
-
-    def publish(self, message: Any) -> None:
-        STORE.serialize_cdr(message, message.__msgtype__)  # every field is there, of its type
-        self.sent.append(message)
-
-
 def test_lines_are_one_cell_wide_and_crossings_filled() -> None:
     cells = occupied([BOUNDARY, CROSSING], GRID)
     row, column = GRID.to_cells(np.array([[0.25, 2.2]])).round().astype(int)[0][::-1]
@@ -59,13 +44,14 @@ def test_a_weak_element_is_not_a_free_cell() -> None:
 
 
 @pytest.mark.parametrize("heard", range(4))
-def test_only_what_is_listened_to_is_made(heard: int, rig_module: Any) -> None:
-    topics = [Topic(int(index == heard)) for index in range(3)]
+def test_only_what_is_listened_to_is_made(heard: int, topic: Any, rig_module: Any) -> None:
+    topics = [topic(int(index == heard)) for index in range(3)]
     pictures = Pictures(TYPES, *topics)
     assert pictures.wanted() is (heard < 3)
     pictures.publish([BOUNDARY, CROSSING], [BOUNDARY], observation(rig_module), GRID, STAMP_NS, "base_link")
-    assert [len(topic.sent) for topic in topics] == [int(index == heard) for index in range(3)]
-    for message in (topic.sent[0] for topic in topics if topic.sent):
+    assert [len(entry.sent) for entry in topics] == [int(index == heard) for index in range(3)]
+    for message in (entry.sent[0] for entry in topics if entry.sent):
+        STORE.serialize_cdr(message, message.__msgtype__)  # every field is there, of its type
         assert message.header.frame_id == "base_link"
         if heard == 0:
             picture = np.asarray(message.data).reshape(message.height, message.width, 3)
@@ -80,9 +66,9 @@ def test_only_what_is_listened_to_is_made(heard: int, rig_module: Any) -> None:
             assert set(np.asarray(message.data).tolist()) == {0, 80}
 
 
-def test_the_mask_holds_what_is_published_of_its_classes_drawn_or_not(rig_module: Any) -> None:
-    mask = Topic(1)
-    output = MapOutput(TYPES, Topic(0), Topic(0), TransformBuffer(), Pictures(TYPES, Topic(0), Topic(0), mask))
+def test_the_mask_holds_what_is_published_of_its_classes_drawn_or_not(topic: Any, rig_module: Any) -> None:
+    mask = topic(1)
+    output = MapOutput(TYPES, topic(0), topic(0), TransformBuffer(), Pictures(TYPES, topic(0), topic(0), mask))
     images, seen = ImageSet(STAMP_NS, {}, {"CAM_FRONT": STAMP_NS}, (), 0), observation(rig_module)
     result = MapResult([BOUNDARY, CROSSING], images, (True,), {}, None, seen)
     config = OnlineMapConfig(markers_min_score=0.9, mask_classes=("ped_crossing",))
