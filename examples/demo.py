@@ -18,16 +18,14 @@ from typing import Any
 if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C would be a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, SensorFrame
+from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import HdmapError
-from hdmap_core.geometry import CameraRig, se3
-from hdmap_core.image_decoding import decode_image
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import ChamferScore, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
@@ -224,21 +222,8 @@ def truth_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> list[MapE
 
 def observation_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> Observation:
     """The six images of the firing cycle around a stamp, for the picture."""
-    anchor = anchor_frame(dataset, scene, stamp_ns)
     frames = dataset.tables.sensor_frames(scene, CAMERAS)
-    nearest = [
-        min((f for f in frames if f.channel == name), key=lambda frame: abs(frame.stamp_ns - stamp_ns))
-        for name in CAMERAS
-    ]
-    ego_from_map = se3.inverse(anchor.map_from_ego)
-    rig = CameraRig.from_arrays(
-        CAMERAS,
-        np.array([frame.intrinsics for frame in nearest]),
-        [ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor for frame in nearest],
-        nearest[0].image_size,
-    )
-    images = tuple(decode_image(frame.path.read_bytes(), str(frame.path)) for frame in nearest)
-    return Observation(images=images, rig=rig, stamp_ns=stamp_ns, token=str(stamp_ns))
+    return observe_cycle(frames, CAMERAS, anchor_frame(dataset, scene, stamp_ns))
 
 
 def richness(elements: list[MapElement]) -> tuple[int, int]:

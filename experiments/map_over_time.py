@@ -19,18 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene
-from hdmap_core.datasets.nuscenes.observations import read_image
+from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
 from hdmap_core.datasets.nuscenes.splits import official_splits
 from hdmap_core.elements import MapElement
 from hdmap_core.fusion.association import Tracker
 from hdmap_core.fusion.cropping import cropped
 from hdmap_core.fusion.local_map import LocalMap
-from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.inference import Predictor, default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import CLASSES, path_of
 from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled
 from hdmap_core.metrics.consistency import TrackedFrame, consistency, truth_tracks
-from hdmap_core.observation import Observation
 
 GATE_M = 1.5  # of the nearest-neighbour association, as of the tracks
 REACH_M = 100.0
@@ -51,19 +50,7 @@ def drive_of(dataset: NuScenesDataset, scene: Scene, predictor: Predictor) -> li
     frames = dataset.tables.sensor_frames(scene, CAMERAS)
     instants = []
     for anchor in (frame for frame in frames if frame.channel == "CAM_FRONT"):
-        nearest = [
-            min((f for f in frames if f.channel == name), key=lambda frame: abs(frame.stamp_ns - anchor.stamp_ns))
-            for name in CAMERAS
-        ]
-        ego_from_map = se3.inverse(anchor.map_from_ego)
-        rig = CameraRig.from_arrays(
-            CAMERAS,
-            np.array([frame.intrinsics for frame in nearest]),
-            [ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor for frame in nearest],
-            nearest[0].image_size,
-        )
-        images = tuple(read_image(frame) for frame in nearest)
-        prediction = predictor.predict(Observation(images, rig, anchor.stamp_ns, str(anchor.stamp_ns)))
+        prediction = predictor.predict(observe_cycle(frames, CAMERAS, anchor))
         truth = dataset.vector_map(scene.location).elements(anchor.map_from_ego)
         instants.append(Instant(anchor.stamp_ns, anchor.map_from_ego, prediction.elements, truth))
     tracked = truth_tracks([each.truth for each in instants], [each.map_from_ego for each in instants])

@@ -1,0 +1,34 @@
+"""Observations of any firing cycle of the cameras, not of keyframes alone."""
+
+from collections.abc import Sequence
+
+from hdmap_core.datasets.nuscenes.observations import read_image
+from hdmap_core.datasets.nuscenes.tables import SensorFrame
+from hdmap_core.geometry import CameraRig, se3
+from hdmap_core.observation import Observation
+
+
+def observe_cycle(frames: Sequence[SensorFrame], cameras: Sequence[str], anchor: SensorFrame) -> Observation:
+    """The image of each camera that is nearest in time, in the ego frame of the anchor's stamp, as in the node.
+
+    Args:
+        frames: camera frames of a scene, sweeps included.
+        cameras: channels, in the order of the rig.
+        anchor: whose stamp and pose the observation has.
+
+    Raises:
+        DatasetError, ImageError: if an image cannot be read.
+    """
+    nearest = [
+        min((f for f in frames if f.channel == name), key=lambda frame: abs(frame.stamp_ns - anchor.stamp_ns))
+        for name in cameras
+    ]
+    ego_from_map = se3.inverse(anchor.map_from_ego)
+    rig = CameraRig.from_arrays(
+        tuple(cameras),
+        [frame.intrinsics for frame in nearest if frame.intrinsics is not None],
+        [ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor for frame in nearest],
+        [frame.image_size for frame in nearest],
+        [frame.lens for frame in nearest],
+    )
+    return Observation(tuple(map(read_image, nearest)), rig, anchor.stamp_ns, str(anchor.stamp_ns))
