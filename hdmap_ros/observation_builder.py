@@ -6,11 +6,11 @@ frame that does not move (odom): at 10 m/s the 42.6 ms between nuScenes' first a
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,10 +20,13 @@ from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.observation import Observation
 from hdmap_ros.calibration import CameraCalibration, calibration_from_info
-from hdmap_ros.images import decode_image
+from hdmap_ros.images import colour_file, decode_image
 from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
+
+DeviceDecoder: TypeAlias = Callable[[Mapping[str, bytes], tuple[int, int] | None, Executor | None], Mapping[str, Any]]
+"""See `hdmap_core.inference.device_path.DevicePath.decode`."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,14 @@ class ObservationBuilder:
             known = {**self._from_file, **self._calibrations}
         return {camera: known[camera].reading for camera in self.cameras if camera in known}
 
-    def build(self, images: ImageSet, enough: tuple[int, int] | None = None, *, reuse: bool = False) -> Observation:
+    def build(
+        self,
+        images: ImageSet,
+        enough: tuple[int, int] | None = None,
+        *,
+        reuse: bool = False,
+        on_device: DeviceDecoder | None = None,
+    ) -> Observation:
         """Decodes and calibrates a set.
 
         A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
@@ -146,6 +156,8 @@ class ObservationBuilder:
             enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
             reuse: the observation's images need to last until the next `build` has ended, the one after that may write
                 over them.
+            on_device: decodes what it can of the files, by camera, to (H, W, 3) uint8 on a GPU, given `enough` and the
+                threads; see `DevicePath.decode`. What it leaves out is decoded on the CPU.
 
         Raises:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
@@ -160,10 +172,10 @@ class ObservationBuilder:
                 poses[camera] = self._pose(camera, calibrations[camera], images, deadline_s)
             except NotReadyError as error:
                 errors.append(error)
-        pictures: dict[str, np.ndarray] = {}
+        pictures: dict[str, Any] = {}  # arrays, and tensors on a device
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses), enough, reuse).items():
+            for camera, found in self._decode(images, list(poses), enough, reuse, on_device).items():
                 try:
                     if isinstance(found, NotReadyError):
                         raise found
@@ -180,22 +192,28 @@ class ObservationBuilder:
                 f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
         size = max((picture.shape[:2] for picture in pictures.values()), key=lambda size: size[0] * size[1])
-        for camera in pictures:  # a rig has one size, smaller cameras are scaled up to it
-            pictures[camera], matrices[camera] = _resized(pictures[camera], matrices[camera], size)
+        on_host = {camera: picture for camera, picture in pictures.items() if isinstance(picture, np.ndarray)}
+        if len(on_host) == len(pictures):  # smaller cameras are scaled up, so that all have one size
+            for camera in pictures:
+                on_host[camera], matrices[camera] = _resized(on_host[camera], matrices[camera], size)
+            sizes = [size] * len(self.cameras)
+        else:
+            sizes = [tuple(pictures[camera].shape[:2]) if camera in pictures else size for camera in self.cameras]
         other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
         return Observation(
-            tuple(pictures.get(camera) for camera in self.cameras),
+            tuple(on_host.get(camera) for camera in self.cameras),
             CameraRig.from_arrays(
                 self.cameras,
                 [matrices.get(camera, matrices[other]) for camera in self.cameras],
                 [poses[camera if camera in pictures else other] for camera in self.cameras],
-                size,
+                sizes,
                 [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
             ),
             images.stamp_ns,
             str(images.stamp_ns),
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
+            device_images=tuple(None if camera in on_host else pictures.get(camera) for camera in self.cameras),
         )
 
     def _enough(self, cameras: int) -> bool:
@@ -286,13 +304,25 @@ class ObservationBuilder:
         return None
 
     def _decode(
-        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None, reuse: bool
-    ) -> "dict[str, np.ndarray | NotReadyError]":
+        self,
+        images: ImageSet,
+        cameras: list[str],
+        enough: tuple[int, int] | None,
+        reuse: bool,
+        on_device: DeviceDecoder | None,
+    ) -> dict[str, Any]:
+        """By camera a picture, (H, W, 3) uint8, an array or a tensor on a device, or a NotReadyError."""
         old = self._pictures.popleft() if reuse else {}
         kept: dict[str, np.ndarray] = {}
+        ready: Mapping[str, Any] = {}
+        if on_device is not None:
+            files = {camera: colour_file(images.messages[camera]) for camera in cameras}
+            ready = on_device({camera: data for camera, data in files.items() if data is not None}, enough, self.pool)
 
-        def attempt(camera: str) -> "np.ndarray | NotReadyError":
+        def attempt(camera: str) -> Any:
             message = images.messages[camera]
+            if camera in ready:
+                return ready[camera]
             try:
                 picture = decode_image(message, enough, old.get(camera))
                 if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes

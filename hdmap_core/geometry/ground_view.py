@@ -18,9 +18,9 @@ from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
 from hdmap_core.geometry.lens_sampling import Optics
 
-_COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
-_FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
-_MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
+COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
+FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
+MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,20 @@ def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> No
         )
 
 
+def plane_from_cells(grid: BEVGrid, size: float, row: int = 0, column: int = 0) -> np.ndarray:
+    """(3, 3) homogeneous (column, row) of cells of another size -> homogeneous metres (x, y) of their centres.
+
+    Args:
+        grid: whose region they cut.
+        size: of these cells, in the grid's own.
+        row: of the grid's, at which they begin.
+        column: as well.
+    """
+    step = grid.resolution * size
+    x, y = grid.x_range[0] + column * grid.resolution, grid.y_range[0] + row * grid.resolution
+    return np.array([[step, 0, x + step / 2], [0, step, y + step / 2], [0, 0, 1]])
+
+
 def _warp(
     image: np.ndarray,
     pixels_from_plane: np.ndarray,
@@ -112,17 +126,9 @@ def _warp(
     optics: Optics | None = None,
 ) -> np.ndarray:
     """The window of the grid seen by one camera, averaged over 2x2 places per cell against aliasing."""
-    step = grid.resolution / 2
-    plane_from_fine = np.array(
-        [
-            [step, 0, grid.x_range[0] + columns.start * grid.resolution + step / 2],
-            [0, step, grid.y_range[0] + rows.start * grid.resolution + step / 2],
-            [0, 0, 1],
-        ]
-    )
     size = columns.stop - columns.start, rows.stop - rows.start
     double = (size[0] * 2, size[1] * 2)
-    pixels_from_fine = pixels_from_plane @ plane_from_fine
+    pixels_from_fine = pixels_from_plane @ plane_from_cells(grid, 0.5, rows.start, columns.start)
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         fine = cv2.warpPerspective(image, pixels_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -138,8 +144,8 @@ def _camera_weight(
 ) -> tuple[np.ndarray | None, slice, slice]:
     """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
     height, width = image_size
-    shape = -(-grid.shape[0] // _COARSE), -(-grid.shape[1] // _COARSE)
-    step = grid.resolution * _COARSE
+    shape = -(-grid.shape[0] // COARSE), -(-grid.shape[1] // COARSE)
+    step = grid.resolution * COARSE
     x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
     y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
     place = np.stack([*np.meshgrid(x, y), np.ones(shape)], axis=-1) @ pixels_from_plane.T
@@ -151,14 +157,14 @@ def _camera_weight(
     margin = np.minimum.reduce([u, width - 1 - u, v, height - 1 - v])
     if optics is not None:
         margin = np.minimum(margin, optics.margin(place))
-    weight = np.clip(margin / (_FEATHER * width), 0.0, 1.0) * (depth > _MIN_DEPTH)
+    weight = np.clip(margin / (FEATHER * width), 0.0, 1.0) * (depth > MIN_DEPTH)
     occupied = np.argwhere(weight > 0)
     if not len(occupied):
         return None, slice(0), slice(0)
     low = np.maximum(occupied.min(axis=0) - 1, 0)
     high = np.minimum(occupied.max(axis=0) + 2, shape)
     window = weight[low[0] : high[0], low[1] : high[1]].astype(np.float32)
-    rows = slice(int(low[0]) * _COARSE, min(int(high[0]) * _COARSE, grid.shape[0]))
-    columns = slice(int(low[1]) * _COARSE, min(int(high[1]) * _COARSE, grid.shape[1]))
-    fine = cv2.resize(window, (window.shape[1] * _COARSE, window.shape[0] * _COARSE), interpolation=cv2.INTER_LINEAR)
+    rows = slice(int(low[0]) * COARSE, min(int(high[0]) * COARSE, grid.shape[0]))
+    columns = slice(int(low[1]) * COARSE, min(int(high[1]) * COARSE, grid.shape[1]))
+    fine = cv2.resize(window, (window.shape[1] * COARSE, window.shape[0] * COARSE), interpolation=cv2.INTER_LINEAR)
     return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
