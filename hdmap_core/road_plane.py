@@ -16,21 +16,23 @@ def on_the_road(
     """The observation with its ego frame turned onto the road: z = 0 is then the ground, as models take it.
 
     Cameras and points turn by a few tenths of a degree; `map_from_ego`, of which x, y and yaw count, stays. The road is
-    what the LiDAR sees of it, else what the poses tell, else the ego frame's own plane.
+    what the newest LiDAR sweep sees of it, else what the poses tell, else the ego frame's own plane.
 
     Args:
         observation: of the last pose's instant.
         poses: (4, 4) each, recent poses of the car in a fixed frame, its own at last; empty where they are not known.
         stamps_ns: of the poses.
     """
-    road = None if observation.points is None else road_from_points(observation.points)
+    points, age_s = observation.points, observation.point_age_s
+    road = None
+    if points is not None:
+        road = road_from_points(points if age_s is None else points[age_s == 0.0])
     if road is None and len(poses) > 0:
         road = road_from_poses(poses, stamps_ns)
     if road is None:
         return observation
     import torch
 
-    points = observation.points
     if points is not None:
         points = np.concatenate([se3.transform_points(road, points[:, :3]).astype(np.float32), points[:, 3:]], axis=1)
     rig = replace(observation.rig, ego_from_camera=torch.from_numpy(road) @ observation.rig.ego_from_camera)
