@@ -6,27 +6,25 @@ frame that does not move (odom): at 10 m/s the 42.6 ms between nuScenes' first a
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any
 
-import cv2
 import numpy as np
 
 from hdmap_core.errors import CalibrationError, HdmapError
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.camera_rig import check_calibration
+from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
+from hdmap_core.road_plane import on_the_road
 from hdmap_ros.calibration import CameraCalibration, calibration_from_info
-from hdmap_ros.images import colour_file, decode_image
 from hdmap_ros.problems import Problems
+from hdmap_ros.set_decoding import DeviceDecoder, SetDecoder, to_one_size
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
-
-DeviceDecoder: TypeAlias = Callable[[Mapping[str, bytes], tuple[int, int] | None, Executor | None], Mapping[str, Any]]
-"""See `hdmap_core.inference.device_path.DevicePath.decode`."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class BuilderConfig:
         projections: camera -> its own.
         image_topics: camera -> topic, whose name may say that its images are rectified.
         frame_ids: camera -> frame, where a driver's header is wrong.
+        road_plane: turn the base frame onto the road, see `on_the_road`.
         tf_timeout_s: how long the lookups of one set may wait, together.
         min_cameras: fewer cameras that can be used are an error.
     """
@@ -52,6 +51,7 @@ class BuilderConfig:
     projections: Mapping[str, str] = field(default_factory=dict)
     image_topics: Mapping[str, str] = field(default_factory=dict)
     frame_ids: Mapping[str, str] = field(default_factory=dict)
+    road_plane: bool = True
     tf_timeout_s: float = 0.05
     min_cameras: int = 1
 
@@ -103,7 +103,8 @@ class ObservationBuilder:
         self._bad: dict[str, str] = {}
         self._seen: dict[str, bytes] = {}
         self._from_file = dict(calibrations or {})
-        self._pictures: deque[dict[str, np.ndarray]] = deque(({}, {}), maxlen=2)
+        self._recent: deque[tuple[int, np.ndarray]] = deque()
+        self._decode = SetDecoder(pool)
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
         """Takes a CameraInfo; a bad one is refused and the previous good one stays.
@@ -175,10 +176,10 @@ class ObservationBuilder:
         pictures: dict[str, Any] = {}  # arrays, and tensors on a device
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses), enough, reuse, on_device).items():
+            for camera, found in self._decode(images.messages, list(poses), enough, reuse, on_device).items():
                 try:
-                    if isinstance(found, NotReadyError):
-                        raise found
+                    if isinstance(found, str):
+                        raise NotReadyError(camera, "rejected_image", f"camera {camera}: {found}")
                     matrices[camera] = self._matrix(camera, calibrations[camera], found, poses[camera])
                     pictures[camera] = found
                 except NotReadyError as error:
@@ -192,16 +193,13 @@ class ObservationBuilder:
                 f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
         size = max((picture.shape[:2] for picture in pictures.values()), key=lambda size: size[0] * size[1])
-        on_host = {camera: picture for camera, picture in pictures.items() if isinstance(picture, np.ndarray)}
-        if len(on_host) == len(pictures):  # smaller cameras are scaled up, so that all have one size
-            for camera in pictures:
-                on_host[camera], matrices[camera] = _resized(on_host[camera], matrices[camera], size)
-            sizes = [size] * len(self.cameras)
-        else:
-            sizes = [tuple(pictures[camera].shape[:2]) if camera in pictures else size for camera in self.cameras]
+        to_one_size(pictures, matrices, size)
+        sizes = [tuple(pictures[camera].shape[:2]) if camera in pictures else size for camera in self.cameras]
         other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
-        return Observation(
-            tuple(on_host.get(camera) for camera in self.cameras),
+        given = [pictures.get(camera) for camera in self.cameras]
+        there = [None if isinstance(picture, np.ndarray) else picture for picture in given]
+        observation = Observation(
+            tuple(picture if isinstance(picture, np.ndarray) else None for picture in given),
             CameraRig.from_arrays(
                 self.cameras,
                 [matrices.get(camera, matrices[other]) for camera in self.cameras],
@@ -213,8 +211,9 @@ class ObservationBuilder:
             str(images.stamp_ns),
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
-            device_images=tuple(None if camera in on_host else pictures.get(camera) for camera in self.cameras),
+            device_images=tuple(there) if any(each is not None for each in there) else (),
         )
+        return self._on_the_road(observation) if self.config.road_plane else observation
 
     def _enough(self, cameras: int) -> bool:
         return cameras >= max(1, self.config.min_cameras)
@@ -303,41 +302,18 @@ class ObservationBuilder:
                 continue
         return None
 
-    def _decode(
-        self,
-        images: ImageSet,
-        cameras: list[str],
-        enough: tuple[int, int] | None,
-        reuse: bool,
-        on_device: DeviceDecoder | None,
-    ) -> dict[str, Any]:
-        """By camera a picture, (H, W, 3) uint8, an array or a tensor on a device, or a NotReadyError."""
-        old = self._pictures.popleft() if reuse else {}
-        kept: dict[str, np.ndarray] = {}
-        ready: Mapping[str, Any] = {}
-        if on_device is not None:
-            files = {camera: colour_file(images.messages[camera]) for camera in cameras}
-            ready = on_device({camera: data for camera, data in files.items() if data is not None}, enough, self.pool)
-
-        def attempt(camera: str) -> Any:
-            message = images.messages[camera]
-            if camera in ready:
-                return ready[camera]
-            try:
-                picture = decode_image(message, enough, old.get(camera))
-                if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
-                    kept[camera] = picture
-                return picture
-            except HdmapError as error:
-                return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
-            except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
-                reason = f"the image cannot be decoded ({type(error).__name__}: {error})"
-                return NotReadyError(camera, "rejected_image", f"camera {camera}: {reason}")
-
-        decoded = list(self.pool.map(attempt, cameras) if self.pool else map(attempt, cameras))
-        if reuse:
-            self._pictures.append(kept)
-        return dict(zip(cameras, decoded, strict=True))
+    def _on_the_road(self, observation: Observation) -> Observation:
+        """By the poses of the last sets; those before a jump of the stamps do not count."""
+        stamp_ns, recent = observation.stamp_ns, self._recent
+        if recent and not 0 < stamp_ns - recent[-1][0] < WINDOW_S * 1e9:
+            recent.clear()
+        if observation.map_from_ego is None:
+            recent.clear()
+            return observation
+        recent.append((stamp_ns, observation.map_from_ego))
+        while stamp_ns - recent[0][0] > WINDOW_S * 1e9:
+            recent.popleft()
+        return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent])
 
 
 def _numbers(info: Any) -> list[float]:
@@ -346,12 +322,3 @@ def _numbers(info: Any) -> list[float]:
     roi = info.roi
     extra = (info.height, info.width, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.height, roi.width)
     return [*(float(value) for values in fields for value in values), *map(float, extra)]
-
-
-def _resized(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    height, width = picture.shape[:2]
-    if (height, width) == size:
-        return picture, matrix
-    scale_y, scale_x = size[0] / height, size[1] / width
-    scale = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), scale @ matrix

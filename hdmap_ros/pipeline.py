@@ -12,7 +12,8 @@ import numpy as np
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import ConfigError, HdmapError
 from hdmap_core.observation import Observation
-from hdmap_ros.observation_builder import DeviceDecoder, NotReadyError, ObservationBuilder
+from hdmap_ros.observation_builder import NotReadyError, ObservationBuilder
+from hdmap_ros.set_decoding import DeviceDecoder
 from hdmap_ros.synchronizer import ImageSet
 
 PREFERRED_ANCHOR = "CAM_FRONT"
