@@ -53,10 +53,10 @@ def test_maps_pictures_and_a_damaged_camera(
     start_node(sync__max_age=10.0, sync__min_cameras=5)
     ticks = rig_module.ticks(8)
     graph.drive(ticks[:5])
-    assert graph.until(lambda: maps and pictures)
+    assert graph.until(lambda: maps and pictures, 60.0)
     assert maps[-1].camera_mask == 0b111111 and len(maps[-1].elements) == 9
     assert pictures[-1].width > 0 and max(pictures[-1].data) > 100, "the images are drawn, from wherever they lie"
     assert set(given) == {6}, "by the device, all six in one call"
     graph.drive(ticks[5:], data=None, cameras=tuple(name for name in rig_module.CAMERAS if name != "CAM_BACK"))
-    assert graph.until(lambda: maps[-1].camera_mask == 0b110111)
+    assert graph.until(lambda: maps[-1].camera_mask == 0b110111, 60.0)
     assert given[-1] == 5
