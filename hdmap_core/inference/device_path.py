@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -44,6 +45,7 @@ class DevicePath:
 
     def __init__(self, device: torch.device, model: ModelConfig) -> None:
         self.device, self._model = device, model
+        self._files = import_module("torchvision.io")  # takes seconds, which a model that runs on the CPU does without
         # Pictures get memory of a stream of its own: the decoder writes into it before the stream of the network, which
         # may have used that memory for an earlier set, has come so far.
         self._decoding = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -119,13 +121,11 @@ class DevicePath:
 
     def _decoded(self, encoded: Sequence[Tensor]) -> list[Tensor]:
         """(3, H, W) each; `_RefusedError` if one of them cannot be decoded."""
-        from torchvision.io import ImageReadMode, decode_jpeg
-
         if not encoded:
             return []
         try:
             with torch.cuda.stream(self._decoding):
-                found = decode_jpeg(list(encoded), mode=ImageReadMode.RGB, device=self.device)
+                found = self._files.decode_jpeg(list(encoded), mode=self._files.ImageReadMode.RGB, device=self.device)
         except RuntimeError as error:
             if "out of memory" in str(error) or "CUDA" in str(error):
                 raise
