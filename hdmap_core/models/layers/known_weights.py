@@ -21,9 +21,8 @@ class KnownWeights:
         that were made in inference mode, in which nothing tells that they change. Whoever writes to a parameter's
         `.data`, which nothing tells either, must not do so between two calls without gradients.
         """
-        autocast = torch.is_autocast_enabled("cpu")
         fixed = all(eager_on_cpu(weight) and not weight.is_inference() for weight in weights)
-        if torch.is_grad_enabled() or autocast or not fixed:
+        if torch.is_grad_enabled() or not fixed or torch.is_autocast_enabled("cpu"):
             return make()
         last = self._last
         if last is None or not _same(last[0], weights):
