@@ -24,10 +24,12 @@ _LENS_NODES = 513  # along each side of a lens's table: of a focal length of 126
 _FAR = 1e5  # pixels; beyond, a place is nowhere
 
 
-def uploaded(array: np.ndarray | Tensor, device: torch.device) -> Tensor:
+def uploaded(array: np.ndarray, device: torch.device) -> Tensor:
     """A copy on the device, for which the host does not wait: PyTorch keeps the page-locked memory until it is made."""
-    tensor = torch.as_tensor(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    kind = torch.as_tensor(np.empty(0, array.dtype)).dtype
+    host = torch.empty(array.shape, dtype=kind, pin_memory=device.type == "cuda")
+    host.numpy()[...] = array
+    return host.to(device, non_blocking=True)
 
 
 def image_inputs(
@@ -89,7 +91,7 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
     """
     total = torch.zeros(3, *grid.shape, device=device)
     weight_sum = torch.zeros(1, *grid.shape, device=device)
-    plane = rig.projection().double()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> (u z, v z, z)
+    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> (u z, v z, z)
     groups: dict[tuple[tuple[int, int], bool], list[int]] = {}
     for index, (image, size, lens) in enumerate(zip(images, rig.image_sizes, rig.lens_of_each, strict=True)):
         if image is not None:
@@ -100,8 +102,8 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
         if has_lens:
             keys = tuple(Optics.of(rig.lens_of_each[place], rig.intrinsics[place].numpy()) for place in places)
             lenses = _lens_tables(keys, device)
-        fine = uploaded(plane[places] @ torch.from_numpy(plane_from_cells(grid, 0.5)), device)
-        coarse = uploaded(plane[places] @ torch.from_numpy(plane_from_cells(grid, COARSE)), device)
+        fine = uploaded(plane[places] @ plane_from_cells(grid, 0.5), device)
+        coarse = uploaded(plane[places] @ plane_from_cells(grid, COARSE), device)
         u, v, _, _ = _pixels(fine, (2 * grid.shape[0], 2 * grid.shape[1]), lenses)
         colour = _rounded(F.avg_pool2d(_rounded(_bilinear(pictures, u, v)).float(), 2)).float()
         weight = _weights(coarse, grid, size, lenses)
@@ -166,7 +168,7 @@ class _Lenses:
         self.inverse = uploaded(np.linalg.inv(matrices), device)
         self._focal, self._reach = (uploaded(values, device)[:, None, None] for values in (matrices[:, 0, 0], reach))
         self._is_wide = uploaded(np.array([each.lens.kind == "fisheye" for each in optics]), device)[:, None, None]
-        self._table = uploaded(np.stack(tables).transpose(0, 3, 1, 2).copy(), device)
+        self._table = uploaded(np.stack(tables).transpose(0, 3, 1, 2), device)
 
     def pixels(self, x: Tensor, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See `_pixels`; x, y, z are directions in the cameras' frames, in metres."""

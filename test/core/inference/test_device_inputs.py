@@ -1,5 +1,6 @@
 """What a GPU makes of images is what the CPU makes of them: the same functions run on a CPU, beside OpenCV's."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -123,6 +124,16 @@ def test_images_are_opencvs(case: dict[str, Any], cameras: tuple[str, ...]) -> N
     assert apart.max() <= 1 and apart.float().mean() < 0.1
     for name in ("projection", "camera_mask"):
         assert torch.equal(getattr(found, name), getattr(wanted, name))
+
+
+def test_images_are_only_read_and_may_be_views() -> None:
+    """As those of raw messages, whose bytes are the middleware's."""
+    image = smooth_noise((60, 90), 0)[:, ::-1]
+    image.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = device_inputs.uploaded(image, CPU)
+    assert torch.equal(found, torch.from_numpy(image.copy())) and found.is_contiguous()
 
 
 def test_a_moving_car_makes_no_new_tables() -> None:
