@@ -177,6 +177,7 @@ class RigLines:
 class RigPrediction:
     elements: list[MapElement]
     timings_ms: dict[str, float]
+    not_finite: int = 0
 
 
 @pytest.fixture

@@ -78,6 +78,21 @@ def test_a_recording_that_loops_begins_anew(
     assert not numbers & {element.track_id for element in maps[-1].elements}
 
 
+def test_who_comes_after_a_reset_is_told_that_nothing_is_left(
+    graph: Any, start_node: Any, rig_module: Any, standing_world: None, listen_latched: Any
+) -> None:
+    graph.open_cameras()
+    maps, early = graph.listen_to_maps(), listen_latched()
+    node = start_node(local_map__period=0.0, sync__max_age=10.0)
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: maps and early)
+    assert graph.until(lambda: node.session.worker.wait_idle(0.0))
+    node.session.reset("test")
+    late = listen_latched()
+    assert graph.until(lambda: late)
+    assert (len(late[-1].elements), late[-1].temporal_reset, late[-1].header.frame_id) == (0, True, "odom")
+
+
 def test_without_a_pose_there_are_no_numbers_and_diagnostics_say_why(
     graph: Any, start_node: Any, rig_module: Any, standing_world: None, listen_latched: Any
 ) -> None:
