@@ -80,7 +80,7 @@ class CameraInfos:
     def at(self, camera: str, stamp_ns: int) -> tuple[CameraCalibration | None, str]:
         """The calibration of an image of this stamp, and what is wrong with the newest CameraInfo, if something is.
 
-        That is the newest CameraInfo not later than the image, or where all are, as of another clock, the newest of all.
+        That is the newest CameraInfo not later than the image, or where all are, as of another clock, the newest one.
         """
         with self._lock:
             known = self._known.get(camera)

@@ -307,6 +307,8 @@ class MapSession:
         for (kind, camera), message in news.items():  # also what lasted for one image
             if states.get(camera) == "ok":
                 states[camera], details[camera] = kind, message
+            elif states.get(camera, kind) != kind:
+                details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
