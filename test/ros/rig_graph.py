@@ -39,7 +39,7 @@ class Graph:
         self.executor.add_node(node)
         return node
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 10.0) -> bool:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 60.0) -> bool:
         """Spins until the condition holds; false when it takes too long."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
