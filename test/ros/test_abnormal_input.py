@@ -6,6 +6,7 @@ One node for compressed images and one for raw ones; what needs a node of its ow
 `test_faults.py`. The parts behind are tested by themselves: every encoding's colours in `test_images.py`.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -271,3 +272,24 @@ def test_a_second_publisher_with_another_time(traffic: Any, faults: ModuleType) 
     assert traffic.until(lambda: traffic.named(names) and traffic.named(apart), [fault]) is not None
     traffic.remove_publisher(CAMERA)
     after(traffic)
+
+
+def test_the_page_names_every_row_and_tests_that_exist() -> None:
+    here = Path(__file__).parent
+    page = (here.parents[1] / "docs" / "abnormal_input.md").read_text()
+    assert [int(number) for number in re.findall(r"(?m)^\| (\d+) \|", page)] == list(range(1, 25))
+    named = {kind: set[str]() for kind in ("usable", "rejected", "fault")}
+    for line in page.splitlines():
+        kind = ""
+        for found, name in re.findall(r"`(usable|rejected|fault|)\[(\w+)\*?\]`", line):
+            kind = found or kind
+            named[kind].add(name)
+    for kind, table in (("usable", USABLE), ("rejected", REJECTED)):
+        assert named[kind] == {name for entries in table.values() for name, _, _ in entries}
+    tests = "".join(
+        path.read_text() for path in [*here.rglob("test_*.py"), *here.parent.rglob("core/**/test_finite.py")]
+    )
+    faults = (here / "fault_injection.py").read_text()
+    assert all(f'"{name}' in faults or f'f"{name}' in faults for name in named["fault"] - {""})
+    assert all(f"def {name}(" in tests for name in set(re.findall(r"`(test_\w+)(?=[`\[,])", page)))
+    assert all((here.parents[1] / path).exists() for path in re.findall(r"`(test/[\w/]+\.py)`", page))
