@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
 pytestmark = [
     pytest.mark.ros,
+    pytest.mark.slow,
     pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root needs setpriv to be less"),
 ]
 
