@@ -1,16 +1,15 @@
 """Fixtures for all tests."""
 
-import fcntl
+import contextlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import IO
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,27 +18,23 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
+
+def _claim_ros_domain() -> socket.socket:
+    """Takes a ROS domain that no other test process of this machine has; ends with the socket that is returned."""
+    claim = socket.socket(socket.AF_UNIX)
+    for number in range(100):
+        domain = 1 + (os.getpid() + number) % 100
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0hdmap_ros_test_domain_{domain}")
+            os.environ["ROS_DOMAIN_ID"] = str(domain)
+            return claim
+    raise RuntimeError("a hundred test processes have every ROS domain")
+
+
 # --- every test process: its own ROS graph, one thread per library, nothing written to the home folder ---
 # Read when rclpy, torch and matplotlib are first imported, which happens after this file.
 BUILD = Path(__file__).resolve().parents[1] / "build"
-
-
-def _own_ros_domain() -> tuple[int, IO[str] | None]:
-    """A domain that no other test process of this machine has, and the lock on it; without one where all are taken."""
-    first = os.getpid() % 100
-    for domain in (1 + (first + step) % 100 for step in range(100)):
-        lock = Path(tempfile.gettempdir(), f"hdmap-test-ros-domain-{domain}.lock")
-        try:
-            held = lock.open("w")
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # another process's, or another user's file
-            continue
-        return domain, held
-    return 1 + first, None
-
-
-_domain, _domain_lock = _own_ros_domain()  # held until this process ends
-os.environ["ROS_DOMAIN_ID"] = str(_domain)
+_ROS_DOMAIN = _claim_ros_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name, _value in {
     "MPLBACKEND": "Agg",
