@@ -134,6 +134,9 @@ class OnlineMapConfig:
     motion_compensation: str = _parameter(
         "tf.motion_compensation", "auto", "auto: when the fixed frame is known", choices=("auto", "on", "off")
     )
+    road_plane: bool = _parameter(
+        "tf.road_plane", True, "take off what pitch and roll did within the last seconds, so that z = 0 is the road"
+    )
     tf_timeout: float = _parameter(
         "tf.timeout",
         0.05,

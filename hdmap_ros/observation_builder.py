@@ -17,7 +17,9 @@ import numpy as np
 from hdmap_core.errors import CalibrationError, HdmapError
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.camera_rig import check_calibration
+from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
+from hdmap_core.road_plane import on_the_road
 from hdmap_ros.calibration import CameraCalibration
 from hdmap_ros.camera_infos import CameraInfos
 from hdmap_ros.images import GUESSED_ENCODINGS, decode_image
@@ -39,6 +41,7 @@ class BuilderConfig:
         projections: camera -> its own.
         image_topics: camera -> topic, whose name may say that its images are rectified.
         frame_ids: camera -> frame, where a driver's header is wrong.
+        road_plane: turn the base frame onto the road, see `on_the_road`.
         tf_timeout_s: how long the lookups of one set may wait, together.
         min_cameras: fewer cameras that can be used are an error.
     """
@@ -50,6 +53,7 @@ class BuilderConfig:
     projections: Mapping[str, str] = field(default_factory=dict)
     image_topics: Mapping[str, str] = field(default_factory=dict)
     frame_ids: Mapping[str, str] = field(default_factory=dict)
+    road_plane: bool = True
     tf_timeout_s: float = 0.05
     min_cameras: int = 1
 
@@ -100,6 +104,7 @@ class ObservationBuilder:
             config.projection, config.projections, config.image_topics, dict(calibrations or {}), self.problems
         )
         self._sizes: dict[str, tuple[int, ...]] = {}
+        self._recent: deque[tuple[int, np.ndarray]] = deque()
         self._pictures: deque[dict[str, np.ndarray]] = deque(({}, {}), maxlen=2)
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
@@ -159,7 +164,7 @@ class ObservationBuilder:
         for camera in pictures:  # a rig has one size, smaller cameras are scaled up to it
             pictures[camera], matrices[camera] = _resized(pictures[camera], matrices[camera], size)
         other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
-        return Observation(
+        observation = Observation(
             tuple(pictures.get(camera) for camera in self.cameras),
             CameraRig.from_arrays(
                 self.cameras,
@@ -173,6 +178,7 @@ class ObservationBuilder:
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
         )
+        return self._on_the_road(observation) if self.config.road_plane else observation
 
     def _enough(self, cameras: int) -> bool:
         return cameras >= max(1, self.config.min_cameras)
@@ -264,6 +270,19 @@ class ObservationBuilder:
             except TransformError:
                 continue
         return None
+
+    def _on_the_road(self, observation: Observation) -> Observation:
+        """By the poses of the last sets; those before a jump of the stamps do not count."""
+        stamp_ns, recent = observation.stamp_ns, self._recent
+        if recent and not 0 < stamp_ns - recent[-1][0] < WINDOW_S * 1e9:
+            recent.clear()
+        if observation.map_from_ego is None:
+            recent.clear()
+            return observation
+        recent.append((stamp_ns, observation.map_from_ego))
+        while stamp_ns - recent[0][0] > WINDOW_S * 1e9:
+            recent.popleft()
+        return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent])
 
     def _decode(
         self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None, reuse: bool

@@ -87,6 +87,7 @@ def builder_config_of(config: OnlineMapConfig, topics: Mapping[str, CameraTopics
         projections={camera: entry.projection for camera, entry in topics.items() if entry.projection},
         image_topics={camera: entry.image for camera, entry in topics.items()},
         frame_ids={camera: entry.frame for camera, entry in topics.items() if entry.frame},
+        road_plane=config.road_plane,
         tf_timeout_s=config.tf_timeout,
         min_cameras=config.sync_min_cameras or len(config.camera_names),
     )

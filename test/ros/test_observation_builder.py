@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.geometry.se3 import rotation_from_euler
+from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
 from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
@@ -40,11 +40,11 @@ class Setup:
             assert self.builder.add_camera_info(camera, self.rig.info(camera, TICK)) is None
         return self
 
-    def images(self, without: tuple[str, ...] = (), **data: bytes) -> ImageSet:
+    def images(self, without: tuple[str, ...] = (), tick_ns: int = TICK, **data: bytes) -> ImageSet:
         present = [camera for camera in self.module.CAMERAS if camera not in without]
-        stamps = {camera: TICK + self.module.PHASES_NS[camera] for camera in present}
+        stamps = {camera: tick_ns + self.module.PHASES_NS[camera] for camera in present}
         messages = {camera: self.rig.image(camera, stamps[camera], data.get(camera)) for camera in present}
-        return ImageSet(TICK + self.module.PHASES_NS["CAM_FRONT"], messages, stamps, without, 0)
+        return ImageSet(tick_ns + self.module.PHASES_NS["CAM_FRONT"], messages, stamps, without, 0)
 
 
 @pytest.fixture
@@ -289,3 +289,33 @@ def test_the_lookups_of_a_set_wait_together_no_longer_than_one(make: Any) -> Non
     with pytest.raises(NotReadyError):
         setup.builder.build(late)
     assert len([wait for wait in waits if wait > 0]) == 1
+
+
+def _hear_nods(setup: Setup, stamps_ns: range, pitch: float) -> None:
+    for stamp_ns in stamps_ns:
+        message = setup.rig.tf(stamp_ns)
+        rotation = message.transforms[0].transform.rotation
+        pose = setup.module.odom_from_base(stamp_ns)
+        turned = pose[:3, :3] @ rotation_from_euler(0.0, pitch, 0.0)
+        rotation.w, rotation.x, rotation.y, rotation.z = map(float, quaternion_from_rotation(turned))
+        setup.transforms.add(message.transforms, static=False)
+
+
+def test_a_nod_of_the_body_is_taken_off(make: Any) -> None:
+    """The cameras look down with the body: on the road they are turned; where it lasts or stamps jump, they are not."""
+    cycle_ns, nod = 100_000_000, 0.005
+    setup, plain = make(), make(road_plane=False)
+    for each in (setup, plain):
+        each.hear(motion=False)
+        _hear_nods(each, range(TICK - cycle_ns, TICK + 25 * cycle_ns // 10, 10_000_000), 0.0)
+        _hear_nods(each, range(TICK + 25 * cycle_ns // 10, TICK + 5 * cycle_ns, 10_000_000), nod)
+
+    def pitch(tick_ns: int) -> float:
+        images = setup.images(tick_ns=tick_ns)
+        turned, given = (each.builder.build(images).rig.ego_from_camera[0].numpy() for each in (setup, plain))
+        return float(np.arcsin(-(turned @ np.linalg.inv(given))[2, 0]))
+
+    assert [pitch(TICK), pitch(TICK + cycle_ns)] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert pitch(TICK + 3 * cycle_ns) == pytest.approx(nod * 2 / 3, rel=0.1)  # less the mean of three poses
+    assert pitch(TICK) == pytest.approx(0.0, abs=1e-9)  # back in time: nothing of before counts
+    assert pitch(TICK + 4 * cycle_ns) == pytest.approx(nod / 2, rel=0.1)

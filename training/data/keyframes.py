@@ -152,7 +152,7 @@ class Keyframes:
     def _corrupted(self, token: str, corruption: Corruption) -> ModelInput:
         ground_only = self.reduced and self.model.image_backbone is None
         enough = _GROUND_IMAGES if ground_only else self._enough
-        observation = self.dataset.observation(token, points=False, at_least=enough, roads=False)
+        observation = self.dataset.observation(token, points=self.sweeps > 0, at_least=enough, roads=False)
         return camera_inputs(corrupt(observation, corruption), self.model)
 
     def _cut(self, token: str, ego_from_moved: np.ndarray) -> tuple[list[MapElement], Areas]:

@@ -28,7 +28,7 @@ from hdmap_core.preprocess import camera_inputs
 from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
 from training.data.vector_store import LAYERS, VectorStore
 
-_VERSION = 3
+_VERSION = 4
 _RESOLUTION = 0.1  # ground truth does not depend on it
 OnBad = Literal["fail", "skip"]
 Scenes = list[tuple[str, ...]]
@@ -224,7 +224,7 @@ def _prepare_scene(job: Job) -> int:
     frames = []
     for index, token in enumerate(tokens, start=first):
         if kept:
-            inputs = camera_inputs(dataset.observation(token, points=False), model)
+            inputs = camera_inputs(dataset.observation(token, points=preparation.sweeps > 0), model)
             for name, rows in kept.items():
                 rows[index] = getattr(inputs, name)[0].numpy()
         areas = dataset.areas(token, grid.x_range, grid.y_range, LAYERS)
@@ -244,7 +244,7 @@ def _prepare_scene(job: Job) -> int:
 def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -> None:
     """Empty arrays (F, ...) for the fields of `ModelInput` that `preprocess` fills."""
     dataset = _dataset(preparation)
-    example = camera_inputs(dataset.observation(token, points=False), preparation.model)
+    example = camera_inputs(dataset.observation(token, points=preparation.sweeps > 0), preparation.model)
     fresh = folder / "inputs.part"
     fresh.mkdir(exist_ok=True)
     for field in fields(example):

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from hdmap_core.datasets.nuscenes.observations import read_image
 from hdmap_core.datasets.nuscenes.tables import SensorFrame
 from hdmap_core.geometry import CameraRig, se3
+from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
+from hdmap_core.road_plane import on_the_road
 
 
 def observe_cycle(frames: Sequence[SensorFrame], cameras: Sequence[str], anchor: SensorFrame) -> Observation:
-    """The image of each camera that is nearest in time, in the ego frame of the anchor's stamp, as in the node.
+    """The image of each camera that is nearest in time, in the anchor's ego frame on the road, as in the node.
 
     Args:
-        frames: camera frames of a scene, sweeps included.
+        frames: camera frames of a scene, sweeps included, in the order of time.
         cameras: channels, in the order of the rig.
         anchor: whose stamp and pose the observation has.
 
@@ -31,4 +33,10 @@ def observe_cycle(frames: Sequence[SensorFrame], cameras: Sequence[str], anchor:
         [frame.image_size for frame in nearest],
         [frame.lens for frame in nearest],
     )
-    return Observation(tuple(map(read_image, nearest)), rig, anchor.stamp_ns, str(anchor.stamp_ns))
+    since = anchor.stamp_ns - WINDOW_S * 1e9
+    recent = [f for f in frames if f.channel == anchor.channel and since <= f.stamp_ns <= anchor.stamp_ns]
+    return on_the_road(
+        Observation(tuple(map(read_image, nearest)), rig, anchor.stamp_ns, str(anchor.stamp_ns)),
+        [frame.map_from_ego for frame in recent],
+        [frame.stamp_ns for frame in recent],
+    )

@@ -23,8 +23,10 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
+from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.observation import Observation
+from hdmap_core.road_plane import on_the_road
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
@@ -40,6 +42,7 @@ class NuScenesDataset:
         cameras: which cameras to read, in this order; all of a keyframe by default.
         sd_range: how far around the car SD-map roads are taken, metres.
         tables: an index to use in place of the tables (`keyframe_index`).
+        road_plane: turn each observation onto the road (`on_the_road`); False: leave it in the ego frame as it is.
 
     Raises:
         DatasetError: if the folder is not a usable nuScenes folder.
@@ -52,11 +55,13 @@ class NuScenesDataset:
         cameras: Sequence[str] | None = None,
         sd_range: float = ROADS_REACH_M,
         tables: NuScenesTables | KeyframeIndex | None = None,
+        road_plane: bool = True,
     ) -> None:
         self.tables = tables or NuScenesTables(root, version)
         self.root = self.tables.root
         self.cameras = None if cameras is None else tuple(cameras)
         self.sd_range = sd_range
+        self.road_plane = road_plane
         self._maps: dict[str, VectorMap] = {}
         self._sd_maps: dict[str, SdMap | None] = {}
 
@@ -154,7 +159,7 @@ class NuScenesDataset:
         if reduction > 1:
             rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])
         cloud, age_s = self._points(token, lidar, sweeps) if points else (None, None)
-        return Observation(
+        observation = Observation(
             images=pictures,
             rig=rig,
             stamp_ns=lidar.stamp_ns,
@@ -166,6 +171,7 @@ class NuScenesDataset:
             point_age_s=age_s,
             map_origin=CITIES.get(self.scene_of(token).location),
         )
+        return on_the_road(observation, *self._recent_poses(token)) if self.road_plane else observation
 
     def elements(
         self,
@@ -224,6 +230,18 @@ class NuScenesDataset:
             clouds.append(_read_points(frame, key_from_sensor, beyond=OWN_VEHICLE_M))
             ages.append((key.stamp_ns - frame.stamp_ns) * 1e-9)
         return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
+
+    def _recent_poses(self, token: str) -> tuple[list[np.ndarray], list[int]]:
+        """Poses and stamps of the scene's keyframes up to this one, as far back as they tell of the road."""
+        tokens = self.scene_of(token).sample_tokens
+        recent: list[SensorFrame] = []
+        for earlier in reversed(tokens[: tokens.index(token) + 1]):
+            frame = self.tables.keyframe(earlier).get(LIDAR)
+            if frame is None or (recent and recent[0].stamp_ns - frame.stamp_ns > WINDOW_S * 1e9):
+                break
+            recent.append(frame)
+        recent.reverse()
+        return [frame.map_from_ego for frame in recent], [frame.stamp_ns for frame in recent]
 
     def _lidar(self, token: str, frames: dict[str, SensorFrame]) -> SensorFrame:
         if LIDAR not in frames:

@@ -13,7 +13,7 @@ from hdmap_core.errors import DatasetError
 
 @pytest.fixture(scope="module")
 def dataset(real_frame_root: Path) -> NuScenesDataset:
-    return NuScenesDataset(real_frame_root)
+    return NuScenesDataset(real_frame_root, road_plane=False)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,39 @@
+"""Observations on the road's plane: the same function for data sets, bag replay and the node."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from hdmap_core.geometry import se3
+from hdmap_core.geometry.road_plane import road_from_points, road_from_poses
+from hdmap_core.observation import Observation
+
+
+def on_the_road(
+    observation: Observation, poses: Sequence[np.ndarray] = (), stamps_ns: Sequence[int] = ()
+) -> Observation:
+    """The observation with its ego frame turned onto the road: z = 0 is then the ground, as models take it.
+
+    Cameras and points turn by a few tenths of a degree; `map_from_ego`, of which x, y and yaw count, stays. The road is
+    what the newest LiDAR sweep sees of it, else what the poses tell, else the ego frame's own plane.
+
+    Args:
+        observation: of the last pose's instant.
+        poses: (4, 4) each, recent poses of the car in a fixed frame, its own at last; empty where they are not known.
+        stamps_ns: of the poses.
+    """
+    points, age_s = observation.points, observation.point_age_s
+    road = None
+    if points is not None:
+        road = road_from_points(points if age_s is None else points[age_s == 0.0])
+    if road is None and len(poses) > 0:
+        road = road_from_poses(poses, stamps_ns)
+    if road is None:
+        return observation
+    import torch
+
+    if points is not None:
+        points = np.concatenate([se3.transform_points(road, points[:, :3]).astype(np.float32), points[:, 3:]], axis=1)
+    rig = replace(observation.rig, ego_from_camera=torch.from_numpy(road) @ observation.rig.ego_from_camera)
+    return replace(observation, rig=rig, points=points)
