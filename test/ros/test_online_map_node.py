@@ -163,7 +163,7 @@ def test_the_next_set_is_decoded_while_one_is_in_the_network(
     """And both come out, in order."""
     graph.open_cameras()
     maps = graph.listen_to_maps()
-    start_node()
+    start_node(**LOSE_NOTHING)
     predictor.release.clear()
     prepare, prepared = predictor.prepare, []
 
