@@ -257,16 +257,13 @@ def test_what_cannot_be_used_is_left_out_and_told(traffic: Any, faults: ModuleTy
 def test_a_second_publisher_with_another_time(traffic: Any, faults: ModuleType) -> None:
     """As a recording that is played while the camera runs."""
 
-    def begin(traffic: Any) -> None:
-        traffic.add_publisher(CAMERA)
-
     def and_another_one(traffic: Any, shot: Any) -> None:
         stamp_ns = shot.stamp_ns - 400_000_000
         traffic._others[CAMERA].publish(traffic.graph.rig.image(CAMERA, stamp_ns))
 
     fault = faults.altered("interleaved", "", and_another_one, CAMERA)
     settled(traffic)
-    begin(traffic)
+    traffic.add_publisher(CAMERA)
     names = faults.Fault("names", cause="CAM_BACK=many_publishers: test_rig, test_rig")
     apart = faults.Fault("apart", cause="stamps_interleaved: camera CAM_BACK: its stamps go back and forth")
     assert traffic.until(lambda: traffic.named(names) and traffic.named(apart), [fault]) is not None

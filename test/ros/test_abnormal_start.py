@@ -4,6 +4,7 @@ The rows of docs/abnormal_input.md that `test_abnormal_input.py` has not.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,7 +60,7 @@ def logged_by(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
 def altered(faults: ModuleType, cause: str, change: Callable[[Any, Any], None]) -> Any:
     """A fault of CAM_BACK with what is said of it in the task `cameras`."""
     fault = faults.altered("odd", "", change, CAMERA)
-    return faults.replace(fault, cause=cause)
+    return replace(fault, cause=cause)
 
 
 def without_info(traffic: Any, shot: Any) -> None:
