@@ -48,6 +48,9 @@ _PACKED: dict[str, tuple[int, int, int | None]] = {
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
 }
+GUESSED_ENCODINGS = {"8UC3": "bgr8", "8UC4": "bgra8", "16UC3": "bgr16"}
+"""OpenCV's types, which do not say their channels' order, and what they are taken as."""
+
 # A full-size luma plane above a half-height chroma plane.
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv420": cv2.COLOR_YUV2RGB_I420}
 

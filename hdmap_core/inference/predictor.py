@@ -12,6 +12,7 @@ from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.engine import Engine
+from hdmap_core.inference.finite import count_not_finite
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
@@ -137,10 +138,15 @@ class Predictor:
         return PreparedInput(bare, batch, time.perf_counter() - started)
 
     def complete(self, prepared: PreparedInput) -> Prediction:
-        """The second half of `predict`: network and postprocessing."""
+        """The second half of `predict`: network and postprocessing.
+
+        Raises:
+            ModelOutputError: if the network's output cannot be used at all, see `count_not_finite`.
+        """
         observation, batch = prepared.observation, prepared.batch
         started = time.perf_counter()
         output = self.engine(batch)
+        not_finite = count_not_finite(output)
         inferred = time.perf_counter()
         elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
         ended = time.perf_counter()
@@ -155,6 +161,7 @@ class Predictor:
             map_from_ego=observation.map_from_ego,
             map_origin=observation.map_origin,
             grid=self.info.grid,
+            not_finite=not_finite,
         )
 
     def _check_cameras(self, observation: Observation) -> None:
