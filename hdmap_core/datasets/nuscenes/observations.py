@@ -125,7 +125,7 @@ class NuScenesDataset:
             points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
                 from the car itself.
             at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
-                `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
+                `image_decoding.reduction_for` allows, and coarsely; the rig is that of the smaller images.
             sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
                 fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile
                 leaves a trail. Returns from the car itself (within 2.2 m of the sensor along x and along y) are left
@@ -143,7 +143,8 @@ class NuScenesDataset:
         ego_from_map = se3.inverse(lidar.map_from_ego)
         sizes = [camera.image_size for camera in cameras]
         reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-        pictures = tuple(read_image(camera, reduction) if images else None for camera in cameras)
+        coarse = at_least is not None
+        pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
@@ -246,14 +247,14 @@ class NuScenesDataset:
         return list(self.cameras or known + sorted(set(present) - set(known)))
 
 
-def read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
-    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size.
+def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> np.ndarray:
+    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size; see `decode_image`.
 
     Raises:
         DatasetError: if the file is missing or has another size than the tables say.
         ImageError: if it is damaged.
     """
-    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction)
+    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction, coarse=coarse)
     expected = tuple(-(-side // reduction) for side in frame.image_size)
     if image.shape[:2] != expected:
         raise DatasetError(
