@@ -142,15 +142,14 @@ def _camera_weight(
     shape, places = _coarse_places(grid)
     place = (pixels_from_plane @ places).reshape(3, *shape)
     if optics is None:
-        depth = np.maximum(place[2], 1e-6)
-        u, v = place[0] / depth, place[1] / depth
+        depth, edge = np.maximum(place[2], 1e-6), np.inf
+        pixels = place[:2] / depth
     else:
         place = np.moveaxis(place, 0, -1)
-        u, v, depth = optics.pixels(place)
-    half_width, half_height = (width - 1) / 2, (height - 1) / 2
-    margin = np.minimum(half_width - np.abs(u - half_width), half_height - np.abs(v - half_height))
-    if optics is not None:
-        margin = np.minimum(margin, optics.margin(place))
+        *pixels, depth = optics.pixels(place)
+        edge = optics.margin(place)
+    middle = np.array([width - 1, height - 1]).reshape(2, 1, 1) / 2
+    margin = np.minimum((middle - np.abs(pixels - middle)).min(axis=0), edge)
     weight = np.minimum(margin / (_FEATHER * width), 1.0) * (depth > _MIN_DEPTH)
     occupied = weight > 0
     if not occupied.any():
