@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from hdmap_core.errors import ImageError
-from hdmap_core.image_limits import check_header
+from hdmap_core.image_limits import check_jpeg, check_png
 from hdmap_core.jpeg_tidying import tidied
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -94,7 +94,6 @@ def decode_image(
     """
     data = bytes(data)
     check_complete(data, source)
-    check_header(data, source)
     if data.startswith(_JPEG_START):
         return _decode_jpeg(data, source, reduction, out=out, coarse=coarse)
     image = _decode_png(data, source, _REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -115,7 +114,6 @@ def decode_stored(data: bytes, source: str) -> np.ndarray:
     """
     data = bytes(data)
     check_complete(data, source)
-    check_header(data, source)
     if data.startswith(_JPEG_START):
         image = _decode_jpeg(data, source, 1, grey="Gray")
         return image[..., 0] if image.shape[2] == 1 else image
@@ -156,13 +154,11 @@ def _decode_jpeg(
 ) -> np.ndarray:
     """(H, W, 3), or (H, W, 1) of a grey picture where `grey` says so."""
     try:
-        return _decode_strictly(data, reduction, grey, out, coarse)
+        return _decode_strictly(data, source, reduction, grey, out, coarse)
     except ValueError as error:
         fault = str(error)
     try:
-        data = tidied(data)
-        check_header(data, source)
-        return _decode_strictly(data, reduction, grey, out, coarse)
+        return _decode_strictly(tidied(data), source, reduction, grey, out, coarse)
     except ValueError:
         raise ImageError(
             f"{source}: the image is damaged (libjpeg: {fault}); copy or unpack a file again, look at the connection "
@@ -170,8 +166,11 @@ def _decode_jpeg(
         ) from None
 
 
-def _decode_strictly(data: bytes, reduction: int, grey: str, out: np.ndarray | None, coarse: bool) -> np.ndarray:
+def _decode_strictly(
+    data: bytes, source: str, reduction: int, grey: str, out: np.ndarray | None, coarse: bool
+) -> np.ndarray:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    check_jpeg(data, height, width, source)
     space = {"Gray": grey, "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
     size = -(-height // reduction), -(-width // reduction)
     fits = out is not None and space == "RGB" and out.shape == (*size, 3)
@@ -184,6 +183,7 @@ def _decode_strictly(data: bytes, reduction: int, grey: str, out: np.ndarray | N
 
 
 def _decode_png(data: bytes, source: str, flags: int) -> np.ndarray:
+    check_png(data, source)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

@@ -5,14 +5,12 @@ hundreds of scans.
 """
 
 import numpy as np
-import simplejpeg
 
 from hdmap_core.errors import ImageError
 
 MOST_PIXELS = 50_000_000
 """Of one picture: 150 MB of RGB. Cameras have up to 20 million."""
 _MOST_SCANS = 100  # a progressive JPEG has ten
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 def check_pixels(height: int, width: int, source: str) -> None:
@@ -30,23 +28,25 @@ def check_pixels(height: int, width: int, source: str) -> None:
         )
 
 
-def check_header(data: bytes, source: str) -> None:
-    """Looks at the size that a JPEG or PNG file states, and at the number of a JPEG's scans.
+def check_png(data: bytes, source: str) -> None:
+    """Raises ImageError if a PNG file states a size that is not to be decoded.
 
     Args:
         data: a whole file.
         source: what the error message calls it.
-
-    Raises:
-        ImageError: if it is too large; a header that cannot be read is left to the decoder.
     """
-    if data.startswith(_PNG_START):
-        check_pixels(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"), source)
-        return
-    try:
-        height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
-        return
+    check_pixels(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"), source)
+
+
+def check_jpeg(data: bytes, height: int, width: int, source: str) -> None:
+    """Raises ImageError if a JPEG file of this size, as its header states it, is not to be decoded; also for its scans.
+
+    Args:
+        data: a whole file.
+        height: pixels.
+        width: pixels.
+        source: what the error message calls it.
+    """
     check_pixels(height, width, source)
     content = np.frombuffer(data, np.uint8)  # which counts five times as fast as bytes do
     starts = (content[:-1] == 0xFF) & (content[1:] == 0xDA)  # inside a scan 0xff is never followed by this
