@@ -34,7 +34,7 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
 
 def _neighbours(mask: np.ndarray) -> np.ndarray:
     """(Y, X) uint8: how many of the 8 cells around each are set."""
-    return cv2.filter2D(mask, cv2.CV_8U, _AROUND, borderType=cv2.BORDER_CONSTANT) - mask
+    return cv2.boxFilter(mask, cv2.CV_8U, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT) - mask
 
 
 def _walk(cell: int, remaining: bytearray, steps: tuple[int, ...]) -> list[int]:
