@@ -21,8 +21,7 @@ from hdmap_core.geometry.lens_sampling import Optics
 
 _COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 _FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
-_PLACES = 2
-_LEAST_WEIGHT = 1e-3
+_LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
 _MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
@@ -86,7 +85,7 @@ def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
             window = part.rows, part.columns
             colour[window] = cv2.blendLinear(colour[window], part.colour, weight[window], part.weight)
             weight[window] += part.weight
-    seen = cv2.compare(weight, _LEAST_WEIGHT, cv2.CMP_GT)
+    seen = (weight > _LEAST_WEIGHT) * np.uint8(255)
     return np.stack([*cv2.split(colour), seen]).transpose(1, 2, 0)
 
 
@@ -114,7 +113,7 @@ def _warp(
     They lie side by side across the car's course: lines along it are thin, and four places tell no more than these two
     (docs/results/student_path.md).
     """
-    step = grid.resolution / _PLACES
+    step = grid.resolution / 2
     plane_from_fine = np.array(
         [
             [grid.resolution, 0, grid.x_range[0] + (columns.start + 0.5) * grid.resolution],
@@ -122,7 +121,7 @@ def _warp(
             [0, 0, 1],
         ]
     )
-    size = columns.stop - columns.start, (rows.stop - rows.start) * _PLACES
+    size = columns.stop - columns.start, 2 * (rows.stop - rows.start)
     pixels_from_fine = pixels_from_plane @ plane_from_fine
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -131,7 +130,7 @@ def _warp(
         table = optics.ground_samples(pixels_from_fine, size[::-1])
         mode = cv2.BORDER_REPLICATE
         fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
-    return cv2.addWeighted(fine[0::_PLACES], 0.5, fine[1::_PLACES], 0.5, 0)
+    return cv2.addWeighted(fine[0::2], 0.5, fine[1::2], 0.5, 0)
 
 
 def _camera_weight(
@@ -142,14 +141,16 @@ def _camera_weight(
     shape, places = _coarse_places(grid)
     place = (pixels_from_plane @ places).reshape(3, *shape)
     if optics is None:
-        depth, edge = np.maximum(place[2], 1e-6), np.inf
+        depth = np.maximum(place[2], 1e-6)
         pixels = place[:2] / depth
     else:
         place = np.moveaxis(place, 0, -1)
-        *pixels, depth = optics.pixels(place)
-        edge = optics.margin(place)
+        u, v, depth = optics.pixels(place)
+        pixels = np.stack([u, v])
     middle = np.array([width - 1, height - 1]).reshape(2, 1, 1) / 2
-    margin = np.minimum((middle - np.abs(pixels - middle)).min(axis=0), edge)
+    margin = (middle - np.abs(pixels - middle)).min(axis=0)
+    if optics is not None:
+        margin = np.minimum(margin, optics.margin(place))
     weight = np.minimum(margin / (_FEATHER * width), 1.0) * (depth > _MIN_DEPTH)
     occupied = weight > 0
     if not occupied.any():

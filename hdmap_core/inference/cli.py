@@ -47,7 +47,9 @@ def predict(
     sweeps = predictor.info.lidar_sweeps
     check_sensors(dataset, [token], lidar=sweeps > 0, sd_map=predictor.info.sd_map)
     enough = predictor.info.enough_pixels
-    observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough)
+    observation = dataset.observation(
+        token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
+    )
     prediction = predictor.predict(observation)
     if out.suffix.lower() not in PICTURES:
         prediction.save(out)

@@ -116,6 +116,7 @@ class NuScenesDataset:
         at_least: tuple[int, int] | None = None,
         sweeps: int = 1,
         roads: bool = True,
+        coarse: bool = False,
     ) -> Observation:
         """One keyframe.
 
@@ -125,12 +126,13 @@ class NuScenesDataset:
             points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
                 from the car itself.
             at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
-                `image_decoding.reduction_for` allows, and coarsely; the rig is that of the smaller images.
+                `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
             sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
                 fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile
                 leaves a trail. Returns from the car itself (within 2.2 m of the sensor along x and along y) are left
                 out of those before the keyframe's.
             roads: cut out those of the SD map, if there is one.
+            coarse: see `decode_image`.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -143,7 +145,6 @@ class NuScenesDataset:
         ego_from_map = se3.inverse(lidar.map_from_ego)
         sizes = [camera.image_size for camera in cameras]
         reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-        coarse = at_least is not None
         pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
