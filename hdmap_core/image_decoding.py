@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from hdmap_core.errors import ImageError
-from hdmap_core.image_limits import check_jpeg, check_png
+from hdmap_core.image_limits import check_pixels, check_png, check_scans, has_one_scan
 from hdmap_core.jpeg_tidying import tidied
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
@@ -157,6 +157,7 @@ def _decode_jpeg(
         return _decode_strictly(data, source, reduction, grey, out, coarse)
     except ValueError as error:
         fault = str(error)
+    check_scans(data, source)
     try:
         return _decode_strictly(tidied(data), source, reduction, grey, out, coarse)
     except ValueError:
@@ -170,7 +171,9 @@ def _decode_strictly(
     data: bytes, source: str, reduction: int, grey: str, out: np.ndarray | None, coarse: bool
 ) -> np.ndarray:
     height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    check_jpeg(data, height, width, source)
+    check_pixels(height, width, source)
+    if not has_one_scan(data):
+        check_scans(data, source)
     space = {"Gray": grey, "CMYK": "CMYK", "YCCK": "CMYK"}.get(colours, "RGB")
     size = -(-height // reduction), -(-width // reduction)
     fits = out is not None and space == "RGB" and out.shape == (*size, 3)
