@@ -63,7 +63,7 @@ def decode_image(message: Any, enough: tuple[int, int] | None = None, out: np.nd
     Args:
         message: of rclpy or of a bag.
         enough: (H, W) that will do; a JPEG is then decoded at the half, quarter or eighth of its size that
-            `image_decoding.reduction_for` allows.
+            `image_decoding.reduction_for` allows, and coarsely.
         out: the picture of an earlier compressed image, if nobody needs it any more: see `image_decoding.decode_image`.
 
     Raises:
@@ -79,7 +79,9 @@ def _decode_compressed(message: Any, enough: tuple[int, int] | None, out: np.nda
     if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
     if not encoding.startswith("bayer_"):
-        return decode_compressed(data, source, reduction_of(data, enough) if enough else 1, out)
+        if enough is None:
+            return decode_compressed(data, source, out=out)
+        return decode_compressed(data, source, reduction_of(data, enough), out, coarse=True)
     image = decode_stored(data, source)
     if image.ndim == 3:  # somebody has made colours of it already
         return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)

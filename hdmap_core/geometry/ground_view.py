@@ -9,6 +9,7 @@ weight that falls to zero at its image border; a missing camera leaves its part 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from hdmap_core.geometry.lens_sampling import Optics
 
 _COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 _FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
+_LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
 _MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
@@ -75,21 +77,16 @@ def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, optic
 
 
 def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
-    """(Y, X, 4) uint8: the weighted mean of the parts. OpenCV multiplies as NumPy does, but not a channel at a time."""
-    total = np.zeros((*grid.shape, 3), np.float32)
-    weight_sum = np.zeros(grid.shape, np.float32)
+    """(Y, X, 4) uint8: the weighted mean of the parts, one after the other; in memory a channel at a time."""
+    colour = np.zeros((*grid.shape, 3), np.uint8)
+    weight = np.zeros(grid.shape, np.float32)
     for part in parts:
         if part is not None:
             window = part.rows, part.columns
-            total[window] += cv2.multiply(part.colour, _thrice(part.weight), dtype=cv2.CV_32F)
-            weight_sum[window] += part.weight
-    rgb = cv2.divide(total, _thrice(np.maximum(weight_sum, 1e-3)))
-    seen = (weight_sum > 1e-3).astype(np.uint8) * np.uint8(255)
-    return np.dstack([(rgb + 0.5).astype(np.uint8), seen])
-
-
-def _thrice(weight: np.ndarray) -> np.ndarray:
-    return cv2.merge([weight, weight, weight])
+            colour[window] = cv2.blendLinear(colour[window], part.colour, weight[window], part.weight)
+            weight[window] += part.weight
+    seen = (weight > _LEAST_WEIGHT) * np.uint8(255)
+    return np.stack([*cv2.split(colour), seen]).transpose(1, 2, 0)
 
 
 def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> None:
@@ -111,26 +108,29 @@ def _warp(
     columns: slice,
     optics: Optics | None = None,
 ) -> np.ndarray:
-    """The window of the grid seen by one camera, averaged over 2x2 places per cell against aliasing."""
+    """The window of the grid seen by one camera, averaged against aliasing over two places of each cell.
+
+    They lie side by side across the car's course: lines along it are thin, and four places tell no more than these two
+    (docs/results/student_path.md).
+    """
     step = grid.resolution / 2
     plane_from_fine = np.array(
         [
-            [step, 0, grid.x_range[0] + columns.start * grid.resolution + step / 2],
+            [grid.resolution, 0, grid.x_range[0] + (columns.start + 0.5) * grid.resolution],
             [0, step, grid.y_range[0] + rows.start * grid.resolution + step / 2],
             [0, 0, 1],
         ]
     )
-    size = columns.stop - columns.start, rows.stop - rows.start
-    double = (size[0] * 2, size[1] * 2)
+    size = columns.stop - columns.start, 2 * (rows.stop - rows.start)
     pixels_from_fine = pixels_from_plane @ plane_from_fine
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        fine = cv2.warpPerspective(image, pixels_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        fine = cv2.warpPerspective(image, pixels_from_fine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     else:
-        table = optics.ground_samples(pixels_from_fine, double[::-1])
+        table = optics.ground_samples(pixels_from_fine, size[::-1])
         mode = cv2.BORDER_REPLICATE
         fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
-    return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
+    return cv2.addWeighted(fine[0::2], 0.5, fine[1::2], 0.5, 0)
 
 
 def _camera_weight(
@@ -138,27 +138,43 @@ def _camera_weight(
 ) -> tuple[np.ndarray | None, slice, slice]:
     """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
     height, width = image_size
+    shape, places = _coarse_places(grid)
+    place = (pixels_from_plane @ places).reshape(3, *shape)
+    if optics is None:
+        depth = np.maximum(place[2], 1e-6)
+        pixels = place[:2] / depth
+    else:
+        place = np.moveaxis(place, 0, -1)
+        u, v, depth = optics.pixels(place)
+        pixels = np.stack([u, v])
+    middle = np.array([width - 1, height - 1]).reshape(2, 1, 1) / 2
+    margin = (middle - np.abs(pixels - middle)).min(axis=0)
+    if optics is not None:
+        margin = np.minimum(margin, optics.margin(place))
+    weight = np.minimum(margin / (_FEATHER * width), 1.0) * (depth > _MIN_DEPTH)
+    occupied = weight > 0
+    if not occupied.any():
+        return None, slice(0), slice(0)
+    (top, bottom), (left, right) = (_span(occupied.any(axis=axis)) for axis in (1, 0))
+    window = np.maximum(weight[top:bottom, left:right], 0.0).astype(np.float32)
+    rows = slice(top * _COARSE, min(bottom * _COARSE, grid.shape[0]))
+    columns = slice(left * _COARSE, min(right * _COARSE, grid.shape[1]))
+    fine = cv2.resize(window, (window.shape[1] * _COARSE, window.shape[0] * _COARSE), interpolation=cv2.INTER_LINEAR)
+    return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
+
+
+@lru_cache(maxsize=8)
+def _coarse_places(grid: BEVGrid) -> tuple[tuple[int, int], np.ndarray]:
+    """(Y, X) coarse cells, and the homogeneous places (3, Y X) of their centres on the plane."""
     shape = -(-grid.shape[0] // _COARSE), -(-grid.shape[1] // _COARSE)
     step = grid.resolution * _COARSE
     x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
     y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
-    place = np.stack([*np.meshgrid(x, y), np.ones(shape)], axis=-1) @ pixels_from_plane.T
-    if optics is None:
-        depth = np.maximum(place[..., 2], 1e-6)
-        u, v = place[..., 0] / depth, place[..., 1] / depth
-    else:
-        u, v, depth = optics.pixels(place)
-    margin = np.minimum.reduce([u, width - 1 - u, v, height - 1 - v])
-    if optics is not None:
-        margin = np.minimum(margin, optics.margin(place))
-    weight = np.clip(margin / (_FEATHER * width), 0.0, 1.0) * (depth > _MIN_DEPTH)
-    occupied = np.argwhere(weight > 0)
-    if not len(occupied):
-        return None, slice(0), slice(0)
-    low = np.maximum(occupied.min(axis=0) - 1, 0)
-    high = np.minimum(occupied.max(axis=0) + 2, shape)
-    window = weight[low[0] : high[0], low[1] : high[1]].astype(np.float32)
-    rows = slice(int(low[0]) * _COARSE, min(int(high[0]) * _COARSE, grid.shape[0]))
-    columns = slice(int(low[1]) * _COARSE, min(int(high[1]) * _COARSE, grid.shape[1]))
-    fine = cv2.resize(window, (window.shape[1] * _COARSE, window.shape[0] * _COARSE), interpolation=cv2.INTER_LINEAR)
-    return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
+    x, y = np.meshgrid(x, y)
+    return shape, np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+
+
+def _span(occupied: np.ndarray) -> tuple[int, int]:
+    """From the first one that is set to the last one, and one more on either side where there is one."""
+    found = np.flatnonzero(occupied)
+    return max(int(found[0]) - 1, 0), min(int(found[-1]) + 2, len(occupied))

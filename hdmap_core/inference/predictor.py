@@ -33,7 +33,7 @@ class ModelInfo:
         points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
             rasters. Published elements may have fewer.
         engine: what runs the network: eager (PyTorch), onnxruntime, openvino ...
-        enough_pixels: (H, W) of images that will do; None where it takes all there is.
+        enough_pixels: (H, W) of images that will do, coarsely decoded; None where it takes all there is, exactly.
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.

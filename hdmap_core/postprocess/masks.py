@@ -82,8 +82,9 @@ def decode_masks(
         grid: the region that the masks cover.
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
-    layers = np.array(probability, np.float32, order="C")
-    cv2.patchNaNs(layers.reshape(-1), 0.0)
+    layers = np.ascontiguousarray(probability, np.float32)
+    if np.isnan(layers.sum()):
+        layers = np.nan_to_num(layers)
     elements: list[MapElement] = []
     for label, layer in zip(classes, layers, strict=True):
         if label is MapClass.PED_CROSSING:

@@ -76,10 +76,28 @@ def test_pictures_that_claim_more_than_there_is_memory(data: bytes) -> None:
         decode_file(data, "x")
 
 
-def test_a_picture_that_is_decoded_over_and_over() -> None:
-    scan = JPEG[JPEG.index(b"\xff\xda") : -2]
+def progressive(header: bytes = b"") -> bytes:
+    """A JPEG of ten scans, with this behind its first marker, whose last scan comes 200 times more."""
+    whole = cv2.imencode(".jpg", np.zeros((40, 60, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    return whole[:2] + header + whole[2:-2] + whole[whole.rindex(b"\xff\xda") : -2] * 200 + whole[-2:]
+
+
+SEQUENTIAL = JPEG[JPEG.index(b"\xff\xc0") : JPEG.index(b"\xff\xda") + 14]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        JPEG[:-2] + JPEG[JPEG.index(b"\xff\xda") : -2] * 200 + JPEG[-2:],
+        progressive(),
+        # A sequential one's header, for whoever takes a fill byte for a marker or reads stray bytes.
+        progressive(b"\xff\xff\xfe" + (len(SEQUENTIAL) + 2).to_bytes(2, "big") + SEQUENTIAL),
+        progressive(b"\0" + SEQUENTIAL.replace(b"\xff", b"\0")),
+    ],
+)
+def test_a_picture_that_is_decoded_over_and_over(data: bytes) -> None:
     with pytest.raises(ImageError, match="more than 100 scans"):
-        decode_file(JPEG[:-2] + scan * 200 + JPEG[-2:], "x")
+        decode_file(data, "x")
 
 
 @SHARED
