@@ -8,10 +8,11 @@ No camera is special: cycles are what most cameras agree on, so the anchor may s
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
+from statistics import median_low
 
-from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead
+from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, clock_step, offsets_ns
 from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, phases_at_pause, usual_gaps
-from hdmap_ros.camera_state import HISTORY, Camera
+from hdmap_ros.camera_state import HISTORY, Camera, Place
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 
 FIND_AFTER = 4
@@ -147,7 +148,10 @@ class RigPhases:
             residual = ref - ref_ns
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
-            if size <= quiet or size <= 3 * camera.noise_ns:
+            if camera.clock_ns and size > self._period_ns >> 8:  # no crystal drifts so fast: it is the clock
+                camera.clock_ns += residual >> 1
+                camera.phase_ns = phase_ns = phase_ns + (residual >> 1)
+            elif size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
                 camera.phase_ns = phase_ns = phase_ns + (residual >> 3) + camera.slope_ns
                 if camera.strays:
@@ -190,9 +194,14 @@ class RigPhases:
                 camera = next(other for other in self.cameras.values() if other.locked and other is not camera)
             self.lose(camera, 0)
 
+    def notice_step(self, camera: Camera, stamp_ns: int, arrival_ns: int) -> int:
+        """By how much a camera's clock was set before this image; 0 if it was not."""
+        history = (camera.stamps, camera.arrivals)
+        return clock_step(history, self._others(camera), stamp_ns, arrival_ns, self.window_ns)
+
     def lose(self, camera: Camera, step_ns: int) -> None:
         """Forgets a phase, to find it again from the images to come."""
-        camera.lose(step_ns)
+        camera.lose(step_ns, self._offset(camera))
         self.count_awaited()
 
     def is_due(self, camera: Camera) -> bool:
@@ -203,33 +212,57 @@ class RigPhases:
     def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
         """Tries to place a lost or new camera with each image that it delivers, a free one when it is due."""
         camera.tried += not camera.free
-        if camera.step_ns and camera.take_back(self.window_ns // 2):
-            self.count_awaited()
+        refs = sorted({*self._refs, *open_refs_ns})
+        offsets = offsets_ns((camera.stamps, camera.arrivals), self._others(camera))
+        if camera.step_ns and offsets and self._take_back(camera, refs, offsets[-1]):
             return True
         if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
         if camera.free and _is_fast(camera.period_ns, self._period_ns):
             return True
-        expected_ns, told, far = self._expected(camera)
+        offset_ns = median_low(offsets) if offsets else None
+        for place in (camera.home, camera.last):  # what was known before first
+            if place and self._is_at(place, offset_ns):
+                if found := self._find_near(camera, refs, place.phase_ns, self.window_ns // 2):
+                    self._settle(camera, found.phase_ns, place.clock_ns)
+                    return True
+        expected_ns, told, far = self._expected(camera, offset_ns)
         reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
-        refs = sorted({*self._refs, *open_refs_ns})
         found = self._find_near(camera, refs, expected_ns, reach_ns)
         if not found and (lead_ns := self._raw_lead(camera) or 0) > 0:  # an uneven clock shows every wrong cycle
             found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
+        phase_ns, home = found.phase_ns if found else expected_ns, camera.home
+        right_ns = home.phase_ns - home.clock_ns if home else self.anchor_ns
+        clock_ns = phase_ns - right_ns if told else home.clock_ns if home else 0
         if found:
-            self._settle(camera, found.phase_ns, told)
+            self._settle(camera, phase_ns, clock_ns)
         elif camera.tried >= HISTORY and not camera.free:
-            camera.phase_ns, camera.free = expected_ns, True
-            camera.clock_ns = expected_ns if told else 0
-            camera.step_ns = 0
+            camera.phase_ns, camera.free, camera.clock_ns, camera.step_ns = phase_ns, True, clock_ns, 0
             self.count_awaited()
         return camera.phase_ns is not None
+
+    def _take_back(self, camera: Camera, refs: list[int], offset_ns: int) -> bool:
+        """Whether the latest image lies where it was expected before the step: that was one odd image."""
+        stamp_ns, quiet = camera.stamps[-1], self.window_ns // 2
+        if stamp_ns <= camera.before[0][-1]:
+            return False
+        for place in (camera.home, camera.last):
+            if place and self._is_at(place, offset_ns):
+                if any(abs(stamp_ns - place.phase_ns - ref) <= quiet for ref in refs):
+                    camera.take_back(place)
+                    self.count_awaited()
+                    return True
+        return False
+
+    def _is_at(self, place: Place, offset_ns: int | None) -> bool:
+        """Whether arrivals say that the stamps lie from the others' as they did there."""
+        return None not in (place.offset_ns, offset_ns) and abs(offset_ns - place.offset_ns) <= self.window_ns
 
     def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
         if _is_fast(camera.period_ns, self._period_ns):
             return None
         found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
-        enough = FIND_AFTER - 1 if camera.last_phase_ns is not None else FIND_AFTER + 1
+        enough = FIND_AFTER - 1 if camera.last else FIND_AFTER + 1
         return found if found and found.rate >= _SURE_RATE and found.hits >= enough else None
 
     def note_late(self, camera: Camera) -> None:
@@ -254,11 +287,11 @@ class RigPhases:
         distance = abs((camera.phase_ns or 0) - camera.clock_ns - self.anchor_ns)
         camera.limit_ns = max(self._half_period_ns, distance + 2 * _SMALL_MOVE_NS)
 
-    def _settle(self, camera: Camera, phase_ns: int, told: bool) -> None:
-        """Takes the phase that was found; `told`: stamps or arrivals say that a difference is the clock's."""
-        moved_ns = 0 if camera.last_phase_ns is None else phase_ns - camera.last_phase_ns
+    def _settle(self, camera: Camera, phase_ns: int, clock_ns: int) -> None:
+        """Takes the phase that was found, and what of it is the clock's error."""
+        moved_ns = phase_ns - camera.last.phase_ns if camera.last else 0
         self._lock(camera, phase_ns)
-        self._blame_clock(camera, moved_ns, told)
+        self._blame_clock(camera, clock_ns)
         if abs(moved_ns) > _SMALL_MOVE_NS:
             self._report(camera, moved_ns)
         self.count_awaited()
@@ -274,22 +307,19 @@ class RigPhases:
         shift_ns = sorted(strays)[1]
         strays.clear()
         camera.phase_ns = phase_ns + shift_ns
-        self._blame_clock(camera, shift_ns, True)
+        self._blame_clock(camera, camera.clock_ns + shift_ns)
         if abs(shift_ns) > 16 * abs(camera.slope_ns):
             self._report(camera, shift_ns)
         return phase_ns + shift_ns
 
-    def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
-        """Decides whether a phase that moved did so because the camera's clock was set."""
+    def _blame_clock(self, camera: Camera, clock_ns: int) -> None:
+        """Takes a clock's error, unless the phase lies where a right clock's may."""
         assert camera.phase_ns is not None
         others = [other for other in self.cameras.values() if other.locked and other is not camera]
         near = others if camera is self.anchor else [self.anchor] if self.anchor.locked else []
         places = [entry.phase_ns - entry.clock_ns for entry in near if entry.phase_ns is not None] or [0]
         distance = max((camera.phase_ns - place for place in places), key=abs)
-        if abs(distance) <= self._config.max_spread_ns:
-            camera.clock_ns = 0
-        elif told:
-            camera.clock_ns = camera.clock_ns + moved_ns if moved_ns else distance
+        camera.clock_ns = clock_ns if abs(distance) > self._config.max_spread_ns else 0
         for entry in others if camera is self.anchor else [camera]:
             self._limit(entry)
 
@@ -298,29 +328,33 @@ class RigPhases:
         stamp_ns = camera.stamps[-1] if camera.stamps else 0
         self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
 
-    def _raw_lead(self, camera: Camera) -> int | None:
-        """How far a camera's stamps run ahead of the others'; None where arrivals tell nothing."""
-        others: list[History] = [
-            (other.stamps, other.arrivals)
+    def _others(self, camera: Camera) -> list[History]:
+        return [
+            ([stamp_ns - other.clock_ns for stamp_ns in other.stamps], other.arrivals)
             for other in self.cameras.values()
             if other is not camera and other.missed < SILENT_CYCLES and (other.phase_ns is not None or not self.known)
         ]
-        return clock_lead((camera.stamps, camera.arrivals), others)
 
-    def _expected(self, camera: Camera) -> tuple[int, bool, bool]:
+    def _raw_lead(self, camera: Camera) -> int | None:
+        """How far a camera's stamps run ahead of the others'; None where arrivals tell nothing."""
+        return clock_lead((camera.stamps, camera.arrivals), self._others(camera))
+
+    def _offset(self, camera: Camera) -> int | None:
+        offsets = offsets_ns((camera.stamps, camera.arrivals), self._others(camera))
+        return median_low(offsets) if offsets else None
+
+    def _expected(self, camera: Camera, offset_ns: int | None) -> tuple[int, bool, bool]:
         """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
-        last_ns, lead_ns = camera.last_phase_ns, self._raw_lead(camera)
-        step_ns = camera.step_ns
-        if not step_ns and last_ns is not None and abs(moved_ns := camera.moved_ns()) <= self._period_ns:
-            step_ns = moved_ns
-        if last_ns is not None and step_ns:
-            caught_up = step_ns > 0 and lead_ns is not None and lead_ns - step_ns < -_DELAY_NS
-            return (last_ns, False, True) if caught_up else (last_ns + step_ns, True, True)
+        home = camera.home
+        if home:
+            moved_ns = offset_ns - home.offset_ns if None not in (offset_ns, home.offset_ns) else camera.step_ns
+            if camera.step_ns or abs(moved_ns) <= self._period_ns:
+                caught_up = camera.step_ns > 0 and (home.offset_ns or 0) < -_DELAY_NS
+                return (home.phase_ns, False, True) if caught_up else (home.phase_ns + moved_ns, True, True)
+        lead_ns = self._raw_lead(camera)
         if lead_ns is not None and _clock_error(lead_ns):
             return lead_ns, True, True
-        if last_ns is not None:
-            return last_ns - camera.clock_ns, False, True
-        return self.anchor_ns, False, False
+        return (home.phase_ns - home.clock_ns, False, True) if home else (self.anchor_ns, False, False)
 
     def _refresh(self) -> None:
         """Looks at the gaps again, and at cameras that were said to be ahead."""
@@ -334,7 +368,7 @@ class RigPhases:
             lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
             if lead_ns is not None and 2 * lead_ns < camera.clock_ns:
                 self.lose(camera, 0)
-                camera.last_phase_ns = None
+                camera.last = camera.home = None
 
     @property
     def _half_period_ns(self) -> int:

@@ -11,7 +11,6 @@ from collections import deque
 from threading import Lock
 from typing import Any
 
-from hdmap_ros.camera_clocks import clock_step
 from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import ImageSet, Move, SyncConfig, SyncStatistics
 from hdmap_ros.rig_phases import RigPhases
@@ -168,7 +167,7 @@ class CycleSynchronizer:
             return
         if camera.phase_ns is None:
             return
-        step_ns = clock_step((camera.stamps, camera.arrivals), stamp_ns, arrival_ns, rig.window_ns)
+        step_ns = rig.notice_step(camera, stamp_ns, arrival_ns)
         back = gap_ns < -self.config.jump_ns
         if back or (step_ns and len(rig.cameras) > 1):
             rig.lose(camera, step_ns or gap_ns)
@@ -221,6 +220,8 @@ class CycleSynchronizer:
                 self.statistics.late_by_camera[camera.name] += 1
                 self._rig.note_late(camera)
                 return []
+            if nearest is None or self._is_minority(nearest):  # that one may be what lies off
+                distance_ns = 1 << 62
             if self._closed_ref_ns is not None:
                 distance_ns = min(distance_ns, ref_ns - self._closed_ref_ns)
             if 2 * distance_ns <= 3 * window_ns:  # no two cycles are so close
