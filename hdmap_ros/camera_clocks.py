@@ -37,8 +37,19 @@ def clock_step(history: History, others: Sequence[History], stamp_ns: int, arriv
     if not before:
         return 0
     shift_ns = offsets_ns(([stamp_ns], [arrival_ns]), others)[0] - median_low(before)
-    explained = 2 * min(abs(gap_ns - shift_ns - gap) for gap in usual) <= odd_ns
-    return shift_ns if explained and abs(shift_ns) > tolerance_ns else 0
+    if abs(shift_ns) <= tolerance_ns or 2 * min(abs(gap_ns - shift_ns - gap) for gap in usual) > odd_ns:
+        return 0
+    hasty = 2 * (playback_rate(others) or 0.0) * (arrival_ns - arrivals[-1]) < min(usual)
+    return 0 if hasty and abs(shift_ns) < -BEHIND_NS else shift_ns
+
+
+def keeps_pace(own: History, others: Sequence[History]) -> bool:
+    """Whether none of a camera's images came hastily; in a burst arrivals tell no clock's error."""
+    rate = playback_rate(others)
+    lapses = zip(*map(pairwise, own), strict=True)
+    return rate is not None and all(
+        3 * rate * (after - before) >= later - earlier for (earlier, later), (before, after) in lapses
+    )
 
 
 def offsets_ns(own: History, others: Sequence[History]) -> list[int]:

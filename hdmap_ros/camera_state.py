@@ -71,10 +71,19 @@ class Camera:
         return self.phase_ns is not None and not self.free
 
     @property
+    def right_phase_ns(self) -> int:
+        """The phase it had, without its clock's error; 0 before it ever had one."""
+        return self.home.phase_ns - self.home.clock_ns if self.home else 0
+
+    @property
     def period_ns(self) -> int:
         """Median gap between its images; 0 without two."""
         gaps = usual_gaps([self.stamps])
         return gaps[1] if gaps else 0
+
+    def latest(self, number: int) -> History:
+        """Stamps and arrivals of its latest images, at most so many."""
+        return list(self.stamps)[-number:], list(self.arrivals)[-number:]
 
     def take_nearest(self, stamp_ns: int, reach_ns: int) -> tuple[int, Any] | None:
         """The waiting image nearest to a stamp; it and the older ones are used up."""
@@ -89,12 +98,15 @@ class Camera:
                 pass
         return best
 
-    def lose(self, step_ns: int, offset_ns: int | None) -> None:
-        """Forgets the phase; what was known is kept aside, with how far the stamps lay from the others'."""
+    def remember(self, offset_ns: int | None) -> None:
+        """Keeps in mind where it is, with how far its stamps lie from the others'."""
         if self.phase_ns is not None and not self.free:
             self.last = Place(self.phase_ns, self.clock_ns, offset_ns)
             if self.home is None or not self.clock_ns:
                 self.home = self.last
+
+    def lose(self, step_ns: int) -> None:
+        """Forgets the phase."""
         self.before = (tuple(self.stamps), tuple(self.arrivals))
         self.stamps.clear()
         self.arrivals.clear()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from statistics import median_low
 
-from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, clock_step, offsets_ns
+from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, clock_step, keeps_pace, offsets_ns
 from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, phases_at_pause, usual_gaps
 from hdmap_ros.camera_state import HISTORY, Camera, Place
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
@@ -20,6 +20,7 @@ SILENT_CYCLES = 24
 _SURE_RATE = 0.8
 _FIRST_GAPS_NS = (50_000_000, 120_000_000)
 _REFRESH_CYCLES = 16
+_REMEMBER_CYCLES = 64
 _LOST_SCORE = 4
 _FREE_RETRY = 4 * HISTORY
 _SMALL_MOVE_NS = 5_000_000
@@ -101,7 +102,8 @@ class RigPhases:
         reference = self._choose_reference(in_time, gaps)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
         self._set_gaps(*(usual_gaps(alike) or _FIRST_GAPS_NS))
-        found = learn_phases(stamps, reference, leads, self._near_ns, self.window_ns)
+        expected = {name: leads[name] or cameras[name].right_phase_ns for name in stamps}
+        found = learn_phases(stamps, reference, expected, self._near_ns, self.window_ns)
         fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
         sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE and phase.hits > FIND_AFTER} - fast
         if not force and any(len(stamps[name]) > 1 and name not in sure for name in stamps):
@@ -201,19 +203,22 @@ class RigPhases:
 
     def lose(self, camera: Camera, step_ns: int) -> None:
         """Forgets a phase, to find it again from the images to come."""
-        camera.lose(step_ns, self._offset(camera))
+        camera.remember(self._offset(camera))
+        camera.lose(step_ns)
         self.count_awaited()
 
     def is_due(self, camera: Camera) -> bool:
         """Whether to look for the phase of a free camera again; counts its images."""
         camera.tried += 1
-        return camera.tried % _FREE_RETRY == 0
+        return camera.tried % (HISTORY if camera.home else _FREE_RETRY) == 0
 
     def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
         """Tries to place a lost or new camera with each image that it delivers, a free one when it is due."""
         camera.tried += not camera.free
         refs = sorted({*self._refs, *open_refs_ns})
-        offsets = offsets_ns((camera.stamps, camera.arrivals), self._others(camera))
+        others = self._others(camera)
+        latest = camera.latest(FIND_AFTER)
+        offsets = offsets_ns(latest, others)
         if camera.step_ns and offsets and self._take_back(camera, refs, offsets[-1]):
             return True
         if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
@@ -221,8 +226,13 @@ class RigPhases:
         if camera.free and _is_fast(camera.period_ns, self._period_ns):
             return True
         offset_ns = median_low(offsets) if offsets else None
+        if offsets and not keeps_pace(latest, others):
+            if camera.tried < HISTORY:
+                return camera.free
+            offset_ns, camera.step_ns = None, 0
         for place in (camera.home, camera.last):  # what was known before first
-            if place and self._is_at(place, offset_ns):
+            caught_up = place and camera.step_ns > 0 and (place.offset_ns or 0) < -_DELAY_NS
+            if place and (caught_up or self._is_at(place, offset_ns)):
                 if found := self._find_near(camera, refs, place.phase_ns, self.window_ns // 2):
                     self._settle(camera, found.phase_ns, place.clock_ns)
                     return True
@@ -232,7 +242,7 @@ class RigPhases:
         if not found and (lead_ns := self._raw_lead(camera) or 0) > 0:  # an uneven clock shows every wrong cycle
             found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
         phase_ns, home = found.phase_ns if found else expected_ns, camera.home
-        right_ns = home.phase_ns - home.clock_ns if home else self.anchor_ns
+        right_ns = camera.right_phase_ns if home else self.anchor_ns
         clock_ns = phase_ns - right_ns if told else home.clock_ns if home else 0
         if found:
             self._settle(camera, phase_ns, clock_ns)
@@ -340,21 +350,24 @@ class RigPhases:
         return clock_lead((camera.stamps, camera.arrivals), self._others(camera))
 
     def _offset(self, camera: Camera) -> int | None:
-        offsets = offsets_ns((camera.stamps, camera.arrivals), self._others(camera))
+        """How far a camera's stamps lie from the others' at their arrival; of a time when arrivals told it."""
+        latest, others = camera.latest(HISTORY // 2), self._others(camera)
+        if not keeps_pace(latest, others):
+            return camera.home.offset_ns if camera.home else None
+        offsets = offsets_ns(latest, others)
         return median_low(offsets) if offsets else None
 
     def _expected(self, camera: Camera, offset_ns: int | None) -> tuple[int, bool, bool]:
         """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
         home = camera.home
         if home:
-            moved_ns = offset_ns - home.offset_ns if None not in (offset_ns, home.offset_ns) else camera.step_ns
+            moved_ns = camera.step_ns if offset_ns is None else offset_ns - (home.offset_ns or offset_ns)
             if camera.step_ns or abs(moved_ns) <= self._period_ns:
-                caught_up = camera.step_ns > 0 and (home.offset_ns or 0) < -_DELAY_NS
-                return (home.phase_ns, False, True) if caught_up else (home.phase_ns + moved_ns, True, True)
+                return home.phase_ns + moved_ns, True, True
         lead_ns = self._raw_lead(camera)
         if lead_ns is not None and _clock_error(lead_ns):
             return lead_ns, True, True
-        return (home.phase_ns - home.clock_ns, False, True) if home else (self.anchor_ns, False, False)
+        return (camera.right_phase_ns, False, True) if home else (self.anchor_ns, False, False)
 
     def _refresh(self) -> None:
         """Looks at the gaps again, and at cameras that were said to be ahead."""
@@ -365,6 +378,8 @@ class RigPhases:
         self._set_gaps(*gaps)
         for camera in locked:
             camera.limit_ns = max(camera.limit_ns, self._half_period_ns)
+            if not camera.home or self._followed % _REMEMBER_CYCLES == 0:
+                camera.remember(self._offset(camera))
             lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
             if lead_ns is not None and 2 * lead_ns < camera.clock_ns:
                 self.lose(camera, 0)

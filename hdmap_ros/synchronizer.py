@@ -195,7 +195,10 @@ class CycleSynchronizer:
         if steps and steps[len(steps) // 2] < -self.config.jump_ns:
             self.statistics.resets += 1
             self._closed_stamp_ns = None
+        homes = {name: camera.home for name, camera in self._rig.cameras.items()}
         self._begin()
+        for name, home in homes.items():
+            self._rig.cameras[name].home = home
         for image in kept:
             ready += self._take(*image)
         return ready
