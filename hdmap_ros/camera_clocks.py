@@ -14,6 +14,8 @@ from statistics import median, median_low
 
 AHEAD_NS = 150_000_000
 BEHIND_NS = -1_000_000_000
+DELAY_NS = 80_000_000
+"""What a camera's images may be later than the others' without being late ones."""
 
 History = tuple[Sequence[int], Sequence[int]]
 """Stamps and arrivals of one camera, oldest first."""
@@ -50,6 +52,11 @@ def keeps_pace(own: History, others: Sequence[History]) -> bool:
     return rate is not None and all(
         3 * rate * (after - before) >= later - earlier for (earlier, later), (before, after) in lapses
     )
+
+
+def clock_error(lead_ns: int) -> int:
+    """What of a lead is the clock's error: all, or nothing where images may as well be late."""
+    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
 
 
 def offsets_ns(own: History, others: Sequence[History]) -> list[int]:

@@ -17,6 +17,11 @@ class Place(NamedTuple):
     clock_ns: int
     offset_ns: int | None
 
+    @property
+    def right_ns(self) -> int:
+        """The phase without the clock's error."""
+        return self.phase_ns - self.clock_ns
+
 
 class Camera:
     """What is known of one camera.
@@ -69,11 +74,6 @@ class Camera:
     def locked(self) -> bool:
         """Whether it follows the rig's cycles."""
         return self.phase_ns is not None and not self.free
-
-    @property
-    def right_phase_ns(self) -> int:
-        """The phase it had, without its clock's error; 0 before it ever had one."""
-        return self.home.phase_ns - self.home.clock_ns if self.home else 0
 
     @property
     def period_ns(self) -> int:

@@ -10,30 +10,37 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from statistics import median_low
 
-from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead, clock_step, keeps_pace, offsets_ns
-from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, phases_at_pause, usual_gaps
-from hdmap_ros.camera_state import HISTORY, Camera, Place
+from hdmap_ros.camera_clocks import (
+    AHEAD_NS,
+    DELAY_NS,
+    History,
+    clock_error,
+    clock_lead,
+    clock_step,
+    keeps_pace,
+    offsets_ns,
+)  # fmt: skip
+from hdmap_ros.camera_phases import learn_phases, phases_at_pause, usual_gaps
+from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
+from hdmap_ros.lost_cameras import (
+    FIND_AFTER,
+    SURE_RATE,
+    Found,
+    Surroundings,
+    half_period_ns,
+    is_fast,
+    returned_to,
+    search,
+)
 
-FIND_AFTER = 4
 SILENT_CYCLES = 24
-_SURE_RATE = 0.8
 _FIRST_GAPS_NS = (50_000_000, 120_000_000)
 _REFRESH_CYCLES = 16
 _REMEMBER_CYCLES = 64
 _LOST_SCORE = 4
 _FREE_RETRY = 4 * HISTORY
 _SMALL_MOVE_NS = 5_000_000
-_DELAY_NS = 80_000_000
-
-
-def _is_fast(gap_ns: int, period_ns: int) -> bool:
-    """Whether a camera fires several times in a cycle."""
-    return 10 * gap_ns < 7 * period_ns
-
-
-def _clock_error(lead_ns: int) -> int:
-    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
 
 
 class RigPhases:
@@ -79,7 +86,7 @@ class RigPhases:
         """Takes the first phases from a pause between two cycles; False if it does not show them."""
         config, stamps = self._config, {name: camera.stamps for name, camera in self.cameras.items()}
         phases = phases_at_pause(stamps, config.anchor, config.max_spread_ns)
-        if not phases or any(abs(self._raw_lead(camera) or 0) > _DELAY_NS for camera in self.cameras.values()):
+        if not phases or any(abs(self._raw_lead(camera) or 0) > DELAY_NS for camera in self.cameras.values()):
             return False
         gap_ns, period_ns = usual_gaps(stamps.values()) or _FIRST_GAPS_NS
         self._set_gaps(min(gap_ns, _FIRST_GAPS_NS[0]), period_ns)  # the next cycles may be closer
@@ -96,16 +103,16 @@ class RigPhases:
         raw_leads = {name: self._raw_lead(cameras[name]) or 0 for name in stamps}
         if len(stamps) == 2:
             raw_leads[config.anchor] = 0  # of two, the anchor is right
-        leads = {name: _clock_error(lead) for name, lead in raw_leads.items()}
+        leads = {name: clock_error(lead) for name, lead in raw_leads.items()}
         gaps = {name: gap for name in stamps if (gap := cameras[name].period_ns)}
-        in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
+        in_time = [name for name in gaps if abs(raw_leads[name]) <= DELAY_NS] or list(gaps) or list(stamps)
         reference = self._choose_reference(in_time, gaps)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
         self._set_gaps(*(usual_gaps(alike) or _FIRST_GAPS_NS))
-        expected = {name: leads[name] or cameras[name].right_phase_ns for name in stamps}
+        expected = {name: leads[name] or (home.right_ns if (home := cameras[name].home) else 0) for name in stamps}
         found = learn_phases(stamps, reference, expected, self._near_ns, self.window_ns)
-        fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
-        sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE and phase.hits > FIND_AFTER} - fast
+        fast = {name for name in gaps if is_fast(gaps[name], self._period_ns)} - {reference}
+        sure = {name for name, phase in found.items() if phase.rate >= SURE_RATE and phase.hits > FIND_AFTER} - fast
         if not force and any(len(stamps[name]) > 1 and name not in sure for name in stamps):
             return False
         few = len(stamps[reference]) <= FIND_AFTER  # all that came before it went quiet
@@ -215,65 +222,23 @@ class RigPhases:
     def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
         """Tries to place a lost or new camera with each image that it delivers, a free one when it is due."""
         camera.tried += not camera.free
-        refs = sorted({*self._refs, *open_refs_ns})
-        others = self._others(camera)
-        latest = camera.latest(FIND_AFTER)
-        offsets = offsets_ns(latest, others)
-        if camera.step_ns and offsets and self._take_back(camera, refs, offsets[-1]):
+        config, refs_ns, others = self._config, sorted({*self._refs, *open_refs_ns}), self._others(camera)
+        rig = Surroundings(refs_ns, others, self.anchor_ns, self.window_ns, self._period_ns, config.max_spread_ns)
+        if camera.step_ns and (place := returned_to(camera, rig)):
+            camera.take_back(place)
+            self.count_awaited()
             return True
-        if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
+        fast = camera.free and is_fast(camera.period_ns, self._period_ns)
+        if fast or len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
-        if camera.free and _is_fast(camera.period_ns, self._period_ns):
-            return True
-        offset_ns = median_low(offsets) if offsets else None
-        if offsets and not keeps_pace(latest, others):
-            if camera.tried < HISTORY:
-                return camera.free
-            offset_ns, camera.step_ns = None, 0
-        for place in (camera.home, camera.last):  # what was known before first
-            caught_up = place and camera.step_ns > 0 and (place.offset_ns or 0) < -_DELAY_NS
-            if place and (caught_up or self._is_at(place, offset_ns)):
-                if found := self._find_near(camera, refs, place.phase_ns, self.window_ns // 2):
-                    self._settle(camera, found.phase_ns, place.clock_ns)
-                    return True
-        expected_ns, told, far = self._expected(camera, offset_ns)
-        reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
-        found = self._find_near(camera, refs, expected_ns, reach_ns)
-        if not found and (lead_ns := self._raw_lead(camera) or 0) > 0:  # an uneven clock shows every wrong cycle
-            found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
-        phase_ns, home = found.phase_ns if found else expected_ns, camera.home
-        right_ns = camera.right_phase_ns if home else self.anchor_ns
-        clock_ns = phase_ns - right_ns if told else home.clock_ns if home else 0
-        if found:
-            self._settle(camera, phase_ns, clock_ns)
-        elif camera.tried >= HISTORY and not camera.free:
-            camera.phase_ns, camera.free, camera.clock_ns, camera.step_ns = phase_ns, True, clock_ns, 0
+        found = search(camera, rig)
+        if found and found.recurs:
+            self._settle(camera, found)
+        elif found and not camera.free:
+            camera.phase_ns, camera.clock_ns, _ = found
+            camera.free, camera.step_ns = True, 0
             self.count_awaited()
         return camera.phase_ns is not None
-
-    def _take_back(self, camera: Camera, refs: list[int], offset_ns: int) -> bool:
-        """Whether the latest image lies where it was expected before the step: that was one odd image."""
-        stamp_ns, quiet = camera.stamps[-1], self.window_ns // 2
-        if stamp_ns <= camera.before[0][-1]:
-            return False
-        for place in (camera.home, camera.last):
-            if place and self._is_at(place, offset_ns):
-                if any(abs(stamp_ns - place.phase_ns - ref) <= quiet for ref in refs):
-                    camera.take_back(place)
-                    self.count_awaited()
-                    return True
-        return False
-
-    def _is_at(self, place: Place, offset_ns: int | None) -> bool:
-        """Whether arrivals say that the stamps lie from the others' as they did there."""
-        return None not in (place.offset_ns, offset_ns) and abs(offset_ns - place.offset_ns) <= self.window_ns
-
-    def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
-        if _is_fast(camera.period_ns, self._period_ns):
-            return None
-        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
-        enough = FIND_AFTER - 1 if camera.last else FIND_AFTER + 1
-        return found if found and found.rate >= _SURE_RATE and found.hits >= enough else None
 
     def note_late(self, camera: Camera) -> None:
         """A camera that drifted on to the next cycle's image, and that comes too late: back to the earlier one."""
@@ -295,13 +260,13 @@ class RigPhases:
     def _limit(self, camera: Camera) -> None:
         """How far a phase may drift until the camera's next image is nearer to the anchor."""
         distance = abs((camera.phase_ns or 0) - camera.clock_ns - self.anchor_ns)
-        camera.limit_ns = max(self._half_period_ns, distance + 2 * _SMALL_MOVE_NS)
+        camera.limit_ns = max(half_period_ns(self._period_ns), distance + 2 * _SMALL_MOVE_NS)
 
-    def _settle(self, camera: Camera, phase_ns: int, clock_ns: int) -> None:
+    def _settle(self, camera: Camera, found: Found) -> None:
         """Takes the phase that was found, and what of it is the clock's error."""
-        moved_ns = phase_ns - camera.last.phase_ns if camera.last else 0
-        self._lock(camera, phase_ns)
-        self._blame_clock(camera, clock_ns)
+        moved_ns = found.phase_ns - camera.last.phase_ns if camera.last else 0
+        self._lock(camera, found.phase_ns)
+        self._blame_clock(camera, found.clock_ns)
         if abs(moved_ns) > _SMALL_MOVE_NS:
             self._report(camera, moved_ns)
         self.count_awaited()
@@ -357,18 +322,6 @@ class RigPhases:
         offsets = offsets_ns(latest, others)
         return median_low(offsets) if offsets else None
 
-    def _expected(self, camera: Camera, offset_ns: int | None) -> tuple[int, bool, bool]:
-        """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
-        home = camera.home
-        if home:
-            moved_ns = camera.step_ns if offset_ns is None else offset_ns - (home.offset_ns or offset_ns)
-            if camera.step_ns or abs(moved_ns) <= self._period_ns:
-                return home.phase_ns + moved_ns, True, True
-        lead_ns = self._raw_lead(camera)
-        if lead_ns is not None and _clock_error(lead_ns):
-            return lead_ns, True, True
-        return (camera.right_phase_ns, False, True) if home else (self.anchor_ns, False, False)
-
     def _refresh(self) -> None:
         """Looks at the gaps again, and at cameras that were said to be ahead."""
         locked = [camera for camera in self.cameras.values() if camera.locked]
@@ -377,7 +330,7 @@ class RigPhases:
             return
         self._set_gaps(*gaps)
         for camera in locked:
-            camera.limit_ns = max(camera.limit_ns, self._half_period_ns)
+            camera.limit_ns = max(camera.limit_ns, half_period_ns(self._period_ns))
             if not camera.home or self._followed % _REMEMBER_CYCLES == 0:
                 camera.remember(self._offset(camera))
             lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
@@ -386,14 +339,9 @@ class RigPhases:
                 camera.last = camera.home = None
 
     @property
-    def _half_period_ns(self) -> int:
-        """A little more than that, or a phase of half a period would be wrapped to and fro."""
-        return 11 * self._period_ns // 20
-
-    @property
     def _near_ns(self) -> int:
         """How far from the anchor a phase is looked for."""
-        return min(self._config.max_spread_ns, self._half_period_ns)
+        return min(self._config.max_spread_ns, half_period_ns(self._period_ns))
 
     def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
         if 10 * gap_ns > 7 * period_ns:
