@@ -102,7 +102,7 @@ def _expected(
     """Where to look for a phase, whether that is the clock's doing, and how far from there."""
     home, far_ns = camera.home, max(rig.max_spread_ns, half_period_ns(rig.period_ns))
     if home:
-        moved_ns = step_ns if offset_ns is None else offset_ns - (home.offset_ns or offset_ns)
+        moved_ns = step_ns if offset_ns is None else 0 if home.offset_ns is None else offset_ns - home.offset_ns
         if step_ns or abs(moved_ns) <= rig.period_ns:
             return home.phase_ns + moved_ns, True, far_ns
     if clock_error(lead_ns):
