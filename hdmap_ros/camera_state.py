@@ -115,7 +115,8 @@ class Camera:
         self.strays.clear()
 
     def take_back(self, place: Place) -> None:
-        """Undoes `lose`: what came before and what has come since is one history."""
-        self.phase_ns, self.clock_ns, self.step_ns = place.phase_ns, place.clock_ns, 0
-        self.stamps = deque([*self.before[0], *self.stamps], maxlen=HISTORY)
-        self.arrivals = deque([*self.before[1], *self.arrivals], maxlen=HISTORY)
+        """Undoes `lose`; only the latest image lies where it was before."""
+        self.phase_ns, self.clock_ns = place.phase_ns, place.clock_ns
+        for times in (self.stamps, self.arrivals):
+            while len(times) > 1:
+                times.popleft()

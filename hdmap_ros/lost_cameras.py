@@ -115,6 +115,8 @@ def _expected(
 def _find_near(camera: Camera, rig: Surroundings, expected_ns: int, reach_ns: int) -> Phase | None:
     if is_fast(camera.period_ns, rig.period_ns):
         return None
-    found = find_phase(rig.refs_ns, sorted(camera.stamps), expected_ns, reach_ns, rig.window_ns // 2)
-    enough = FIND_AFTER - 1 if camera.last else FIND_AFTER + 1
+    known = camera.last is not None
+    stamps = sorted(camera.latest(FIND_AFTER if known else HISTORY)[0])  # a clock of its own pace drifts meanwhile
+    found = find_phase(rig.refs_ns, stamps, expected_ns, reach_ns, rig.window_ns // 2)
+    enough = FIND_AFTER - 1 if known else FIND_AFTER + 1
     return found if found and found.rate >= SURE_RATE and found.hits >= enough else None

@@ -157,9 +157,10 @@ class RigPhases:
             residual = ref - ref_ns
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
-            if camera.clock_ns and size > self._period_ns >> 8:  # no crystal drifts so fast: it is the clock
-                camera.clock_ns += residual >> 1
-                camera.phase_ns = phase_ns = phase_ns + (residual >> 1)
+            if camera.clock_ns and size + abs(camera.slope_ns) > self._period_ns >> 8:
+                camera.slope_ns += residual >> 3  # no crystal drifts so fast: it is the clock
+                camera.clock_ns += (residual >> 1) + camera.slope_ns
+                camera.phase_ns = phase_ns = phase_ns + (residual >> 1) + camera.slope_ns
             elif size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
                 camera.phase_ns = phase_ns = phase_ns + (residual >> 3) + camera.slope_ns
@@ -226,6 +227,7 @@ class RigPhases:
         rig = Surroundings(refs_ns, others, self.anchor_ns, self.window_ns, self._period_ns, config.max_spread_ns)
         if camera.step_ns and (place := returned_to(camera, rig)):
             camera.take_back(place)
+            self._lock(camera, place.phase_ns)
             self.count_awaited()
             return True
         fast = camera.free and is_fast(camera.period_ns, self._period_ns)
