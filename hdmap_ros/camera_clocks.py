@@ -64,6 +64,12 @@ def offsets_ns(own: History, others: Sequence[History]) -> list[int]:
     return [ahead[len(ahead) // 2] for ahead in _ahead_of_each(own, others)]
 
 
+def usual_offset(own: History, others: Sequence[History]) -> int | None:
+    """The middle one of `offsets_ns`; None where images came hastily or nothing tells."""
+    offsets = offsets_ns(own, others) if keeps_pace(own, others) else []
+    return median_low(offsets) if offsets else None
+
+
 def clock_lead(own: History, others: Sequence[History]) -> int | None:
     """How far a camera's stamps run ahead of those of two thirds of the others, by their arrivals.
 

@@ -63,16 +63,16 @@ def search(camera: Camera, rig: Surroundings) -> Found | None:
     latest = camera.latest(FIND_AFTER)
     offsets = offsets_ns(latest, rig.others)
     offset_ns, step_ns = (median_low(offsets) if offsets else None), camera.step_ns
+    lead_ns = clock_lead((camera.stamps, camera.arrivals), rig.others) or 0
     if offsets and not keeps_pace(latest, rig.others):
         if camera.tried < HISTORY:
             return None
-        offset_ns, step_ns = None, 0
+        offset_ns, step_ns, lead_ns = None, 0, 0
     for place in _places(camera):
         caught_up = step_ns > 0 and (place.offset_ns or 0) < -DELAY_NS
         near = caught_up or _is_at(place, offset_ns, rig.window_ns)
         if near and (found := _find_near(camera, rig, place.phase_ns, rig.window_ns // 2)):
             return Found(found.phase_ns, place.clock_ns)
-    lead_ns = clock_lead((camera.stamps, camera.arrivals), rig.others) or 0
     expected_ns, told, reach_ns = _expected(camera, rig, offset_ns, step_ns, lead_ns)
     found = _find_near(camera, rig, expected_ns, reach_ns)
     if not found and lead_ns > 0:  # an uneven clock shows every wrong cycle

@@ -8,18 +8,8 @@ No camera is special: cycles are what most cameras agree on, so the anchor may s
 
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
-from statistics import median_low
 
-from hdmap_ros.camera_clocks import (
-    AHEAD_NS,
-    DELAY_NS,
-    History,
-    clock_error,
-    clock_lead,
-    clock_step,
-    keeps_pace,
-    offsets_ns,
-)  # fmt: skip
+from hdmap_ros.camera_clocks import AHEAD_NS, DELAY_NS, History, clock_error, clock_lead, clock_step, usual_offset
 from hdmap_ros.camera_phases import learn_phases, phases_at_pause, usual_gaps
 from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
@@ -318,11 +308,8 @@ class RigPhases:
 
     def _offset(self, camera: Camera) -> int | None:
         """How far a camera's stamps lie from the others' at their arrival; of a time when arrivals told it."""
-        latest, others = camera.latest(HISTORY // 2), self._others(camera)
-        if not keeps_pace(latest, others):
-            return camera.home.offset_ns if camera.home else None
-        offsets = offsets_ns(latest, others)
-        return median_low(offsets) if offsets else None
+        offset_ns = usual_offset(camera.latest(HISTORY // 2), self._others(camera))
+        return camera.home.offset_ns if offset_ns is None and camera.home else offset_ns
 
     def _refresh(self) -> None:
         """Looks at the gaps again, and at cameras that were said to be ahead."""

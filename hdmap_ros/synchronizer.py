@@ -168,8 +168,7 @@ class CycleSynchronizer:
         if camera.phase_ns is None:
             return
         step_ns = rig.notice_step(camera, stamp_ns, arrival_ns)
-        back = gap_ns < -self.config.jump_ns
-        if back or (step_ns and len(rig.cameras) > 1):
+        if step_ns or gap_ns < -self.config.jump_ns:
             rig.lose(camera, step_ns or gap_ns)
 
     def _forget_held(self, camera: Camera) -> None:
@@ -195,10 +194,10 @@ class CycleSynchronizer:
         if steps and steps[len(steps) // 2] < -self.config.jump_ns:
             self.statistics.resets += 1
             self._closed_stamp_ns = None
-        homes = {name: camera.home for name, camera in self._rig.cameras.items()}
+        before = self._rig.cameras
         self._begin()
-        for name, home in homes.items():
-            self._rig.cameras[name].home = home
+        for camera in self._rig.cameras.values():
+            camera.home = before[camera.name].home
         for image in kept:
             ready += self._take(*image)
         return ready
