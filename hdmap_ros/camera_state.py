@@ -81,6 +81,12 @@ class Camera:
         gaps = usual_gaps([self.stamps])
         return gaps[1] if gaps else 0
 
+    def mended(self, stamp_ns: int, ref_ns: int) -> int:
+        """The stamp of an image of a cycle; where the clock is wrong, when the camera fires in a cycle tells more."""
+        if self.clock_ns and self.phase_ns is not None and not self.free:
+            return ref_ns + self.phase_ns - self.clock_ns
+        return stamp_ns - self.clock_ns
+
     def latest(self, number: int) -> History:
         """Stamps and arrivals of its latest images, at most so many."""
         return list(self.stamps)[-number:], list(self.arrivals)[-number:]

@@ -308,8 +308,6 @@ class CycleSynchronizer:
         for camera in rig.cameras.values():
             if camera.free and camera.waiting and (found := camera.take_nearest(stamp_ns, config.max_spread_ns)):
                 images[camera.name] = found
-        if config.anchor in images and rig.anchor.free:
-            stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
         if not minority:
             cycle.ref_ns = rig.follow(images, cycle.ref_ns)
             self._idle = 0
@@ -329,11 +327,12 @@ class CycleSynchronizer:
         for name, camera in cameras.items():
             image = cycle.images.get(name)
             if image is not None and not (anchored and camera.far):
-                stamps_ns[name] = image[0] - camera.clock_ns
+                stamps_ns[name] = camera.mended(image[0], cycle.ref_ns)
                 messages[name] = image[1]
             else:
                 missing.append(name)
                 statistics.missing[name] += 1
+        stamp_ns = stamps_ns.get(config.anchor, stamp_ns)
         if len(messages) < config.min_cameras or (
             self._closed_stamp_ns is not None and stamp_ns <= self._closed_stamp_ns
         ):
