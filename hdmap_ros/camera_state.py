@@ -44,12 +44,15 @@ class Camera:
         before: stamps and arrivals before it was lost.
         last: where it was then.
         home: where it was when its clock was last right; where it never was, when it was first lost.
+        watched: how often its place has to be looked at again; meanwhile `home` stays.
+        doubted: it was found out of its place once, and is lost for that.
         waiting: stamps and messages of its latest images while it is free, for sets to come.
     """
 
     __slots__ = (
-        "arrivals", "before", "clock_ns", "far", "free", "home", "last", "limit_ns", "missed", "name", "noise_ns",
-        "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "waiting", "wrapped",
+        "arrivals", "before", "clock_ns", "doubted", "far", "free", "home", "last", "limit_ns", "missed", "name",
+        "noise_ns", "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "waiting", "watched",
+        "wrapped",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -61,8 +64,8 @@ class Camera:
         self.slope_ns = 0
         self.noise_ns = 0
         self.limit_ns = 0
-        self.free = self.far = False
-        self.missed = self.off = self.tried = self.wrapped = 0
+        self.free = self.far = self.doubted = False
+        self.missed = self.off = self.tried = self.watched = self.wrapped = 0
         self.strays: list[int] = []
         self.step_ns = 0
         self.before: History = ((), ())
@@ -108,7 +111,7 @@ class Camera:
         """Keeps in mind where it is, with how far its stamps lie from the others'."""
         if self.phase_ns is not None and not self.free:
             self.last = Place(self.phase_ns, self.clock_ns, offset_ns)
-            if self.home is None or not self.clock_ns:
+            if self.home is None or not (self.clock_ns or self.watched):
                 self.home = self.last
 
     def lose(self, step_ns: int) -> None:

@@ -77,9 +77,10 @@ def search(camera: Camera, rig: Surroundings) -> Found | None:
     found = _find_near(camera, rig, expected_ns, reach_ns)
     if not found and lead_ns > 0:  # an uneven clock shows every wrong cycle
         found, told = _find_near(camera, rig, lead_ns, reach_ns), True
-    if not found and camera.tried < HISTORY:
-        return None
     home, phase_ns = camera.home, found.phase_ns if found else expected_ns
+    wrong = told and home is not None and abs(expected_ns - home.right_ns) > rig.max_spread_ns
+    if not found and (wrong or camera.tried < HISTORY):  # nobody knows what time a wrong clock shows
+        return None
     if told:
         return Found(phase_ns, phase_ns - (home.right_ns if home else rig.anchor_ns), bool(found))
     return Found(phase_ns, home.clock_ns if home else 0, bool(found))

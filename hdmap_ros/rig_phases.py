@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from hdmap_ros.camera_clocks import AHEAD_NS, DELAY_NS, History, clock_error, clock_lead, clock_step, usual_offset
 from hdmap_ros.camera_phases import learn_phases, phases_at_pause, usual_gaps
-from hdmap_ros.camera_state import HISTORY, Camera
+from hdmap_ros.camera_state import HISTORY, Camera, Place
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 from hdmap_ros.lost_cameras import (
     FIND_AFTER,
@@ -27,7 +27,8 @@ from hdmap_ros.lost_cameras import (
 SILENT_CYCLES = 24
 _FIRST_GAPS_NS = (50_000_000, 120_000_000)
 _REFRESH_CYCLES = 16
-_REMEMBER_CYCLES = 64
+_REMEMBER_CYCLES = 256
+_WATCH = 3
 _LOST_SCORE = 4
 _FREE_RETRY = 4 * HISTORY
 _SMALL_MOVE_NS = 5_000_000
@@ -165,6 +166,8 @@ class RigPhases:
             if not -camera.limit_ns <= distance <= camera.limit_ns:
                 camera.phase_ns = phase_ns - (self._period_ns if distance > 0 else -self._period_ns)
                 camera.wrapped = 1
+                if not camera.clock_ns:
+                    camera.home, camera.watched = None, 0
         self._refs.append(ref_ns)
         self._latest = tuple(images)
         self._followed += 1
@@ -179,7 +182,7 @@ class RigPhases:
         for name, camera in self.cameras.items():
             if name not in images:
                 camera.missed += 1
-                if camera.phase_ns is not None and camera.missed < SILENT_CYCLES:
+                if camera.phase_ns is not None and not camera.clock_ns and camera.missed < SILENT_CYCLES:
                     camera.phase_ns += camera.slope_ns
                 if camera.missed == SILENT_CYCLES:
                     self.count_awaited()
@@ -246,7 +249,7 @@ class RigPhases:
 
     def _lock(self, camera: Camera, phase_ns: int) -> None:
         camera.phase_ns, camera.free, camera.step_ns, camera.off, camera.slope_ns = phase_ns, False, 0, 0, 0
-        camera.noise_ns, camera.far = self.window_ns // 3, False
+        camera.noise_ns, camera.far, camera.watched = self.window_ns // 3, False, _WATCH
         self._limit(camera)
 
     def _limit(self, camera: Camera) -> None:
@@ -320,12 +323,29 @@ class RigPhases:
         self._set_gaps(*gaps)
         for camera in locked:
             camera.limit_ns = max(camera.limit_ns, half_period_ns(self._period_ns))
-            if not camera.home or self._followed % _REMEMBER_CYCLES == 0:
+            if camera.home and (camera.watched or camera.clock_ns):
+                self._look_again(camera, camera.home)
+            elif not camera.home or self._followed % _REMEMBER_CYCLES == 0:
                 camera.remember(self._offset(camera))
             lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
             if lead_ns is not None and 2 * lead_ns < camera.clock_ns:
                 self.lose(camera, 0)
                 camera.last = camera.home = None
+
+    def _look_again(self, camera: Camera, home: Place) -> None:
+        """Holds a place that was found against where the camera was before; whole cycles off, it is lost again."""
+        offset_ns = usual_offset(camera.latest(HISTORY // 2), self._others(camera))
+        if offset_ns is None or home.offset_ns is None or camera.phase_ns is None:
+            return
+        off_ns = (offset_ns - home.offset_ns) - (camera.phase_ns - home.phase_ns)
+        if 10 * abs(off_ns) <= 7 * self.gap_ns:
+            camera.doubted, camera.watched = False, max(camera.watched - 1, 0)
+        elif camera.doubted and camera.clock_ns == home.clock_ns:  # found there again: it comes later than before
+            camera.doubted, camera.watched = False, 0
+            camera.home = Place(camera.phase_ns, camera.clock_ns, offset_ns)
+        else:
+            camera.doubted = True
+            self.lose(camera, 0)
 
     @property
     def _near_ns(self) -> int:
