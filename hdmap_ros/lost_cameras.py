@@ -64,7 +64,8 @@ def search(camera: Camera, rig: Surroundings) -> Found | None:
     offsets = offsets_ns(latest, rig.others)
     offset_ns, step_ns = (median_low(offsets) if offsets else None), camera.step_ns
     lead_ns = clock_lead((camera.stamps, camera.arrivals), rig.others) or 0
-    if offsets and not keeps_pace(latest, rig.others):
+    steady = keeps_pace(latest, rig.others) and max(offsets) - min(offsets) <= rig.window_ns
+    if offsets and not steady:
         if camera.tried < HISTORY:
             return None
         offset_ns, step_ns, lead_ns = None, 0, 0

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
 from hdmap_ros.camera_clocks import AHEAD_NS, DELAY_NS, History, clock_error, clock_lead, clock_step, usual_offset
-from hdmap_ros.camera_phases import learn_phases, phases_at_pause, usual_gaps
+from hdmap_ros.camera_phases import choose_reference, learn_phases, phases_at_pause, usual_gaps
 from hdmap_ros.camera_state import HISTORY, Camera, Place
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
 from hdmap_ros.lost_cameras import (
@@ -97,7 +97,7 @@ class RigPhases:
         leads = {name: clock_error(lead) for name, lead in raw_leads.items()}
         gaps = {name: gap for name in stamps if (gap := cameras[name].period_ns)}
         in_time = [name for name in gaps if abs(raw_leads[name]) <= DELAY_NS] or list(gaps) or list(stamps)
-        reference = self._choose_reference(in_time, gaps)
+        reference = choose_reference(in_time, gaps, config.anchor)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
         self._set_gaps(*(usual_gaps(alike) or _FIRST_GAPS_NS))
         expected = {name: leads[name] or (home.right_ns if (home := cameras[name].home) else 0) for name in stamps}
@@ -117,14 +117,6 @@ class RigPhases:
         self._refresh()
         self.count_awaited()
         return True
-
-    def _choose_reference(self, names: list[str], gaps: Mapping[str, int]) -> str:
-        """The anchor, unless it is silent or fires at quite another rate; then one that is like the others."""
-        usual_ns = sorted(gaps.values())[len(gaps) // 2] if gaps else 0
-        anchor_ns = gaps.get(self._config.anchor, 0)
-        if self._config.anchor in names and (not usual_ns or 7 * usual_ns <= 10 * anchor_ns <= 40 * usual_ns):
-            return self._config.anchor
-        return min(names, key=lambda name: abs(gaps.get(name, 0) - usual_ns))
 
     def follow(self, images: Mapping[str, tuple[int, object]], ref_ns: int) -> int:
         """Moves the phases towards a closed cycle's images; returns the time that they agree on."""

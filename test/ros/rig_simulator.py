@@ -154,6 +154,17 @@ def in_bursts(
     return sorted(arrived, key=lambda image: image.arrival_ns)
 
 
+def starved(images: Iterable[Image], least_ms: float, most_ms: float, seed: int) -> list[Image]:
+    """A node that now and then gets no core for so long: what came meanwhile arrives at once."""
+    chance, now_ns, arrived = random.Random(seed), START_NS, []
+    for image in sorted(images, key=lambda entry: entry.arrival_ns):
+        if image.arrival_ns > now_ns and chance.random() < 0.5:
+            now_ns = image.arrival_ns + round(chance.uniform(least_ms, most_ms) * MS)
+        now_ns = max(now_ns + 300_000, image.arrival_ns)
+        arrived.append(image._replace(arrival_ns=now_ns))
+    return arrived
+
+
 def moment_of(image: Image) -> float:
     """When it was taken, by the true clock, in seconds since the start."""
     return (image.truth.exposure_ns - START_NS) * 1e-9

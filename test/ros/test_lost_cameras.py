@@ -61,6 +61,25 @@ def test_bursts_set_no_clock(simulator: Any, kind: dict[str, Any], early: bool, 
         assert sum(simulator.mixed(entry) for entry in ready) <= 3
 
 
+@KINDS
+@pytest.mark.parametrize(("least_ms", "most_ms"), [(10, 60), (20, 200), (50, 400)])
+def test_no_stamps_in_a_node_that_is_starved(
+    simulator: Any, kind: dict[str, Any], least_ms: float, most_ms: float
+) -> None:
+    """Arrivals hardly tell a cycle then: the camera is left out rather than taken for a cycle off, and comes back."""
+    mixed = 0
+    for seed, camera in ((0, 1), (1, 4), (2, 1)):
+        rig = simulator.Rig(**kind, seconds=13.0, seed=seed)
+        images = simulator.starved(rig.images(), least_ms, most_ms, seed)
+        images = simulator.stamped_on_arrival(images, camera, BEGIN, END, 3 * YEAR_NS)
+        ready = simulator.play(CycleSynchronizer(SyncConfig(rig.cameras, "C1", 4)), images)
+        later = [entry for entry in ready if simulator.seconds_of(entry) > END + AGAIN]
+        assert not any(simulator.mixed(entry) for entry in later)
+        assert sum(f"C{camera}" in entry.messages for entry in later) >= 0.8 * len(later)
+        mixed += sum(simulator.mixed(entry) for entry in ready)
+    assert mixed <= 12
+
+
 def camera_on(rig: Surroundings, offset_ns: int, arrivals: range) -> Camera:
     """A lost camera, before at phase 7 ms, whose images are stamped so far from the others' clocks."""
     camera = Camera("C0")
