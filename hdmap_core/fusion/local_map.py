@@ -20,10 +20,11 @@ from hdmap_core.fusion.cropping import cropped
 from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.stitching import stitched
-from hdmap_core.geometry import BEVGrid, se3
-from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks
+from hdmap_core.geometry import BEVGrid, polyline, se3
+from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks, trust_in_length
 
 _BLOCK_TILES = 40  # 384 m of 0.2 m cells, more than the default reach needs
+_LEAST_TRUST = 0.1  # in a line of half a metre; shorter ones are drawn no stronger
 _SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
 
 
@@ -65,9 +66,9 @@ class LocalMapConfig(Config):
     """
 
     resolution: float = Field(default=0.2, gt=0)
-    near: float = Field(default=25.0, gt=0)
-    memory: float = Field(default=20.0, gt=0)
-    doubt: float = Field(default=0.2, ge=0)
+    near: float = Field(default=15.0, gt=0)
+    memory: float = Field(default=10.0, gt=0)
+    doubt: float = Field(default=0.05, ge=0)
     stride: float = Field(default=1.0, gt=0)
     standing: float = Field(default=0.02, ge=0, le=1)
     layers: Mapping[MapClass, LayerConfig] = Field(default_factory=lambda: dict(_LAYERS))
@@ -158,6 +159,10 @@ class LocalMap:
     def _traced(self, window: BEVGrid) -> list[MapElement]:
         evidence, looks = self._tiles.read(window)
         evidence /= looks + self.config.doubt
+        if {MapClass.DIVIDER, MapClass.PED_CROSSING} <= set(self.classes):
+            # A divider ends at a crossing. From afar it is seen before the crossing is, and drawn through it.
+            crossing = evidence[self.classes.index(MapClass.PED_CROSSING)]
+            evidence[self.classes.index(MapClass.DIVIDER)] *= np.maximum(1 - 2 * crossing, 0)
         return [
             element
             for label, layer in zip(self.classes, evidence, strict=True)
@@ -186,10 +191,12 @@ class LocalMap:
                 continue
             layer = shades[self.classes.index(element.label)]
             cells = window.to_cells(to_fixed(element.points.astype(np.float64), self._pose))
-            points, shade = [np.round(cells * (1 << _SHIFT)).astype(np.int32)], round(255 * element.score)
+            points = [np.round(cells * (1 << _SHIFT)).astype(np.int32)]
             if element.closed and element.label is MapClass.PED_CROSSING:
-                cv2.fillPoly(layer, points, shade, cv2.LINE_8, _SHIFT)
-            else:
+                cv2.fillPoly(layer, points, round(255 * element.score), cv2.LINE_8, _SHIFT)
+            else:  # what is cut off at the border is short, but no less sure where it is
+                trust = max(trust_in_length(polyline.length(element.points, element.closed)), _LEAST_TRUST)
+                shade = round(255 * min(element.score / trust, 1.0))
                 cv2.polylines(layer, points, element.closed, shade, 1, cv2.LINE_AA, _SHIFT)
         drawn = np.empty(shades.shape, np.float32)
         for label, layer, smooth in zip(self.classes, shades, drawn, strict=True):
