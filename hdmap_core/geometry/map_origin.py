@@ -33,7 +33,7 @@ class MapOrigin(NamedTuple):
         """
         metres = np.asarray(metres, np.float64)
         away = metres / self._metres_per_degree
-        longitude, latitude = np.moveaxis(away + [self.longitude, self.latitude], -1, 0)
+        longitude, latitude = np.moveaxis(away + np.array([self.longitude, self.latitude]), -1, 0)
         if not (np.abs(latitude) <= 90).all() or not (np.abs(away[..., 0]) <= 180).all():
             farthest = np.abs(metres).max() / 1e3
             raise ElementError(

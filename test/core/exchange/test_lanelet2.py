@@ -126,7 +126,7 @@ def test_a_frame_that_reaches_beyond_the_pole_is_written_around_the_map(
 @pytest.mark.parametrize("suffix", ["osm", "geojson"])
 def test_an_origin_of_another_frame_is_refused(tmp_path: Path, suffix: str) -> None:
     far = se3.se3(np.eye(3), [500_000.0, 5_500_000.0, 0.0])
-    with pytest.raises(ElementError, match="5,500 km from its origin at latitude 49.*not lie on the earth"):
+    with pytest.raises(ElementError, match=r"5,500 km from its origin at latitude 49.*not lie on the earth"):
         write_map(tmp_path / f"map.{suffix}", ELEMENTS, far, "map", origin=GeodeticOrigin(49.0, 8.4))
     assert not list(tmp_path.iterdir())
 

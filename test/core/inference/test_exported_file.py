@@ -23,7 +23,9 @@ INPUTS = ModelInput(ground=torch.arange(24).reshape(1, 4, 2, 3))
 
 def changed(change: Callable[[dict[str, Any]], None]) -> str:
     sample = Sample.of(INPUTS, {"semantic": torch.ones(1, 3, 2)})
-    content = json.loads(header_text(Source(CheckpointConfig(model=ModelConfig(name="small")), {}, "0" * 64), sample, {}))
+    content = json.loads(
+        header_text(Source(CheckpointConfig(model=ModelConfig(name="small")), {}, "0" * 64), sample, {})
+    )
     change(content)
     return json.dumps(content)
 
