@@ -76,7 +76,9 @@ def benchmark(
         say: is told what is going on, a line each time.
 
     Returns:
-        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, `ratio_to_eager` of
+        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib` of the process's resident memory
+        (`started`: with all libraries loaded, `mapping`: after the warm-up, what a process that maps holds; `peak`: the
+        most so far, PyTorch for the comparison included) and of CUDA's (`cuda`), `agreement`, `ratio_to_eager` of
         the network's median wall and CPU time, both None where there is no checkpoint to compare with, and `busy`, the
         load of the machine before, per core.
 
@@ -84,8 +86,7 @@ def benchmark(
         HdmapError: see `load_predictor`.
     """
     busy = _busy()
-    sample_observation()  # drawn before the memory is looked at
-    before_kib = _resident_kib()
+    started = {"started": _resident_kib() / 1024}
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
     cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
@@ -111,7 +112,7 @@ def benchmark(
         one_set(Clock())
         warm_ups += 1
     one_s = (time.perf_counter() - began) / warm_ups
-    memory = {"engine": (_resident_kib() - before_kib) / 1024}
+    memory = started | {"mapping": _resident_kib() / 1024}
     if running.device.startswith("cuda") and running.name == "eager":
         memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
     is_eager = running.name == "eager" and running.precision == "fp32"
@@ -125,7 +126,7 @@ def benchmark(
             if number == 0:
                 eager(inputs)  # warm
             wanted = clock.time(_EAGER, partial(eager, inputs))
-    memory["process_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
     agreement = ratio = plain = None
     if eager is not None or is_eager:

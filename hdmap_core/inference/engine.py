@@ -80,7 +80,7 @@ class EagerEngine:
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
         if self._device.type == "cpu":  # where the view transform counts by itself what the rig sees
-            return self.run(lambda: self.model(inputs))
+            return self.run(lambda: self.model(inputs.to(self._device)))
         with self.as_many_views_as(inputs):
             output = self.run(lambda: self.model(inputs.to(self._device)))
         if self._device.type == "cuda":

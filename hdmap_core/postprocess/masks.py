@@ -96,6 +96,11 @@ def decode_masks(
     return elements
 
 
+def trust_in_length(length: float) -> float:
+    """By what the score of a line of this many metres is lowered below the mean probability along it."""
+    return 1 - math.exp(-length / _SHORT)
+
+
 def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid) -> list[MapElement]:
     joining = config.boundary if label is MapClass.BOUNDARY else config.line
     smooth_layer = _blurred(layer, joining.smoothing / cells.resolution)
@@ -114,7 +119,7 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
         if length < config.min_length:
             continue
         columns, rows = np.round(path).astype(int).T
-        score = float(layer[rows, columns].mean()) * (1 - math.exp(-length / _SHORT))
+        score = float(layer[rows, columns].mean()) * trust_in_length(length)
         every_second = np.concatenate([path[:-1:2], path[-1:]])
         smooth = smoothed(refined(every_second, smooth_layer, _ACROSS), closed, 2)
         simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, bool(closed))[:, 0]
