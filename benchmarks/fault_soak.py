@@ -83,7 +83,7 @@ def soak(minutes: float, seed: int) -> dict[str, Any]:
 
     from hdmap_ros.online_map_node import SUCCESS, OnlineMapNode
 
-    graph = rig.Graph()
+    graph = load("rig_graph").Graph(rig)
     predictor = faults.FaultyPredictor(rig.RigLines())
     traffic = faults.Traffic(graph, rig, predictor)
     traffic.start_now()

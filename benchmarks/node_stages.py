@@ -128,6 +128,7 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
     path, name = weights(folder)
     predictor = load_predictor(path, "cpu")
     grid, classes, decoding = predictor.info.grid, predictor.info.classes, predictor.config.decode
+    enough = predictor.info.enough_pixels
     types, to_bytes, library = publishing()
     clock = Clock()
     apart: list[float] = []
@@ -145,7 +146,9 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
                 )
                 for camera in CAMERAS
             ]
-            images = clock.time("decode, six images", "ours", lambda m=messages: [decode_image(each) for each in m])
+            images = clock.time(
+                "decode, six images", "ours", lambda m=messages: [decode_image(each, enough) for each in m]
+            )
             clock.time("decode, six images", "alternative: OpenCV", lambda m=messages: by_opencv(m))
             clock.time("decode, six images", "alternative: Pillow", lambda m=messages: by_pillow(m))
             seen = dataset.observation(token, images=False, points=False)

@@ -29,6 +29,7 @@ from hdmap_core.postprocess import DecodeConfig, Head
 FORMAT = 1
 SUFFIX = ".safetensors"
 _LARGEST_NUMBER = 20_000  # channels, layers, pixels ... of a model
+_MOST_PIXELS = 120_000_000  # of all its images together; six cameras of 20 million each
 _MOST_CELLS = 10_000_000  # of its grid, for which no tensor of the file stands; 120 x 60 m have 720,000 of 0.1 m
 
 
@@ -103,10 +104,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
 def _model_that_fits(path: Path, config: ModelConfig, tensors: dict[str, Any]) -> MapModel:
     """Builds a model without memory first: a header may ask for one of any size, whatever the file holds."""
-    if (largest := _largest_number(config.model_dump())) > _LARGEST_NUMBER:
-        raise CheckpointError(f"{path}: its header asks for a model with {largest:g} of something; it is damaged")
-    if math.prod(config.grid.shape) > _MOST_CELLS:
-        raise CheckpointError(f"{path}: its header asks for a grid of {math.prod(config.grid.shape):,} cells; damaged")
+    check_sizes(path, config)
     try:
         with torch.device("meta"):
             problem = misfit(build_model(config).state_dict(), tensors)
@@ -115,6 +113,23 @@ def _model_that_fits(path: Path, config: ModelConfig, tensors: dict[str, Any]) -
     if problem:
         raise CheckpointError(f"{path} does not fit its own model: it {problem}")
     return build_model(config)
+
+
+def check_sizes(path: Path, config: ModelConfig) -> None:
+    """Raises CheckpointError if a header asks for more than memory is for, where no tensor of the file stands for it.
+
+    Args:
+        path: what the message names.
+        config: as the header has it.
+    """
+    if (largest := _largest_number(config.model_dump())) > _LARGEST_NUMBER:
+        raise CheckpointError(f"{path}: its header asks for a model with {largest:g} of something; it is damaged")
+    if (cells := math.prod(config.grid.shape)) > _MOST_CELLS:
+        raise CheckpointError(f"{path}: its header asks for a grid of {cells:,} cells; damaged")
+    if (backbone := config.image_backbone) is not None:
+        pixels = max(len(backbone.cameras), 1) * math.prod(backbone.image_size)
+        if pixels > _MOST_PIXELS:
+            raise CheckpointError(f"{path}: its header asks for images of {pixels:,} pixels in all; damaged")
 
 
 def _largest_number(config: Any) -> float:

@@ -17,6 +17,10 @@ class CheckpointError(HdmapError):
     """A checkpoint that is missing, damaged, of another format or of another model."""
 
 
+class ModelOutputError(HdmapError):
+    """A network gave what are no numbers."""
+
+
 class DatasetError(HdmapError):
     """A data set folder with missing, truncated or inconsistent content."""
 

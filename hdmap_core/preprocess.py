@@ -24,11 +24,12 @@ _GROUND_IMAGES = (900, 1600)
 
 
 def enough_pixels(model: ModelConfig) -> tuple[int, int] | None:
-    """(H, W) of images that will do for a model of this config, or None where it takes all there is.
+    """(H, W) of images that will do for a model of this config, or None where it takes all there is, exactly.
 
     For a model that looks at the ground alone the size of nuScenes' images, which the shipped student was trained
     with: larger ones only make work. Smaller ones cost accuracy: at half the size 0.015 of mAP
-    (docs/results/node_stages.md). What a backbone sees is left as it was evaluated.
+    (docs/results/node_stages.md). Coarse decoding costs nothing (decision 24). What a
+    backbone sees is left as it was evaluated.
     """
     return _GROUND_IMAGES if model.sees_ground and model.image_backbone is None else None
 

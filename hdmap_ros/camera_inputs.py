@@ -36,6 +36,7 @@ class _Stream:
     handle: Any = None
     reliable: bool = False
     publishers: int = 0
+    names: str = ""
 
 
 class CameraInputs:
@@ -114,6 +115,10 @@ class CameraInputs:
                 result[camera] = "no_data" if last_ns is None else "stale"
         return result
 
+    def rivals(self) -> dict[str, str]:
+        """Camera -> the nodes that publish its images, where these are several."""
+        return {camera: stream.names for camera, stream in self._images.items() if stream.publishers > 1}
+
     def topics(self) -> dict[str, str]:
         """Camera -> image topic."""
         return {camera: stream.topic for camera, stream in self._images.items()}
@@ -130,9 +135,10 @@ class CameraInputs:
 
     def _wanted(self, stream: _Stream) -> bool:
         publishers = self._graph.publishers(stream.topic)
+        stream.names = ", ".join(sorted(name for name, _ in publishers))
         if len(publishers) > 1 and len(publishers) != stream.publishers:
-            names = ", ".join(sorted(name for name, _ in publishers))
-            self._graph.warn(f"{stream.topic} has {len(publishers)} publishers: {names}; their images are interleaved")
+            number = f"{stream.topic} has {len(publishers)} publishers"
+            self._graph.warn(f"{number}: {stream.names}; their images are interleaved")
         stream.publishers = len(publishers)
         if self._reliability != "auto":
             return self._reliability == "reliable"

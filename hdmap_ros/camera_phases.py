@@ -95,6 +95,14 @@ def find_phase(
     return Phase(median_low(members), best[0], len(members)) if members else None
 
 
+def choose_reference(names: Sequence[str], gaps_ns: Mapping[str, int], anchor: str) -> str:
+    """The anchor, unless it is silent or fires at quite another rate; then one that is like the others."""
+    usual_ns = sorted(gaps_ns.values())[len(gaps_ns) // 2] if gaps_ns else 0
+    if anchor in names and (not usual_ns or 7 * usual_ns <= 10 * gaps_ns.get(anchor, 0) <= 40 * usual_ns):
+        return anchor
+    return min(names, key=lambda name: abs(gaps_ns.get(name, 0) - usual_ns))
+
+
 def learn_phases(
     stamps_ns: Mapping[str, Sequence[int]],
     reference: str,

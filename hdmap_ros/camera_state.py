@@ -1,14 +1,26 @@
 """What the synchroniser knows of one camera."""
 
 from collections import deque
-from statistics import median_low
-from typing import Any
+from typing import Any, NamedTuple
 
-from hdmap_ros.camera_clocks import History, playback_rate, shift_since
+from hdmap_ros.camera_clocks import History
 from hdmap_ros.camera_phases import usual_gaps
 
 HISTORY = 12
 FREE_IMAGES = 4
+
+
+class Place(NamedTuple):
+    """Where a camera was: its phase, its clock's error, how far its stamps lay from the others' at their arrival."""
+
+    phase_ns: int
+    clock_ns: int
+    offset_ns: int | None
+
+    @property
+    def right_ns(self) -> int:
+        """The phase without the clock's error."""
+        return self.phase_ns - self.clock_ns
 
 
 class Camera:
@@ -29,13 +41,18 @@ class Camera:
         wrapped: 1 after it drifted on to its next image, more with every image that then came late.
         strays: the latest images in a row that lay far off on the same side.
         step_ns: what its clock was set by when it was lost; 0: it was lost for another reason.
-        before, last_phase_ns: stamps and arrivals, and phase, before it was lost.
+        before: stamps and arrivals before it was lost.
+        last: where it was then.
+        home: where it was when its clock was last right; where it never was, when it was first lost.
+        watched: how often its place has to be looked at again; meanwhile `home` stays.
+        doubted: it was found out of its place once, and is lost for that.
         waiting: stamps and messages of its latest images while it is free, for sets to come.
     """
 
     __slots__ = (
-        "arrivals", "before", "clock_ns", "far", "free", "last_phase_ns", "limit_ns", "missed", "name", "noise_ns",
-        "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "waiting", "wrapped",
+        "arrivals", "before", "clock_ns", "doubted", "far", "free", "home", "last", "limit_ns", "missed", "name",
+        "noise_ns", "off", "phase_ns", "slope_ns", "stamps", "step_ns", "strays", "tried", "waiting", "watched",
+        "wrapped",
     )  # fmt: skip
 
     def __init__(self, name: str) -> None:
@@ -47,12 +64,13 @@ class Camera:
         self.slope_ns = 0
         self.noise_ns = 0
         self.limit_ns = 0
-        self.free = self.far = False
-        self.missed = self.off = self.tried = self.wrapped = 0
+        self.free = self.far = self.doubted = False
+        self.missed = self.off = self.tried = self.watched = self.wrapped = 0
         self.strays: list[int] = []
         self.step_ns = 0
         self.before: History = ((), ())
-        self.last_phase_ns: int | None = None
+        self.last: Place | None = None
+        self.home: Place | None = None
         self.waiting: deque[tuple[int, Any]] = deque(maxlen=FREE_IMAGES)
 
     @property
@@ -65,6 +83,16 @@ class Camera:
         """Median gap between its images; 0 without two."""
         gaps = usual_gaps([self.stamps])
         return gaps[1] if gaps else 0
+
+    def mended(self, stamp_ns: int, ref_ns: int) -> int:
+        """The stamp of an image of a cycle; where the clock is wrong, when the camera fires in a cycle tells more."""
+        if self.clock_ns and self.phase_ns is not None and not self.free:
+            return ref_ns + self.phase_ns - self.clock_ns
+        return stamp_ns - self.clock_ns
+
+    def latest(self, number: int) -> History:
+        """Stamps and arrivals of its latest images, at most so many."""
+        return list(self.stamps)[-number:], list(self.arrivals)[-number:]
 
     def take_nearest(self, stamp_ns: int, reach_ns: int) -> tuple[int, Any] | None:
         """The waiting image nearest to a stamp; it and the older ones are used up."""
@@ -79,33 +107,25 @@ class Camera:
                 pass
         return best
 
+    def remember(self, offset_ns: int | None) -> None:
+        """Keeps in mind where it is, with how far its stamps lie from the others'."""
+        if self.phase_ns is not None and not self.free:
+            self.last = Place(self.phase_ns, self.clock_ns, offset_ns)
+            if self.home is None or not (self.clock_ns or self.watched):
+                self.home = self.last
+
     def lose(self, step_ns: int) -> None:
-        """Forgets the phase; what was known is kept aside."""
+        """Forgets the phase."""
         self.before = (tuple(self.stamps), tuple(self.arrivals))
         self.stamps.clear()
         self.arrivals.clear()
-        self.last_phase_ns = self.phase_ns if self.locked else None
         self.phase_ns, self.free, self.far, self.step_ns = None, False, False, step_ns
         self.off = self.tried = 0
         self.strays.clear()
 
-    def take_back(self, tolerance_ns: int) -> bool:
-        """Undoes `lose` if the latest image lies where it was expected: the step was one odd image."""
-        rate = playback_rate([self.before])
-        if rate is None or self.last_phase_ns is None or self.stamps[-1] <= self.before[0][-1]:
-            return False
-        if abs(shift_since(self.before, self.stamps[-1], self.arrivals[-1], rate)) > tolerance_ns:
-            return False
-        self.phase_ns, self.step_ns = self.last_phase_ns, 0
-        newest = self.stamps[-1], self.arrivals[-1]
-        self.stamps = deque([*self.before[0], newest[0]], maxlen=HISTORY)
-        self.arrivals = deque([*self.before[1], newest[1]], maxlen=HISTORY)
-        return True
-
-    def moved_ns(self) -> int:
-        """How far a lost camera's stamps moved against its arrivals; 0 where arrivals tell nothing exact."""
-        rate = playback_rate([self.before])
-        if rate != 1.0:
-            return 0
-        images = zip(self.stamps, self.arrivals, strict=True)
-        return median_low(shift_since(self.before, stamp, arrival, rate) for stamp, arrival in images)
+    def take_back(self, place: Place) -> None:
+        """Undoes `lose`; only the latest image lies where it was before."""
+        self.phase_ns, self.clock_ns = place.phase_ns, place.clock_ns
+        for times in (self.stamps, self.arrivals):
+            while len(times) > 1:
+                times.popleft()

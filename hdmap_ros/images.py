@@ -48,6 +48,9 @@ _PACKED: dict[str, tuple[int, int, int | None]] = {
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
 }
+GUESSED_ENCODINGS = {"8UC3": "bgr8", "8UC4": "bgra8", "16UC3": "bgr16"}
+"""OpenCV's types, which do not say their channels' order, and what they are taken as."""
+
 # A full-size luma plane above a half-height chroma plane.
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "yuv420": cv2.COLOR_YUV2RGB_I420}
 
@@ -60,7 +63,7 @@ def decode_image(message: Any, enough: tuple[int, int] | None = None, out: np.nd
     Args:
         message: of rclpy or of a bag.
         enough: (H, W) that will do; a JPEG is then decoded at the half, quarter or eighth of its size that
-            `image_decoding.reduction_for` allows.
+            `image_decoding.reduction_for` allows, and coarsely.
         out: the picture of an earlier compressed image, if nobody needs it any more: see `image_decoding.decode_image`.
 
     Raises:
@@ -86,7 +89,9 @@ def _decode_compressed(message: Any, enough: tuple[int, int] | None, out: np.nda
     if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
     if not encoding.startswith("bayer_"):
-        return decode_compressed(data, source, reduction_of(data, enough) if enough else 1, out)
+        if enough is None:
+            return decode_compressed(data, source, out=out)
+        return decode_compressed(data, source, reduction_of(data, enough), out, coarse=True)
     image = decode_stored(data, source)
     if image.ndim == 3:  # somebody has made colours of it already
         return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)

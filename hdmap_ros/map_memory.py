@@ -45,6 +45,7 @@ class MapMemory:
         self._drive = Drive(info.classes, info.grid, reach)
         self._transforms, self._base_frame, self._warn = transforms, base_frame, warn
         self._pose: np.ndarray | None = None
+        self._numbered: MapResult | None = None
         self._lock = Lock()
 
     @property
@@ -61,7 +62,7 @@ class MapMemory:
         """Forgets everything."""
         with self._lock:
             self._drive.reset()
-            self._pose = None
+            self._pose = self._numbered = None
 
     def number(self, result: MapResult) -> MapResult:
         """The map with numbers; without (0) where the car's pose at its stamp is not known, `paused` then says why."""
@@ -75,14 +76,15 @@ class MapMemory:
             elements, broken = self._drive.number(
                 result.elements, result.images.stamp_ns, self._pose, full=all(result.camera_mask)
             )
+            self._numbered = result = replace(result, elements=elements)
         if broken:
             self._warn(f"{broken}: the map over time begins anew")
-        return replace(result, elements=elements)
+        return result
 
     def fuse(self, result: MapResult) -> bool:
-        """Adds the map that was numbered last to the fused map; whether it could."""
+        """Adds the map that was numbered last to the fused map; whether it could: not after a reset."""
         with self._lock:
-            if self._pose is None or not self.has_map:
+            if self._pose is None or not self.has_map or result is not self._numbered:
                 return False
             self._drive.fuse(result.elements, self._pose, full=all(result.camera_mask))
             return True

@@ -25,6 +25,10 @@ class MapOutput:
         markers: publisher of MarkerArray.
         transforms: for output frames other than the base frame.
         pictures: what people look at besides; None: nothing.
+
+    Attributes:
+        published, published_elements: maps sent, and what was in them.
+        published_since_start: maps sent since the last `start`.
     """
 
     def __init__(
@@ -37,25 +41,29 @@ class MapOutput:
     ) -> None:
         self.elements = elements
         self.markers = markers
-        self.published = 0
-        self.published_elements = 0
-        self._first_s = self._last_s = 0.0
+        self.published = self.published_elements = 0
+        self.start()
         self._restarts = True
         self._types = types
         self._transforms = transforms
         self._builder = MarkerBuilder(types)
         self._pictures = pictures
 
+    def start(self) -> None:
+        """Rate and age count from here on: the pause before is nobody's fault."""
+        self.published_since_start = 0
+        self._first_s = self._last_s = 0.0
+
     @property
     def rate_hz(self) -> float:
-        """Maps per second from the first to the last one."""
+        """Maps per second from the first to the last one since the start."""
         seconds = self._last_s - self._first_s
-        return (self.published - 1) / seconds if seconds > 0 else 0.0
+        return (self.published_since_start - 1) / seconds if seconds > 0 else 0.0
 
     @property
     def age_s(self) -> float:
-        """Seconds since the last map was sent; 0 before the first."""
-        return time.monotonic() - self._last_s if self.published else 0.0
+        """Seconds since the last map was sent; 0 before the first since the start."""
+        return time.monotonic() - self._last_s if self.published_since_start else 0.0
 
     def wanted(self, config: OnlineMapConfig) -> bool:
         """Whether anybody listens."""
@@ -101,6 +109,7 @@ class MapOutput:
         self._last_s = time.monotonic()
         self._first_s = self._first_s or self._last_s
         self.published += 1
+        self.published_since_start += 1
         self.published_elements += len(kept)
         drawn = [element for element in kept if element.score >= config.markers_min_score]
         if self._markers_wanted(config):

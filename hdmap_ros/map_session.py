@@ -8,6 +8,8 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
@@ -21,10 +23,11 @@ from hdmap_ros.node_report import node_report, node_statuses, over_time_status
 from hdmap_ros.observation_builder import NotReadyError
 from hdmap_ros.pipeline import InferenceError, MapPipeline, PreparedSet
 from hdmap_ros.problems import REMINDER_S, Problems
+from hdmap_ros.stamp_order import StampOrder
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
 from hdmap_ros.synchronizer import ImageSet
-from hdmap_ros.worker import Worker
+from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
 _FUTURE_S = 1.0
@@ -72,7 +75,7 @@ class MapSession:
         self.output = output
         self.local_map = local_map
         self.counts: Counter[str] = Counter()
-        self._counting = Lock()
+        self._counting, self._sending = Lock(), Lock()
         self.enabled = True
         self.worker: Worker | None = None
         self._host = host
@@ -83,6 +86,9 @@ class MapSession:
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
+        self._order = StampOrder()
+        self._worked = WorkerStatistics()
+        self._active_ns = 0  # before the last start
         self._started_ns = self._valid_from_ns = 0  # sets closed before the last reset are of another drive
 
     @property
@@ -95,8 +101,9 @@ class MapSession:
         config = self._host.config
         patience_s = config.max_set_age or _PATIENCE_S
         self.worker = Worker(
-            self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s
+            self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s, self._worked
         )
+        self.output.start()
         self._started_ns = self._valid_from_ns = time.monotonic_ns()
         self.inputs.open()
 
@@ -114,8 +121,10 @@ class MapSession:
         if not self.worker.stop(patience_s):
             self._host.log("warning", "the worker is still busy; its last map is lost")
         report = self.report()
-        self.worker = None
-        self._clear_screen()
+        self._active_ns += time.monotonic_ns() - self._started_ns
+        with self._sending:
+            self.worker = None
+            self._clear_screen()
         return report
 
     # The executor's thread: store, nothing else
@@ -133,6 +142,9 @@ class MapSession:
         if ahead_s > _FUTURE_S and self._host.now_ns():  # 0: the first /clock has not come
             problem = f"camera {camera}: its stamps lie {ahead_s:.1f} s in the future of the node's clock"
             self.pipeline.builder.problems.add("future_stamp", camera, problem)
+        if apart_ns := self._order.apart_ns(camera, stamp_ns):
+            problem = f"camera {camera}: its stamps go back and forth by {apart_ns * 1e-9:.3f} s, as of two publishers"
+            self.pipeline.builder.problems.add("stamps_interleaved", camera, problem)
         self._newest_ns[camera] = stamp_ns
         self._filter.add(camera, message, now_ns, stamp_ns)
         resets = self._filter.synchronizer.statistics.resets
@@ -172,10 +184,11 @@ class MapSession:
 
     def _forget(self, reason: str) -> None:
         self.counts["resets"] += 1
-        self._valid_from_ns = time.monotonic_ns()
-        if self.worker is not None:
-            self.worker.clear()
-        self._clear_screen()
+        with self._sending:
+            self._valid_from_ns = time.monotonic_ns()
+            if self.worker is not None:
+                self.worker.clear()
+            self._clear_screen()
         self._host.log("info", f"reset: {reason}")
 
     def _clear_screen(self) -> None:
@@ -201,13 +214,15 @@ class MapSession:
             return
         try:
             result = self.pipeline.complete(prepared_set)
-            begin = time.perf_counter()
-            if self.worker is None or job.closed_ns < self._valid_from_ns:
-                self._count("forgotten")
-                return  # stopped meanwhile: the publishers may be gone, or it is a map from before
-            result, config, info = self.local_map.memory.number(result), self._host.config, self.pipeline.predictor.info
-            numbered = time.perf_counter()
-            self.output.publish(result, config, info, self.local_map.memory.restarted)
+            config, info = self._host.config, self.pipeline.predictor.info
+            with self._turn(job) as wanted:
+                if not wanted:
+                    self._count("forgotten")
+                    return
+                begin = time.perf_counter()
+                result = self.local_map.memory.number(result)
+                numbered = time.perf_counter()
+                self.output.publish(result, config, info, self.local_map.memory.restarted)
         except NotReadyError as error:
             self._drop(error)
             return
@@ -218,8 +233,16 @@ class MapSession:
         stages_ms["queue"] = since_ms - (sum(stages_ms.values()) - wait_ms)
         since_last_ms = since_ms + job.images.held_ns * 1e-6
         self._latencies.add({**stages_ms, "since_last_image": since_last_ms, "total": since_ms + wait_ms})
-        self.local_map.take(result, config, info)
+        self.local_map.take(result, config, info, self._turn(job))
         self._latencies.add({"fuse": (time.perf_counter() - ended) * 1e3})
+
+    @contextmanager
+    def _turn(self, job: _Job) -> Iterator[bool]:
+        """Whether the map of a job may be sent; not when all was stopped, as the publishers may be gone, nor after a
+        reset. Neither comes in between.
+        """
+        with self._sending:
+            yield self.worker is not None and job.closed_ns >= self._valid_from_ns
 
     def _on_failure(self, error: Exception, in_a_row: int) -> None:
         self._count("failed")
@@ -250,7 +273,7 @@ class MapSession:
     # Reporting
 
     def report(self) -> dict[str, Any]:
-        """Counts and latencies since the start."""
+        """Counts and latencies since the node was configured."""
         assert self.worker is not None
         return node_report(
             self.pipeline.predictor.info,
@@ -260,7 +283,7 @@ class MapSession:
             self.output,
             self._latencies.summary(),
             self.inputs.received,
-            (time.monotonic_ns() - self._started_ns) * 1e-9,
+            (self._active_ns + time.monotonic_ns() - self._started_ns) * 1e-9,
             self.pipeline.builder.problems.report(),
             self.pipeline.builder.readings,
         )
@@ -280,10 +303,12 @@ class MapSession:
         )
         if problem:
             self._remind("policy", problem)
-        details, news = dict(builder.camera_faults), builder.problems.news()
+        details, news = self.inputs.rivals() | builder.camera_faults, builder.problems.news()
         for (kind, camera), message in news.items():  # also what lasted for one image
             if states.get(camera) == "ok":
                 states[camera], details[camera] = kind, message
+            elif states.get(camera, kind) != kind:
+                details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated

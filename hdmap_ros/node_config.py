@@ -289,11 +289,16 @@ def sibling_info_topic(image_topic: str) -> str:
     return f"{stem.rpartition('/')[0]}/camera_info" if "/" in stem else "camera_info"
 
 
+def check_projection(name: str, value: Any) -> None:
+    """Raises ConfigError where the parameter of this name, a camera's own projection, has an unknown value."""
+    if value not in PROJECTIONS:
+        raise ConfigError(f"parameter {name}: {value!r} is none of auto, k, p")
+
+
 def camera_topics(camera: str, values: Mapping[str, Any], config: OnlineMapConfig) -> CameraTopics:
     """Topics, frame and projection of a camera from its own parameters (ROS names), with the defaults filled in."""
     image, info, frame, projection = (values[f"cameras.{camera}.{key}"] for key in CAMERA_PARAMETERS)
-    if projection not in PROJECTIONS:
-        raise ConfigError(f"parameter cameras.{camera}.projection: {projection!r} is none of auto, k, p")
+    check_projection(f"cameras.{camera}.projection", projection)
     image = image or default_image_topic(camera, config.image_transport)
     info = info or sibling_info_topic(image)
     return CameraTopics(image, "" if config.calibration_source == "file" else info, frame, projection)

@@ -13,6 +13,7 @@ from hdmap_ros.node_config import (
     OnlineMapConfig,
     ParameterSpec,
     camera_topics,
+    check_projection,
     config_from_values,
 )
 
@@ -66,11 +67,13 @@ def refusal(name: str, value: Any, too_late: bool) -> str:
         too_late: whether the node has been configured with another value.
     """
     spec = _SPECS.get(name)
-    if spec is not None:
-        try:
+    try:
+        if spec is not None:
             spec.check(value)
-        except ConfigError as error:
-            return str(error)
+        elif name.startswith("cameras.") and name.endswith(".projection"):
+            check_projection(name, value)
+    except ConfigError as error:
+        return str(error)
     is_fixed = not spec.live if spec is not None else name.startswith("cameras.")
     if is_fixed and too_late:
         return (

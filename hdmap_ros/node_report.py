@@ -49,8 +49,9 @@ def node_report(
     problems: Mapping[str, Any],
     cameras: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Everything that was counted since the node became active: plain JSON values.
+    """Everything that was counted since the node was configured, rate and age since it became active: JSON values.
 
+    `seconds` is how long it was active.
     `cameras` says how the images of each are taken: rectified, or raw and through which lens.
     `dropped` holds sets that were complete enough but did not become a map, by reason: `superseded` waited while the
     worker was busy and a newer one came; `stale` waited too long; the others name what was missing.
@@ -67,10 +68,12 @@ def node_report(
         "synchroniser": synchroniser_counts(synchroniser),
         "sets": synchroniser.complete + synchroniser.partial,
         "published": output.published,
+        "published_since_active": output.published_since_start,
         "published_elements": output.published_elements,
         "rate_hz": round(output.rate_hz, 3),
         "map_age_s": round(output.age_s, 3),
-        "dropped": {"superseded": worker.superseded, **counts},
+        "resets": counts.get("resets", 0),
+        "dropped": {"superseded": worker.superseded} | {why: sets for why, sets in counts.items() if why != "resets"},
         "problems": dict(problems),
         "latency_ms": {stage: dict(numbers) for stage, numbers in latency_ms.items()},
     }
@@ -93,7 +96,8 @@ def node_statuses(
     """
     others = "; ".join(message for kind, message in news.items() if kind != "failed")
     model = {key: report[key] for key in ("model_id", "engine", "engine_why", "precision", "device")}
-    output = {key: report[key] for key in ("published", "published_elements", "rate_hz", "map_age_s")}
+    counts = ("published", "published_since_active", "published_elements", "rate_hz", "map_age_s")
+    output = {key: report[key] for key in counts}
     sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
     sync["motion_compensation"] = str(motion_compensated).lower()
     return [
@@ -116,7 +120,7 @@ def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: 
     """WARN with a problem, before the first map, and when the last one is old although somebody wants maps."""
     if problem:
         return Status("output", WARN, problem, counts)
-    if not counts["published"]:
+    if not counts["published_since_active"]:
         return Status("output", WARN, "nothing published yet", counts)
     if counts["map_age_s"] <= max(config.stale_after, 2 / config.max_rate if config.max_rate else 0.0):
         return Status("output", OK, "publishing", counts)

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,11 @@ from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
 from hdmap_core.road_plane import on_the_road
-from hdmap_ros.calibration import CameraCalibration, calibration_from_info
+from hdmap_ros.calibration import CameraCalibration
+from hdmap_ros.camera_infos import CameraInfos
 from hdmap_ros.problems import Problems
 from hdmap_ros.set_decoding import DeviceDecoder, SetDecoder, to_one_size
+from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
 
@@ -71,7 +72,7 @@ class NotReadyError(HdmapError):
 
 
 class ObservationBuilder:
-    """Holds the newest valid calibration per camera. `add_camera_info` and `build` may run in different threads.
+    """Knows each camera's calibrations. `add_camera_info` and `build` may run in different threads.
 
     Attributes:
         problems: what was found wrong, counted.
@@ -98,46 +99,21 @@ class ObservationBuilder:
         self.camera_states: dict[str, str] = dict.fromkeys(cameras, "waiting_camera_info")
         self.motion_compensated = False
         self.pool = pool
-        self._lock = Lock()
-        self._calibrations: dict[str, CameraCalibration] = {}
-        self._bad: dict[str, str] = {}
-        self._seen: dict[str, bytes] = {}
-        self._from_file = dict(calibrations or {})
+        self._infos = CameraInfos(
+            config.projection, config.projections, config.image_topics, dict(calibrations or {}), self.problems
+        )
+        self._sizes: dict[str, tuple[int, ...]] = {}
         self._recent: deque[tuple[int, np.ndarray]] = deque()
-        self._decode = SetDecoder(pool)
+        self._decode = SetDecoder(self.problems, pool)
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
-        """Takes a CameraInfo; a bad one is refused and the previous good one stays.
-
-        Returns:
-            What is wrong with it, or None.
-        """
-        names = f"{info.header.frame_id}\n{info.distortion_model}"
-        projection = self.config.projections.get(camera) or self.config.projection
-        key = np.array([*_numbers(info)], dtype=np.float64).tobytes() + names.encode()
-        if self._seen.get(camera) != key:
-            self._seen[camera] = key
-            try:
-                calibration = calibration_from_info(camera, info, projection, self.config.image_topics.get(camera, ""))
-            except CalibrationError as error:
-                with self._lock:
-                    self._bad[camera] = str(error)
-            else:
-                for kind, doubt in calibration.doubts.items():
-                    self.problems.add_once(kind, camera, doubt)
-                with self._lock:
-                    self._calibrations[camera] = calibration
-                    self._bad.pop(camera, None)
-        problem = self._bad.get(camera)
-        if problem is not None:
-            self.problems.add("bad_camera_info", camera, problem)
-        return problem
+        """Takes a CameraInfo, see `CameraInfos.add`."""
+        return self._infos.add(camera, info)
 
     @property
     def readings(self) -> dict[str, str]:
         """Camera -> how its images are taken, see `CameraCalibration.reading`; of those whose calibration is known."""
-        with self._lock:
-            known = {**self._from_file, **self._calibrations}
+        known = self._infos.newest
         return {camera: known[camera].reading for camera in self.cameras if camera in known}
 
     def build(
@@ -169,7 +145,7 @@ class ObservationBuilder:
         deadline_s = time.monotonic() + self.config.tf_timeout_s
         for camera in images.messages:
             try:
-                calibrations[camera] = self._calibration(camera)
+                calibrations[camera] = self._calibration(camera, images.messages[camera])
                 poses[camera] = self._pose(camera, calibrations[camera], images, deadline_s)
             except NotReadyError as error:
                 errors.append(error)
@@ -227,10 +203,8 @@ class ObservationBuilder:
             self.camera_faults[error.camera] = str(error)
             self.problems.add(error.state, error.camera, str(error))
 
-    def _calibration(self, camera: str) -> CameraCalibration:
-        with self._lock:
-            known = self._calibrations.get(camera) or self._from_file.get(camera)
-            bad = self._bad.get(camera)
+    def _calibration(self, camera: str, message: Any) -> CameraCalibration:
+        known, bad = self._infos.at(camera, stamp_to_ns(message.header.stamp))
         if known is not None:
             return known
         state = "bad_calibration" if bad else "waiting_camera_info"
@@ -238,11 +212,17 @@ class ObservationBuilder:
 
     def _matrix(self, camera: str, calibration: CameraCalibration, picture: np.ndarray, pose: np.ndarray) -> np.ndarray:
         """(3, 3) intrinsics for this picture."""
+        size = picture.shape[:2]
         try:
-            matrix = calibration.intrinsics_for(camera, picture.shape[:2])
+            matrix = calibration.intrinsics_for(camera, size)
             check_calibration(camera, matrix, pose)
         except CalibrationError as error:
             raise NotReadyError(camera, "bad_calibration", str(error)) from None
+        before = self._sizes.get(camera, size)
+        self._sizes[camera] = size
+        if before != size:
+            sizes = " and are now ".join(f"{width} x {height}" for height, width in (before, size))
+            self.problems.add("new_image_size", camera, f"camera {camera}: its decoded images were {sizes} pixels")
         return matrix
 
     def _pose(self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float) -> np.ndarray:
@@ -314,11 +294,3 @@ class ObservationBuilder:
         while stamp_ns - recent[0][0] > WINDOW_S * 1e9:
             recent.popleft()
         return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent])
-
-
-def _numbers(info: Any) -> list[float]:
-    """Every number of a CameraInfo that calibration depends on."""
-    fields = [getattr(info, name) if hasattr(info, name) else getattr(info, name.upper()) for name in "kpdr"]
-    roi = info.roi
-    extra = (info.height, info.width, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.height, roi.width)
-    return [*(float(value) for values in fields for value in values), *map(float, extra)]

@@ -23,8 +23,7 @@ if __name__ == "__main__":  # ahead of the imports that would end in a traceback
 
 import rclpy
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockChange, ClockType, JumpThreshold
-from rclpy.duration import Duration
+from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -45,7 +44,7 @@ from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_ch
 from hdmap_ros.node_report import write_report
 from hdmap_ros.pictures import Pictures
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
-from hdmap_ros.ros_graph import Endpoints, RosGraph, make_executor
+from hdmap_ros.ros_graph import Endpoints, RosGraph, make_executor, watch_clock
 from hdmap_ros.session_parts import camera_pool, load_model, make_builder, sync_config_of
 from hdmap_ros.sync_policies import make_synchronizer
 from hdmap_ros.transforms import TransformBuffer
@@ -105,9 +104,7 @@ class OnlineMapNode(LifecycleNode):
         self.add_post_set_parameters_callback(self._take_parameters)
         change = self._service_change_state
         change.callback = functools.partial(self._change_state, change.callback)
-        backward = Duration(seconds=-self.config.time_jump_reset)
-        threshold = JumpThreshold(min_forward=None, min_backward=backward, on_clock_change=True)
-        self._jumps = self.get_clock().create_jump_callback(threshold, post_callback=self._on_jump)
+        self._jumps = watch_clock(self, self.config.time_jump_reset, self._on_jump)
 
     def now_ns(self) -> int:
         """The node's clock, which follows /clock with use_sim_time."""
@@ -236,6 +233,12 @@ class OnlineMapNode(LifecycleNode):
         self._release(_PATIENCE_S)
         return SUCCESS
 
+    def destroy_node(self) -> None:
+        """As rclpy's; an active node is stopped first, as its threads would outlive it."""
+        self._release(_PATIENCE_S)
+        self._jumps.unregister()
+        super().destroy_node()
+
     def _stop(self, patience_s: float = 2.0) -> None:
         for timer in self._active_timers:
             self.destroy_timer(timer)
@@ -273,8 +276,7 @@ class OnlineMapNode(LifecycleNode):
         if self.session is None or self.session.worker is None:
             return
         name = self.get_fully_qualified_name().lstrip("/")
-        model_id = self.session.pipeline.predictor.info.model_id
-        statuses = self.session.statuses()
+        statuses, model_id = self.session.statuses(), self.session.pipeline.predictor.info.model_id
         self._endpoints.diagnostics.publish(to_message(graph_types(), statuses, self.now_ns(), name, model_id))
 
     def _publish_info(self) -> None:
@@ -290,14 +292,11 @@ class OnlineMapNode(LifecycleNode):
         )
         self._endpoints.model_info.publish(message)
 
-    def _on_jump(self, jump: Any) -> None:
-        if self.session is not None and jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE:
-            self.session.pipeline.builder.transforms.forget_after(self.now_ns())
-        self._reset("clock")
-
-    def _reset(self, reason: str) -> None:
+    def _on_jump(self, went_back: bool) -> None:
         if self.session is not None:
-            self.session.reset(reason)
+            if went_back:
+                self.session.pipeline.builder.transforms.forget_after(self.now_ns())
+            self.session.reset("clock")
 
     def _on_enable(self, request: Any, response: Any) -> Any:
         if self.session is not None:
@@ -306,7 +305,8 @@ class OnlineMapNode(LifecycleNode):
         return response
 
     def _on_reset(self, request: Any, response: Any) -> Any:
-        self._reset("by service")
+        if self.session is not None:
+            self.session.reset("by service")
         response.success, response.message = True, "reset"
         return response
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from hdmap_core.elements import MapElement
-from hdmap_core.errors import ConfigError, HdmapError
+from hdmap_core.errors import ConfigError, HdmapError, ModelOutputError
 from hdmap_core.observation import Observation
 from hdmap_ros.observation_builder import NotReadyError, ObservationBuilder
 from hdmap_ros.set_decoding import DeviceDecoder
@@ -28,7 +28,7 @@ class Predictor(Protocol):
         """What comes before the network."""
 
     def complete(self, prepared: Any) -> Any:
-        """Network and postprocessing: a prediction with `.elements` and `.timings_ms`."""
+        """Network and postprocessing: a prediction with `.elements`, `.timings_ms` and `.not_finite`."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,9 @@ class MapPipeline:
         """
         with _telling_faults():
             prediction = self.predictor.complete(prepared.inputs)
+        if prediction.not_finite:
+            lost = f"{prediction.not_finite} elements that the network gave are no numbers; they are left out"
+            self.builder.problems.add("not_finite", "", lost)
         images, observation = prepared.images, prepared.observation
         timings = {"wait": images.waited_ns * 1e-6, "decode": prepared.decode_ms, **prediction.timings_ms}
         mask, pose = observation.camera_mask, observation.map_from_ego
@@ -121,6 +124,8 @@ def _telling_faults() -> Iterator[None]:
         yield
     except NotReadyError:
         raise
+    except ModelOutputError as error:
+        raise InferenceError(f"the network failed: {error}") from error
     except HdmapError as error:  # the observation is at fault
         raise NotReadyError("", "rejected_image", str(error)) from None
     except Exception as error:

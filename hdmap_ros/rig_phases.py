@@ -9,29 +9,29 @@ No camera is special: cycles are what most cameras agree on, so the anchor may s
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 
-from hdmap_ros.camera_clocks import AHEAD_NS, BEHIND_NS, History, clock_lead
-from hdmap_ros.camera_phases import Phase, find_phase, learn_phases, phases_at_pause, usual_gaps
-from hdmap_ros.camera_state import HISTORY, Camera
+from hdmap_ros.camera_clocks import AHEAD_NS, DELAY_NS, History, clock_error, clock_lead, clock_step, usual_offset
+from hdmap_ros.camera_phases import choose_reference, learn_phases, phases_at_pause, usual_gaps
+from hdmap_ros.camera_state import HISTORY, Camera, Place
 from hdmap_ros.image_sets import Move, SyncConfig, SyncStatistics
+from hdmap_ros.lost_cameras import (
+    FIND_AFTER,
+    SURE_RATE,
+    Found,
+    Surroundings,
+    half_period_ns,
+    is_fast,
+    returned_to,
+    search,
+)
 
-FIND_AFTER = 4
 SILENT_CYCLES = 24
-_SURE_RATE = 0.8
 _FIRST_GAPS_NS = (50_000_000, 120_000_000)
 _REFRESH_CYCLES = 16
+_REMEMBER_CYCLES = 256
+_WATCH = 3
 _LOST_SCORE = 4
 _FREE_RETRY = 4 * HISTORY
 _SMALL_MOVE_NS = 5_000_000
-_DELAY_NS = 80_000_000
-
-
-def _is_fast(gap_ns: int, period_ns: int) -> bool:
-    """Whether a camera fires several times in a cycle."""
-    return 10 * gap_ns < 7 * period_ns
-
-
-def _clock_error(lead_ns: int) -> int:
-    return 0 if BEHIND_NS <= lead_ns <= AHEAD_NS else lead_ns
 
 
 class RigPhases:
@@ -77,7 +77,7 @@ class RigPhases:
         """Takes the first phases from a pause between two cycles; False if it does not show them."""
         config, stamps = self._config, {name: camera.stamps for name, camera in self.cameras.items()}
         phases = phases_at_pause(stamps, config.anchor, config.max_spread_ns)
-        if not phases or any(abs(self._raw_lead(camera) or 0) > _DELAY_NS for camera in self.cameras.values()):
+        if not phases or any(abs(self._raw_lead(camera) or 0) > DELAY_NS for camera in self.cameras.values()):
             return False
         gap_ns, period_ns = usual_gaps(stamps.values()) or _FIRST_GAPS_NS
         self._set_gaps(min(gap_ns, _FIRST_GAPS_NS[0]), period_ns)  # the next cycles may be closer
@@ -94,15 +94,16 @@ class RigPhases:
         raw_leads = {name: self._raw_lead(cameras[name]) or 0 for name in stamps}
         if len(stamps) == 2:
             raw_leads[config.anchor] = 0  # of two, the anchor is right
-        leads = {name: _clock_error(lead) for name, lead in raw_leads.items()}
+        leads = {name: clock_error(lead) for name, lead in raw_leads.items()}
         gaps = {name: gap for name in stamps if (gap := cameras[name].period_ns)}
-        in_time = [name for name in gaps if abs(raw_leads[name]) <= _DELAY_NS] or list(gaps) or list(stamps)
-        reference = self._choose_reference(in_time, gaps)
+        in_time = [name for name in gaps if abs(raw_leads[name]) <= DELAY_NS] or list(gaps) or list(stamps)
+        reference = choose_reference(in_time, gaps, config.anchor)
         alike = [entry for name, entry in stamps.items() if 2 * gaps.get(name, 0) >= gaps.get(reference, 0)]
         self._set_gaps(*(usual_gaps(alike) or _FIRST_GAPS_NS))
-        found = learn_phases(stamps, reference, leads, self._near_ns, self.window_ns)
-        fast = {name for name in gaps if _is_fast(gaps[name], self._period_ns)} - {reference}
-        sure = {name for name, phase in found.items() if phase.rate >= _SURE_RATE and phase.hits > FIND_AFTER} - fast
+        expected = {name: leads[name] or (home.right_ns if (home := cameras[name].home) else 0) for name in stamps}
+        found = learn_phases(stamps, reference, expected, self._near_ns, self.window_ns)
+        fast = {name for name in gaps if is_fast(gaps[name], self._period_ns)} - {reference}
+        sure = {name for name, phase in found.items() if phase.rate >= SURE_RATE and phase.hits > FIND_AFTER} - fast
         if not force and any(len(stamps[name]) > 1 and name not in sure for name in stamps):
             return False
         few = len(stamps[reference]) <= FIND_AFTER  # all that came before it went quiet
@@ -116,14 +117,6 @@ class RigPhases:
         self._refresh()
         self.count_awaited()
         return True
-
-    def _choose_reference(self, names: list[str], gaps: Mapping[str, int]) -> str:
-        """The anchor, unless it is silent or fires at quite another rate; then one that is like the others."""
-        usual_ns = sorted(gaps.values())[len(gaps) // 2] if gaps else 0
-        anchor_ns = gaps.get(self._config.anchor, 0)
-        if self._config.anchor in names and (not usual_ns or 7 * usual_ns <= 10 * anchor_ns <= 40 * usual_ns):
-            return self._config.anchor
-        return min(names, key=lambda name: abs(gaps.get(name, 0) - usual_ns))
 
     def follow(self, images: Mapping[str, tuple[int, object]], ref_ns: int) -> int:
         """Moves the phases towards a closed cycle's images; returns the time that they agree on."""
@@ -147,7 +140,11 @@ class RigPhases:
             residual = ref - ref_ns
             size = residual if residual >= 0 else -residual
             camera.noise_ns += ((size if size < quiet else quiet) - camera.noise_ns) >> 3
-            if size <= quiet or size <= 3 * camera.noise_ns:
+            if camera.clock_ns and size + abs(camera.slope_ns) > self._period_ns >> 8:
+                camera.slope_ns += residual >> 3  # no crystal drifts so fast: it is the clock
+                camera.clock_ns += (residual >> 1) + camera.slope_ns
+                camera.phase_ns = phase_ns = phase_ns + (residual >> 1) + camera.slope_ns
+            elif size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
                 camera.phase_ns = phase_ns = phase_ns + (residual >> 3) + camera.slope_ns
                 if camera.strays:
@@ -161,6 +158,8 @@ class RigPhases:
             if not -camera.limit_ns <= distance <= camera.limit_ns:
                 camera.phase_ns = phase_ns - (self._period_ns if distance > 0 else -self._period_ns)
                 camera.wrapped = 1
+                if not camera.clock_ns:
+                    camera.home, camera.watched = None, 0
         self._refs.append(ref_ns)
         self._latest = tuple(images)
         self._followed += 1
@@ -175,7 +174,7 @@ class RigPhases:
         for name, camera in self.cameras.items():
             if name not in images:
                 camera.missed += 1
-                if camera.phase_ns is not None and camera.missed < SILENT_CYCLES:
+                if camera.phase_ns is not None and not camera.clock_ns and camera.missed < SILENT_CYCLES:
                     camera.phase_ns += camera.slope_ns
                 if camera.missed == SILENT_CYCLES:
                     self.count_awaited()
@@ -190,47 +189,43 @@ class RigPhases:
                 camera = next(other for other in self.cameras.values() if other.locked and other is not camera)
             self.lose(camera, 0)
 
+    def notice_step(self, camera: Camera, stamp_ns: int, arrival_ns: int) -> int:
+        """By how much a camera's clock was set before this image; 0 if it was not."""
+        history = (camera.stamps, camera.arrivals)
+        return clock_step(history, self._others(camera), stamp_ns, arrival_ns, self.window_ns)
+
     def lose(self, camera: Camera, step_ns: int) -> None:
         """Forgets a phase, to find it again from the images to come."""
+        camera.remember(self._offset(camera))
         camera.lose(step_ns)
         self.count_awaited()
 
     def is_due(self, camera: Camera) -> bool:
         """Whether to look for the phase of a free camera again; counts its images."""
         camera.tried += 1
-        return camera.tried % _FREE_RETRY == 0
+        return camera.tried % (HISTORY if camera.home else _FREE_RETRY) == 0
 
     def find(self, camera: Camera, open_refs_ns: Iterable[int]) -> bool:
         """Tries to place a lost or new camera with each image that it delivers, a free one when it is due."""
         camera.tried += not camera.free
-        if camera.step_ns and camera.take_back(self.window_ns // 2):
+        config, refs_ns, others = self._config, sorted({*self._refs, *open_refs_ns}), self._others(camera)
+        rig = Surroundings(refs_ns, others, self.anchor_ns, self.window_ns, self._period_ns, config.max_spread_ns)
+        if camera.step_ns and (place := returned_to(camera, rig)):
+            camera.take_back(place)
+            self._lock(camera, place.phase_ns)
             self.count_awaited()
             return True
-        if len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
+        fast = camera.free and is_fast(camera.period_ns, self._period_ns)
+        if fast or len(camera.stamps) < FIND_AFTER or len(self._refs) < FIND_AFTER:
             return camera.free
-        if camera.free and _is_fast(camera.period_ns, self._period_ns):
-            return True
-        expected_ns, told, far = self._expected(camera)
-        reach_ns = max(self._config.max_spread_ns, self._half_period_ns) if far else self._near_ns
-        refs = sorted({*self._refs, *open_refs_ns})
-        found = self._find_near(camera, refs, expected_ns, reach_ns)
-        if not found and (lead_ns := self._raw_lead(camera) or 0) > 0:  # an uneven clock shows every wrong cycle
-            found, told = self._find_near(camera, refs, lead_ns, reach_ns), True
-        if found:
-            self._settle(camera, found.phase_ns, told)
-        elif camera.tried >= HISTORY and not camera.free:
-            camera.phase_ns, camera.free = expected_ns, True
-            camera.clock_ns = expected_ns if told else 0
-            camera.step_ns = 0
+        found = search(camera, rig)
+        if found and found.recurs:
+            self._settle(camera, found)
+        elif found and not camera.free:
+            camera.phase_ns, camera.clock_ns, _ = found
+            camera.free, camera.step_ns = True, 0
             self.count_awaited()
         return camera.phase_ns is not None
-
-    def _find_near(self, camera: Camera, refs: list[int], expected_ns: int, reach_ns: int) -> Phase | None:
-        if _is_fast(camera.period_ns, self._period_ns):
-            return None
-        found = find_phase(refs, sorted(camera.stamps), expected_ns, reach_ns, self.window_ns // 2)
-        enough = FIND_AFTER - 1 if camera.last_phase_ns is not None else FIND_AFTER + 1
-        return found if found and found.rate >= _SURE_RATE and found.hits >= enough else None
 
     def note_late(self, camera: Camera) -> None:
         """A camera that drifted on to the next cycle's image, and that comes too late: back to the earlier one."""
@@ -246,19 +241,19 @@ class RigPhases:
 
     def _lock(self, camera: Camera, phase_ns: int) -> None:
         camera.phase_ns, camera.free, camera.step_ns, camera.off, camera.slope_ns = phase_ns, False, 0, 0, 0
-        camera.noise_ns, camera.far = self.window_ns // 3, False
+        camera.noise_ns, camera.far, camera.watched = self.window_ns // 3, False, _WATCH
         self._limit(camera)
 
     def _limit(self, camera: Camera) -> None:
         """How far a phase may drift until the camera's next image is nearer to the anchor."""
         distance = abs((camera.phase_ns or 0) - camera.clock_ns - self.anchor_ns)
-        camera.limit_ns = max(self._half_period_ns, distance + 2 * _SMALL_MOVE_NS)
+        camera.limit_ns = max(half_period_ns(self._period_ns), distance + 2 * _SMALL_MOVE_NS)
 
-    def _settle(self, camera: Camera, phase_ns: int, told: bool) -> None:
-        """Takes the phase that was found; `told`: stamps or arrivals say that a difference is the clock's."""
-        moved_ns = 0 if camera.last_phase_ns is None else phase_ns - camera.last_phase_ns
-        self._lock(camera, phase_ns)
-        self._blame_clock(camera, moved_ns, told)
+    def _settle(self, camera: Camera, found: Found) -> None:
+        """Takes the phase that was found, and what of it is the clock's error."""
+        moved_ns = found.phase_ns - camera.last.phase_ns if camera.last else 0
+        self._lock(camera, found.phase_ns)
+        self._blame_clock(camera, found.clock_ns)
         if abs(moved_ns) > _SMALL_MOVE_NS:
             self._report(camera, moved_ns)
         self.count_awaited()
@@ -274,22 +269,19 @@ class RigPhases:
         shift_ns = sorted(strays)[1]
         strays.clear()
         camera.phase_ns = phase_ns + shift_ns
-        self._blame_clock(camera, shift_ns, True)
+        self._blame_clock(camera, camera.clock_ns + shift_ns)
         if abs(shift_ns) > 16 * abs(camera.slope_ns):
             self._report(camera, shift_ns)
         return phase_ns + shift_ns
 
-    def _blame_clock(self, camera: Camera, moved_ns: int, told: bool) -> None:
-        """Decides whether a phase that moved did so because the camera's clock was set."""
+    def _blame_clock(self, camera: Camera, clock_ns: int) -> None:
+        """Takes a clock's error, unless the phase lies where a right clock's may."""
         assert camera.phase_ns is not None
         others = [other for other in self.cameras.values() if other.locked and other is not camera]
         near = others if camera is self.anchor else [self.anchor] if self.anchor.locked else []
         places = [entry.phase_ns - entry.clock_ns for entry in near if entry.phase_ns is not None] or [0]
         distance = max((camera.phase_ns - place for place in places), key=abs)
-        if abs(distance) <= self._config.max_spread_ns:
-            camera.clock_ns = 0
-        elif told:
-            camera.clock_ns = camera.clock_ns + moved_ns if moved_ns else distance
+        camera.clock_ns = clock_ns if abs(distance) > self._config.max_spread_ns else 0
         for entry in others if camera is self.anchor else [camera]:
             self._limit(entry)
 
@@ -298,29 +290,21 @@ class RigPhases:
         stamp_ns = camera.stamps[-1] if camera.stamps else 0
         self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
 
-    def _raw_lead(self, camera: Camera) -> int | None:
-        """How far a camera's stamps run ahead of the others'; None where arrivals tell nothing."""
-        others: list[History] = [
-            (other.stamps, other.arrivals)
+    def _others(self, camera: Camera) -> list[History]:
+        return [
+            ([stamp_ns - other.clock_ns for stamp_ns in other.stamps], other.arrivals)
             for other in self.cameras.values()
             if other is not camera and other.missed < SILENT_CYCLES and (other.phase_ns is not None or not self.known)
         ]
-        return clock_lead((camera.stamps, camera.arrivals), others)
 
-    def _expected(self, camera: Camera) -> tuple[int, bool, bool]:
-        """Where to look for a phase, whether that is the clock's doing, and whether further than `max_spread`."""
-        last_ns, lead_ns = camera.last_phase_ns, self._raw_lead(camera)
-        step_ns = camera.step_ns
-        if not step_ns and last_ns is not None and abs(moved_ns := camera.moved_ns()) <= self._period_ns:
-            step_ns = moved_ns
-        if last_ns is not None and step_ns:
-            caught_up = step_ns > 0 and lead_ns is not None and lead_ns - step_ns < -_DELAY_NS
-            return (last_ns, False, True) if caught_up else (last_ns + step_ns, True, True)
-        if lead_ns is not None and _clock_error(lead_ns):
-            return lead_ns, True, True
-        if last_ns is not None:
-            return last_ns - camera.clock_ns, False, True
-        return self.anchor_ns, False, False
+    def _raw_lead(self, camera: Camera) -> int | None:
+        """How far a camera's stamps run ahead of the others'; None where arrivals tell nothing."""
+        return clock_lead((camera.stamps, camera.arrivals), self._others(camera))
+
+    def _offset(self, camera: Camera) -> int | None:
+        """How far a camera's stamps lie from the others' at their arrival; of a time when arrivals told it."""
+        offset_ns = usual_offset(camera.latest(HISTORY // 2), self._others(camera))
+        return camera.home.offset_ns if offset_ns is None and camera.home else offset_ns
 
     def _refresh(self) -> None:
         """Looks at the gaps again, and at cameras that were said to be ahead."""
@@ -330,21 +314,35 @@ class RigPhases:
             return
         self._set_gaps(*gaps)
         for camera in locked:
-            camera.limit_ns = max(camera.limit_ns, self._half_period_ns)
+            camera.limit_ns = max(camera.limit_ns, half_period_ns(self._period_ns))
+            if camera.home and (camera.watched or camera.clock_ns):
+                self._look_again(camera, camera.home)
+            elif not camera.home or self._followed % _REMEMBER_CYCLES == 0:
+                camera.remember(self._offset(camera))
             lead_ns = self._raw_lead(camera) if camera.clock_ns > AHEAD_NS else None
             if lead_ns is not None and 2 * lead_ns < camera.clock_ns:
                 self.lose(camera, 0)
-                camera.last_phase_ns = None
+                camera.last = camera.home = None
 
-    @property
-    def _half_period_ns(self) -> int:
-        """A little more than that, or a phase of half a period would be wrapped to and fro."""
-        return 11 * self._period_ns // 20
+    def _look_again(self, camera: Camera, home: Place) -> None:
+        """Holds a place that was found against where the camera was before; whole cycles off, it is lost again."""
+        offset_ns = usual_offset(camera.latest(HISTORY // 2), self._others(camera))
+        if offset_ns is None or home.offset_ns is None or camera.phase_ns is None:
+            return
+        off_ns = (offset_ns - home.offset_ns) - (camera.phase_ns - home.phase_ns)
+        if 10 * abs(off_ns) <= 7 * self.gap_ns:
+            camera.doubted, camera.watched = False, max(camera.watched - 1, 0)
+        elif camera.doubted and camera.clock_ns == home.clock_ns:  # found there again: it comes later than before
+            camera.doubted, camera.watched = False, 0
+            camera.home = Place(camera.phase_ns, camera.clock_ns, offset_ns)
+        else:
+            camera.doubted = True
+            self.lose(camera, 0)
 
     @property
     def _near_ns(self) -> int:
         """How far from the anchor a phase is looked for."""
-        return min(self._config.max_spread_ns, self._half_period_ns)
+        return min(self._config.max_spread_ns, half_period_ns(self._period_ns))
 
     def _set_gaps(self, gap_ns: int, period_ns: int) -> None:
         if 10 * gap_ns > 7 * period_ns:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from rclpy.clock import ClockChange, JumpHandle, JumpThreshold
 from rclpy.context import Context
+from rclpy.duration import Duration
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, SingleThreadedExecutor
@@ -32,6 +34,19 @@ def make_executor(context: Context | None = None, kind: str = "events") -> Execu
     except ImportError:
         return SingleThreadedExecutor(context=context)
     return EventsExecutor(context=context)
+
+
+def watch_clock(node: Node, backward_s: float, jumped: Callable[[bool], None]) -> JumpHandle:
+    """Calls `jumped(True)` when the node's clock has gone back by more than this, `jumped(False)` when it has begun or
+    ceased to follow /clock; until the handle is unregistered.
+    """
+    backward = Duration(seconds=-backward_s)
+    threshold = JumpThreshold(min_forward=None, min_backward=backward, on_clock_change=True)
+
+    def after(jump: Any) -> None:
+        jumped(jump.clock_change == ClockChange.ROS_TIME_NO_CHANGE)
+
+    return node.get_clock().create_jump_callback(threshold, post_callback=after)
 
 
 class RosGraph:

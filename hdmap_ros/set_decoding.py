@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from hdmap_core.errors import HdmapError
-from hdmap_ros.images import colour_file, decode_image
+from hdmap_ros.images import GUESSED_ENCODINGS, colour_file, decode_image
+from hdmap_ros.problems import Problems
 
 DeviceDecoder: TypeAlias = Callable[[Mapping[str, bytes], tuple[int, int] | None, Executor | None], Mapping[str, Any]]
 """See `hdmap_core.inference.device_path.DevicePath.decode`."""
@@ -19,11 +20,12 @@ class SetDecoder:
     """Decodes set after set.
 
     Args:
+        problems: is told of what had to be guessed.
         pool: the threads that decode; None: the caller's does.
     """
 
-    def __init__(self, pool: Executor | None = None) -> None:
-        self._pool = pool
+    def __init__(self, problems: Problems, pool: Executor | None = None) -> None:
+        self._problems, self._pool = problems, pool
         self._old: deque[dict[str, np.ndarray]] = deque(({}, {}), maxlen=2)
 
     def __call__(
@@ -58,6 +60,9 @@ class SetDecoder:
                 picture = decode_image(message, enough, old.get(camera))
                 if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
                     kept[camera] = picture
+                elif meant := GUESSED_ENCODINGS.get(message.encoding):
+                    guess = f"its encoding {message.encoding} does not say the channels' order; taken as {meant}"
+                    self._problems.add_once("guessed_encoding", camera, f"camera {camera}: {guess}")
                 return picture
             except HdmapError as error:
                 return str(error)

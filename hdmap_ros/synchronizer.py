@@ -11,7 +11,6 @@ from collections import deque
 from threading import Lock
 from typing import Any
 
-from hdmap_ros.camera_clocks import clock_step
 from hdmap_ros.camera_state import HISTORY, Camera
 from hdmap_ros.image_sets import ImageSet, Move, SyncConfig, SyncStatistics
 from hdmap_ros.rig_phases import RigPhases
@@ -168,9 +167,8 @@ class CycleSynchronizer:
             return
         if camera.phase_ns is None:
             return
-        step_ns = clock_step((camera.stamps, camera.arrivals), stamp_ns, arrival_ns, rig.window_ns)
-        back = gap_ns < -self.config.jump_ns
-        if back or (step_ns and len(rig.cameras) > 1):
+        step_ns = rig.notice_step(camera, stamp_ns, arrival_ns)
+        if step_ns or gap_ns < -self.config.jump_ns:
             rig.lose(camera, step_ns or gap_ns)
 
     def _forget_held(self, camera: Camera) -> None:
@@ -196,7 +194,10 @@ class CycleSynchronizer:
         if steps and steps[len(steps) // 2] < -self.config.jump_ns:
             self.statistics.resets += 1
             self._closed_stamp_ns = None
+        before = self._rig.cameras
         self._begin()
+        for camera in self._rig.cameras.values():
+            camera.home = before[camera.name].home
         for image in kept:
             ready += self._take(*image)
         return ready
@@ -221,6 +222,8 @@ class CycleSynchronizer:
                 self.statistics.late_by_camera[camera.name] += 1
                 self._rig.note_late(camera)
                 return []
+            if nearest is None or self._is_minority(nearest):  # that one may be what lies off
+                distance_ns = 1 << 62
             if self._closed_ref_ns is not None:
                 distance_ns = min(distance_ns, ref_ns - self._closed_ref_ns)
             if 2 * distance_ns <= 3 * window_ns:  # no two cycles are so close
@@ -305,8 +308,6 @@ class CycleSynchronizer:
         for camera in rig.cameras.values():
             if camera.free and camera.waiting and (found := camera.take_nearest(stamp_ns, config.max_spread_ns)):
                 images[camera.name] = found
-        if config.anchor in images and rig.anchor.free:
-            stamp_ns = images[config.anchor][0] - rig.anchor.clock_ns
         if not minority:
             cycle.ref_ns = rig.follow(images, cycle.ref_ns)
             self._idle = 0
@@ -326,11 +327,12 @@ class CycleSynchronizer:
         for name, camera in cameras.items():
             image = cycle.images.get(name)
             if image is not None and not (anchored and camera.far):
-                stamps_ns[name] = image[0] - camera.clock_ns
+                stamps_ns[name] = camera.mended(image[0], cycle.ref_ns)
                 messages[name] = image[1]
             else:
                 missing.append(name)
                 statistics.missing[name] += 1
+        stamp_ns = stamps_ns.get(config.anchor, stamp_ns)
         if len(messages) < config.min_cameras or (
             self._closed_stamp_ns is not None and stamp_ns <= self._closed_stamp_ns
         ):

@@ -49,7 +49,7 @@ class Worker:
 
     An exception of either is counted and handed to `on_error(error, failed_in_a_row)`, in the jobs' order; the worker
     goes on with the next job. After `max_failures` in a row of the kind `serious` it stops taking jobs and `broken` is
-    true.
+    true. Counts go into `statistics`, which may hold those of an earlier worker.
     """
 
     def __init__(
@@ -60,8 +60,9 @@ class Worker:
         max_failures: int = 3,
         serious: type[Exception] = Exception,
         patience_s: float = 0.0,
+        statistics: WorkerStatistics | None = None,
     ) -> None:
-        self.statistics = WorkerStatistics()
+        self.statistics = statistics or WorkerStatistics()
         self.broken = False
         self._prepare = prepare
         self._work = work

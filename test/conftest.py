@@ -1,8 +1,10 @@
 """Fixtures for all tests."""
 
+import contextlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,10 +18,23 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("repeatable")
 
+
+def _claim_ros_domain() -> socket.socket:
+    """Takes a ROS domain that no other test process of this machine has; ends with the socket that is returned."""
+    claim = socket.socket(socket.AF_UNIX)
+    for number in range(100):
+        domain = 1 + (os.getpid() + number) % 100
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0hdmap_ros_test_domain_{domain}")
+            os.environ["ROS_DOMAIN_ID"] = str(domain)
+            return claim
+    raise RuntimeError("a hundred test processes have every ROS domain")
+
+
 # --- every test process: its own ROS graph, one thread per library, nothing written to the home folder ---
 # Read when rclpy, torch and matplotlib are first imported, which happens after this file.
 BUILD = Path(__file__).resolve().parents[1] / "build"
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+_ROS_DOMAIN = _claim_ros_domain()
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 for _name, _value in {
     "MPLBACKEND": "Agg",

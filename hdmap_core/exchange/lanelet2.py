@@ -3,7 +3,8 @@
 Boundaries become ways of type `road_border`, dividers `line_thin`, centre lines `virtual`. A crossing is a lanelet of
 the subtype `crosswalk` between its two long sides. No lanelets of lanes: a map of lines does not say what lies between
 which. Each node has its place in the fixed frame too, as `local_x` and `local_y`, which Autoware reads; where the
-frame's place on the earth is not known, only these count, and latitude and longitude are those of a frame at 0, 0.
+frame's place on the earth is not known, only these count, and latitude and longitude are those of a frame at 0, 0; of
+a map that would not lie on the earth then, of one with 0, 0 in its middle.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from hdmap_core.geometry import se3
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin
 
 NOWHERE = GeodeticOrigin(0.0, 0.0)
+_FAR_M = 9_000_000.0  # from 0, 0 the pole is 9,950 km away by our plane, and UTM's northings reach to 10,000 km
 _WAY_TAGS: dict[MapClass, dict[str, str]] = {
     MapClass.DIVIDER: {"type": "line_thin", "subtype": "solid"},
     MapClass.BOUNDARY: {"type": "road_border"},
@@ -44,7 +46,7 @@ def to_osm(
         fixed_from_map: (4, 4) the frame that is written from theirs; its x is east and y north where `origin` is known.
         origin: where that frame lies on the earth.
     """
-    return _Writer(fixed_from_map, origin or NOWHERE).written(elements)
+    return _Writer(fixed_from_map, origin).written(elements)
 
 
 def write_osm(path: str | Path, tree: ElementTree.Element) -> None:
@@ -60,14 +62,20 @@ def write_osm(path: str | Path, tree: ElementTree.Element) -> None:
 class _Writer:
     """Hands out identifiers, one sequence for all kinds as Lanelet2 wants, and collects what OSM sorts by kind."""
 
-    def __init__(self, fixed_from_map: np.ndarray, origin: MapOrigin) -> None:
-        self._fixed_from_map, self._origin = fixed_from_map, origin
+    def __init__(self, fixed_from_map: np.ndarray, origin: MapOrigin | None) -> None:
+        self._fixed_from_map, self._origin = fixed_from_map, origin or NOWHERE
+        self._is_anywhere = origin is None
+        self._false_origin = np.zeros(2)
         self._last = 0
         self._nodes: list[ElementTree.Element] = []
         self._ways: list[ElementTree.Element] = []
         self._relations: list[ElementTree.Element] = []
 
     def written(self, elements: Sequence[MapElement]) -> ElementTree.Element:
+        if self._is_anywhere and elements:
+            places = np.concatenate([self._placed(element.points.astype(np.float64)) for element in elements])[:, :2]
+            if np.abs(places).max() > _FAR_M:
+                self._false_origin = places.mean(axis=0).round()
         for element in elements:
             about = {"score": f"{element.score:.3f}"} | (
                 {"track_id": str(element.track_id)} if element.track_id else {}
@@ -102,7 +110,7 @@ class _Writer:
         return way.attrib["id"]
 
     def _node(self, x: float, y: float, z: float) -> str:
-        longitude, latitude = self._origin.degrees(np.array([x, y])).tolist()
+        longitude, latitude = self._origin.degrees(np.array([x, y]) - self._false_origin).tolist()
         node = self._entity("node", self._nodes, lat=f"{latitude:.10f}", lon=f"{longitude:.10f}")
         _add_tags(node, {"ele": f"{z:.3f}", "local_x": f"{x:.4f}", "local_y": f"{y:.4f}"})
         return node.attrib["id"]

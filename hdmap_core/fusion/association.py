@@ -37,13 +37,33 @@ class TrackingConfig(Config):
     step: float = Field(default=0.5, gt=0)
 
 
-@dataclass
-class _Track:
-    """One element over time: where it was seen (P, 2) [m, fixed frame], how many maps have missed each place since."""
+@dataclass(frozen=True)
+class _Tracks:
+    """Those of one class: a row per place where one was seen, and the rows of a track lie together.
 
-    number: int
+    Attributes:
+        number: (P,) int, whose place it is.
+        places: (P, 2) float64, metres in the fixed frame.
+        missed: (P,) int, how many maps could have seen it since and did not.
+    """
+
+    number: np.ndarray
     places: np.ndarray
     missed: np.ndarray
+
+    def where(self, kept: np.ndarray) -> "_Tracks":
+        """Copies of the rows of a mask (P,)."""
+        return _Tracks(self.number[kept], self.places[kept], self.missed[kept])
+
+    def seen_again(self, lines: list[np.ndarray], numbers: list[int]) -> "_Tracks":
+        """With the places of lines that were just seen."""
+        number = np.concatenate([self.number, np.repeat(np.array(numbers, int), [len(line) for line in lines])])
+        places = np.concatenate([self.places, *lines])
+        missed = np.concatenate([self.missed, np.zeros(len(places) - len(self.missed), int)])
+        return _Tracks(number, places, missed).where(np.argsort(number, kind="stable"))
+
+
+_NONE = _Tracks(np.zeros(0, int), np.zeros((0, 2)), np.zeros(0, int))
 
 
 class Tracker:
@@ -51,7 +71,7 @@ class Tracker:
 
     def __init__(self, config: TrackingConfig | None = None) -> None:
         self.config = config or TrackingConfig()
-        self._tracks: dict[MapClass, list[_Track]] = {}
+        self._tracks: dict[MapClass, _Tracks] = {}
         self._last_number = 0
 
     def reset(self) -> None:
@@ -81,69 +101,67 @@ class Tracker:
     def _join(
         self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool
     ) -> list[int]:
-        tracks = [self._near(track, fixed_from_ego) for track in self._tracks.get(label, [])]
-        tracks = [track for track in tracks if len(track.places)]
-        visible = [
-            np.ones(len(track.places), bool)
-            if region is None
-            else is_inside(to_ego(track.places, fixed_from_ego), region)
-            for track in tracks
-        ]
-        seen = [track.places[inside] for track, inside in zip(tracks, visible, strict=True)]
-        gain, covered = self._compare(lines, seen)
-        partner = dict(zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True))
-        for track, inside in zip(tracks, visible, strict=True):
-            track.missed[inside] += full
+        tracks = self._tracks.get(label, _NONE)
+        if not lines and not len(tracks.places):
+            return []
+        tracks = tracks.where(np.linalg.norm(tracks.places - fixed_from_ego[:2, 3], axis=1) <= self.config.reach)
+        visible = np.ones(len(tracks.places), bool)
+        if region is not None:
+            visible = is_inside(to_ego(tracks.places, fixed_from_ego), region)
+        tracks.missed[visible] += full
+        seen = tracks.where(visible)
+        known, first = np.unique(seen.number, return_index=True)
+        gain, near = self._compare(lines, seen.places, first)
+        pairs = zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True)
+        partner = {row: int(known[column]) for row, column in pairs if gain[row, column] > 0}
         numbers = []
-        for row, line in enumerate(lines):
-            column = partner.get(row)
-            if column is not None and gain[row, column] > 0:
-                track = tracks[column]
-                replaced = np.zeros(len(track.places), bool)
-                replaced[visible[column]] = covered[column][row]
-                track.places = np.concatenate([track.places[~replaced], line])
-                track.missed = np.concatenate([track.missed[~replaced], np.zeros(len(line), int)])
+        replaced = np.zeros(len(tracks.places), bool)
+        for row in range(len(lines)):
+            if row in partner:
+                replaced[visible] |= near[row] & (seen.number == partner[row])
             else:
                 self._last_number = self._last_number % MAX_TRACK_ID + 1
-                track = _Track(self._last_number, line, np.zeros(len(line), int))
-                tracks.append(track)
-            numbers.append(track.number)
-        for track in tracks:
-            kept = track.missed <= self.config.patience
-            track.places, track.missed = track.places[kept], track.missed[kept]
-        self._tracks[label] = tracks
+            numbers.append(partner.get(row, self._last_number))
+        kept = ~replaced & (tracks.missed <= self.config.patience)
+        self._tracks[label] = tracks.where(kept).seen_again(lines, numbers)
         return numbers
 
-    def _near(self, track: _Track, fixed_from_ego: np.ndarray) -> _Track:
-        near = np.linalg.norm(track.places - fixed_from_ego[:2, 3], axis=1) <= self.config.reach
-        return _Track(track.number, track.places[near], track.missed[near])
+    def _compare(self, lines: list[np.ndarray], seen: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Metres that N lines and M tracks have in common, and which places lie within the gate of each line.
 
-    def _compare(self, lines: list[np.ndarray], seen: list[np.ndarray]) -> tuple[np.ndarray, list[list[np.ndarray]]]:
-        """Metres that lines and tracks have in common, and which places of each track lie within the gate of each line.
+        Args:
+            lines: (P, 2) each.
+            seen: (V, 2) places of the tracks, one track after the other.
+            first: (M,) where each begins.
 
         Returns:
-            (N, M) gain, 0 where less than `min_share` of both is shared; M lists of N masks.
+            (N, M) gain, 0 where less than `min_share` of both is shared; (N, V) bool.
         """
-        gain = np.zeros((len(lines), len(seen)))
-        covered = [[np.zeros(len(places), bool) for _ in lines] for places in seen]
-        gate = self.config.gate
-        for row, column in np.argwhere(_boxes_meet(lines, seen, gate)).tolist():
-            squared = cdist(lines[row], seen[column], "sqeuclidean")
-            of_line, of_track = np.sqrt(squared.min(axis=1)), np.sqrt(squared.min(axis=0))
+        gain, near = np.zeros((len(lines), len(first))), np.zeros((len(lines), len(seen)), bool)
+        gate, sizes = self.config.gate, np.diff(first, append=len(seen))
+        for row, meets in enumerate(_boxes_meet(lines, seen, first, gate)):
+            if not meets.any():
+                continue
+            places, counts = np.repeat(meets, sizes), sizes[meets]
+            starts = np.cumsum(counts) - counts
+            squared = cdist(lines[row], seen[places], "sqeuclidean")
+            of_line = np.sqrt(np.minimum.reduceat(squared, starts, axis=1))  # a column for each track
+            of_track = np.sqrt(squared.min(axis=0))
             near_line, near_track = of_line <= gate, of_track <= gate
-            covered[column][row] = near_track
-            if max(near_line.mean(), near_track.mean()) >= self.config.min_share:
-                closeness = (1 - of_line[near_line] / gate).sum(), (1 - of_track[near_track] / gate).sum()
-                gain[row, column] = self.config.step * min(closeness)
-        return gain, covered
+            near[row, places] = near_track
+            share = np.maximum(near_line.mean(axis=0), np.add.reduceat(near_track, starts, dtype=float) / counts)
+            of_both = np.minimum(
+                np.maximum(1 - of_line / gate, 0).sum(axis=0),
+                np.add.reduceat(np.maximum(1 - of_track / gate, 0), starts),
+            )
+            gain[row, meets] = np.where(share >= self.config.min_share, self.config.step * of_both, 0)
+        return gain, near
 
 
-def _boxes_meet(lines: list[np.ndarray], seen: list[np.ndarray], gate: float) -> np.ndarray:
-    """(N, M) bool: whether the boxes around the points come within the gate of each other; never for no points."""
-    sides = [
-        np.array([[*points.min(axis=0), *points.max(axis=0)] if len(points) else [np.nan] * 4 for points in group])
-        for group in (lines, seen)
-    ]
-    first, second = (side.reshape(-1, 4) for side in sides)
-    apart = np.maximum(first[:, None, :2] - second[None, :, 2:], second[None, :, :2] - first[:, None, 2:])
-    return (apart <= gate).all(axis=-1)
+def _boxes_meet(lines: list[np.ndarray], seen: np.ndarray, first: np.ndarray, gate: float) -> np.ndarray:
+    """(N, M) bool: whether the boxes around lines and tracks come within the gate of each other; see `_compare`."""
+    if not lines or not len(first):
+        return np.zeros((len(lines), len(first)), bool)
+    low, high = np.minimum.reduceat(seen, first), np.maximum.reduceat(seen, first)
+    line_low, line_high = (np.array([side(line, axis=0) for line in lines])[:, None] for side in (np.min, np.max))
+    return (np.maximum(line_low - high, low - line_high) <= gate).all(axis=-1)

@@ -77,15 +77,15 @@ class EvidenceTiles:
             looks: (Y, X) float32, 0 where the window was not seen.
             memory: so many looks count in full; older ones fade as newer ones come.
         """
-        for key, rows, columns in self._places(window):
-            new = looks[rows, columns]
-            if not new.any():
-                continue
+        rows_of_tiles, columns_of_tiles = (side // TILE_CELLS for side in window.shape)
+        by_tile = looks.reshape(rows_of_tiles, TILE_CELLS, columns_of_tiles, TILE_CELLS)
+        is_seen = by_tile.max(axis=(1, 3)).reshape(-1) > 0  # one call, and not one for each tile
+        for key, rows, columns in itertools.compress(self._places(window), is_seen):
             tile = self._tiles.get(key)
             if tile is None:
                 tile = self._tiles[key] = np.zeros((self._layers + 1, TILE_CELLS, TILE_CELLS), np.float32)
             tile[:-1] += evidence[:, rows, columns]
-            tile[-1] += new
+            tile[-1] += looks[rows, columns]
             if tile[-1].max() > memory:
                 tile *= memory / np.maximum(tile[-1], memory)
 
@@ -99,9 +99,11 @@ class EvidenceTiles:
 
     def forget_beyond(self, centre: np.ndarray, reach: float) -> None:
         """Drops the tiles whose middle is farther than `reach` metres from `centre` (2,)."""
-        size = self.tile_size
-        for key in [k for k in self._tiles if math.dist(centre, ((k[0] + 0.5) * size, (k[1] + 0.5) * size)) > reach]:
-            del self._tiles[key]
+        if self._tiles:
+            keys = list(self._tiles)
+            away = np.linalg.norm((np.array(keys) + 0.5) * self.tile_size - centre, axis=1)
+            for key in itertools.compress(keys, away > reach):
+                del self._tiles[key]
 
     def _places(self, window: BEVGrid) -> Iterator[tuple[tuple[int, int], slice, slice]]:
         """Key, rows and columns of each tile of a window."""

@@ -7,6 +7,7 @@ and never again goes. The share of looks that saw a cell is a probability; lines
 masks.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -20,10 +21,13 @@ from hdmap_core.fusion.cropping import cropped
 from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.stitching import stitched
-from hdmap_core.geometry import BEVGrid, se3
-from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks
+from hdmap_core.geometry import BEVGrid, polyline, se3
+from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks, trust_in_length
 
 _BLOCK_TILES = 40  # 384 m of 0.2 m cells, more than the default reach needs
+_LEAST_TRUST = 0.1  # in a line of half a metre; shorter ones are drawn no stronger
+_DEVIATIONS = 2.5  # so far a drawn line reaches to each side
+_ALMOST = 0.999  # of a stride, which a sum of rounded parts may miss
 _SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
 
 
@@ -59,15 +63,15 @@ class LocalMapConfig(Config):
         near: at this distance from the car a look counts half as much as at the car.
         memory: how many looks from close by count; older ones fade as newer ones come.
         doubt: so many looks that saw nothing are taken for granted.
-        stride: a car that moved less since the last map adds the smaller part of a look, as it saw the same again.
-        standing: that part of a car that stands.
+        stride: metres between the looks of a car; maps between them show the same again and are left out.
+        standing: so much of a stride each map of a car that stands counts.
         layers: of each class.
     """
 
     resolution: float = Field(default=0.2, gt=0)
-    near: float = Field(default=25.0, gt=0)
-    memory: float = Field(default=20.0, gt=0)
-    doubt: float = Field(default=0.2, ge=0)
+    near: float = Field(default=15.0, gt=0)
+    memory: float = Field(default=10.0, gt=0)
+    doubt: float = Field(default=0.05, ge=0)
     stride: float = Field(default=1.0, gt=0)
     standing: float = Field(default=0.02, ge=0, le=1)
     layers: Mapping[MapClass, LayerConfig] = Field(default_factory=lambda: dict(_LAYERS))
@@ -95,6 +99,7 @@ class LocalMap:
         self._tiles = EvidenceTiles(len(self.classes), self.config.resolution)
         self._tracker.reset()
         self._pose = np.eye(4)
+        self._strides = 0.0  # since the last map that was added
 
     @property
     def fixed_from_map(self) -> np.ndarray:
@@ -118,18 +123,20 @@ class LocalMap:
             region: in which the map could have elements.
             full: whether it could see all of the region; if not, what it did not draw counts against nothing.
         """
-        weight = 1.0
+        is_first = self.anchor is None
         if self.anchor is None:
             self.anchor = np.round(fixed_from_ego[:2, 3])
-        else:
-            moved = np.linalg.norm(fixed_from_ego[:2, 3] - self.anchor - self._pose[:2, 3])
-            weight = min(1.0, max(self.config.standing, float(moved) / self.config.stride))
+        moved = float(np.linalg.norm(fixed_from_ego[:2, 3] - self.anchor - self._pose[:2, 3]))
+        self._strides += max(self.config.standing, moved / self.config.stride)
         self._pose = fixed_from_ego.copy()
         self._pose[:2, 3] -= self.anchor
+        if self._strides < _ALMOST and not is_first:
+            return
+        self._strides = 0.0
         (x_min, x_max), (y_min, y_max) = region.x_range, region.y_range
         corners = to_fixed(np.array([[x_min, y_min], [x_max, y_min], [x_max, y_max], [x_min, y_max]]), self._pose)
         window = self._tiles.window(corners.min(axis=0), corners.max(axis=0))
-        looks = np.float32(weight) * self._looks(window, corners)
+        looks = self._looks(window, corners)
         evidence = self._drawn(elements, window)
         evidence *= looks
         self._tiles.add(window, evidence, looks if full else evidence.max(axis=0), self.config.memory)
@@ -158,6 +165,10 @@ class LocalMap:
     def _traced(self, window: BEVGrid) -> list[MapElement]:
         evidence, looks = self._tiles.read(window)
         evidence /= looks + self.config.doubt
+        if {MapClass.DIVIDER, MapClass.PED_CROSSING} <= set(self.classes):
+            # A divider ends at a crossing. From afar it is seen before the crossing is, and drawn through it.
+            crossing = evidence[self.classes.index(MapClass.PED_CROSSING)]
+            evidence[self.classes.index(MapClass.DIVIDER)] *= np.maximum(1 - 2 * crossing, 0)
         return [
             element
             for label, layer in zip(self.classes, evidence, strict=True)
@@ -166,17 +177,17 @@ class LocalMap:
 
     def _looks(self, window: BEVGrid, corners: np.ndarray) -> np.ndarray:
         """(Y, X) float32: how much a look at each cell counts; 0 outside the region."""
-        squared = [
-            np.square(np.arange(cells, dtype=np.float32) * window.resolution + (low + window.resolution / 2 - car))
+        seen = np.zeros(window.shape, np.float32)
+        cv2.fillConvexPoly(seen, np.round(window.to_cells(corners)).astype(np.int32), 1)
+        x, y = (
+            np.arange(cells, dtype=np.float32) * window.resolution + (low + window.resolution / 2 - car)
             for cells, low, car in zip(
                 window.shape[::-1], (window.x_range[0], window.y_range[0]), self._pose[:2, 3], strict=True
             )
-        ]
+        )
         near = self.config.near**2
-        looks = near / (near + squared[0] + squared[1][:, None])
-        seen = np.zeros(window.shape, np.uint8)
-        cv2.fillConvexPoly(seen, np.round(window.to_cells(corners)).astype(np.int32), 1)
-        return looks * seen
+        seen /= np.add.outer(y**2 / near + 1, x**2 / near)
+        return seen
 
     def _drawn(self, elements: Sequence[MapElement], window: BEVGrid) -> np.ndarray:
         """(K, Y, X) float32 in 0..1: the elements as wide as they are uncertain, as strong as their score."""
@@ -186,15 +197,19 @@ class LocalMap:
                 continue
             layer = shades[self.classes.index(element.label)]
             cells = window.to_cells(to_fixed(element.points.astype(np.float64), self._pose))
-            points, shade = [np.round(cells * (1 << _SHIFT)).astype(np.int32)], round(255 * element.score)
+            points = [np.round(cells * (1 << _SHIFT)).astype(np.int32)]
             if element.closed and element.label is MapClass.PED_CROSSING:
-                cv2.fillPoly(layer, points, shade, cv2.LINE_8, _SHIFT)
-            else:
+                cv2.fillPoly(layer, points, round(255 * element.score), cv2.LINE_8, _SHIFT)
+            else:  # what is cut off at the border is short, but no less sure where it is
+                trust = max(trust_in_length(polyline.length(element.points, element.closed)), _LEAST_TRUST)
+                shade = round(255 * min(element.score / trust, 1.0))
                 cv2.polylines(layer, points, element.closed, shade, 1, cv2.LINE_AA, _SHIFT)
         drawn = np.empty(shades.shape, np.float32)
         for label, layer, smooth in zip(self.classes, shades, drawn, strict=True):
             sigma = self.config.layers[label].spread / window.resolution
             # A line of one cell keeps its shade at its middle; an area keeps it inside.
             strength = 1.0 if label is MapClass.PED_CROSSING else sigma * np.sqrt(2 * np.pi)
-            cv2.GaussianBlur(layer.astype(np.float32) * np.float32(strength / 255), (0, 0), sigma, dst=smooth)
-        return np.minimum(drawn, 1, out=drawn)
+            size = 2 * math.ceil(_DEVIATIONS * sigma) + 1
+            cv2.GaussianBlur(layer * np.float32(strength / 255), (size, size), sigma, dst=smooth)
+            cv2.threshold(smooth, 1.0, 1.0, cv2.THRESH_TRUNC, dst=smooth)
+        return drawn

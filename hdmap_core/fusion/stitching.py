@@ -33,7 +33,7 @@ def _lines(pieces: list[MapElement]) -> list[MapElement]:
     for path in join_paths([piece.points for piece in pieces], _GAP_M, _MIN_COSINE):
         members = list({id(by_end[end]): by_end[end] for end in map(tuple, path.tolist()) if end in by_end}.values())
         lengths = [polyline.length(member.points) for member in members]
-        score = float(np.average([member.score for member in members], weights=lengths))
+        score = _mean_score(members, lengths)
         joined.append(replace(members[0], points=path, score=score))
     return joined
 
@@ -47,9 +47,17 @@ def _areas(pieces: list[MapElement]) -> list[MapElement]:
             joined.append(pieces[inside[0]])
             continue
         area = part.buffer(-_TOUCHING_M)
+        if not area.area:
+            joined += [pieces[index] for index in inside]
+            continue
         rectangle = shapely.minimum_rotated_rectangle(area)
         outline = rectangle if area.area > _RECTANGULAR * rectangle.area else area
-        score = float(np.average([pieces[i].score for i in inside], weights=[outlines[i].area for i in inside]))
+        score = _mean_score([pieces[index] for index in inside], [outlines[index].area for index in inside])
         points = shapely.get_coordinates(max(shapely.get_parts(outline), key=shapely.area).exterior)[:-1]
         joined.append(replace(pieces[inside[0]], points=points, score=score))
     return joined
+
+
+def _mean_score(members: Sequence[MapElement], sizes: Sequence[float]) -> float:
+    """By length or area; the plain mean of members that have none, as a line from a point to itself."""
+    return float(np.average([member.score for member in members], weights=sizes if any(sizes) else None))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Size: TypeAlias = tuple[int, int]
 """(H, W) in pixels."""
+_IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,10 @@ def check_calibration(name: str, intrinsics: np.ndarray, ego_from_camera: np.nda
     """Raises CalibrationError unless (3, 3) intrinsics and (4, 4) extrinsics are those of a possible camera."""
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
         raise CalibrationError(f"camera {name}: intrinsics must be a finite 3x3 matrix, got {intrinsics.tolist()}")
-    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0 or not np.allclose(intrinsics[2], [0, 0, 1]):
+    if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0 or np.abs(intrinsics[2] - _LAST_ROW).max() > 1e-5:
         raise CalibrationError(f"camera {name}: focal lengths must be positive, got K = {intrinsics.tolist()}")
     if ego_from_camera.shape != (4, 4) or not np.isfinite(ego_from_camera).all():
         raise CalibrationError(f"camera {name}: extrinsics must be a finite 4x4 matrix, got {ego_from_camera.tolist()}")
     rotation = ego_from_camera[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-4) or np.linalg.det(rotation) < 0:
+    if np.abs(rotation @ rotation.T - _IDENTITY).max() > 1e-4 or np.linalg.det(rotation) < 0:
         raise CalibrationError(f"camera {name}: the extrinsics' rotation is not a rotation: {rotation.tolist()}")

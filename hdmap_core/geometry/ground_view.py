@@ -9,6 +9,7 @@ weight that falls to zero at its image border; a missing camera leaves its part 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from hdmap_core.geometry.lens_sampling import Optics
 
 COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
+LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
+PLACES = (1.0, 0.5)  # (x, y) from one place that is read to the next, in cells
 MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
@@ -75,21 +78,16 @@ def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, optic
 
 
 def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
-    """(Y, X, 4) uint8: the weighted mean of the parts. OpenCV multiplies as NumPy does, but not a channel at a time."""
-    total = np.zeros((*grid.shape, 3), np.float32)
-    weight_sum = np.zeros(grid.shape, np.float32)
+    """(Y, X, 4) uint8: the weighted mean of the parts, one after the other; in memory a channel at a time."""
+    colour = np.zeros((*grid.shape, 3), np.uint8)
+    weight = np.zeros(grid.shape, np.float32)
     for part in parts:
         if part is not None:
             window = part.rows, part.columns
-            total[window] += cv2.multiply(part.colour, _thrice(part.weight), dtype=cv2.CV_32F)
-            weight_sum[window] += part.weight
-    rgb = cv2.divide(total, _thrice(np.maximum(weight_sum, 1e-3)))
-    seen = (weight_sum > 1e-3).astype(np.uint8) * np.uint8(255)
-    return np.dstack([(rgb + 0.5).astype(np.uint8), seen])
-
-
-def _thrice(weight: np.ndarray) -> np.ndarray:
-    return cv2.merge([weight, weight, weight])
+            colour[window] = cv2.blendLinear(colour[window], part.colour, weight[window], part.weight)
+            weight[window] += part.weight
+    seen = (weight > LEAST_WEIGHT) * np.uint8(255)
+    return np.stack([*cv2.split(colour), seen]).transpose(1, 2, 0)
 
 
 def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> None:
@@ -103,18 +101,18 @@ def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> No
         )
 
 
-def plane_from_cells(grid: BEVGrid, size: float, row: int = 0, column: int = 0) -> np.ndarray:
+def plane_from_cells(grid: BEVGrid, size: tuple[float, float], row: int = 0, column: int = 0) -> np.ndarray:
     """(3, 3) homogeneous (column, row) of cells of another size -> homogeneous metres (x, y) of their centres.
 
     Args:
         grid: whose region they cut.
-        size: of these cells, in the grid's own.
+        size: of these cells along x and y, in the grid's own.
         row: of the grid's, at which they begin.
         column: as well.
     """
-    step = grid.resolution * size
+    x_step, y_step = (grid.resolution * side for side in size)
     x, y = grid.x_range[0] + column * grid.resolution, grid.y_range[0] + row * grid.resolution
-    return np.array([[step, 0, x + step / 2], [0, step, y + step / 2], [0, 0, 1]])
+    return np.array([[x_step, 0, x + x_step / 2], [0, y_step, y + y_step / 2], [0, 0, 1]])
 
 
 def _warp(
@@ -125,18 +123,21 @@ def _warp(
     columns: slice,
     optics: Optics | None = None,
 ) -> np.ndarray:
-    """The window of the grid seen by one camera, averaged over 2x2 places per cell against aliasing."""
-    size = columns.stop - columns.start, rows.stop - rows.start
-    double = (size[0] * 2, size[1] * 2)
-    pixels_from_fine = pixels_from_plane @ plane_from_cells(grid, 0.5, rows.start, columns.start)
+    """The window of the grid seen by one camera, averaged against aliasing over two places of each cell.
+
+    They lie side by side across the car's course: lines along it are thin, and four places tell no more than these two
+    (docs/results/student_path.md).
+    """
+    size = columns.stop - columns.start, 2 * (rows.stop - rows.start)
+    pixels_from_fine = pixels_from_plane @ plane_from_cells(grid, PLACES, rows.start, columns.start)
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        fine = cv2.warpPerspective(image, pixels_from_fine, double, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+        fine = cv2.warpPerspective(image, pixels_from_fine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
     else:
-        table = optics.ground_samples(pixels_from_fine, double[::-1])
+        table = optics.ground_samples(pixels_from_fine, size[::-1])
         mode = cv2.BORDER_REPLICATE
         fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
-    return cv2.resize(fine, size, interpolation=cv2.INTER_AREA)
+    return cv2.addWeighted(fine[0::2], 0.5, fine[1::2], 0.5, 0)
 
 
 def _camera_weight(
@@ -144,27 +145,43 @@ def _camera_weight(
 ) -> tuple[np.ndarray | None, slice, slice]:
     """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
     height, width = image_size
+    shape, places = _coarse_places(grid)
+    place = (pixels_from_plane @ places).reshape(3, *shape)
+    if optics is None:
+        depth = np.maximum(place[2], 1e-6)
+        pixels = place[:2] / depth
+    else:
+        place = np.moveaxis(place, 0, -1)
+        u, v, depth = optics.pixels(place)
+        pixels = np.stack([u, v])
+    middle = np.array([width - 1, height - 1]).reshape(2, 1, 1) / 2
+    margin = (middle - np.abs(pixels - middle)).min(axis=0)
+    if optics is not None:
+        margin = np.minimum(margin, optics.margin(place))
+    weight = np.minimum(margin / (FEATHER * width), 1.0) * (depth > MIN_DEPTH)
+    occupied = weight > 0
+    if not occupied.any():
+        return None, slice(0), slice(0)
+    (top, bottom), (left, right) = (_span(occupied.any(axis=axis)) for axis in (1, 0))
+    window = np.maximum(weight[top:bottom, left:right], 0.0).astype(np.float32)
+    rows = slice(top * COARSE, min(bottom * COARSE, grid.shape[0]))
+    columns = slice(left * COARSE, min(right * COARSE, grid.shape[1]))
+    fine = cv2.resize(window, (window.shape[1] * COARSE, window.shape[0] * COARSE), interpolation=cv2.INTER_LINEAR)
+    return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
+
+
+@lru_cache(maxsize=8)
+def _coarse_places(grid: BEVGrid) -> tuple[tuple[int, int], np.ndarray]:
+    """(Y, X) coarse cells, and the homogeneous places (3, Y X) of their centres on the plane."""
     shape = -(-grid.shape[0] // COARSE), -(-grid.shape[1] // COARSE)
     step = grid.resolution * COARSE
     x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
     y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
-    place = np.stack([*np.meshgrid(x, y), np.ones(shape)], axis=-1) @ pixels_from_plane.T
-    if optics is None:
-        depth = np.maximum(place[..., 2], 1e-6)
-        u, v = place[..., 0] / depth, place[..., 1] / depth
-    else:
-        u, v, depth = optics.pixels(place)
-    margin = np.minimum.reduce([u, width - 1 - u, v, height - 1 - v])
-    if optics is not None:
-        margin = np.minimum(margin, optics.margin(place))
-    weight = np.clip(margin / (FEATHER * width), 0.0, 1.0) * (depth > MIN_DEPTH)
-    occupied = np.argwhere(weight > 0)
-    if not len(occupied):
-        return None, slice(0), slice(0)
-    low = np.maximum(occupied.min(axis=0) - 1, 0)
-    high = np.minimum(occupied.max(axis=0) + 2, shape)
-    window = weight[low[0] : high[0], low[1] : high[1]].astype(np.float32)
-    rows = slice(int(low[0]) * COARSE, min(int(high[0]) * COARSE, grid.shape[0]))
-    columns = slice(int(low[1]) * COARSE, min(int(high[1]) * COARSE, grid.shape[1]))
-    fine = cv2.resize(window, (window.shape[1] * COARSE, window.shape[0] * COARSE), interpolation=cv2.INTER_LINEAR)
-    return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
+    x, y = np.meshgrid(x, y)
+    return shape, np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
+
+
+def _span(occupied: np.ndarray) -> tuple[int, int]:
+    """From the first one that is set to the last one, and one more on either side where there is one."""
+    found = np.flatnonzero(occupied)
+    return max(int(found[0]) - 1, 0), min(int(found[-1]) + 2, len(occupied))

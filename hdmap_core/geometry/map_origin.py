@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hdmap_core.errors import ElementError
+
 EARTH_RADIUS_M = 6_378_137.0
 ECCENTRICITY_SQUARED = 6.694379990141e-3
 
@@ -24,8 +26,22 @@ class MapOrigin(NamedTuple):
         return (np.asarray(degrees, np.float64) - [self.longitude, self.latitude]) * self._metres_per_degree
 
     def degrees(self, metres: np.ndarray) -> np.ndarray:
-        """x, y (..., 2) in metres -> longitude, latitude in degrees, float64."""
-        return np.asarray(metres, np.float64) / self._metres_per_degree + [self.longitude, self.latitude]
+        """x, y (..., 2) in metres -> longitude within ±180, latitude within ±90, degrees, float64.
+
+        Raises:
+            ElementError: if that is beyond a pole, or half around the earth.
+        """
+        metres = np.asarray(metres, np.float64)
+        away = metres / self._metres_per_degree
+        longitude, latitude = np.moveaxis(away + np.array([self.longitude, self.latitude]), -1, 0)
+        if not (np.abs(latitude) <= 90).all() or not (np.abs(away[..., 0]) <= 180).all():
+            farthest = np.abs(metres).max() / 1e3
+            raise ElementError(
+                f"a map {farthest:,.0f} km from its origin at latitude {self.latitude:g}, longitude {self.longitude:g} "
+                "does not lie on the earth; the origin is that of another frame"
+            )
+        east = np.where(np.abs(longitude) > 180, (longitude + 180) % 360 - 180, longitude)  # across the date line
+        return np.stack([east, latitude], axis=-1)
 
     @property
     def _metres_per_degree(self) -> np.ndarray:

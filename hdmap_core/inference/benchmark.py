@@ -25,7 +25,7 @@ from hdmap_core.inference.sample import sample_observation
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.preprocess import preprocess, reads_points
+from hdmap_core.preprocess import enough_pixels, preprocess, reads_points
 
 SETS, SETS_AT_LEAST, BUDGET_S = 30, 3, 60.0
 """How many sets are measured if nobody says: as many as the budget has room for, within these bounds."""
@@ -80,7 +80,9 @@ def benchmark(
         say: is told what is going on, a line each time.
 
     Returns:
-        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib`, `agreement`, `ratio_to_eager` of
+        JSON values: `stages` and `total` (milliseconds), `sets_per_s`, `memory_mib` of the process's resident memory
+        (`started`: with all libraries loaded, `mapping`: after the warm-up, what a process that maps holds; `peak`: the
+        most so far, PyTorch for the comparison included) and of CUDA's (`cuda`), `agreement`, `ratio_to_eager` of
         the network's median wall and CPU time, both None where there is no checkpoint to compare with, and `busy`, the
         load of the machine before, per core.
 
@@ -88,8 +90,7 @@ def benchmark(
         HdmapError: see `load_predictor`.
     """
     busy = _busy()
-    sample_observation()  # drawn before the memory is looked at
-    before_kib = _resident_kib()
+    started = {"started": _resident_kib() / 1024}
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
     cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
@@ -99,11 +100,14 @@ def benchmark(
         for name, image in zip(observation.rig.names, observation.images, strict=True)
         if image is not None
     }
-    clock, path_on_device = Clock(), DevicePath.checked(running)
+    clock, coarse = Clock(), enough_pixels(config.model) is not None
+    path_on_device = DevicePath.checked(running)
 
     def decoded() -> Observation:
         if path_on_device is None:
-            return replace(observation, images=tuple(decode_image(each, "sample") for each in files.values()))
+            return replace(
+                observation, images=tuple(decode_image(each, "sample", coarse=coarse) for each in files.values())
+            )
         there = path_on_device.decode(files)
         images = (None,) * len(files)
         return replace(observation, images=images, device_images=tuple(there[name] for name in files))
@@ -126,7 +130,7 @@ def benchmark(
         one_set(Clock())
         warm_ups += 1
     one_s = (time.perf_counter() - began) / warm_ups
-    memory = {"engine": (_resident_kib() - before_kib) / 1024}
+    memory = started | {"mapping": _resident_kib() / 1024}
     if running.device.startswith("cuda") and running.name == "eager":
         memory["cuda"] = torch.cuda.max_memory_allocated() / 2**20
     is_eager = running.name == "eager" and running.precision == "fp32"
@@ -140,7 +144,7 @@ def benchmark(
             if number == 0:
                 eager(inputs)  # warm
             wanted = clock.time(_EAGER, partial(_finished, eager, inputs))
-    memory["process_peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
     agreement = ratio = plain = None
     if eager is not None or is_eager:

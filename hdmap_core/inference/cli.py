@@ -46,7 +46,10 @@ def predict(
     token = sample or dataset.tokens[0]
     sweeps = predictor.info.lidar_sweeps
     check_sensors(dataset, [token], lidar=sweeps > 0, sd_map=predictor.info.sd_map)
-    observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps))
+    enough = predictor.info.enough_pixels
+    observation = dataset.observation(
+        token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
+    )
     prediction = predictor.predict(observation)
     if out.suffix.lower() not in PICTURES:
         prediction.save(out)

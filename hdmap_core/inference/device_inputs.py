@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid, CameraRig
-from hdmap_core.geometry.ground_view import COARSE, FEATHER, MIN_DEPTH, plane_from_cells
+from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, PLACES, plane_from_cells
 from hdmap_core.geometry.lens_sampling import Matrix, Optics
 from hdmap_core.model_io import ModelInput
 from hdmap_core.preprocess import camera_slots
 
 _LENS_NODES = 513  # along each side of a lens's table: of a focal length of 1260 pixels off by 0.02 pixels
+_BLENDING = 1e-5  # what `cv2.blendLinear` adds to the sum of weights
 _FAR = 1e5  # pixels; beyond, a place is nowhere
 
 
@@ -102,15 +103,15 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
         if has_lens:
             keys = tuple(Optics.of(rig.lens_of_each[place], rig.intrinsics[place].numpy()) for place in places)
             lenses = _lens_tables(keys, device)
-        fine = uploaded(plane[places] @ plane_from_cells(grid, 0.5), device)
-        coarse = uploaded(plane[places] @ plane_from_cells(grid, COARSE), device)
-        u, v, _, _ = _pixels(fine, (2 * grid.shape[0], 2 * grid.shape[1]), lenses)
-        colour = _rounded(F.avg_pool2d(_rounded(_bilinear(pictures, u, v)).float(), 2)).float()
+        fine = uploaded(plane[places] @ plane_from_cells(grid, PLACES), device)
+        coarse = uploaded(plane[places] @ plane_from_cells(grid, (COARSE, COARSE)), device)
+        u, v, _, _ = _pixels(fine, (2 * grid.shape[0], grid.shape[1]), lenses)
+        colour = F.avg_pool2d(_rounded(_bilinear(pictures, u, v)).float(), (2, 1)).round()
         weight = _weights(coarse, grid, size, lenses)
         total += (colour * weight[:, None]).sum(dim=0)
         weight_sum += weight.sum(dim=0)
-    rgb = _rounded(total / weight_sum.clamp(min=1e-3))
-    seen = (weight_sum > 1e-3).to(torch.uint8) * 255
+    rgb = _rounded(total / (weight_sum + _BLENDING))
+    seen = (weight_sum > LEAST_WEIGHT).to(torch.uint8) * 255
     return torch.cat([rgb, seen])[None]
 
 

@@ -82,7 +82,7 @@ class EagerEngine:
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
         if self._device.type == "cpu":  # where the view transform counts by itself what the rig sees
-            return self.run(lambda: self.model(inputs))
+            return self.run(lambda: self.model(inputs.to(self._device)))
         with self.as_many_views_as(inputs):
             return self.run(lambda: self.model(inputs.to(self._device, non_blocking=True)))
 

@@ -5,6 +5,7 @@ One JSON text, in an ONNX file's metadata or an OpenVINO IR's rt_info, under the
 
 import base64
 import json
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdmap_core.checkpoint import CheckpointConfig
+from hdmap_core.checkpoint import CheckpointConfig, check_sizes
 from hdmap_core.config import parse_config
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.inference.engine import Engine, Source, output_tensors
@@ -25,6 +26,7 @@ FORMAT = 1
 KEY = "hdmap"
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.05, "bf16": 0.05, "int8": 0.1}
 """How far outputs may lie from eager's, as a share of the largest absolute value of that output."""
+_MOST_BYTES = 2**29  # of a tensor of the sample; six images of 20 million pixels take less
 _KEPT = 4096  # values of each output
 
 
@@ -122,6 +124,7 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
                 f"{path} has export format {content['format']!r}, this version reads {FORMAT}; export it again"
             )
         config = parse_config(CheckpointConfig, content["config"], f"{path}, config in its metadata")
+        check_sizes(path, config.model)
         sample = content["sample"]
         inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
         values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
@@ -151,5 +154,9 @@ def _packed(tensor: Tensor) -> dict[str, Any]:
 
 
 def _unpacked(packed: dict[str, Any]) -> Tensor:
-    content = zlib.decompress(base64.b64decode(packed["zlib"], validate=True))
-    return torch.from_numpy(np.frombuffer(content, np.dtype(packed["dtype"])).reshape(packed["shape"]).copy())
+    dtype, shape = np.dtype(packed["dtype"]), [int(side) for side in packed["shape"]]
+    size = dtype.itemsize * math.prod(shape)
+    if min(shape, default=0) < 0 or size > _MOST_BYTES:
+        raise ValueError(f"a tensor of shape {shape}")
+    content = zlib.decompressobj().decompress(base64.b64decode(packed["zlib"], validate=True), size + 1)
+    return torch.from_numpy(np.frombuffer(content, dtype).reshape(shape).copy())

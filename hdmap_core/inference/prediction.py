@@ -32,6 +32,7 @@ class Prediction:
         raster: (Y, X) uint8 class indices on the model's grid, 0 is the background; None without dense heads.
         token, stamp_ns, map_from_ego, map_origin: the observation's.
         grid: the model's region.
+        not_finite: so many elements that the network gave were no numbers, and are not among these.
     """
 
     elements: list[MapElement]
@@ -42,6 +43,7 @@ class Prediction:
     map_from_ego: np.ndarray | None = None
     map_origin: MapOrigin | None = None
     grid: BEVGrid = field(default_factory=BEVGrid)
+    not_finite: int = 0
 
     def plot(
         self,

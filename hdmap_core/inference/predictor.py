@@ -15,6 +15,7 @@ from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.device_path import DevicePath, read
 from hdmap_core.inference.engine import Engine
+from hdmap_core.inference.finite import odd_values, usable
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
@@ -35,7 +36,7 @@ class ModelInfo:
         points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
             rasters. Published elements may have fewer.
         engine: what runs the network: eager (PyTorch), onnxruntime, openvino ...
-        enough_pixels: (H, W) of images that will do; None where it takes all there is.
+        enough_pixels: (H, W) of images that will do, coarsely decoded; None where it takes all there is, exactly.
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
@@ -150,15 +151,20 @@ class Predictor:
         return PreparedInput(bare, batch, time.perf_counter() - started)
 
     def complete(self, prepared: PreparedInput) -> Prediction:
-        """The second half of `predict`: network and postprocessing. A GPU is waited for once, at the network's end."""
+        """The second half of `predict`: network and postprocessing. A GPU is waited for once, at the network's end.
+
+        Raises:
+            ModelOutputError: if the network's output cannot be used at all, see `usable`.
+        """
         observation, batch = prepared.observation, prepared.batch
         decoding, classes, grid = self.config.decode, self.info.classes, self.info.grid
         started = time.perf_counter()
         output = self.engine(batch)
-        left = reduced(output, decoding, classes=classes, grid=grid)
+        left = reduced(output, decoding, classes=classes, grid=grid) | {"odd": odd_values(output)}
         if output.dense is not None:
             left["raster"] = output.dense.semantic[0].argmax(dim=0).byte()
         found = read(left)
+        not_finite = usable(found["odd"])
         inferred = time.perf_counter()
         elements = elements_of(found, decoding, classes=classes, grid=grid)
         ended = time.perf_counter()
@@ -172,6 +178,7 @@ class Predictor:
             map_from_ego=observation.map_from_ego,
             map_origin=observation.map_origin,
             grid=self.info.grid,
+            not_finite=not_finite,
         )
 
     def _check_cameras(self, observation: Observation) -> None:

@@ -82,8 +82,9 @@ def decode_masks(
         grid: the region that the masks cover.
     """
     cells = BEVGrid(grid.x_range, grid.y_range, grid.size[0] / probability.shape[-1])
-    layers = np.array(probability, np.float32, order="C")
-    cv2.patchNaNs(layers.reshape(-1), 0.0)
+    layers = np.ascontiguousarray(probability, np.float32)
+    if np.isnan(layers.sum()):
+        layers = np.nan_to_num(layers)
     elements: list[MapElement] = []
     for label, layer in zip(classes, layers, strict=True):
         if label is MapClass.PED_CROSSING:
@@ -93,6 +94,11 @@ def decode_masks(
         else:
             elements += _lines(label, layer, config, cells)
     return elements
+
+
+def trust_in_length(length: float) -> float:
+    """By what the score of a line of this many metres is lowered below the mean probability along it."""
+    return 1 - math.exp(-length / _SHORT)
 
 
 def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid) -> list[MapElement]:
@@ -113,7 +119,7 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
         if length < config.min_length:
             continue
         columns, rows = np.round(path).astype(int).T
-        score = float(layer[rows, columns].mean()) * (1 - math.exp(-length / _SHORT))
+        score = float(layer[rows, columns].mean()) * trust_in_length(length)
         every_second = np.concatenate([path[:-1:2], path[-1:]])
         smooth = smoothed(refined(every_second, smooth_layer, _ACROSS), closed, 2)
         simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, bool(closed))[:, 0]

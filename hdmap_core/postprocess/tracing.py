@@ -16,16 +16,17 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
         return []
     width = padded.shape[1]
     cells = cv2.findNonZero(padded).reshape(-1, 2) @ (1, width)  # (N, 1, 2) of OpenCV 4, (N, 2) of OpenCV 5
-    degree = _neighbours(padded).reshape(-1)[cells]
-    inner = dict(zip(cells.tolist(), (degree > 1).tolist(), strict=True))
+    inner = _neighbours(padded).reshape(-1)[cells] > 1
     remaining = bytearray(padded.tobytes())  # row by row; a cell is a plain index, its neighbours lie at plain steps
     steps = (1, -1, width, -width, width + 1, width - 1, -width + 1, -width - 1)
     paths = []
-    for start in cells[np.argsort(degree > 1, kind="stable")].tolist():  # from the ends; what is then left are loops
-        if remaining[start]:
+    for starts, are_inner in ((cells[~inner], False), (cells[inner], True)):  # from the ends; then loops are left
+        for start in starts.tolist():
+            if not remaining[start]:
+                continue
             rows, columns = np.divmod(np.array(_walk(start, remaining, steps)), width)
             path = np.stack([columns, rows], axis=1).astype(np.float64) - 1
-            if inner[start] and len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 1:
+            if are_inner and len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 1:
                 path = np.concatenate([path, path[:1]])
             paths.append(path)
     return paths
@@ -33,19 +34,23 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
 
 def _neighbours(mask: np.ndarray) -> np.ndarray:
     """(Y, X) uint8: how many of the 8 cells around each are set."""
-    return cv2.filter2D(mask, cv2.CV_8U, _AROUND, borderType=cv2.BORDER_CONSTANT) - mask
+    return cv2.boxFilter(mask, cv2.CV_8U, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT) - mask
 
 
 def _walk(cell: int, remaining: bytearray, steps: tuple[int, ...]) -> list[int]:
+    """Cells from this one on. Past the first no more than one neighbour is left, which most often lies straight on."""
     path = [cell]
     remaining[cell] = 0
+    step = steps[0]
     while True:
-        for step in steps:
-            following = cell + step
-            if remaining[following]:
-                break
-        else:
-            return path
+        following = cell + step
+        if not remaining[following]:
+            for step in steps:
+                following = cell + step
+                if remaining[following]:
+                    break
+            else:
+                return path
         remaining[following] = 0
         path.append(following)
         cell = following
@@ -121,12 +126,14 @@ def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
     smooth = smoothed(path, False)
     tangent = np.concatenate([smooth[1:2] - smooth[:1], (smooth[2:] - smooth[:-2]) / 2, smooth[-1:] - smooth[-2:-1]])
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
+    normal /= np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)[:, None]
     offsets = np.arange(-reach, reach + 1)
-    places = path[:, None] + offsets[None, :, None] * normal[:, None]
-    columns = np.clip(np.round(places[..., 0]).astype(int), 0, layer.shape[1] - 1)
-    rows = np.clip(np.round(places[..., 1]).astype(int), 0, layer.shape[0] - 1)
-    weight = layer[rows, columns] ** 2 + 1e-6
+    height, width = layer.shape
+    columns, rows = (
+        np.rint(path[:, axis, None] + offsets * normal[:, axis, None]).astype(np.intp).clip(0, side - 1)
+        for axis, side in ((0, width), (1, height))
+    )
+    weight = layer.reshape(-1)[rows * width + columns] ** 2 + 1e-6
     return path + ((weight * offsets).sum(axis=1) / weight.sum(axis=1))[:, None] * normal
 
 

@@ -137,6 +137,18 @@ def test_a_grid_that_no_memory_holds(saved: Path) -> None:
     assert "a grid of " in message and " cells" in message
 
 
+@pytest.mark.parametrize("size", [[20_000, 20_000], [8_000, 4_800]])
+def test_images_that_no_memory_holds(saved: Path, size: list[int]) -> None:
+    """Each side is one that a picture may have; the second is too large for four of them."""
+    cameras = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT"]
+
+    def larger(header: dict[str, Any]) -> None:
+        backbone = {"model": "resnet18.tv_in1k", "image_size": size, "cameras": cameras}
+        header["config"]["model"].update(backbone=backbone, view_transform={"kind": "bevformer"})
+
+    assert "pixels in all" in refusal(rewritten(saved, larger))
+
+
 def test_config_with_an_impossible_grid(saved: Path) -> None:
     message = refusal(rewritten(saved, lambda header: header["config"]["model"]["grid"].update(resolution=0.7)))
     assert "whole number of cells" in message

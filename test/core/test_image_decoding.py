@@ -178,3 +178,16 @@ def test_how_far_a_file_may_be_reduced() -> None:
     assert reduction_of(jpeg, (60, 80)) == 1
     for other in (encoded(".png", 96, 160), jpeg[:12], b""):
         assert reduction_of(other, (48, 80)) == 1
+
+
+@pytest.mark.parametrize("reduction", [1, 2])
+def test_a_coarse_picture_is_nearly_the_exact_one(reduction: int) -> None:
+    exact, coarse = (decode_image(scene(), "x", reduction, coarse=each) for each in (False, True))
+    assert exact.shape == coarse.shape
+    assert 0 < np.abs(exact.astype(int) - coarse).mean() < 4
+
+
+def test_a_damaged_coarse_picture_is_refused() -> None:
+    data = scene()
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(data[:20000] + bytes(512) + data[20512:], "x", coarse=True)

@@ -1,7 +1,6 @@
 """A rig of six small cameras on a moving car: messages with true stamps, poses and pixels."""
 
 import functools
-import itertools
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler, se3
 from hdmap_core.observation import Observation
-from hdmap_ros.message_types import MessageTypes, bag_types, graph_types
+from hdmap_ros.message_types import MessageTypes, bag_types
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 # Firing order is clockwise from front left, offsets of nuScenes in nanoseconds.
@@ -63,14 +62,31 @@ def jpeg(value: int) -> bytes:
 
 @dataclass(frozen=True)
 class RigMessages:
-    """Messages of the rig in one kind of classes."""
+    """Messages of the rig in one kind of classes; images are compressed, or raw ones."""
 
     types: MessageTypes
+    raw: bool = False
 
     def image(self, camera: str, stamp_ns: int, data: bytes | None = None) -> Any:
+        if self.raw:
+            return self.raw_image(camera, stamp_ns)
         payload = jpeg(40 * CAMERAS.index(camera) + 20) if data is None else data
         return self.types.get("sensor_msgs/msg/CompressedImage")(
             header=self.types.header(stamp_ns, camera.lower()), format="jpeg", data=self.types.octets(payload)
+        )
+
+    def raw_image(
+        self, camera: str, stamp_ns: int, encoding: str = "rgb8", pixels: np.ndarray | None = None, **fields: Any
+    ) -> Any:
+        """An Image of (rows, row bytes) uint8 pixels, by default grey as the camera's."""
+        if pixels is None:
+            pixels = np.full((HEIGHT, 3 * WIDTH), 40 * CAMERAS.index(camera) + 20, np.uint8)
+        size = {"height": HEIGHT, "width": WIDTH, "step": pixels.shape[1], "is_bigendian": 0}
+        return self.types.get("sensor_msgs/msg/Image")(
+            header=self.types.header(stamp_ns, camera.lower()),
+            encoding=encoding,
+            data=self.types.octets(pixels.tobytes()),
+            **(size | fields),
         )
 
     def info(self, camera: str, stamp_ns: int, focal: float = 120.0) -> Any:
@@ -177,6 +193,7 @@ class RigLines:
 class RigPrediction:
     elements: list[MapElement]
     timings_ms: dict[str, float]
+    not_finite: int = 0
 
 
 @pytest.fixture
@@ -220,118 +237,6 @@ def topic() -> type[Topic]:
     return Topic
 
 
-class Graph:
-    """Nodes of one test on one executor."""
-
-    def __init__(self) -> None:
-        import rclpy
-
-        from hdmap_ros.ros_graph import make_executor
-
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.executor = make_executor(self.context)
-        self.rig = RigMessages(graph_types())
-        self.nodes: list[Any] = []
-        self.node = rclpy.create_node("test_rig", context=self.context)
-        self.add(self.node)
-        self._images: dict[str, Any] = {}
-
-    def add(self, node: Any) -> Any:
-        self.nodes.append(node)
-        self.executor.add_node(node)
-        return node
-
-    def until(self, condition: Callable[[], Any], timeout_s: float = 10.0) -> bool:
-        """Spins until the condition holds; false when it takes too long."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            if condition():
-                return True
-            self.executor.spin_once(timeout_sec=0.02)
-        return bool(condition())
-
-    def spin(self, seconds: float) -> None:
-        self.until(lambda: False, seconds)
-
-    def listen(self, kind: str, topic: str, qos: Any = 10) -> list[Any]:
-        """The messages as they come."""
-        messages: list[Any] = []
-        self.node.create_subscription(self.rig.types.get(kind), topic, messages.append, qos)
-        return messages
-
-    def listen_to_maps(self) -> list[Any]:
-        return self.listen("hdmap_ros/msg/MapElementArray", "/online_map/output/map_elements")
-
-    def listen_to_markers(self) -> list[Any]:
-        return self.listen("visualization_msgs/msg/MarkerArray", "/online_map/output/markers")
-
-    def listen_to_diagnostics(self) -> list[dict[str, Any]]:
-        """Task -> status, of each message."""
-        found: list[dict[str, Any]] = []
-
-        def store(message: Any) -> None:
-            found.append({status.name.split(": ")[1]: status for status in message.status})
-
-        kind = self.rig.types.get("diagnostic_msgs/msg/DiagnosticArray")
-        self.node.create_subscription(kind, "/diagnostics", store, 10)
-        return found
-
-    def open_cameras(self, cameras: tuple[str, ...] = CAMERAS, qos: Any = 10) -> None:
-        from rclpy.qos import DurabilityPolicy, QoSProfile
-
-        types, create = self.rig.types, self.node.create_publisher
-        for name in cameras:
-            topic = name.lower()
-            self._images[name] = (
-                create(types.get("sensor_msgs/msg/CompressedImage"), f"{topic}/image_raw/compressed", qos),
-                create(types.get("sensor_msgs/msg/CameraInfo"), f"{topic}/camera_info", qos),
-            )
-        tf = types.get("tf2_msgs/msg/TFMessage")
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._tf, self._tf_static = create(tf, "/tf", 100), create(tf, "/tf_static", latched)
-        self._tf_static.publish(self.rig.tf_static())
-
-    def matched(self) -> bool:
-        """Whether the node listens to TF and to every camera, as reliably as that sends: it may subscribe once more."""
-
-        def is_matched(publisher: Any) -> bool:
-            offered, found = publisher.qos_profile.reliability, publisher.get_subscription_count()
-            asked = self.node.get_subscriptions_info_by_topic(publisher.topic_name)
-            return bool(found) and all(info.qos_profile.reliability == offered for info in asked)
-
-        return self._tf.get_subscription_count() > 0 and all(map(is_matched, itertools.chain(*self._images.values())))
-
-    def drive(
-        self,
-        stamps_ns: list[int],
-        cameras: tuple[str, ...] = CAMERAS,
-        lost: Callable[[str, int], bool] = lambda camera, index: False,
-        focal: float = 120.0,
-        data: bytes | None = None,
-        pause_s: float = 0.03,
-    ) -> None:
-        """Publishes cycles, spinning in between; not at all where the pause is negative."""
-        for index, tick in enumerate(stamps_ns):
-            for name in sorted(cameras, key=PHASES_NS.__getitem__):
-                stamp_ns = tick + PHASES_NS[name]
-                self._tf.publish(self.rig.tf(stamp_ns))
-                if lost(name, index):
-                    continue
-                image, info = self._images[name]
-                info.publish(self.rig.info(name, stamp_ns, focal))
-                image.publish(self.rig.image(name, stamp_ns, data))
-            self.spin(pause_s)
-            for _ in range(60 if pause_s > 0 else 0):  # a busy machine comes to a few callbacks in that time
-                self.executor.spin_once(timeout_sec=0.0)
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        for node in self.nodes:
-            node.destroy_node()
-        self.context.try_shutdown()
-
-
 @pytest.fixture(scope="session")
 def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model that looks at an SD map, which no bag has."""
@@ -349,31 +254,21 @@ def sd_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def graph() -> Iterator[Graph]:
+@pytest.fixture(scope="session")
+def make_graph(load_module: Callable[[Path], ModuleType], rig_module: Any) -> Callable[..., Any]:
+    """Makes a `Graph` of `rig_graph.py` around this rig; whoever does closes it."""
     pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
-    made = Graph()
+    return functools.partial(load_module(Path(__file__).with_name("rig_graph.py")).Graph, rig_module)
+
+
+@pytest.fixture
+def graph(make_graph: Callable[..., Any]) -> Iterator[Any]:
+    made = make_graph()
     yield made
     made.close()
 
 
 @pytest.fixture
-def start_node(graph: Graph, predictor: RigLines) -> Callable[..., Any]:
+def start_node(graph: Any, predictor: RigLines) -> Callable[..., Any]:
     """Makes an online map node with these parameters, active unless `activate` is false."""
-
-    def start(activate: bool = True, **parameters: Any) -> Any:
-        from rclpy.parameter import Parameter
-
-        from hdmap_ros.online_map_node import SUCCESS, OnlineMapNode
-
-        overrides = [Parameter(name.replace("__", "."), value=value) for name, value in parameters.items()]
-        node = OnlineMapNode(lambda config: predictor, context=graph.context, parameter_overrides=overrides)
-        graph.add(node)
-        if activate:
-            assert node.trigger_configure() == SUCCESS
-            assert node.trigger_activate() == SUCCESS
-            if graph._images:
-                assert graph.until(graph.matched)
-        return node
-
-    return start
+    return functools.partial(graph.start_node, predictor)

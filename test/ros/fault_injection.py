@@ -18,6 +18,7 @@ PERIOD_NS = 83_333_333
 HOUR_NS = 3_600_000_000_000
 FULL_MASK = 0b111111
 IN_A_ROW = 5
+PATIENCE_S = 0.2
 METRES_OFF = 0.25
 """A quarter of what the car moves between two cycles, with the error of a clock that is mended by arrivals."""
 
@@ -70,7 +71,7 @@ class Traffic:
         self._others: dict[str, Any] = {}
 
     def cycle(self, faults: Sequence["Fault"] = ()) -> None:
-        """Sends one cycle, altered by the faults."""
+        """Sends one cycle, altered by the faults; without faults, waits a little for its map."""
         rig, messages = self.rig, self.graph.rig
         tick_ns = rig.START_NS + self.cycles * PERIOD_NS
         self.cycles += 1
@@ -92,6 +93,8 @@ class Traffic:
             self.graph.spin(self._rest_s())
             for _ in range(60):  # a busy machine comes to a few callbacks in that time
                 self.graph.executor.spin_once(timeout_sec=0.0)
+        if not faults and not self.real_time:  # or cycles would overtake a node that has no core to itself
+            self.graph.until(lambda: self.maps and self._cycle_of(self.maps[-1]) >= self.cycles - 1, PATIENCE_S)
 
     def start_now(self) -> None:
         """From here on stamps are the time of day, and cycles come when they say."""

@@ -111,6 +111,65 @@ class Rig:
         yield Image(f"C{index}", stamp_ns, arrival_ns, Truth(cycle, exposure_ns))
 
 
+def stamped_on_arrival(images: Iterable[Image], camera: int, begin: float, end: float, epoch_ns: int) -> list[Image]:
+    """Between two moments one camera has no stamps, and a clock of another epoch gives it those of its arrival."""
+    name = f"C{camera}"
+    return [
+        image._replace(stamp_ns=image.arrival_ns + epoch_ns)
+        if image.camera == name and begin <= moment_of(image) < end
+        else image
+        for image in images
+    ]
+
+
+def in_bursts(
+    images: Iterable[Image], begin: float, end: float, cycles: int, early: bool, loss: float, disorder: int, seed: int
+) -> list[Image]:
+    """Between two moments so many cycles come at once, when the first or the last is due.
+
+    A camera loses a run of up to seven images of a burst with the chance `loss`; `disorder`: by how many images the
+    cameras overtake each other.
+    """
+    chance = random.Random(seed)
+    bursts: dict[int, list[Image]] = {}
+    arrived = []
+    for image in images:
+        if begin <= moment_of(image) < end:
+            bursts.setdefault(image.truth.cycle // cycles, []).append(image)
+        else:
+            arrived.append(image)
+    for burst in bursts.values():
+        moment_ns = (min if early else max)(image.arrival_ns for image in burst)
+        places: list[tuple[float, Image]] = []
+        for camera in sorted({image.camera for image in burst}):
+            own = sorted((image for image in burst if image.camera == camera), key=lambda image: image.stamp_ns)
+            if chance.random() < loss:
+                run = chance.randint(1, min(7, len(own)))
+                first = chance.randint(0, len(own) - run)
+                own = own[:first] + own[first + run :]
+            hurry = chance.uniform(0, disorder)
+            places += [(image.truth.cycle + hurry, image) for image in own]
+        places.sort(key=lambda entry: (entry[0], entry[1].truth.exposure_ns))
+        arrived += [image._replace(arrival_ns=moment_ns + 200_000 * index) for index, (_, image) in enumerate(places)]
+    return sorted(arrived, key=lambda image: image.arrival_ns)
+
+
+def starved(images: Iterable[Image], least_ms: float, most_ms: float, seed: int) -> list[Image]:
+    """A node that now and then gets no core for so long: what came meanwhile arrives at once."""
+    chance, now_ns, arrived = random.Random(seed), START_NS, []
+    for image in sorted(images, key=lambda entry: entry.arrival_ns):
+        if image.arrival_ns > now_ns and chance.random() < 0.5:
+            now_ns = image.arrival_ns + round(chance.uniform(least_ms, most_ms) * MS)
+        now_ns = max(now_ns + 300_000, image.arrival_ns)
+        arrived.append(image._replace(arrival_ns=now_ns))
+    return arrived
+
+
+def moment_of(image: Image) -> float:
+    """When it was taken, by the true clock, in seconds since the start."""
+    return (image.truth.exposure_ns - START_NS) * 1e-9
+
+
 def play(synchronizer: Synchronizer, images: Iterable[Image]) -> list[ImageSet]:
     """Everything through `poll` and `add` by the arrivals; the messages are the truths."""
     ready: list[ImageSet] = []

@@ -50,6 +50,10 @@ def test_reliability_follows_the_publishers() -> None:
     made.recheck()
     assert graph.asked["/a/image"] is False
     assert "2 publishers: driver, other" in graph.warnings[0]
+    assert made.rivals() == {"A": "driver, other"}
+    graph.offered["/a/image"] = [("driver", True)]
+    made.recheck()
+    assert made.rivals() == {}
     made.close()
     assert graph.asked == {}
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hdmap_ros.camera_state import FREE_IMAGES, Camera
+from hdmap_ros.camera_state import FREE_IMAGES, Camera, Place
 
 MS = 1_000_000
 
@@ -29,20 +29,34 @@ def test_the_nearest_waiting_image_is_taken_with_all_before_it(
         assert found == waiting[index] and list(camera.waiting) == waiting[index + 1 :]
 
 
-def test_one_odd_image_is_no_step() -> None:
+def test_what_is_taken_back_begins_with_the_image_that_lies_there() -> None:
     camera = Camera("CAM_BACK")
     for number in range(6):
         camera.stamps.append(100 * MS * number)
         camera.arrivals.append(100 * MS * number + 20 * MS)
-    camera.phase_ns = 7 * MS
-    camera.lose(40 * MS)
-    assert not camera.locked and not camera.stamps
-    camera.stamps.append(640 * MS)
-    camera.arrivals.append(620 * MS)
-    assert camera.moved_ns() == 40 * MS
-    assert not camera.take_back(5 * MS), "it lies where it was set"
-    camera.stamps.append(700 * MS)
-    camera.arrivals.append(720 * MS)
-    assert camera.take_back(5 * MS), "the next one lies where it always did"
-    assert camera.phase_ns == 7 * MS and camera.locked and camera.step_ns == 0
     assert camera.period_ns == 100 * MS
+    camera.phase_ns = 7 * MS
+    camera.remember(3 * MS)
+    camera.lose(40 * MS)
+    assert not camera.locked and not camera.stamps and camera.before[0][-1] == 500 * MS
+    camera.stamps.extend([640 * MS, 700 * MS])
+    camera.arrivals.extend([620 * MS, 720 * MS])
+    assert camera.home is not None and camera.home == camera.last
+    camera.take_back(camera.home)
+    assert camera.locked and camera.phase_ns == 7 * MS
+    assert camera.latest(4) == ([700 * MS], [720 * MS])
+
+
+def test_what_was_known_is_kept_while_the_clock_is_wrong() -> None:
+    camera = Camera("CAM_BACK")
+    camera.phase_ns = 7 * MS
+    camera.remember(1 * MS)
+    camera.phase_ns, camera.clock_ns = 507 * MS, 500 * MS
+    camera.remember(501 * MS)
+    assert camera.home == Place(7 * MS, 0, MS)
+    assert camera.last == Place(507 * MS, 500 * MS, 501 * MS)
+    assert camera.last.right_ns == 7 * MS
+    camera.free = True
+    camera.phase_ns = 0
+    camera.remember(None)
+    assert camera.last.phase_ns == 507 * MS, "what is free lies nowhere"

@@ -1,11 +1,6 @@
-"""Faults in a real graph: the node names the cause, makes no wrong map, and is at full rate again afterwards.
-
-What makes images arrive at another pace than their stamps say confuses the synchroniser on a busy machine now and then
-(docs/results/faults.md). Those tests want cores that nothing else uses and run with HDMAP_QUIET=1.
-"""
+"""Faults in a real graph: the node names the cause, makes no wrong map, and is at full rate again afterwards."""
 
 import json
-import os
 import random
 import time
 from pathlib import Path
@@ -24,10 +19,6 @@ NAMES = (
     *("stamps_of_the_future", "stamps_of_zero", "every_image_twice", "two_publishers", "burst", "network_raises"),
     "gpu_out_of_memory",
 )
-on_quiet_cores = pytest.mark.skipif(
-    not os.environ.get("HDMAP_QUIET"), reason="wants cores that nothing else uses; HDMAP_QUIET=1 runs it"
-)
-UNSTEADY = ("stamps_of_the_future", "stamps_of_zero", "burst")
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +46,7 @@ def test_every_fault_is_tested(faults: ModuleType, rig_module: Any) -> None:
     assert [fault.name for fault in faults.make_faults(rig_module)] == list(NAMES)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=on_quiet_cores if name in UNSTEADY else ()) for name in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_fault_is_named_and_overcome(name: str, faults: ModuleType, traffic: Any, node: Any) -> None:
     fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == name)
     assert traffic.until(traffic.at_full_rate) is not None
@@ -73,7 +62,6 @@ def test_a_fault_is_named_and_overcome(name: str, faults: ModuleType, traffic: A
     assert node.session.worker is not None, "still active"
 
 
-@on_quiet_cores
 def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> None:
     """Short, with a fixed seed; `benchmarks/fault_soak.py` goes on for ten minutes."""
     chance = random.Random(15)
@@ -92,7 +80,6 @@ def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> 
         assert node.session.worker is not None, chosen
 
 
-@on_quiet_cores
 def test_a_rig_whose_clock_is_ahead_of_the_nodes(faults: ModuleType, traffic: Any, node: Any) -> None:
     """Its maps are right, its stamps are told."""
     ahead = faults.Fault("ahead", cause="CAM_FRONT=future_stamp: camera CAM_FRONT: its stamps lie")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.errors import ImageError
+from hdmap_core.image_decoding import decode_image as decode_file
 from hdmap_ros.images import SUPPORTED_ENCODINGS, decode_image
 
 HEIGHT, WIDTH = 24, 32
@@ -229,3 +230,14 @@ def test_a_hole_in_a_compressed_image_is_told() -> None:
     half = len(data) // 2
     with pytest.raises(ImageError, match="'jpeg': the image is damaged"):
         decode_image(compressed(data[:half] + bytes(512) + data[half + 512 :]))
+
+
+def test_where_fewer_pixels_would_do_jpegs_are_coarse() -> None:
+    """And to the very pixels that `hdmap evaluate` reads from a file."""
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    found = decode_image(compressed(data), (40, 60))
+    np.testing.assert_array_equal(found, decode_file(data, "x", coarse=True))
+    exact = decode_image(compressed(data))
+    np.testing.assert_array_equal(exact, decode_file(data, "x"))
+    assert (found != exact).any()

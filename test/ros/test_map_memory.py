@@ -1,6 +1,7 @@
 """The map over time without a graph: numbers, the fused map, and what ends a drive."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -139,6 +140,52 @@ def test_lines_that_wait_for_latecomers_go_with_the_map(rig: Rig, rig_module: An
     output.clear(START_NS)
     output.clear(START_NS)
     assert [array.markers[0].action for array in markers.sent] == [0, 3]
+
+
+def test_a_cleared_map_is_taken_back_for_latecomers_too(rig: Rig, rig_module: Any, topic: Any) -> None:
+    arrays = topic(0)
+    output = LocalMapOutput(TYPES, rig.memory, arrays, topic(0))
+    output.clear(START_NS)
+    assert arrays.sent == [], "there was none"
+    output.take(rig.at(START_NS, 0.0), OnlineMapConfig(), rig_module.RigInfo())
+    for _ in range(2):
+        output.clear(START_NS + STEP_NS)
+    output.take(rig.at(START_NS + 2 * STEP_NS, 0.0), OnlineMapConfig(), rig_module.RigInfo())
+    before, empty, after = arrays.sent
+    assert [len(array.elements) for array in arrays.sent] == [1, 0, 1]
+    assert [array.sequence for array in arrays.sent] == [0, 1, 2]
+    assert (empty.temporal_reset, after.temporal_reset) == (True, True)
+    assert (empty.header.frame_id, empty.model_id) == ("odom", before.model_id)
+    assert empty.header.stamp.nanosec == STEP_NS and empty.roi_min == empty.roi_max
+
+
+def test_a_map_that_was_cleared_while_it_was_traced_is_not_sent(
+    rig: Rig, rig_module: Any, topic: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays, markers, wanted = topic(1), topic(1), [True]
+    output = LocalMapOutput(TYPES, rig.memory, arrays, markers)
+    fused = rig.memory.fused
+
+    def slow() -> Any:
+        found = fused()
+        wanted[0] = False
+        output.clear(START_NS)
+        return found
+
+    @contextmanager
+    def turn() -> Iterator[bool]:
+        yield wanted[0]
+
+    monkeypatch.setattr(rig.memory, "fused", slow)
+    output.take(rig.at(START_NS, 0.0), OnlineMapConfig(), rig_module.RigInfo(), turn())
+    assert arrays.sent == [] and [array.markers[0].action for array in markers.sent] == [3]
+
+
+def test_a_map_of_before_a_reset_is_not_fused_into_the_next(rig: Rig) -> None:
+    old = rig.at(START_NS, 0.0)
+    rig.memory.reset()
+    new = rig.at(START_NS + STEP_NS, 0.0)
+    assert not rig.memory.fuse(old) and rig.memory.fuse(new)
 
 
 def test_a_fused_map_that_begins_anew_comes_at_once_and_says_so(rig: Rig, rig_module: Any, topic: Any) -> None:

@@ -1,5 +1,6 @@
 """What is published of a map, to whom, and what is counted."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,30 @@ def test_elements_always_markers_to_whom_listens(output: Any, rig_module: Any) -
         assert [len(array.markers) for array in drawn] == [2] * 3 * listeners
         made.clear(STAMP_NS, "base_link")
         assert len(drawn) == 4 * listeners
+
+
+def test_rate_and_age_count_from_the_last_start(output: Any, rig_module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of deactivation makes no map old and no rate slow."""
+    clock = SimpleNamespace(now_s=100.0)
+    monkeypatch.setattr("hdmap_ros.map_output.time", SimpleNamespace(monotonic=lambda: clock.now_s))
+    made, config = output(1, 0), OnlineMapConfig()
+
+    def publish(times: int) -> None:
+        for _ in range(times):
+            clock.now_s += 0.1
+            made.publish(a_map(0.9), config, rig_module.RigInfo())
+
+    publish(5)
+    assert (made.rate_hz, made.age_s) == (pytest.approx(10.0), 0.0)
+    clock.now_s += 3600.0
+    assert made.age_s == 3600.0
+    made.start()
+    assert (made.rate_hz, made.age_s, made.published_since_start) == (0.0, 0.0, 0)
+    publish(3)
+    clock.now_s += 0.5
+    assert (made.rate_hz, made.age_s) == (pytest.approx(10.0), 0.5)
+    assert (made.published_since_start, made.published) == (3, 8)
+    assert [array.sequence for array in made.elements.sent] == list(range(8))
 
 
 @pytest.mark.parametrize(

@@ -42,17 +42,18 @@ def test_numbers_stay_and_the_fused_map_grows(
 ) -> None:
     graph.open_cameras()
     maps = graph.listen_to_maps()
-    start_node(local_map__period=0.0, sync__max_age=10.0)
+    node = start_node(local_map__period=0.0, sync__max_age=10.0)
     early = listen_latched()
     graph.drive(rig_module.ticks(20))
     assert graph.until(lambda: len(maps) >= 10 and len(early) >= 5)
-    graph.spin(0.5)
+    assert graph.until(lambda: node.session.worker.wait_idle(0.0))
+    graph.spin(0.2)
     assert {tuple(element.track_id for element in array.elements) for array in maps} in ({(1, 2)}, {(2, 1)})
     assert [array.temporal_reset for array in maps] == [True] + [False] * (len(maps) - 1)
     assert {array.header.frame_id for array in maps} == {"base_link"}
     late = listen_latched()
-    assert graph.until(lambda: late)
-    assert late[-1].header.frame_id == "odom" and late[-1].header.stamp == early[-1].header.stamp
+    assert graph.until(lambda: late and late[-1].header.stamp == early[-1].header.stamp)
+    assert late[-1].header.frame_id == "odom"
     found = elements_from_message(late[-1])
     assert sorted(round(float(element.points[:, 1].mean())) for element in found) == [-4, 4]
     ends = [float(array.elements[0].points[-1].x) for array in (early[0], early[-1])]
@@ -76,6 +77,21 @@ def test_a_recording_that_loops_begins_anew(
     again = [array for array in maps[1:] if array.temporal_reset]
     assert again, "no array says that its numbers begin anew"
     assert not numbers & {element.track_id for element in maps[-1].elements}
+
+
+def test_who_comes_after_a_reset_is_told_that_nothing_is_left(
+    graph: Any, start_node: Any, rig_module: Any, standing_world: None, listen_latched: Any
+) -> None:
+    graph.open_cameras()
+    maps, early = graph.listen_to_maps(), listen_latched()
+    node = start_node(local_map__period=0.0, sync__max_age=10.0)
+    graph.drive(rig_module.ticks(10))
+    assert graph.until(lambda: maps and early)
+    assert graph.until(lambda: node.session.worker.wait_idle(0.0))
+    node.session.reset("test")
+    late = listen_latched()
+    assert graph.until(lambda: late)
+    assert (len(late[-1].elements), late[-1].temporal_reset, late[-1].header.frame_id) == (0, True, "odom")
 
 
 def test_without_a_pose_there_are_no_numbers_and_diagnostics_say_why(

@@ -24,6 +24,14 @@ def test_parameters_are_checked(graph: Any, start_node: Any) -> None:
     assert refusal("score_threshold", "high")
     assert "cleaned up" in refusal("sync.policy", "exact") or "clean" in refusal("sync.policy", "exact")
     assert "none of cycle, approximate, exact" in refusal("sync.policy", "magic")
+    fresh = start_node(activate=False)
+    (result,) = fresh.set_parameters([Parameter("cameras.CAM_BACK.projection", value="rectified")])
+    assert (result.successful, result.reason) == (
+        False,
+        "parameter cameras.CAM_BACK.projection: 'rectified' is none of auto, k, p",
+    )
+    for value in ("p", ""):
+        assert fresh.set_parameters([Parameter("cameras.CAM_BACK.projection", value=value)])[0].successful
     assert node.set_parameters([Parameter("score_threshold", value=0.25)])[0].successful
     assert node.config.score_threshold == 0.25
     with pytest.raises((InvalidParameterValueException, InvalidParameterTypeException)):

@@ -13,13 +13,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
-pytestmark = [
-    pytest.mark.ros,
-    # Full rate does not always come while another test has the second core.
-    pytest.mark.skipif(
-        not os.environ.get("HDMAP_QUIET"), reason="wants cores that nothing else uses; HDMAP_QUIET=1 runs it"
-    ),
-]
+pytestmark = pytest.mark.ros
 
 HERE = Path(__file__).parent
 STAND_IN = """

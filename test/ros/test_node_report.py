@@ -21,5 +21,5 @@ def test_an_old_map_is_told_where_one_is_wanted(
     published: int, age_s: float, expected: bool, max_rate: float, level: int, message: str
 ) -> None:
     config = OnlineMapConfig(stale_after=1.0, max_rate=max_rate)
-    status = output_status({"published": published, "map_age_s": age_s}, config, expected)
+    status = output_status({"published_since_active": published, "map_age_s": age_s}, config, expected)
     assert (status.level, status.message, status.values["map_age_s"]) == (level, message, age_s)

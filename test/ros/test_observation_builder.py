@@ -172,6 +172,30 @@ def test_a_bad_camera_info_keeps_the_last_good_one(make: Any, bag_rig: Any) -> N
     assert caught.value.state == "bad_calibration"
 
 
+def test_another_size_is_told_once_and_fits_its_camera_info(make: Any, bag_rig: Any) -> None:
+    setup = make().hear()
+    large = cv2.imencode(".jpg", np.zeros((180, 320, 3), np.uint8))[1].tobytes()
+    setup.builder.build(setup.images())
+    for _ in range(3):
+        rig = setup.builder.build(setup.images(CAM_BACK=large)).rig
+    assert rig.image_size == (180, 320)
+    assert setup.warnings == ["camera CAM_BACK: its decoded images were 160 x 90 and are now 320 x 180 pixels"]
+
+
+@pytest.mark.parametrize(("encoding", "meant"), [("8UC3", "bgr8"), ("8UC4", "bgra8"), ("bgr8", ""), ("rgba8", "")])
+def test_an_encoding_that_is_guessed_is_told_once(make: Any, bag_rig: Any, encoding: str, meant: str) -> None:
+    setup = make().hear()
+    images, step = setup.images(), 160 * (4 if "4" in encoding or "a" in encoding else 3)
+    fields = {"height": 90, "width": 160, "encoding": encoding, "is_bigendian": 0, "step": step}
+    images.messages["CAM_BACK"] = bag_rig.types.get("sensor_msgs/msg/Image")(
+        header=images.messages["CAM_BACK"].header, data=bag_rig.types.octets(bytes(90 * step)), **fields
+    )
+    for _ in range(2):
+        assert all(setup.builder.build(images).camera_mask)
+    told = [f"camera CAM_BACK: its encoding {encoding} does not say the channels' order; taken as {meant}"]
+    assert setup.warnings == (told if meant else [])
+
+
 def test_doubts_are_told_once_per_camera(make: Any, bag_rig: Any) -> None:
     setup = make(image_topics={"CAM_BACK": "/back/image_raw", "CAM_FRONT": "/front/image_raw"})
     for camera in ("CAM_BACK", "CAM_FRONT", "CAM_BACK"):
@@ -198,6 +222,12 @@ def test_lenses_and_rectified_poses_are_in_the_rig(make: Any, bag_rig: Any, rig_
     np.testing.assert_allclose(rig.ego_from_camera[front, :3, :3].numpy(), turned, atol=1e-9)
 
 
+def alter_calibration(setup: Setup, **changes: Any) -> None:
+    known = setup.builder._infos._known["CAM_BACK"]
+    since_ns, calibration = known.pop()
+    known.append((since_ns, replace(calibration, **changes)))
+
+
 def odd_image(setup: Setup, kind: str) -> tuple[ImageSet, str]:
     """A set whose CAM_BACK is odd, and the state that names it."""
     rig, types = setup.rig, setup.rig.types
@@ -211,17 +241,16 @@ def odd_image(setup: Setup, kind: str) -> tuple[ImageSet, str]:
         return images, "bad_calibration"
     if kind == "no transform":
         header.frame_id = ""
-        setup.builder._calibrations["CAM_BACK"] = replace(setup.builder._calibrations["CAM_BACK"], frame_id="nowhere")
+        alter_calibration(setup, frame_id="nowhere")
         return images, "no_transform"
     if kind == "no calibration":
-        del setup.builder._calibrations["CAM_BACK"]
+        del setup.builder._infos._known["CAM_BACK"]
         setup.builder.add_camera_info("CAM_BACK", rig.info("CAM_BACK", TICK, focal=float("nan")))
         return images, "bad_calibration"
     if kind == "an impossible pose":
         pose = np.eye(4)
         pose[0, 3] = np.nan
-        calibration = setup.builder._calibrations["CAM_BACK"]
-        setup.builder._calibrations["CAM_BACK"] = replace(calibration, base_from_camera=pose)
+        alter_calibration(setup, base_from_camera=pose)
         return images, "bad_calibration"
     if kind == "no such field":
         images.messages["CAM_BACK"] = SimpleNamespace(header=header, encoding="rgb8")

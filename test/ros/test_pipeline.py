@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from hdmap_core.errors import ConfigError, ImageError
+from hdmap_core.errors import ConfigError, ImageError, ModelOutputError
 from hdmap_ros.image_sets import ImageSet
 from hdmap_ros.observation_builder import NotReadyError
 from hdmap_ros.pipeline import InferenceError, MapPipeline, check_cameras, choose_anchor, warm_up
+from hdmap_ros.problems import Problems
 
 IMAGES = ImageSet(5, {}, {}, (), 3_000_000)
 
@@ -20,6 +21,7 @@ class Builder:
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.problems = Problems()
 
     def build(self, images: ImageSet, enough: Any, **options: Any) -> Any:
         self.asked.append((images, enough))
@@ -30,6 +32,7 @@ class Model:
     """A predictor whose two stages may fail."""
 
     info = SimpleNamespace(enough_pixels=(450, 800))
+    not_finite = 0
 
     def __init__(self, **failures: Exception) -> None:
         self.failures = failures
@@ -45,7 +48,7 @@ class Model:
     def complete(self, prepared: Any) -> Any:
         self._stage("complete")
         assert prepared[1] == "threads"
-        return SimpleNamespace(elements=["line"], timings_ms={"network": 2.0})
+        return SimpleNamespace(elements=["line"], timings_ms={"network": 2.0}, not_finite=self.not_finite)
 
 
 def test_a_map_with_the_times_of_all_stages() -> None:
@@ -55,6 +58,19 @@ def test_a_map_with_the_times_of_all_stages() -> None:
     assert (result.elements, result.images, result.camera_mask) == (["line"], IMAGES, (True, False))
     assert list(result.timings_ms) == ["wait", "decode", "network"]
     assert (result.timings_ms["wait"], result.timings_ms["network"]) == (3.0, 2.0)
+
+
+def test_elements_that_are_no_numbers_are_counted() -> None:
+    builder, model = Builder(), Model()
+    model.not_finite = 3
+    assert MapPipeline(builder, model).process(IMAGES).elements == ["line"]
+    told = builder.problems.report()["not_finite"]
+    assert (told["count"], told["message"][:37]) == (1, "3 elements that the network gave are ")
+
+
+def test_an_output_without_numbers_is_the_networks_failure() -> None:
+    with pytest.raises(InferenceError, match="the network failed: all 9 elements"):
+        MapPipeline(Builder(), Model(complete=ModelOutputError("all 9 elements"))).process(IMAGES)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "complete"])

@@ -32,13 +32,13 @@ class Stages:
 
     def prepare(self, job: int) -> int:
         self.note("prepare", job)
-        assert self.prepare_gate.wait(10)
+        assert self.prepare_gate.wait(60)
         self.note("prepared", job)
         return job
 
     def work(self, job: int) -> None:
         self.note("work", job)
-        assert self.work_gate.wait(10)
+        assert self.work_gate.wait(60)
         self.note("done", job)
 
     def note(self, stage: str, job: int) -> None:
@@ -161,13 +161,13 @@ def test_a_line_is_no_longer_than_patience_at_the_pace_of_the_last_jobs(clock: C
 
     def work(job: int) -> None:
         begun.set()
-        assert hold.wait(10)
+        assert hold.wait(60)
         clock.now_s += pace_s
         done.append(job)
 
     worker = Worker(unchanged, work, lambda error, count: None, patience_s=0.5)
     worker.put(0)
-    assert begun.wait(10)
+    assert begun.wait(60)
     for job in range(1, 10):
         worker.put(job)
     hold.set()

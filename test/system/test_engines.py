@@ -71,7 +71,8 @@ def test_benchmark(exported: Path, tmp_path: Path, hdmap: Hdmap) -> None:
     assert list(found["stages"]) == ["decode", "preprocess", "network", "postprocess"]
     for row in (*found["stages"].values(), found["total"]):
         assert 0 < row["p50"] <= row["p95"] <= row["p99"] and row["cpu_p50"] >= 0
-    assert found["memory_mib"]["engine"] > 0 and found["sets_per_s"] > 0
+    assert min(found["memory_mib"].values()) > 10 and found["memory_mib"]["mapping"] <= found["memory_mib"]["peak"]
+    assert list(found["memory_mib"]) == ["started", "mapping", "peak"] and found["sets_per_s"] > 0
     assert 0 <= found["agreement"]["largest_difference"] < 1e-4
     assert found["ratio_to_eager"]["cpu"] == pytest.approx(
         found["eager_network"]["cpu_p50"] / found["stages"]["network"]["cpu_p50"], rel=0.01

@@ -166,7 +166,9 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     frames = {}
     for token in piece.tokens:
         enough = predictor.info.enough_pixels if source.corruption is None else None
-        observation = dataset.observation(token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough)
+        observation = dataset.observation(
+            token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
+        )
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
         prediction = predictor.predict(observation)

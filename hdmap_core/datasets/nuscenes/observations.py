@@ -121,6 +121,7 @@ class NuScenesDataset:
         at_least: tuple[int, int] | None = None,
         sweeps: int = 1,
         roads: bool = True,
+        coarse: bool = False,
     ) -> Observation:
         """One keyframe.
 
@@ -136,6 +137,7 @@ class NuScenesDataset:
                 leaves a trail. Returns from the car itself (within 2.2 m of the sensor along x and along y) are left
                 out of those before the keyframe's.
             roads: cut out those of the SD map, if there is one.
+            coarse: see `decode_image`.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -148,7 +150,7 @@ class NuScenesDataset:
         ego_from_map = se3.inverse(lidar.map_from_ego)
         sizes = [camera.image_size for camera in cameras]
         reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-        pictures = tuple(read_image(camera, reduction) if images else None for camera in cameras)
+        pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
         rig = CameraRig.from_arrays(
             names,
             np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
@@ -264,14 +266,14 @@ class NuScenesDataset:
         return list(self.cameras or known + sorted(set(present) - set(known)))
 
 
-def read_image(frame: SensorFrame, reduction: int = 1) -> np.ndarray:
-    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size.
+def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> np.ndarray:
+    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size; see `decode_image`.
 
     Raises:
         DatasetError: if the file is missing or has another size than the tables say.
         ImageError: if it is damaged.
     """
-    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction)
+    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction, coarse=coarse)
     expected = tuple(-(-side // reduction) for side in frame.image_size)
     if image.shape[:2] != expected:
         raise DatasetError(

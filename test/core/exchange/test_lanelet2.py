@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.errors import ConfigError, OutputError
+from hdmap_core.errors import ConfigError, ElementError, OutputError
 from hdmap_core.exchange.map_file import parse_origin, write_map
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin
@@ -106,3 +106,31 @@ def test_the_ellipsoid_has_true_metres() -> None:
         expected = 111412.84 * np.cos(angle) - 93.5 * np.cos(3 * angle) + 0.118 * np.cos(5 * angle)
         assert east == pytest.approx(expected, abs=0.5)
         np.testing.assert_allclose(place.degrees(np.array([east, north])), [11.0, latitude + 1.0])
+
+
+@pytest.mark.parametrize("corner", [(500_000.0, 10_000_400.0), (-3.0e7, 0.0), (6.4e6, -6.4e6)])
+def test_a_frame_that_reaches_beyond_the_pole_is_written_around_the_map(
+    tmp_path: Path, corner: tuple[float, float]
+) -> None:
+    """Without an origin latitude and longitude say nothing, but readers refuse what is not on the earth."""
+    write_map(tmp_path / "map.osm", ELEMENTS, se3.se3(np.eye(3), [*corner, 0.0]), "utm")
+    nodes = list(ElementTree.parse(tmp_path / "map.osm").getroot().iter("node"))
+    places = np.array([[float(node.attrib["lat"]), float(node.attrib["lon"])] for node in nodes])
+    assert (np.abs(places) <= [90, 180]).all()
+    metres = GeodeticOrigin(0.0, 0.0).metres(places[:, ::-1])
+    local = np.array([[float(tags(node)["local_x"]), float(tags(node)["local_y"])] for node in nodes])
+    np.testing.assert_allclose(local[0], corner, atol=1e-3)
+    np.testing.assert_allclose(metres - metres[0], local - local[0], atol=0.01)
+
+
+@pytest.mark.parametrize("suffix", ["osm", "geojson"])
+def test_an_origin_of_another_frame_is_refused(tmp_path: Path, suffix: str) -> None:
+    far = se3.se3(np.eye(3), [500_000.0, 5_500_000.0, 0.0])
+    with pytest.raises(ElementError, match=r"5,500 km from its origin at latitude 49.*not lie on the earth"):
+        write_map(tmp_path / f"map.{suffix}", ELEMENTS, far, "map", origin=GeodeticOrigin(49.0, 8.4))
+    assert not list(tmp_path.iterdir())
+
+
+def test_degrees_go_on_behind_the_date_line() -> None:
+    place = GeodeticOrigin(-16.8, 179.99)
+    assert place.degrees(np.array([5000.0, 0.0]))[0] == pytest.approx(-179.963, abs=1e-3)

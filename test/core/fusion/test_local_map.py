@@ -9,6 +9,7 @@ from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
 from hdmap_core.fusion.local_map import LocalMap
 from hdmap_core.geometry import BEVGrid, polyline, se3
+from hdmap_core.postprocess.masks import trust_in_length
 
 REGION = BEVGrid()
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
@@ -111,6 +112,37 @@ def test_a_standing_car_is_no_stronger_witness_than_a_moving_one() -> None:
     assert fused.elements() == []
 
 
+def test_maps_between_two_strides_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = []
+    add = EvidenceTiles.add
+    monkeypatch.setattr(EvidenceTiles, "add", lambda *arguments: (added.append(1), add(*arguments)))
+    fused = LocalMap(CLASSES, reach=100.0)
+    for step in range(101):
+        fused.update(seen(pose(0.1 * step), world()), pose(0.1 * step), REGION)
+    assert len(added) == 11
+
+
+def test_a_divider_that_was_drawn_through_a_crossing_ends_there_once_the_crossing_is_seen() -> None:
+    """From afar the line is seen before the stripes are."""
+    fused = LocalMap(CLASSES, reach=100.0)
+    through = MapElement(MapClass.DIVIDER, np.array([[-20.0, 0.0], [60.0, 0.0]]))
+    for step in range(10):
+        fused.update(seen(pose(step), [through]), pose(step), REGION)
+    assert count(fused.elements(), MapClass.DIVIDER) == 1
+    for step in range(10, 16):
+        fused.update(seen(pose(step), world()), pose(step), REGION)
+    assert count(fused.elements(), MapClass.DIVIDER) == 2
+
+
+def test_a_piece_that_the_border_leaves_short_is_no_less_sure_where_it_is() -> None:
+    """Tracing lowers the score of short lines, and would do it again when the fused map is traced."""
+    fused = LocalMap(CLASSES, reach=100.0)
+    line = np.array([[27.5, 2.0], [30.0, 2.0]])
+    fused.update([MapElement(MapClass.DIVIDER, line, score=0.7 * trust_in_length(2.5))], pose(0), REGION)
+    (found,) = fused.elements()
+    assert found.score == pytest.approx(0.7 * trust_in_length(2.5), rel=0.4)
+
+
 def test_what_is_far_behind_is_forgotten_and_nothing_where_reach_is_endless() -> None:
     ends = {}
     for reach in (50.0, np.inf):
@@ -130,7 +162,7 @@ def test_numbering_the_fused_map_costs_no_more_the_longer_the_drive() -> None:
     for x in range(0, 600, 5):
         fused.update(seen(pose(x), world(700.0)), pose(x), REGION)
         fused.elements()
-        known.append(sum(len(track.places) for tracks in fused._tracker._tracks.values() for track in tracks))
+        known.append(sum(len(tracks.places) for tracks in fused._tracker._tracks.values()))
     assert known[-1] < 1.2 * known[40]
 
 

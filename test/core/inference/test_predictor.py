@@ -13,7 +13,10 @@ from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError, ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.map_origin import MapOrigin
-from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.inference import Predictor, default_weights, load_predictor
+from hdmap_core.inference.opening import open_engine
+from hdmap_core.inference.sample import sample_observation
+from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
@@ -265,3 +268,18 @@ def test_before_a_refiner_only_classes_are_computed(tmp_path: Path) -> None:
     for name in ("semantic", "embedding", "direction"):
         assert torch.equal(getattr(found.dense, name), getattr(wanted.dense, name))
     assert torch.equal(found.unrefined.semantic, wanted.unrefined.semantic)
+
+
+def test_the_eager_engine_moves_its_inputs_on_the_cpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input may lie on a GPU while the network runs on the CPU."""
+    engine = open_engine(default_weights(), "cpu", None, None, "eager")
+    asked: list[torch.device] = []
+    original = ModelInput.to
+
+    def moved(self: ModelInput, device: torch.device, non_blocking: bool = False) -> ModelInput:
+        asked.append(torch.device(device))
+        return original(self, device, non_blocking)
+
+    monkeypatch.setattr(ModelInput, "to", moved)
+    engine(preprocess(sample_observation(), engine.source.config.model))
+    assert asked == [torch.device("cpu")]

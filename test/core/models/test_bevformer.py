@@ -1,7 +1,5 @@
 """The BEV encoder as a whole: what every view transform must keep, heights, rigs, precision, export."""
 
-import pickle
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -10,15 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hdmap_core.config import parse_config
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig, BEVFormerLayer
+from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
 from hdmap_core.models.view_transforms.pillar_projection import (
     PairViews,
     PillarPairs,
-    pillars_in_reach,
     project_pairs,
 )
 
@@ -190,103 +186,6 @@ def test_existing_pairs_are_as_good_as_all(kind: str, views: int | None, past: b
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_rig_is_looked_at_once_until_it_changes(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frame after frame the bits of a module that sees the rig for the first time, whatever about it changes."""
-    looks: list[int] = []
-
-    def counted(*arguments: Any) -> PillarPairs:
-        looks.append(1)
-        return pillars_in_reach(*arguments)
-
-    monkeypatch.setattr("hdmap_core.models.view_transforms.bevformer.pillars_in_reach", counted)
-    module = build(cross_attention=kind)
-    features, first = batch_of([rig(4, 5)])
-    _, other = batch_of([rig(4, 6)])
-    assert first.projection is not None and first.images is not None
-    shaken = replace(first, projection=first.projection * torch.tensor([1.0, 1 + 1e-6, 1.0])[:, None])
-    blind = replace(first, camera_mask=torch.tensor([[True, False, True, True]]))
-    seeing = replace(first, camera_mask=torch.ones(1, 4, dtype=torch.bool))
-    larger = replace(first, images=torch.zeros(1, 4, 3, SIZE[0], SIZE[1] + 32, dtype=torch.uint8))
-    both = batch_of([rig(4, 5), rig(4, 6)])[1]
-    with torch.inference_mode():
-        for inputs in (first, other, first, shaken, blind, seeing, larger, both, first):
-            given = features.expand(len(inputs.projection), -1, -1, -1, -1)  # type: ignore[arg-type]
-            before = len(looks)
-            found = [module(given * scale, inputs) for scale in (1.0, 1.0, -1.0)]
-            assert len(looks) == before + 1, "three passes of one rig look at it once"
-            fresh = build(cross_attention=kind)
-            assert torch.equal(found[0], fresh(given, inputs)) and torch.equal(found[0], found[1])
-            assert torch.equal(found[2], fresh(-given, inputs)) and not torch.equal(found[2], found[0])
-        first.projection[:, 0] *= 0.5  # written over where it lies
-        assert torch.equal(module(features, first), build(cross_attention=kind)(features, first))
-        module.max_views = 1
-        limited = build(cross_attention=kind, max_views=1)
-        assert torch.equal(module(features, first), limited(features, first))
-        module.max_views = None
-        before = len(looks)
-        module.train()(features, first), module(features, first)
-        assert len(looks) == before + 2
-    before = len(looks)
-    module.eval()(features.clone().requires_grad_(), first).sum().backward()
-    assert len(looks) == before + 1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_weights_alone_decide_is_computed_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first self-attention of a BEV without past, until a weight changes; the bits are those of a fresh module."""
-    attends: list[int] = []
-    attended = BEVFormerLayer.attended
-
-    def counted(*arguments: Any) -> Tensor:
-        attends.append(1)
-        return attended(*arguments)
-
-    monkeypatch.setattr(BEVFormerLayer, "attended", counted)
-    module = build(cross_attention=kind)
-    features, inputs = batch_of([rig(4, 5), rig(4, 6)])
-    layers = len(module.layers)
-    with torch.inference_mode():
-        first, again = module(features, inputs), module(features, inputs)
-        fresh = build(cross_attention=kind)(features, inputs)
-        assert torch.equal(first, again) and torch.equal(first, fresh)
-    assert len(attends) == 2 * layers + (layers - 1)
-    for change in ("queries", "row_position", "layers.0.self_attention.value.weight", "layers.0.norms.0.bias"):
-        weight = module.get_parameter(change)
-        with torch.no_grad():
-            weight += torch.randn_like(weight)  # in place, as an optimiser does
-        attends.clear()
-        with torch.inference_mode():
-            found = module(features, inputs)
-            assert len(attends) == layers and not torch.equal(found, first), change
-            fresh_module = build(cross_attention=kind)
-            fresh_module.load_state_dict(module.state_dict())
-            assert torch.equal(found, fresh_module(features, inputs))
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        attends.clear()
-        module(features, inputs)
-        assert len(attends) == layers, "in half precision it is another value"
-    module.load_state_dict(build(cross_attention=kind).state_dict())
-    with torch.no_grad():
-        assert torch.equal(module(features, inputs), first)
-    attends.clear()
-    module.train()(features, inputs), module.eval()(features, inputs)
-    assert len(attends) == 2 * layers, "never with gradients or dropout"
-    assert deepcopy(module)._known_start._last is None is pickle.loads(pickle.dumps(module))._known_start._last
-
-
-def test_a_copy_knows_no_rig() -> None:
-    module = build(cross_attention="kernel")
-    features, inputs = batch_of([rig(3, 1)])
-    with torch.inference_mode():
-        wanted = module(features, inputs)
-    for copied in (deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert copied._known_rig._last is None and module._known_rig._last is not None
-        with torch.no_grad():
-            assert torch.equal(copied(features, inputs), wanted)
-    assert list(module.state_dict()) == list(build(cross_attention="kernel").state_dict())
-
-
 def test_no_camera_leaves_the_learned_map() -> None:
     module = build()
     features, inputs = batch_of([rig(3, 1), rig(3, 1)])
@@ -415,22 +314,6 @@ def test_what_is_missing_is_named(missing: str) -> None:
 def test_camera_embeddings_know_their_number() -> None:
     with pytest.raises(ConfigError, match="camera_embeddings is 4, but 3 cameras came"):
         build(camera_embeddings=4)(*batch_of([rig(3, 1)]))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"channels": 30}, "even multiple of heads"),
-        ({"samples": 6}, "multiple of anchors"),
-        ({"z_range": [2, 1]}, "lower end first"),
-        ({"z_range": [1, 2], "cross_attention": "deformable"}, "begin 0.5 m off both ends"),
-        ({"kernel_size": [0, 4]}, "at least one row"),
-        ({"cross_attention": "lss"}, "cross_attention"),
-    ],
-)
-def test_configs_that_cannot_work_are_refused(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        parse_config(BEVFormerConfig, change, "recipe")
 
 
 class Exported(nn.Module):

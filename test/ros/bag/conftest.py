@@ -1,7 +1,9 @@
 """The rig's drive as a nuScenes folder and as a bag, and what tests do with bags."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,14 @@ import numpy as np
 import pytest
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
+from hdmap_core.elements import read_elements
 from hdmap_core.errors import BagError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
+from hdmap_ros.bag.layouts import load_layout
+from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.mcap_scan import MAGIC
+from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 from hdmap_ros.bag.write import write_bag
 from hdmap_ros.message_types import bag_types
 
@@ -82,6 +88,50 @@ def drive(rig_nuscenes: Path, tmp_path: Path) -> Path:
     path = tmp_path / "drive.mcap"
     write_bag(rig_nuscenes, "scene-0001", path)
     return path
+
+
+def _changed(source: Path, target: Path, change: Callable[[str, int, Any], Any], times: int = 1) -> Path:
+    """A copy of a bag in which `change(topic, number, message)` makes other messages, or None; several times over."""
+    with open_bag(source) as bag, write_mcap(target) as out:
+        for topic, kind in bag.topics.items():
+            out.declare(topic, kind, latched=topic == "/tf_static")
+        for turn in range(times):
+            numbers: Counter[str] = Counter()
+            for topic, log_ns, message in bag.messages():
+                message = change(topic, numbers[topic], message)
+                numbers[topic] += 1
+                if message is not None:
+                    out.write(topic, log_ns + turn * 60 * 10**9, message)
+    return target
+
+
+@pytest.fixture
+def changed() -> Callable[..., Path]:
+    """Makes a copy of a bag with other messages."""
+    return _changed
+
+
+@pytest.fixture
+def replayed(tmp_path: Path, rig_module: Any) -> Callable[..., tuple[dict[str, Any], list[str]]]:
+    """Replays a bag and holds its sums: the report, and the warnings."""
+
+    def run(bag: Path, **config: Any) -> tuple[dict[str, Any], list[str]]:
+        warnings: list[str] = []
+        out = tmp_path / "out"
+        report = replay_bag(
+            bag, rig_module.RigLines(), out, replace(ReplayConfig(load_layout("hdmap")), **config), warn=warnings.append
+        )
+        frames = read_elements(out / "predictions.jsonl")
+        assert report["published"] + sum(report["dropped"].values()) == report["sets"]
+        assert report["published"] == len(frames)
+        assert report["published_elements"] == sum(map(len, frames.values()))
+        with open_bag(out / "map.mcap") as maps:
+            stamps_ns = [int(token.partition("#")[0]) for token in frames]
+            assert (maps.start_ns, maps.end_ns) == (min(stamps_ns), max(stamps_ns)), "one clock"
+            assert maps.counts[ELEMENTS_TOPIC] == len(frames)
+        return report, warnings
+
+    return run
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_bag_to_player_to_node_to_recorder(rig_nuscenes: Path, tmp_path: Path) -
             output, _ = playing.communicate(timeout=60)
         assert playing.returncode == 0, output
         played = json.loads(output.splitlines()[-1])
-        time.sleep(0.5)  # the phases are learnt from silence when the bag is this short
+        time.sleep(2.0)  # the phases are learnt from silence when the bag is this short
         code, output = end(node)
         assert code == 0, output
         code, output = end(recorder)

@@ -14,6 +14,7 @@ from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError, ImageError
+from hdmap_core.image_decoding import decode_image
 
 TOKEN = "sample-0-1"
 
@@ -170,3 +171,12 @@ def test_images_of_different_size_in_one_frame(small_root: Path) -> None:
     rig = NuScenesDataset(small_root).observation(TOKEN, images=False).rig
     sizes = dict(zip(rig.names, rig.image_sizes, strict=True))
     assert sizes.pop("CAM_BACK") == (12, 16) and set(sizes.values()) == {(24, 32)}
+
+
+def test_coarse_pictures_are_those_of_the_node(small_root: Path) -> None:
+    dataset = NuScenesDataset(small_root)
+    files = [dataset.tables.keyframe(TOKEN)[name].path for name in ("CAM_FRONT", "CAM_BACK")]
+    for coarse in (False, True):
+        images = dataset.observation(TOKEN, at_least=(24, 32), coarse=coarse).images
+        for image, path in zip(images, files, strict=True):
+            np.testing.assert_array_equal(image, decode_image(path.read_bytes(), "x", coarse=coarse))

@@ -1,0 +1,108 @@
+"""The node as a user who may do nothing: it needs no root, no home folder, and leaves only its log and its report."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
+pytestmark = [
+    pytest.mark.ros,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root needs setpriv to be less"),
+]
+
+NOBODY = 54321 if os.geteuid() == 0 else os.geteuid()
+"""A number without a name, as containers have them."""
+# It may read what root may, as the interpreter lies in a home folder on some machines; it may write nothing more.
+LESS_THAN_ROOT = (
+    *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+    *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
+)
+ANYBODYS = [path for path in map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")) if path.is_dir()]
+LISTENER = """
+import rclpy
+from hdmap_ros.msg import MapElementArray
+
+rclpy.init()
+node, maps = rclpy.create_node("listener"), []
+node.create_subscription(MapElementArray, "/online_map/output/map_elements", maps.append, 10)
+while not maps:
+    rclpy.spin_once(node)
+rclpy.shutdown()
+"""
+
+
+@pytest.fixture
+def folders(drive: Path) -> Iterator[dict[str, Path]]:
+    """A home folder with a bag that cannot be written, and two that can, for log and report; where all may look."""
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        made = {name: Path(root, name) for name in ("home", "log", "out")}
+        for name, folder in made.items():
+            folder.mkdir()
+            if os.geteuid() == 0 and name != "home":
+                os.chown(folder, NOBODY, NOBODY)
+        shutil.copy(drive, made["home"])
+        made["home"].chmod(0o555)
+        yield made
+        made["home"].chmod(0o755)
+
+
+@pytest.fixture
+def start(folders: dict[str, Path]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Starts Python as that user."""
+    hidden = ("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "XDG_CACHE_HOME", "TMPDIR", "USER", "LOGNAME")
+    kept = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment = kept | {"HOME": str(folders["home"]), "ROS_LOG_DIR": str(folders["log"])}
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*words: str) -> subprocess.Popen[bytes]:
+        less = LESS_THAN_ROOT if os.geteuid() == 0 else ()
+        started.append(subprocess.Popen([*less, sys.executable, *words], env=environment, cwd=folders["home"]))
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def owned() -> set[Path]:
+    """What belongs to this user where everybody may write, but for the memory that DDS shares."""
+    found = set()
+    for folder in ANYBODYS:
+        with os.scandir(folder) as entries:
+            found |= {Path(entry.path) for entry in entries if entry.stat(follow_symlinks=False).st_uid == NOBODY}
+    return {path for path in found if "fastrtps" not in path.name}
+
+
+def test_it_maps_and_leaves_its_log_and_its_report(
+    folders: dict[str, Path], start: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """The real node with the shipped student."""
+    before, report = owned(), folders["out"] / "report.json"
+    parameters = [f"report_file:={report}", "model.device:=cpu", "model.warmup_iterations:=1", "sync.max_age:=10.0"]
+    words = [word for entry in parameters for word in ("-p", entry)]
+    node = start("-m", "hdmap_ros.online_map_node", "--ros-args", *words)
+    listener = start("-c", LISTENER)
+    player = start("-m", "hdmap_ros.bag.player", "drive.mcap", "--wait", "240", "--rate", "0.5")
+    assert player.wait(300) == 0
+    assert listener.wait(60) == 0
+    assert node.poll() is None
+    status = Path(f"/proc/{node.pid}/status").read_text().splitlines()
+    assert next(line for line in status if line.startswith("Uid:")).split()[1:] == [str(NOBODY)] * 4
+    node.send_signal(signal.SIGINT)
+    assert node.wait(60) == 0
+    assert json.loads(report.read_text())["published"] >= 1
+    assert [*folders["out"].iterdir()] == [report]
+    assert [*folders["log"].iterdir()] and [*folders["home"].iterdir()] == [folders["home"] / "drive.mcap"]
+    if os.geteuid() == 0:  # other programs of a user who is a person may leave something meanwhile
+        assert owned() - before == set()

@@ -1,0 +1,18 @@
+"""The node needs no network of its own: only ROS's."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_core_and_node_open_no_connections_of_their_own() -> None:
+    unwanted = {"socket", "socketserver", "urllib", "http", "requests", "ftplib", "smtplib", "pickle", "marshal"}
+    paths = [path for package in ("hdmap_core", "hdmap_ros") for path in (ROOT / package).rglob("*.py")]
+    paths.remove(ROOT / "hdmap_core" / "parallel.py")  # of `--ray`, which the node has not
+    assert len(paths) > 100
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not unwanted & {name.split(".")[0] for name in names}, path
