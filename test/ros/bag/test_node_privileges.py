@@ -26,7 +26,7 @@ LESS_THAN_ROOT = (
     *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
     *("--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"),
 )
-ANYBODYS = [path for path in map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run/lock")) if path.is_dir()]
+ANYBODYS = [path for path in map(Path, ("/tmp", "/var/tmp", "/run/lock")) if path.is_dir()]
 LISTENER = """
 import rclpy
 from hdmap_ros.msg import MapElementArray
@@ -76,12 +76,12 @@ def start(folders: dict[str, Path]) -> Iterator[Callable[..., subprocess.Popen[b
 
 
 def owned() -> set[Path]:
-    """What belongs to this user where everybody may write, but for the memory that DDS shares."""
+    """What belongs to this user where everybody may write; /dev/shm holds the memory of ROS's transport and tracing."""
     found = set()
     for folder in ANYBODYS:
         with os.scandir(folder) as entries:
             found |= {Path(entry.path) for entry in entries if entry.stat(follow_symlinks=False).st_uid == NOBODY}
-    return {path for path in found if "fastrtps" not in path.name}
+    return found
 
 
 def test_it_maps_and_leaves_its_log_and_its_report(
