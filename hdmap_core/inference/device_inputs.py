@@ -1,8 +1,8 @@
 """What `preprocess` makes of images with OpenCV, in plain PyTorch: on a GPU nothing waits for the host.
 
 Shapes depend on the sizes of images and grid alone, what depends on sizes and lenses is kept on the device, and of a
-calibration a few matrices go there. Values are those of OpenCV 5 to one or two steps of 255 (older ones read between pixels at
-32nds of a pixel); on a CPU OpenCV is quicker.
+calibration a few matrices go there. Values are those of OpenCV 5 to one or two steps of 255 (older ones read between
+pixels at 32nds of a pixel); on a CPU OpenCV is quicker.
 """
 
 from collections.abc import Sequence
