@@ -1,11 +1,16 @@
 """Observation: what the car sees at one instant."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.map_origin import MapOrigin
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,7 @@ class Observation:
         point_age_s: (P,) float32, how long before `stamp_ns` each point's sweep ended, seconds; None without points.
         camera_stamps_ns: exposure time of each camera, in the order of `rig`.
         map_origin: where the frame that `map_from_ego` leads to lies on the earth; None when unknown.
+        device_images: per camera (H, W, 3) uint8 RGB that lies on a GPU, and has None in `images`; empty: none does.
     """
 
     images: tuple[np.ndarray | None, ...]
@@ -37,8 +43,17 @@ class Observation:
     camera_stamps_ns: tuple[int, ...] = field(default=())
     point_age_s: np.ndarray | None = None
     map_origin: MapOrigin | None = None
+    device_images: "tuple[Tensor | None, ...]" = ()
 
     @property
     def camera_mask(self) -> tuple[bool, ...]:
         """Which cameras contributed an image."""
-        return tuple(image is not None for image in self.images)
+        return tuple(image is not None or there is not None for image, there in self._both())
+
+    def on_host(self) -> "Observation":
+        """The same with all images in `images`; waits for a GPU if some lie there."""
+        images = (image if there is None else there.cpu().numpy() for image, there in self._both())
+        return replace(self, images=tuple(images), device_images=())
+
+    def _both(self) -> "Iterator[tuple[np.ndarray | None, Tensor | None]]":
+        return zip(self.images, self.device_images or (None,) * len(self.images), strict=True)

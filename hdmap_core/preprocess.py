@@ -129,16 +129,11 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
     """
     check_images(observation)
     observation = without_lenses(observation)
-    given = observation.rig
-    names = cameras or tuple(sorted(given.names))
-    picture = dict(zip(given.names, observation.images, strict=True))
+    names, _, projection = camera_slots(observation.rig, image_size, cameras)
+    picture = dict(zip(observation.rig.names, observation.images, strict=True))
     images = np.zeros((len(names), *image_size, 3), np.uint8)
-    projection = torch.zeros(len(names), 3, 4, dtype=torch.float32)
     mask = torch.zeros(len(names), dtype=torch.bool)
-    matrices = dict(zip(given.names, _projections(given, image_size), strict=True))
     for index, name in enumerate(names):
-        if name in matrices:
-            projection[index] = matrices[name]
         image = picture.get(name)
         if image is None:
             continue
@@ -148,6 +143,17 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
     return ModelInput(images=channels_first[None], projection=projection[None], camera_mask=mask[None])
 
 
-def _projections(rig: CameraRig, image_size: tuple[int, int]) -> Tensor:
-    """(N, 3, 4) float32, computed in float64."""
-    return replace(rig, intrinsics=rig.intrinsics.double()).resized(image_size).projection().float()
+def camera_slots(
+    rig: CameraRig, image_size: tuple[int, int], cameras: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], CameraRig, Tensor]:
+    """The cameras that a model is given, for `image_inputs`.
+
+    Returns:
+        Their N names in order; the rig as pinholes, of whose images theirs are made; and (N, 3, 4) float32 their
+        projections, computed in float64, 0 for cameras that the rig has not.
+    """
+    pinholes = without_lenses(Observation((None,) * rig.num_cameras, rig, 0, "")).rig
+    names = cameras or tuple(sorted(rig.names))
+    resized = replace(pinholes, intrinsics=pinholes.intrinsics.double()).resized(image_size)
+    known = dict(zip(rig.names, resized.projection().float(), strict=True))
+    return names, pinholes, torch.stack([known.get(name, torch.zeros(3, 4)) for name in names])

@@ -72,6 +72,16 @@ def decode_image(message: Any, enough: tuple[int, int] | None = None, out: np.nd
     return _decode_raw(message) if hasattr(message, "encoding") else _decode_compressed(message, enough, out)
 
 
+def colour_file(message: Any) -> bytes | None:
+    """The file in a compressed image that is to be decoded as it is; None of a raw image, a depth image, a mosaic."""
+    if hasattr(message, "encoding"):
+        return None
+    encoding = message.format.strip().lower()
+    return (
+        None if encoding.startswith("bayer_") or "compresseddepth" in encoding.replace(" ", "") else bytes(message.data)
+    )
+
+
 def _decode_compressed(message: Any, enough: tuple[int, int] | None, out: np.ndarray | None) -> np.ndarray:
     source, data = f"compressed image of format {message.format!r}", bytes(message.data)
     encoding, _, compression = message.format.partition(";")

@@ -11,7 +11,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 
 from hdmap_core.errors import CalibrationError, HdmapError
@@ -22,8 +21,8 @@ from hdmap_core.observation import Observation
 from hdmap_core.road_plane import on_the_road
 from hdmap_ros.calibration import CameraCalibration
 from hdmap_ros.camera_infos import CameraInfos
-from hdmap_ros.images import GUESSED_ENCODINGS, decode_image
 from hdmap_ros.problems import Problems
+from hdmap_ros.set_decoding import DeviceDecoder, SetDecoder, to_one_size
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
@@ -105,7 +104,7 @@ class ObservationBuilder:
         )
         self._sizes: dict[str, tuple[int, ...]] = {}
         self._recent: deque[tuple[int, np.ndarray]] = deque()
-        self._pictures: deque[dict[str, np.ndarray]] = deque(({}, {}), maxlen=2)
+        self._decode = SetDecoder(self.problems, pool)
 
     def add_camera_info(self, camera: str, info: Any) -> str | None:
         """Takes a CameraInfo, see `CameraInfos.add`."""
@@ -117,7 +116,14 @@ class ObservationBuilder:
         known = self._infos.newest
         return {camera: known[camera].reading for camera in self.cameras if camera in known}
 
-    def build(self, images: ImageSet, enough: tuple[int, int] | None = None, *, reuse: bool = False) -> Observation:
+    def build(
+        self,
+        images: ImageSet,
+        enough: tuple[int, int] | None = None,
+        *,
+        reuse: bool = False,
+        on_device: DeviceDecoder | None = None,
+    ) -> Observation:
         """Decodes and calibrates a set.
 
         A camera that cannot be used counts as missing; why stands in `camera_faults` and is counted in `problems`.
@@ -127,6 +133,8 @@ class ObservationBuilder:
             enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
             reuse: the observation's images need to last until the next `build` has ended, the one after that may write
                 over them.
+            on_device: decodes what it can of the files, by camera, to (H, W, 3) uint8 on a GPU, given `enough` and the
+                threads; see `DevicePath.decode`. What it leaves out is decoded on the CPU.
 
         Raises:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
@@ -141,13 +149,13 @@ class ObservationBuilder:
                 poses[camera] = self._pose(camera, calibrations[camera], images, deadline_s)
             except NotReadyError as error:
                 errors.append(error)
-        pictures: dict[str, np.ndarray] = {}
+        pictures: dict[str, Any] = {}  # arrays, and tensors on a device
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images, list(poses), enough, reuse).items():
+            for camera, found in self._decode(images.messages, list(poses), enough, reuse, on_device).items():
                 try:
-                    if isinstance(found, NotReadyError):
-                        raise found
+                    if isinstance(found, str):
+                        raise NotReadyError(camera, "rejected_image", f"camera {camera}: {found}")
                     matrices[camera] = self._matrix(camera, calibrations[camera], found, poses[camera])
                     pictures[camera] = found
                 except NotReadyError as error:
@@ -161,22 +169,25 @@ class ObservationBuilder:
                 f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
         size = max((picture.shape[:2] for picture in pictures.values()), key=lambda size: size[0] * size[1])
-        for camera in pictures:  # a rig has one size, smaller cameras are scaled up to it
-            pictures[camera], matrices[camera] = _resized(pictures[camera], matrices[camera], size)
+        to_one_size(pictures, matrices, size)
+        sizes = [tuple(pictures[camera].shape[:2]) if camera in pictures else size for camera in self.cameras]
         other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
+        given = [pictures.get(camera) for camera in self.cameras]
+        there = [None if isinstance(picture, np.ndarray) else picture for picture in given]
         observation = Observation(
-            tuple(pictures.get(camera) for camera in self.cameras),
+            tuple(picture if isinstance(picture, np.ndarray) else None for picture in given),
             CameraRig.from_arrays(
                 self.cameras,
                 [matrices.get(camera, matrices[other]) for camera in self.cameras],
                 [poses[camera if camera in pictures else other] for camera in self.cameras],
-                size,
+                sizes,
                 [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
             ),
             images.stamp_ns,
             str(images.stamp_ns),
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
+            device_images=tuple(there) if any(each is not None for each in there) else (),
         )
         return self._on_the_road(observation) if self.config.road_plane else observation
 
@@ -283,39 +294,3 @@ class ObservationBuilder:
         while stamp_ns - recent[0][0] > WINDOW_S * 1e9:
             recent.popleft()
         return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent])
-
-    def _decode(
-        self, images: ImageSet, cameras: list[str], enough: tuple[int, int] | None, reuse: bool
-    ) -> "dict[str, np.ndarray | NotReadyError]":
-        old = self._pictures.popleft() if reuse else {}
-        kept: dict[str, np.ndarray] = {}
-
-        def attempt(camera: str) -> "np.ndarray | NotReadyError":
-            message = images.messages[camera]
-            try:
-                picture = decode_image(message, enough, old.get(camera))
-                if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
-                    kept[camera] = picture
-                elif meant := GUESSED_ENCODINGS.get(message.encoding):
-                    guess = f"its encoding {message.encoding} does not say the channels' order; taken as {meant}"
-                    self.problems.add_once("guessed_encoding", camera, f"camera {camera}: {guess}")
-                return picture
-            except HdmapError as error:
-                return NotReadyError(camera, "rejected_image", f"camera {camera}: {error}")
-            except Exception as error:  # foreign bytes make decoders fail in many ways, and concern this image only
-                reason = f"the image cannot be decoded ({type(error).__name__}: {error})"
-                return NotReadyError(camera, "rejected_image", f"camera {camera}: {reason}")
-
-        decoded = list(self.pool.map(attempt, cameras) if self.pool else map(attempt, cameras))
-        if reuse:
-            self._pictures.append(kept)
-        return dict(zip(cameras, decoded, strict=True))
-
-
-def _resized(picture: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    height, width = picture.shape[:2]
-    if (height, width) == size:
-        return picture, matrix
-    scale_y, scale_x = size[0] / height, size[1] / width
-    scale = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-    return cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR), scale @ matrix

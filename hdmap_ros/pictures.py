@@ -55,7 +55,7 @@ class Pictures:
         """
         header = self._types.header(stamp_ns, frame_id)
         if _is_heard(self._image) or _is_heard(self._compressed):
-            mosaic = draw_cameras(observation, drawn)
+            mosaic = draw_cameras(observation.on_host(), drawn)
             if _is_heard(self._image):
                 self._image.publish(image_message(self._types, header, mosaic))
             if _is_heard(self._compressed):

@@ -11,10 +11,9 @@ import numpy as np
 
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import ConfigError, HdmapError, ModelOutputError
-from hdmap_core.geometry import CameraRig
-from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.observation import Observation
 from hdmap_ros.observation_builder import NotReadyError, ObservationBuilder
+from hdmap_ros.set_decoding import DeviceDecoder
 from hdmap_ros.synchronizer import ImageSet
 
 PREFERRED_ANCHOR = "CAM_FRONT"
@@ -42,7 +41,8 @@ class MapResult:
         camera_mask: which cameras were used; one that came but could not be decoded was not.
         timings_ms: stage -> milliseconds.
         map_from_ego: pose at the set's stamp, where TF knows it.
-        observation: what the map was made of; its images last until the set after the next is prepared.
+        observation: what the map was made of; its images last until the set after the next is prepared, and may lie on
+            a GPU.
     """
 
     elements: list[MapElement]
@@ -73,6 +73,7 @@ class MapPipeline:
     def __init__(self, builder: ObservationBuilder, predictor: Predictor) -> None:
         self.builder = builder
         self.predictor = predictor
+        self._decoder: DeviceDecoder | None = getattr(predictor, "decoder", None)  # of one on a GPU
 
     def process(self, images: ImageSet) -> MapResult:
         """The map of a set.
@@ -88,10 +89,12 @@ class MapPipeline:
 
         Raises:
             NotReadyError: if too few cameras of the set can be used.
-            InferenceError: if preprocessing fails.
+            InferenceError: if preprocessing fails, or the GPU that decodes.
         """
         begin = time.perf_counter()
-        observation = self.builder.build(images, self.predictor.info.enough_pixels, reuse=True)
+        enough = self.predictor.info.enough_pixels
+        with _telling_faults():
+            observation = self.builder.build(images, enough, reuse=True, on_device=self._decoder)
         decode_ms = (time.perf_counter() - begin) * 1e3
         with _telling_faults():
             inputs = self.predictor.prepare(observation, self.builder.pool)
@@ -119,6 +122,8 @@ class MapPipeline:
 def _telling_faults() -> Iterator[None]:
     try:
         yield
+    except NotReadyError:
+        raise
     except ModelOutputError as error:
         raise InferenceError(f"the network failed: {error}") from error
     except HdmapError as error:  # the observation is at fault
@@ -147,16 +152,12 @@ def warm_up(predictor: Predictor, cameras: tuple[str, ...], iterations: int) -> 
     Returns:
         Milliseconds of the last run; 0 without one.
     """
-    height, width = 900, 1600
-    intrinsics = [np.array([[1260.0, 0, 800], [0, 1260.0, 450], [0, 0, 1]])] * len(cameras)
-    optical = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)  # camera axes of a camera that looks along x
-    yaws = 2 * np.pi * np.arange(len(cameras)) / len(cameras)
-    poses = [se3(rotation_from_euler(0, 0, yaw) @ optical, [0.0, 0.0, 1.5]) for yaw in yaws]
-    rig = CameraRig.from_arrays(cameras, intrinsics, poses, (height, width))
-    grey = np.full((height, width, 3), 127, np.uint8)
+    from hdmap_core.inference.sample import ring_observation
+
+    grey = ring_observation(cameras, np.full((900, 1600, 3), 127, np.uint8))
     elapsed_ms = 0.0
     for _ in range(iterations):
         begin = time.perf_counter()
-        predictor.complete(predictor.prepare(Observation((grey,) * len(cameras), rig, 0, "warm-up")))
+        predictor.complete(predictor.prepare(grey))
         elapsed_ms = (time.perf_counter() - begin) * 1e3
     return elapsed_ms

@@ -19,10 +19,11 @@ from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
 from hdmap_core.geometry.lens_sampling import Optics
 
-_COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
-_FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
-_LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
-_MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
+COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
+FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
+LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
+PLACES = (1.0, 0.5)  # (x, y) from one place that is read to the next, in cells
+MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
             window = part.rows, part.columns
             colour[window] = cv2.blendLinear(colour[window], part.colour, weight[window], part.weight)
             weight[window] += part.weight
-    seen = (weight > _LEAST_WEIGHT) * np.uint8(255)
+    seen = (weight > LEAST_WEIGHT) * np.uint8(255)
     return np.stack([*cv2.split(colour), seen]).transpose(1, 2, 0)
 
 
@@ -98,6 +99,20 @@ def check_image(name: str, image: np.ndarray, image_size: tuple[int, int]) -> No
             f"camera {name}: the image is {image.dtype} of shape {image.shape}, its calibration is for "
             f"uint8 of {(*image_size, 3)}"
         )
+
+
+def plane_from_cells(grid: BEVGrid, size: tuple[float, float], row: int = 0, column: int = 0) -> np.ndarray:
+    """(3, 3) homogeneous (column, row) of cells of another size -> homogeneous metres (x, y) of their centres.
+
+    Args:
+        grid: whose region they cut.
+        size: of these cells along x and y, in the grid's own.
+        row: of the grid's, at which they begin.
+        column: as well.
+    """
+    x_step, y_step = (grid.resolution * side for side in size)
+    x, y = grid.x_range[0] + column * grid.resolution, grid.y_range[0] + row * grid.resolution
+    return np.array([[x_step, 0, x + x_step / 2], [0, y_step, y + y_step / 2], [0, 0, 1]])
 
 
 def _warp(
@@ -113,16 +128,8 @@ def _warp(
     They lie side by side across the car's course: lines along it are thin, and four places tell no more than these two
     (docs/results/student_path.md).
     """
-    step = grid.resolution / 2
-    plane_from_fine = np.array(
-        [
-            [grid.resolution, 0, grid.x_range[0] + (columns.start + 0.5) * grid.resolution],
-            [0, step, grid.y_range[0] + rows.start * grid.resolution + step / 2],
-            [0, 0, 1],
-        ]
-    )
     size = columns.stop - columns.start, 2 * (rows.stop - rows.start)
-    pixels_from_fine = pixels_from_plane @ plane_from_fine
+    pixels_from_fine = pixels_from_plane @ plane_from_cells(grid, PLACES, rows.start, columns.start)
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         fine = cv2.warpPerspective(image, pixels_from_fine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
@@ -151,23 +158,23 @@ def _camera_weight(
     margin = (middle - np.abs(pixels - middle)).min(axis=0)
     if optics is not None:
         margin = np.minimum(margin, optics.margin(place))
-    weight = np.minimum(margin / (_FEATHER * width), 1.0) * (depth > _MIN_DEPTH)
+    weight = np.minimum(margin / (FEATHER * width), 1.0) * (depth > MIN_DEPTH)
     occupied = weight > 0
     if not occupied.any():
         return None, slice(0), slice(0)
     (top, bottom), (left, right) = (_span(occupied.any(axis=axis)) for axis in (1, 0))
     window = np.maximum(weight[top:bottom, left:right], 0.0).astype(np.float32)
-    rows = slice(top * _COARSE, min(bottom * _COARSE, grid.shape[0]))
-    columns = slice(left * _COARSE, min(right * _COARSE, grid.shape[1]))
-    fine = cv2.resize(window, (window.shape[1] * _COARSE, window.shape[0] * _COARSE), interpolation=cv2.INTER_LINEAR)
+    rows = slice(top * COARSE, min(bottom * COARSE, grid.shape[0]))
+    columns = slice(left * COARSE, min(right * COARSE, grid.shape[1]))
+    fine = cv2.resize(window, (window.shape[1] * COARSE, window.shape[0] * COARSE), interpolation=cv2.INTER_LINEAR)
     return fine[: rows.stop - rows.start, : columns.stop - columns.start], rows, columns
 
 
 @lru_cache(maxsize=8)
 def _coarse_places(grid: BEVGrid) -> tuple[tuple[int, int], np.ndarray]:
     """(Y, X) coarse cells, and the homogeneous places (3, Y X) of their centres on the plane."""
-    shape = -(-grid.shape[0] // _COARSE), -(-grid.shape[1] // _COARSE)
-    step = grid.resolution * _COARSE
+    shape = -(-grid.shape[0] // COARSE), -(-grid.shape[1] // COARSE)
+    step = grid.resolution * COARSE
     x = grid.x_range[0] + (np.arange(shape[1]) + 0.5) * step
     y = grid.y_range[0] + (np.arange(shape[0]) + 0.5) * step
     x, y = np.meshgrid(x, y)

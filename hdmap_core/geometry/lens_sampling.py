@@ -77,6 +77,28 @@ class Optics:
         height, width = image.shape[:2]
         return cv2.remap(image, *_undistorting_tables(self, (height, width), pinhole), cv2.INTER_LINEAR)
 
+    def undistorting_samples(self, image_size: tuple[int, int], pinhole: Matrix) -> np.ndarray:
+        """(H, W, 2) float32: the pixels u, v where `undistorted` reads, at its 32nds of a pixel."""
+        coarse, fine = _undistorting_tables(self, image_size, pinhole)
+        return coarse + np.stack([fine & 31, fine >> 5], axis=-1).astype(np.float32) / 32
+
+    def polar_table(self, nodes: int) -> np.ndarray:
+        """Pixels of directions, over the plane of (angle from the axis) x (direction around it).
+
+        Args:
+            nodes: along each side, from -`reach_rad` to `reach_rad`; outside of the circle stands what is on the rim.
+
+        Returns:
+            (nodes, nodes, 2) float32 pixels u, v.
+        """
+        side = np.linspace(-self.lens.reach_rad, self.lens.reach_rad, nodes)
+        polar = np.stack(np.meshgrid(side, side), axis=-1)
+        angle = np.hypot(polar[..., 0], polar[..., 1])[..., None]
+        directions = np.concatenate([polar * np.sinc(angle / np.pi), np.cos(angle)], axis=-1)
+        matrix = np.reshape(self.intrinsics, (3, 3))
+        u, v, _ = self.pixels(directions @ matrix.T)
+        return np.stack([u, v], axis=-1).clip(-1e5, 1e5).astype(np.float32)
+
 
 @lru_cache(maxsize=16)
 def _ground_samples(optics: Optics, pixels_from_plane: Matrix, size: tuple[int, int]) -> np.ndarray:

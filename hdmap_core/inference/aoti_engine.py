@@ -79,9 +79,7 @@ class AotiEngine:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
         given = self._inputs(inputs)
         with torch.inference_mode():
-            found = self._run(*(value.to(self._device).contiguous() for value in given.values()))
-            if self._device.type == "cuda":
-                torch.cuda.synchronize(self._device)
+            found = self._run(*(value.to(self._device, non_blocking=True).contiguous() for value in given.values()))
         return output_of(dict(zip(self.sample.values, found, strict=True)))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -16,11 +16,14 @@ import torch
 
 from hdmap_core.errors import ConfigError
 from hdmap_core.image_decoding import decode_image
+from hdmap_core.inference.device_path import DevicePath
 from hdmap_core.inference.engine import Engine, output_tensors
 from hdmap_core.inference.exported_file import Sample
 from hdmap_core.inference.opening import EXPORTED, open_engine
 from hdmap_core.inference.predictor import default_weights
 from hdmap_core.inference.sample import sample_observation
+from hdmap_core.model_io import ModelInput, ModelOutput
+from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import enough_pixels, preprocess, reads_points
 
@@ -29,6 +32,7 @@ SETS, SETS_AT_LEAST, BUDGET_S = 30, 3, 60.0
 STAGES = ("decode", "preprocess", "network", "postprocess")
 _EAGER = "network in PyTorch"
 _JPEG_QUALITY = 90
+_Made = TypeVar("_Made")
 
 
 @dataclass
@@ -91,16 +95,30 @@ def benchmark(
     config = running.source.config
     cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
     observation = sample_observation(cameras, lidar=reads_points(config.model))
-    jpegs = [_jpeg(image) for image in observation.images if image is not None]
+    files = {
+        name: _jpeg(image)
+        for name, image in zip(observation.rig.names, observation.images, strict=True)
+        if image is not None
+    }
     clock, coarse = Clock(), enough_pixels(config.model) is not None
+    path_on_device = DevicePath.checked(running)
 
-    def decoded() -> tuple[np.ndarray, ...]:
-        return tuple(decode_image(each, "sample", coarse=coarse) for each in jpegs)
+    def decoded() -> Observation:
+        if path_on_device is None:
+            return replace(
+                observation, images=tuple(decode_image(each, "sample", coarse=coarse) for each in files.values())
+            )
+        there = path_on_device.decode(files)
+        images = (None,) * len(files)
+        return replace(observation, images=images, device_images=tuple(there[name] for name in files))
+
+    def prepared(seen: Observation) -> ModelInput:
+        return preprocess(seen, config.model) if path_on_device is None else path_on_device.inputs(seen)
 
     def one_set(ticking: Clock) -> tuple[Any, Any]:
-        images = ticking.time("decode", decoded)
-        inputs = ticking.time("preprocess", lambda: preprocess(replace(observation, images=images), config.model))
-        output = ticking.time("network", lambda: running(inputs))
+        seen = ticking.time("decode", lambda: _waited_for(decoded(), running))
+        inputs = ticking.time("preprocess", lambda: _waited_for(prepared(seen), running))
+        output = ticking.time("network", lambda: _finished(running, inputs))
         ticking.time(
             "postprocess", lambda: decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
         )
@@ -125,7 +143,7 @@ def benchmark(
         if eager is not None:
             if number == 0:
                 eager(inputs)  # warm
-            wanted = clock.time(_EAGER, partial(eager, inputs))
+            wanted = clock.time(_EAGER, partial(_finished, eager, inputs))
     memory["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
     agreement = ratio = plain = None
@@ -171,6 +189,17 @@ def _eager(path: Path, running: Engine, reference: Path | None) -> Engine | None
         if given:
             raise ConfigError(f"{path} was not made of {candidate}; give the checkpoint that it was made of")
     return None
+
+
+def _finished(engine: Engine, inputs: ModelInput) -> ModelOutput:
+    return _waited_for(engine(inputs), engine)
+
+
+def _waited_for(made: _Made, engine: Engine) -> _Made:
+    """It, when the GPU of the engine has made it."""
+    if engine.device.startswith("cuda") and torch.cuda.is_available():
+        torch.cuda.synchronize(engine.device)
+    return made
 
 
 def _jpeg(image: np.ndarray) -> bytes:

@@ -23,7 +23,8 @@ def benchmark(
     ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 (PyTorch on CUDA) or bf16 (OpenVINO on CPUs that have it)")
+        str | None,
+        typer.Option(help="fp32, fp16 (PyTorch on CUDA) or bf16 (the same, and OpenVINO on CPUs that have it)"),
     ] = None,
     threads: Annotated[int, typer.Option(min=0, max=256, help="CPU threads; 0: PyTorch's choice")] = 0,
     sets: Annotated[

@@ -44,7 +44,7 @@ class CompiledEngine:
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`."""
-        tensors = input_tensors(inputs.to(self.device))
+        tensors = input_tensors(inputs.to(self.device, non_blocking=True))
         with self._eager.as_many_views_as(inputs):
             found = self._eager.run(lambda: self._run(*(tensors[name] for name in self._names)))
         return output_of(dict(zip(self._outputs, found, strict=True)))
@@ -84,9 +84,7 @@ class CudaGraphEngine:
         for name, tensor in tensors.items():
             self._fixed[name].copy_(tensor, non_blocking=True)
         self._replay()
-        output = output_of({name: tensor.clone() for name, tensor in self._found.items()})
-        torch.cuda.synchronize(self.device)
-        return output
+        return output_of({name: tensor.clone() for name, tensor in self._found.items()})
 
     def _capture(self, tensors: Mapping[str, Tensor]) -> Callable[[], None]:
         """Records one pass over memory that stays where it is (`_fixed`, `_found`)."""
@@ -101,7 +99,8 @@ class CudaGraphEngine:
                     self._eager.run(lambda: self._eager.model(fixed), is_recorded=True)
             torch.cuda.current_stream().wait_stream(beside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            # The node's other thread may be at the next set meanwhile, and memory that it asks for is no fault of ours.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._found = outputs_of(self._eager.run(lambda: self._eager.model(fixed), is_recorded=True))
         return graph.replay
 

@@ -19,6 +19,8 @@ EngineName = Literal[
     "eager", "compile", "cuda-graph", "onnxruntime", "onnxruntime-tensorrt", "openvino", "aoti", "tensorrt"
 ]
 
+AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""PyTorch's own half precisions."""
 _Result = TypeVar("_Result")
 
 
@@ -56,7 +58,7 @@ class Engine(Protocol):
     why: str
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
-        """Runs a batch of one; returns when the outputs are there."""
+        """Runs a batch of one. On CUDA the outputs may be on their way still: who reads them waits for them."""
 
 
 class EagerEngine:
@@ -65,7 +67,7 @@ class EagerEngine:
     Args:
         checkpoint: heads whose elements nobody publishes are taken out of its model.
         device: where it runs.
-        precision: `fp32`, or `fp16` for autocast on CUDA.
+        precision: `fp32`, or `fp16`, `bf16` for autocast on CUDA.
         why: see `Engine`.
     """
 
@@ -82,10 +84,7 @@ class EagerEngine:
         if self._device.type == "cpu":  # where the view transform counts by itself what the rig sees
             return self.run(lambda: self.model(inputs.to(self._device)))
         with self.as_many_views_as(inputs):
-            output = self.run(lambda: self.model(inputs.to(self._device)))
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return output
+            return self.run(lambda: self.model(inputs.to(self._device, non_blocking=True)))
 
     @contextlib.contextmanager
     def as_many_views_as(self, inputs: ModelInput) -> Iterator[int | None]:
@@ -115,8 +114,8 @@ class EagerEngine:
             work: what calls it.
             is_recorded: into a CUDA graph, which must not take casts of weights from autocast's cache.
         """
-        half = self.precision == "fp16"
-        autocast = torch.autocast(self._device.type, torch.float16, enabled=half, cache_enabled=not is_recorded)
+        half = AUTOCAST.get(self.precision)
+        autocast = torch.autocast(self._device.type, half, enabled=half is not None, cache_enabled=not is_recorded)
         with torch.inference_mode(), autocast:
             return work()
 

@@ -13,7 +13,7 @@ from hdmap_core.errors import CheckpointError, ConfigError, HdmapError
 from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
 from hdmap_core.inference.aoti_engine import AotiEngine
 from hdmap_core.inference.compiled_engine import CompiledEngine, CudaGraphEngine
-from hdmap_core.inference.engine import EagerEngine, Engine, EngineName
+from hdmap_core.inference.engine import AUTOCAST, EagerEngine, Engine, EngineName
 from hdmap_core.inference.onnx_engine import OnnxEngine
 from hdmap_core.inference.openvino_engine import OpenVinoEngine
 from hdmap_core.inference.sample import sample_inputs
@@ -100,8 +100,8 @@ def open_engine(
         )
     place = device_of(device)
     precision_wanted = precision or ("fp16" if place.type == "cuda" else "fp32")
-    if precision_wanted not in ("fp32", "fp16") or (precision_wanted == "fp16" and place.type != "cuda"):
-        raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or fp16 on cuda")
+    if precision_wanted not in ("fp32", *(AUTOCAST if place.type == "cuda" else ())):
+        raise ConfigError(f"precision {precision!r} on {place}: use fp32 anywhere, or {' or '.join(AUTOCAST)} on cuda")
     checkpoint = _publishing(load_checkpoint(path), path, head)
     why = "asked for"
     if engine == "auto":

@@ -1,24 +1,27 @@
 """Predictor: one observation in, the elements of its map out, with the time of each stage."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
+from torch import Tensor
+
 from hdmap_core.checkpoint import SUFFIX, find_checkpoint
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.inference.device_path import DevicePath, read
 from hdmap_core.inference.engine import Engine
-from hdmap_core.inference.finite import count_not_finite
+from hdmap_core.inference.finite import odd_values, usable
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
-from hdmap_core.postprocess.decode import decode
+from hdmap_core.postprocess.decode import elements_of, reduced
 from hdmap_core.preprocess import enough_pixels, preprocess
 
 
@@ -73,10 +76,12 @@ class Predictor:
 
     Args:
         engine: runs the network; all that is known of it is `ModelInput → ModelOutput`.
+        device_path: makes its inputs on a GPU; None: `preprocess` does, on the CPU.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, device_path: DevicePath | None = None) -> None:
         self.engine = engine
+        self.device_path = device_path
         self.config = engine.source.config
         model, decoding, source = self.config.model, self.config.decode, engine.source
         from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
@@ -99,6 +104,11 @@ class Predictor:
             sd_map=model.sd_prior is not None,
             enough_pixels=enough_pixels(model),
         )
+
+    @property
+    def decoder(self) -> Callable[..., Mapping[str, Tensor]] | None:
+        """What decodes JPEG files on the GPU where the network is, see `DevicePath.decode`; None: nothing does."""
+        return None if self.device_path is None else self.device_path.decode
 
     @overload
     def predict(self, observation: Observation) -> Prediction: ...
@@ -133,29 +143,36 @@ class Predictor:
         """
         self._check_cameras(observation)
         started = time.perf_counter()
-        batch = preprocess(observation, self.config.model, pool)
-        bare = replace(observation, images=(None,) * len(observation.images))
+        if self.device_path is None:
+            batch = preprocess(observation, self.config.model, pool)
+        else:
+            batch = self.device_path.inputs(observation)
+        bare = replace(observation, images=(None,) * len(observation.images), device_images=())
         return PreparedInput(bare, batch, time.perf_counter() - started)
 
     def complete(self, prepared: PreparedInput) -> Prediction:
-        """The second half of `predict`: network and postprocessing.
+        """The second half of `predict`: network and postprocessing. A GPU is waited for once, at the network's end.
 
         Raises:
-            ModelOutputError: if the network's output cannot be used at all, see `count_not_finite`.
+            ModelOutputError: if the network's output cannot be used at all, see `usable`.
         """
         observation, batch = prepared.observation, prepared.batch
+        decoding, classes, grid = self.config.decode, self.info.classes, self.info.grid
         started = time.perf_counter()
         output = self.engine(batch)
-        not_finite = count_not_finite(output)
+        left = reduced(output, decoding, classes=classes, grid=grid) | {"odd": odd_values(output)}
+        if output.dense is not None:
+            left["raster"] = output.dense.semantic[0].argmax(dim=0).byte()
+        found = read(left)
+        not_finite = usable(found["odd"])
         inferred = time.perf_counter()
-        elements = decode(output, self.config.decode, classes=self.info.classes, grid=self.info.grid)
+        elements = elements_of(found, decoding, classes=classes, grid=grid)
         ended = time.perf_counter()
         stages = {"preprocess": prepared.preprocess_s, "network": inferred - started, "postprocess": ended - inferred}
-        raster = None if output.dense is None else output.dense.semantic[0].argmax(dim=0).byte().cpu().numpy()
         return Prediction(
             elements,
             {name: 1e3 * seconds for name, seconds in stages.items()},
-            raster,
+            found.get("raster"),
             token=observation.token,
             stamp_ns=observation.stamp_ns,
             map_from_ego=observation.map_from_ego,
@@ -188,8 +205,8 @@ def load_predictor(
         path: a checkpoint, what `hdmap export` made of one (`.pt2` and `.engine` run native code: docs/engines.md), or
             a run folder (its best checkpoint, else its last); by default the shipped student.
         device: `auto` (CUDA where there is one), `cpu`, `cuda`, `cuda:1` ...
-        precision: `fp32`, `fp16` (PyTorch on CUDA) or `bf16` (OpenVINO); by default fp16 for PyTorch on CUDA and fp32
-            elsewhere.
+        precision: `fp32`, `fp16` (PyTorch on CUDA) or `bf16` (also OpenVINO); by default fp16 for PyTorch on CUDA and
+            fp32 elsewhere.
         head: publish this head instead of the one that the checkpoint names.
         engine: see `open_engine`.
         cameras_only: the model will see images and nothing else; refuse one that looks at LiDAR or an SD map.
@@ -200,7 +217,8 @@ def load_predictor(
         MissingDependencyError: if the engine's runtime is not installed.
     """
     path = default_weights() if path is None else find_checkpoint(path)
-    predictor = Predictor(open_engine(path, device, precision, head, engine))
+    running = open_engine(path, device, precision, head, engine)
+    predictor = Predictor(running, DevicePath.checked(running))
     is_read = {"LiDAR": predictor.info.lidar_sweeps > 0, "an SD map": predictor.info.sd_map}
     others = " and ".join(name for name, read in is_read.items() if read)
     if cameras_only and others:

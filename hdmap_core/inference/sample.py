@@ -7,10 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.geometry import CameraRig
+from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
@@ -54,6 +57,18 @@ def sample_observation(
     chosen = rig.select([rig.names[place] for place in places])
     images = tuple(observation.images[place] for place in places)
     return replace(observation, rig=replace(chosen, names=tuple(cameras)), images=images, camera_stamps_ns=())
+
+
+def ring_observation(cameras: Sequence[str], image: np.ndarray) -> Observation:
+    """A ring of level cameras that all show this image, (H, W, 3) uint8, for what needs any rig at once."""
+    height, width = image.shape[:2]
+    focal = 0.7875 * width  # nuScenes' 1260 of 1600
+    intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    optical = rotation_from_euler(-np.pi / 2, 0.0, -np.pi / 2)  # camera axes of a camera that looks along x
+    yaws = 2 * np.pi * np.arange(len(cameras)) / len(cameras)
+    poses = [se3(rotation_from_euler(0, 0, yaw) @ optical, [0.0, 0.0, 1.5]) for yaw in yaws]
+    rig = CameraRig.from_arrays(cameras, [intrinsics] * len(cameras), poses, (height, width))
+    return Observation((image,) * len(cameras), rig, 0, "warm-up")
 
 
 @cache

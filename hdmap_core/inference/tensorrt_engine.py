@@ -88,15 +88,13 @@ class TensorRtEngine:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
         tensors = self._inputs(inputs)
         with torch.cuda.device(self._device), torch.inference_mode():
-            given = {name: value.to(self._device).contiguous() for name, value in tensors.items()}
+            given = {name: value.to(self._device, non_blocking=True).contiguous() for name, value in tensors.items()}
             for name, tensor in {**given, **self._found}.items():
                 self._context.set_tensor_address(name, tensor.data_ptr())
             stream = torch.cuda.current_stream()
             if not self._context.execute_async_v3(stream.cuda_stream):
                 raise CheckpointError(f"TensorRT could not run {self._file}; export the checkpoint again here")
-            output = output_of({name: tensor.clone() for name, tensor in self._found.items()})
-            stream.synchronize()
-        return output
+            return output_of({name: tensor.clone() for name, tensor in self._found.items()})
 
 
 def is_installed() -> bool:

@@ -1,20 +1,22 @@
 """One place that turns a model's output into elements, whatever runtime made the output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 from typing_extensions import assert_never
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.model_io import ModelOutput
+from hdmap_core.model_io import DenseOutput, ModelOutput
 from hdmap_core.postprocess import DecodeConfig, Head
 from hdmap_core.postprocess.dense import decode_dense
 from hdmap_core.postprocess.masks import decode_masks
-from hdmap_core.postprocess.vectors import decode_vectors
+from hdmap_core.postprocess.vectors import rank_vectors, ranked_elements
 
 
 def decode(
@@ -25,56 +27,89 @@ def decode(
     Raises:
         ConfigError: if the model has not the head that the config wants to publish.
     """
+    wanted = reduced(output, config, classes=classes, grid=grid, index=index)
+    return elements_of({key: value.cpu().numpy() for key, value in wanted.items()}, config, classes=classes, grid=grid)
+
+
+def reduced(
+    output: ModelOutput, config: DecodeConfig, *, classes: Sequence[MapClass], grid: BEVGrid, index: int = 0
+) -> dict[str, Tensor]:
+    """What `elements_of` reads, where the output is and of fixed shapes: on a GPU nobody waits for it.
+
+    Masks are probabilities, in half precision where the network's are no finer.
+
+    Raises:
+        ConfigError: as `decode`.
+    """
+    found: dict[str, Tensor] = {}
+    for head in _heads(config, classes):
+        match head:
+            case "vectors":
+                if output.vectors is None:
+                    raise _missing(head)
+                last, score = output.vectors, config.score_threshold
+                logits, points = last.logits[-1, index], last.points[-1, index]
+                found |= rank_vectors(logits, points, grid=grid, min_score=score, config=config.vectors)
+            case "masks":
+                if output.semantic is None:
+                    raise _missing(head)
+                probability = output.semantic[index].float().sigmoid()
+                found["masks"] = probability if output.semantic.dtype == torch.float32 else probability.half()
+            case "dense":
+                if output.dense is None:
+                    raise _missing(head)
+                found |= {f"dense_{f.name}": getattr(output.dense, f.name)[index].float() for f in fields(DenseOutput)}
+                found["dense_semantic"] = found["dense_semantic"].softmax(dim=0)
+                found["dense_direction"] = found["dense_direction"].softmax(dim=0)
+            case other:
+                assert_never(other)
+    return found
+
+
+def elements_of(
+    found: Mapping[str, np.ndarray], config: DecodeConfig, *, classes: Sequence[MapClass], grid: BEVGrid
+) -> list[MapElement]:
+    """Elements of what `reduced` left, sorted by class, then by falling score."""
     elements = [
         element
-        for head in sorted({config.head_of(label) for label in classes})
-        for element in _elements_of(head, output, config, classes, grid, index)
+        for head in _heads(config, classes)
+        for element in _elements_of(head, found, config, classes, grid)
         if config.head_of(element.label) == head and element.score >= config.score_threshold
     ]
     best = sorted(elements, key=lambda element: -element.score)[: config.max_elements]
     return sorted(best, key=lambda element: (classes.index(element.label), -element.score))
 
 
+def _heads(config: DecodeConfig, classes: Sequence[MapClass]) -> list[Head]:
+    return sorted({config.head_of(label) for label in classes})
+
+
 def _elements_of(
-    head: Head, output: ModelOutput, config: DecodeConfig, classes: Sequence[MapClass], grid: BEVGrid, index: int
+    head: Head, found: Mapping[str, np.ndarray], config: DecodeConfig, classes: Sequence[MapClass], grid: BEVGrid
 ) -> list[MapElement]:
     match head:
         case "vectors":
-            if output.vectors is None:
-                raise _missing(head)
-            logits, points = output.vectors.logits[-1, index], output.vectors.points[-1, index]
-            return decode_vectors(
-                logits,
-                points,
+            return ranked_elements(
+                found["scores"],
+                found["pairs"],
+                found["metres"],
                 classes=classes,
-                grid=grid,
-                max_elements=logits.numel(),  # those of the other head compete with them
-                min_score=config.score_threshold,
+                max_elements=found["scores"].size,  # those of the other head compete with them
                 config=config.vectors,
             )
         case "masks":
-            if output.semantic is None:
-                raise _missing(head)
-            probability = output.semantic[index].float().sigmoid().cpu().numpy()
-            return decode_masks(probability, config.masks, classes=classes, grid=grid)
+            return decode_masks(found["masks"], config.masks, classes=classes, grid=grid)
         case "dense":
-            dense = output.dense
-            if dense is None:
-                raise _missing(head)
             return decode_dense(
-                _softmax(dense.semantic[index]),
-                dense.embedding[index].float().cpu().numpy(),
-                _softmax(dense.direction[index]),
+                found["dense_semantic"],
+                found["dense_embedding"],
+                found["dense_direction"],
                 config.dense,
                 classes=classes,
                 grid=grid,
             )
         case other:
             assert_never(other)
-
-
-def _softmax(logits: Tensor) -> np.ndarray:
-    return logits.float().softmax(dim=0).cpu().numpy()
 
 
 def _missing(head: Head) -> ConfigError:

@@ -58,20 +58,54 @@ def decode_vectors(
         config: suppression and simplification.
     """
     config = config or VectorDecodeConfig()
+    found = rank_vectors(logits, points, grid=grid, min_score=min_score, config=config)
+    scores, pairs, metres = (found[name].cpu().numpy() for name in ("scores", "pairs", "metres"))
+    return ranked_elements(scores, pairs, metres, classes=classes, max_elements=max_elements, config=config)
+
+
+def rank_vectors(
+    logits: Tensor, points: Tensor, *, grid: BEVGrid, min_score: float, config: VectorDecodeConfig
+) -> dict[str, Tensor]:
+    """What `ranked_elements` takes, where the logits are and of fixed shape, so that on a GPU nobody waits for it.
+
+    Args:
+        logits: see `decode_vectors`.
+        points: see there.
+        grid: the region.
+        min_score: see there.
+        config: whether a query may give several elements.
+
+    Returns:
+        `scores`: (Q K,) float32, falling, -1 of what is to be dropped; `pairs`: (Q K,) int32, K * query + class;
+        `metres`: (Q, P, 2) float32 in the ego frame.
+    """
     finite = torch.isfinite(points).flatten(1).all(dim=1) & ~logits.isnan().any(dim=1)
     scores = logits.float().sigmoid()
     wanted = finite[:, None] & (scores >= min_score)
     if config.one_class_per_query:
         wanted = wanted & (scores == scores.amax(dim=1, keepdim=True))
-    ranked = scores.where(wanted, -1.0).flatten().topk(scores.numel()).indices[: int(wanted.sum())].cpu()
-    metres = grid.denormalise(points.float()).cpu().numpy()
-    confidence = scores.flatten().cpu()
+    ranked = scores.masked_fill(~wanted, -1.0).flatten().topk(scores.numel())
+    sides = zip(points.float().unbind(-1), grid.size, (grid.x_range[0], grid.y_range[0]), strict=True)
+    metres = torch.stack([side * size + low for side, size, low in sides], dim=-1)
+    return {"scores": ranked.values, "pairs": ranked.indices.int(), "metres": metres}
+
+
+def ranked_elements(
+    scores: np.ndarray,
+    pairs: np.ndarray,
+    metres: np.ndarray,
+    *,
+    classes: Sequence[MapClass],
+    max_elements: int,
+    config: VectorDecodeConfig,
+) -> list[MapElement]:
+    """Elements of what `rank_vectors` found; arguments as there and in `decode_vectors`."""
     elements = []
-    for index in ranked.tolist():
-        query, label = divmod(index, len(classes))
+    for index in range(np.count_nonzero(scores >= 0)):
+        query, label = divmod(int(pairs[index]), len(classes))
         closed = classes[label] in _CLOSED
         line = without_repeat(metres[query]) if closed else metres[query]
-        elements.append(MapElement(classes[label], line, closed, float(confidence[index])))
+        elements.append(MapElement(classes[label], line, closed, float(scores[index])))
     if config.duplicate_distance > 0:
         elements = without_duplicates(elements, config.duplicate_distance)
     elements = elements[:max_elements]

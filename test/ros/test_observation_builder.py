@@ -8,9 +8,13 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler
+from hdmap_core.inference.device_path import DevicePath
+from hdmap_core.models import ModelConfig
 from hdmap_ros.observation_builder import BuilderConfig, NotReadyError, ObservationBuilder
+from hdmap_ros.pipeline import InferenceError, MapPipeline
 from hdmap_ros.problems import Problems
 from hdmap_ros.synchronizer import ImageSet
 from hdmap_ros.transforms import TransformBuffer
@@ -319,3 +323,67 @@ def test_a_nod_of_the_body_is_taken_off(make: Any) -> None:
     assert pitch(TICK + 3 * cycle_ns) == pytest.approx(nod * 2 / 3, rel=0.1)  # less the mean of three poses
     assert pitch(TICK) == pytest.approx(0.0, abs=1e-9)  # back in time: nothing of before counts
     assert pitch(TICK + 4 * cycle_ns) == pytest.approx(nod / 2, rel=0.1)
+
+
+# --- where a GPU decodes ---
+class DeviceDecoder:
+    """Decodes what is sound to tensors, as a GPU's does; remembers what it was given."""
+
+    def __init__(self) -> None:
+        self.path, self.given = DevicePath(torch.device("cpu"), ModelConfig(name="x")), []
+
+    def __call__(self, files: Any, enough: Any, pool: Any) -> Any:
+        self.given.append((list(files), enough, pool))
+        return self.path.decode(files, enough, pool)
+
+
+def test_a_gpu_decodes_all_cameras_at_once(make: Any, rig_module: Any) -> None:
+    setup, decoder = make().hear(), DeviceDecoder()
+    on_host = setup.builder.build(setup.images())
+    found = setup.builder.build(setup.images(), (45, 80), on_device=decoder)
+    assert decoder.given == [(list(rig_module.CAMERAS), (45, 80), None)]
+    assert found.images == (None,) * 6 and found.camera_mask == (True,) * 6
+    assert {tuple(picture.shape) for picture in found.device_images} == {(45, 80, 3)}
+    expected = on_host.rig.resized((45, 80))
+    np.testing.assert_allclose(found.rig.intrinsics.numpy(), expected.intrinsics.numpy(), atol=1e-9)
+    means = [float(picture.float().mean()) for picture in found.device_images]
+    assert means == pytest.approx([20, 60, 100, 140, 180, 220], abs=2)
+    assert on_host.device_images == ()
+
+
+def test_what_the_gpu_does_not_decode_is_told_as_on_the_cpu(make: Any, rig_module: Any) -> None:
+    """A damaged JPEG, a truncated one, a PNG, a picture of another size, a raw image, all in one set."""
+    whole = rig_module.jpeg(9)
+    damaged = {"CAM_BACK": whole[:-40] + whole[-20:], "CAM_BACK_LEFT": whole[:-30], "CAM_FRONT_LEFT": b""}
+    png = cv2.imencode(".png", np.full((90, 160, 3), 77, np.uint8))[1].tobytes()
+    large = cv2.imencode(".jpg", np.full((180, 320, 3), 50, np.uint8))[1].tobytes()
+    cpu, gpu = make().hear(), make().hear()
+    for setup, decoder in ((cpu, None), (gpu, DeviceDecoder())):
+        images = setup.images(CAM_FRONT_RIGHT=png, CAM_BACK_RIGHT=large, **damaged)
+        found = setup.builder.build(images, on_device=decoder)
+        assert found.camera_mask == (True, True, True, False, False, False)
+    assert gpu.builder.camera_faults == cpu.builder.camera_faults and len(cpu.builder.camera_faults) == 3
+    assert gpu.builder.camera_states == cpu.builder.camera_states
+    assert gpu.builder.problems.report() == cpu.builder.problems.report()
+    assert [image is not None for image in found.images] == [False, True, False, False, False, False], "the PNG"
+    assert [picture is not None for picture in found.device_images] == [True, False, True, False, False, False]
+    # On the device cameras keep their sizes; on the host the smaller ones are scaled up. Here the PNG is.
+    assert found.rig.image_sizes[:3] == ((90, 160), (180, 320), (180, 320))
+    for index, (image, there) in enumerate(zip(found.images, found.device_images, strict=True)):
+        picture = image if there is None else there
+        assert picture is None or tuple(picture.shape[:2]) == found.rig.image_sizes[index]
+
+
+def test_a_gpu_without_memory_is_the_networks_fault(make: Any) -> None:
+    setup = make().hear()
+
+    def decoder(*_: Any) -> Any:
+        raise RuntimeError("Error while decoding JPEG images: CUDA out of memory")
+
+    predictor = SimpleNamespace(info=SimpleNamespace(enough_pixels=None), decoder=decoder)
+    with pytest.raises(InferenceError, match=r"the network failed: RuntimeError: .* CUDA out of memory"):
+        MapPipeline(setup.builder, predictor).prepare(setup.images())
+    late = make()
+    with pytest.raises(NotReadyError) as caught:
+        MapPipeline(late.builder, predictor).prepare(late.images())
+    assert caught.value.state == "waiting_camera_info", "as without a GPU"

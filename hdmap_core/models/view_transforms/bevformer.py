@@ -6,8 +6,8 @@ are bounded (unbounded ones are reported to end in NaN), heights are those of ou
 is one level), camera embeddings only on demand.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.known_weights import KnownWeights
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
 from hdmap_core.models.view_transforms.known_rig import KnownRig, Rig
 from hdmap_core.models.view_transforms.pillar_projection import (
@@ -144,32 +145,31 @@ class BEVFormerLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(config.dropout)
 
+    def attended(self, bev: Tensor, position: Tensor, past: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, Q, C) -> (B, Q, C): behind the self-attention; arguments as `BEVSelfAttention.forward` has them."""
+        return self.norms[0](bev + self.dropout(self.self_attention(bev, position, past)))
+
     def forward(
         self,
         bev: Tensor,
         offsets: Tensor,
         *,
         features: Tensor,
-        position: Tensor,
-        past: tuple[Tensor, Tensor] | None,
         look: Callable[[Tensor], Views],
         views: Views | None,
     ) -> tuple[Tensor, Tensor]:
-        """One step of the BEV and of its anchors.
+        """One step of the BEV and of its anchors, from behind the self-attention on.
 
         Args:
-            bev: (B, Q, C).
+            bev: (B, Q, C) of `attended`.
             offsets: (B, Q, A) of the anchors' heights in metres, before the bound.
             features: (B, N, C', h, w).
-            position: (Q, C) learned, for the self-attention.
-            past: see `BEVSelfAttention.forward`.
             look: finds the views of pillars whose anchors are raised by (B, Q, A) metres.
             views: those of anchors that no layer moves, made once for all layers; None if the layers move them.
 
         Returns:
             bev and offsets for the next layer.
         """
-        bev = self.norms[0](bev + self.dropout(self.self_attention(bev, position, past)))
         if self.height is not None:
             with torch.autocast(bev.device.type, enabled=False):
                 offsets = offsets + self.height(bev.float())
@@ -200,6 +200,7 @@ class BEVFormer(nn.Module):
         embeddings = config.camera_embeddings
         self.camera_embedding = nn.Parameter(torch.randn(embeddings, in_channels)) if embeddings else None
         self.past = PastBEV(grid)
+        self._known_start = KnownWeights()
         self._known_rig: KnownRig[tuple[PillarPairs, PairViews | None]] = KnownRig()
         self.layers = nn.ModuleList(
             BEVFormerLayer(config, grid=grid, in_channels=in_channels) for _ in range(config.layers)
@@ -227,9 +228,23 @@ class BEVFormer(nn.Module):
         offsets = self.anchors.new_zeros(batch, len(self.centres), len(self.anchors))
         views = None if self.learned_heights else look(offsets)
         position, past = self._position(), self._past(inputs)
-        for layer in self.layers:
-            bev, offsets = layer(bev, offsets, features=features, position=position, past=past, look=look, views=views)
+        for number, layer in enumerate(cast("Sequence[BEVFormerLayer]", self.layers)):
+            first = number == 0 and past is None and not self.training
+            bev = self._first_attended(layer, batch) if first else layer.attended(bev, position, past)
+            bev, offsets = layer(bev, offsets, features=features, look=look, views=views)
         return bev.transpose(1, 2).unflatten(-1, self.shape)
+
+    def _first_attended(self, layer: BEVFormerLayer, batch: int) -> Tensor:
+        """(B, Q, C) behind the first self-attention of a BEV without past: it has seen nothing but weights."""
+        seen = (layer.self_attention, layer.norms[0])
+        weights = [
+            self.queries,
+            self.column_position,
+            self.row_position,
+            *(w for part in seen for w in part.parameters()),
+        ]
+        once = self._known_start(weights, lambda: layer.attended(self.queries[None], self._position(), None))
+        return once.expand(batch, -1, -1)
 
     def _look(self, rig: Rig) -> Callable[[Tensor], Views]:
         """Offsets (B, Q, A) of the anchors in metres -> their views, by what this rig's calibration asks for."""

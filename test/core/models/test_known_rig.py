@@ -1,4 +1,4 @@
-"""What BEVFormer remembers of a rig from frame to frame."""
+"""What BEVFormer remembers of a rig, and of its weights, from frame to frame."""
 
 import pickle
 from copy import deepcopy
@@ -12,7 +12,7 @@ from torch import Tensor
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
+from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig, BEVFormerLayer
 from hdmap_core.models.view_transforms.pillar_projection import PillarPairs, pillars_in_reach
 
 SIZE = (48, 80)
@@ -90,3 +90,46 @@ def test_a_copy_knows_no_rig() -> None:
         with torch.no_grad():
             assert torch.equal(copied(features, inputs), wanted)
     assert list(module.state_dict()) == list(build(cross_attention="kernel").state_dict())
+
+
+@pytest.mark.parametrize("kind", ["height_kernel", "kernel", "deformable"])
+def test_what_weights_alone_decide_is_computed_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first self-attention of a BEV without past, until a weight changes; the bits are those of a fresh module."""
+    attends: list[int] = []
+    attended = BEVFormerLayer.attended
+
+    def counted(*arguments: Any) -> Tensor:
+        attends.append(1)
+        return attended(*arguments)
+
+    monkeypatch.setattr(BEVFormerLayer, "attended", counted)
+    module = build(cross_attention=kind)
+    features, inputs = batch_of([RIG, OTHER])
+    layers = len(module.layers)
+    with torch.inference_mode():
+        first, again = module(features, inputs), module(features, inputs)
+        fresh = build(cross_attention=kind)(features, inputs)
+        assert torch.equal(first, again) and torch.equal(first, fresh)
+    assert len(attends) == 2 * layers + (layers - 1)
+    for change in ("queries", "row_position", "layers.0.self_attention.value.weight", "layers.0.norms.0.bias"):
+        weight = module.get_parameter(change)
+        with torch.no_grad():
+            weight += torch.randn_like(weight)  # in place, as an optimiser does
+        attends.clear()
+        with torch.inference_mode():
+            found = module(features, inputs)
+            assert len(attends) == layers and not torch.equal(found, first), change
+            fresh_module = build(cross_attention=kind)
+            fresh_module.load_state_dict(module.state_dict())
+            assert torch.equal(found, fresh_module(features, inputs))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        attends.clear()
+        module(features, inputs)
+        assert len(attends) == layers, "in half precision it is another value"
+    module.load_state_dict(build(cross_attention=kind).state_dict())
+    with torch.no_grad():
+        assert torch.equal(module(features, inputs), first)
+    attends.clear()
+    module.train()(features, inputs), module.eval()(features, inputs)
+    assert len(attends) == 2 * layers, "never with gradients or dropout"
+    assert deepcopy(module)._known_start._last is None is pickle.loads(pickle.dumps(module))._known_start._last
