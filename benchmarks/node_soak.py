@@ -199,7 +199,8 @@ def main() -> int:
     print(f"{received} of {sum(sender['sent'].values())} images received; {sets} sets, {incomplete} too incomplete")
     print(f"{report['published']} maps; dropped: {dropped or 'none'}; {report['synchroniser']}")
     print(f"latency: {report['latency_ms']}")
-    unexplained = (cycles - sets - incomplete) + (sets - report["published"] - sum(dropped.values()))
+    # One cycle may end as a set and, with images that came late, as an incomplete one too.
+    unexplained = max(0, cycles - sets - incomplete) + abs(sets - report["published"] - sum(dropped.values()))
     half = held[len(held) // 2 :]
     slope = np.polyfit([entry["seconds"] for entry in half], [entry["mib"] for entry in half], 1)[0]
     grown = float(slope * (half[-1]["seconds"] - half[0]["seconds"]))

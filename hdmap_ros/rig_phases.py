@@ -144,6 +144,7 @@ class RigPhases:
                 camera.slope_ns += residual >> 3  # no crystal drifts so fast: it is the clock
                 camera.clock_ns += (residual >> 1) + camera.slope_ns
                 camera.phase_ns = phase_ns = phase_ns + (residual >> 1) + camera.slope_ns
+                self._blame_clock(camera, camera.clock_ns)  # it may be right again
             elif size <= quiet or size <= 3 * camera.noise_ns:
                 camera.slope_ns += residual >> 7
                 camera.phase_ns = phase_ns = phase_ns + (residual >> 3) + camera.slope_ns

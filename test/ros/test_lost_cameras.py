@@ -76,6 +76,8 @@ def test_no_stamps_in_a_node_that_is_starved(
         later = [entry for entry in ready if simulator.seconds_of(entry) > END + AGAIN]
         assert not any(simulator.mixed(entry) for entry in later)
         assert sum(f"C{camera}" in entry.messages for entry in later) >= 0.8 * len(later)
+        errors = [abs(entry.stamps_ns[name] - truth[1]) for entry in later for name, truth in entry.messages.items()]
+        assert max(errors) <= 5 * MS
         mixed += sum(simulator.mixed(entry) for entry in ready)
     assert mixed <= 12
 
