@@ -262,6 +262,12 @@ def make_graph(load_module: Callable[[Path], ModuleType], rig_module: Any) -> Ca
 
 
 @pytest.fixture
+def make_builder(load_module: Callable[[Path], ModuleType], rig_module: Any, bag_rig: Any) -> Callable[..., Any]:
+    """Makes a `Setup` of `builder_setup.py`: an observation builder with this configuration."""
+    return functools.partial(load_module(Path(__file__).with_name("builder_setup.py")).Setup, rig_module, bag_rig)
+
+
+@pytest.fixture
 def graph(make_graph: Callable[..., Any]) -> Iterator[Any]:
     made = make_graph()
     yield made
