@@ -37,16 +37,16 @@ def traffic(faults: ModuleType, graph: Any, rig_module: Any, predictor: Any) -> 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The frames of the images that are decoded."""
-    from hdmap_ros import observation_builder
+    from hdmap_ros import set_decoding
 
     frames: list[str] = []
-    decode = observation_builder.decode_image
+    decode = set_decoding.decode_image
 
     def noted(message: Any, *arguments: Any) -> Any:
         frames.append(message.header.frame_id)
         return decode(message, *arguments)
 
-    monkeypatch.setattr(observation_builder, "decode_image", noted)
+    monkeypatch.setattr(set_decoding, "decode_image", noted)
     return frames
 
 
