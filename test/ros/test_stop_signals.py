@@ -44,7 +44,8 @@ module.main()
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    domain = {"ROS_DOMAIN_ID": os.environ["ROS_DOMAIN_ID"], "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    # Not that of this process, in which nodes of other tests may have the same name.
+    domain = {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     return kept | domain | {"PYTHONUNBUFFERED": "1"}
 
 
