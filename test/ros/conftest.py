@@ -267,6 +267,12 @@ def make_builder(load_module: Callable[[Path], ModuleType], rig_module: Any, bag
     return functools.partial(load_module(Path(__file__).with_name("builder_setup.py")).Setup, rig_module, bag_rig)
 
 
+@pytest.fixture(scope="session")
+def faults(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    """`fault_injection.py`: faults, the traffic that they happen to, and a network that fails."""
+    return load_module(Path(__file__).with_name("fault_injection.py"))
+
+
 @pytest.fixture
 def graph(make_graph: Callable[..., Any]) -> Iterator[Any]:
     made = make_graph()

@@ -19,11 +19,6 @@ CAMERA = "CAM_BACK"
 QUICK = {"diagnostics.period": 0.1, "sync.max_age": 10.0}
 
 
-@pytest.fixture(scope="session")
-def faults(load_module: Any) -> ModuleType:
-    return load_module(Path(__file__).with_name("fault_injection.py"))
-
-
 @pytest.fixture
 def predictor(faults: ModuleType, rig_module: Any) -> Any:
     return faults.FaultyPredictor(rig_module.RigLines())

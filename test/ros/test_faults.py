@@ -21,11 +21,6 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope="session")
-def faults(load_module: Any) -> ModuleType:
-    return load_module(Path(__file__).with_name("fault_injection.py"))
-
-
 @pytest.fixture
 def predictor(faults: ModuleType, rig_module: Any) -> Any:
     return faults.FaultyPredictor(rig_module.RigLines())
