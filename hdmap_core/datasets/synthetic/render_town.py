@@ -48,7 +48,7 @@ class TownWork:
     @cached_property
     def town(self) -> Town:
         """The town with all of its movers."""
-        return generate_town(self.plan.seed, drives_left=self.plan.drives_left)
+        return generate_town(self.plan.seed, drives_left=self.plan.drives_left, edition=self.config.edition)
 
     def scene(self, number: int) -> SceneWork:
         """The `number`-th drive: its route, rig, stamps, and the town without movers that would hit the ego."""

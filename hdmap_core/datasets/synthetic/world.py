@@ -25,13 +25,16 @@ ROUTE_LENGTH_M = 290.0
 MAX_ATTEMPTS = 60
 
 
-def generate_town(seed: int, size: tuple[float, float] = (320.0, 320.0), drives_left: bool = False) -> Town:
+def generate_town(
+    seed: int, size: tuple[float, float] = (320.0, 320.0), drives_left: bool = False, edition: int = 1
+) -> Town:
     """Draw a town; the same arguments always give the same town.
 
     Args:
         seed: any non-negative number.
         size: width and height in metres, at least 220 each.
         drives_left: mirror the town, so that traffic keeps left.
+        edition: of the world, 1 or 2. Edition 1 stays as it is.
 
     Raises:
         ValueError: `size` is too small for a town.
@@ -41,14 +44,14 @@ def generate_town(seed: int, size: tuple[float, float] = (320.0, 320.0), drives_
     for attempt in range(MAX_ATTEMPTS):
         rng = np.random.default_rng([seed, attempt])
         try:
-            town = _draw(rng, seed, size)
+            town = _draw(rng, seed, size, edition)
         except LayoutError:
             continue
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
 
 
-def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float]) -> Town:
+def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float], edition: int) -> Town:
     network = generate_network(rng, size)
     radii = junction_radii(rng, network)
     trim = trims(network, radii)

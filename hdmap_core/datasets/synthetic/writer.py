@@ -112,6 +112,8 @@ def claim(root: Path, config: SynthConfig) -> bool:
     except (ValueError, KeyError, TypeError):
         raise DatasetError(f"{path} is damaged; remove the folder {root} and write it again") from None
     ours = config.model_dump(mode="json")
+    # An option that is younger than the folder had its default.
+    theirs = {**SynthConfig(towns=config.towns).model_dump(mode="json"), **theirs}
     different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
     if different:
         key = different[0]

@@ -284,6 +284,13 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="seed = 0, now it is 4"):
         write_dataset(tmp_path, SMALL.model_copy(update={"seed": 4}))
     assert contents(tmp_path) == before
+    # A folder that is older than an option has the option's default.
+    manifest = json.loads((tmp_path / "synth.json").read_text())
+    del manifest["config"]["edition"]
+    (tmp_path / "synth.json").write_text(json.dumps(manifest))
+    write_dataset(tmp_path, SMALL)
+    with pytest.raises(DatasetError, match="edition = 1, now it is 2"):
+        write_dataset(tmp_path, SMALL.model_copy(update={"edition": 2}))
     (tmp_path / "synth.json").write_text("{")
     with pytest.raises(DatasetError, match="damaged"):
         write_dataset(tmp_path, SMALL)
