@@ -142,6 +142,7 @@ def mirrored(town: Town) -> Town:
         routes=tuple(points(r) for r in town.routes),
         streets=tuple(replace(s, line=points(s.line)) for s in town.streets),
         islands=tuple(shape(i) for i in town.islands),
+        relief=town.relief.mirrored(),
     )
 
 
