@@ -99,7 +99,8 @@ def _remap(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     flat = at.reshape(-1, 2)
     padded = np.zeros((-(-len(flat) // _ROW) * _ROW, 2), np.float32)
     padded[: len(flat)] = flat
-    found = cv2.remap(grid, padded.reshape(-1, _ROW, 2), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    places = padded.reshape(-1, _ROW, 2)
+    found = cv2.remap(grid, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return found.reshape(-1, grid.shape[2])[: len(flat)].reshape(*at.shape[:-1], grid.shape[2])
 
 

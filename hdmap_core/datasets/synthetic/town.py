@@ -2,7 +2,8 @@
 written down by `writer`.
 
 All coordinates are metres in the town frame: x east, y north, z up, origin at the town's south-west corner, the ground
-at the height that `Town.relief` has there (edition 1: z = 0). Angles are radians, counter-clockwise from east. Polylines are (P, 2) float64 arrays.
+as high as `Town.relief` says (edition 1: z = 0 everywhere). Angles are radians, counter-clockwise from east. Polylines
+are (P, 2) float64 arrays.
 """
 
 from dataclasses import dataclass, field
