@@ -1,8 +1,8 @@
 """Drawing the heights of a town: hills, roads that are laid into them with a crossfall, and kerbs.
 
-Hills are a few waves over the whole town, so streets meet at the same height. Along a street the ground follows the hill
-below its middle line; across it falls to one side or both, whatever the hill does. Grades are mostly below 4 %, in one
-town of ten up to 9.5 %; crests and dips are as round as those of streets for 30 to 50 km/h.
+Hills are a few waves over the whole town, so streets meet at the same height. Along a street the ground follows the
+hill below its middle line; across it falls to one side or both, whatever the hill does. Grades are mostly below 4 %, in
+one town of ten up to 9.5 %; crests and dips are as round as those of streets for 30 to 50 km/h.
 """
 
 import math
