@@ -222,7 +222,7 @@ def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
         let_down(placement, town.relief, float(below.heights[i])) if town.boxes[i].kind == "building" else placement
         for i, placement in placements
     ]
-    return Placed.of(objects), Footing(below.heights[owners], below.slopes[owners])
+    return Placed.of(objects), below.of(np.array(owners, dtype=int))
 
 
 def _hide_behind_ground(
