@@ -87,7 +87,9 @@ class Relief:
 
     def mirrored(self) -> "Relief":
         """As seen in a mirror that stands north-south in the middle."""
-        return replace(self, base=self.base[:, ::-1], lift=self.lift[:, ::-1], raised=self.raised[:, ::-1])
+        # Turned in memory too: OpenCV copies views at every call.
+        base, lift, raised = (np.ascontiguousarray(grid[:, ::-1]) for grid in (self.base, self.lift, self.raised))
+        return replace(self, base=base, lift=lift, raised=raised)
 
     def _nodes(self, xy: np.ndarray) -> np.ndarray:
         """Town coordinates (..., 2) as (column, row) of `base`."""
