@@ -2,7 +2,7 @@
 
 The image is cut into blocks of some slices, and each block into bands of similar distance. A band is looked up in the
 mip level that fits a pixel's width there, with several sub-rows per row that are averaged, since far away a pixel
-covers a patch much longer than wide.
+covers a patch much longer than wide. Across, texels are wider than pixels, so not every pixel is looked up.
 """
 
 import math
@@ -16,14 +16,14 @@ from hdmap_core.datasets.synthetic.relief import Relief
 from hdmap_core.datasets.synthetic.relief_view import FAR_M, KERBS_FADE_M, ReliefView, Sheet
 from hdmap_core.datasets.synthetic.shading import DISPLAY_GAMMA, Lighting
 
-MAX_SUBROWS = 8
-_BLOCK = 25
+MAX_SUBROWS = 4
+_BLOCK = 27
 """Slices."""
 _FACE_TEXEL_M = 0.2
 _CELL_M = 0.5
 _KERB_TOP_M = 0.1
 _ROAD, _MIXED, _RAISED = 0, 1, 2
-_GROUP = 5
+_GROUP = 9
 """Slices that are looked at together for kerbs."""
 
 
@@ -106,21 +106,30 @@ class ReliefGround:
         footprint = max(across, along / subrows) / 1.4
         level = math.ceil(math.log2(max(footprint / texel, 1.0)) - 0.2)
         level = min(max(level, 0), len(self.texture.levels) - 1)
-        columns, step = target.shape[1], seen.view.step
-        places = _grown(seen.places, part, step, subrows)[:, :columns]
-        faces = self._find_kerbs(places, part, seen, subrows, footprint)
         texels, texel = self.texture.levels[level], texel * 2**level
+        columns, step, thin = target.shape[1], seen.view.step, 1
+        while thin < 4 and step % (2 * thin) == 0 and 2 * thin * across < 0.4 * texel:
+            thin *= 2
+        places = _grown(seen.places, part, step, subrows, thin)
+        faces = self._find_kerbs(places, part, seen, subrows, thin, footprint)
         patch = _sampled(texels, places, texel, self.texture.border)
         for rows, cols, lower, share in faces:
             face = _sampled(self.faces, lower, _FACE_TEXEL_M, (0, 0, 0))
             patch[rows, cols] = _laid_over(patch[rows, cols], face, share)
         if subrows > 1:
-            cv2.resize(patch, (columns, target.shape[0]), dst=target, interpolation=cv2.INTER_AREA)
-        else:
-            target[:] = patch
+            patch = cv2.resize(patch, (patch.shape[1], target.shape[0]), interpolation=cv2.INTER_AREA)
+        if thin > 1:
+            patch = cv2.resize(patch, (patch.shape[1] * thin, target.shape[0]), interpolation=cv2.INTER_LINEAR)
+        target[:] = patch[:, thin : thin + columns]
 
     def _find_kerbs(
-        self, places: np.ndarray, part: tuple[int, int, int, int], seen: _Seen, subrows: int, footprint: float
+        self,
+        places: np.ndarray,
+        part: tuple[int, int, int, int],
+        seen: _Seen,
+        subrows: int,
+        thin: int,
+        footprint: float,
     ) -> list[tuple[slice, slice, np.ndarray, np.ndarray]]:
         """Put into `places` (H, W, 2), near kerbs, the sheet that each pixel sees.
 
@@ -138,13 +147,10 @@ class ReliefGround:
                 continue
             piece = (top + int(near[0]), top + int(near[-1]) + 1, start, min(start + _GROUP, right))
             rows = slice((piece[0] - top) * subrows, (piece[1] - top) * subrows)
-            cols = slice((start - left) * step, (piece[3] - left) * step)
-            spot = places[rows, cols]
-            lower, upper = (
-                _grown(sheet.places, piece, step, subrows)[:, : spot.shape[1]] for sheet in (seen.low, seen.high)
-            )
+            cols = slice((start - left) * step // thin, (piece[3] - left) * step // thin + 2)
+            lower, upper = (_grown(sheet.places, piece, step, subrows, thin) for sheet in (seen.low, seen.high))
             below, above = (cv2.LUT(_sampled(self.masks[depth], at, texel, 255), sharpen) for at in (lower, upper))
-            spot[:] = cv2.copyTo(upper, (above > 127).astype(np.uint8), np.ascontiguousarray(lower))
+            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), np.ascontiguousarray(lower))
             share = cv2.subtract(below, above)
             if share.any():
                 faces.append((rows, cols, lower, share))
@@ -184,15 +190,18 @@ def _bake_faces(texture: GroundTexture, relief: Relief, light: Lighting) -> np.n
     return np.asarray(np.clip(colour * gain[..., None], 0, 255).astype(np.uint8))
 
 
-def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrows: int) -> np.ndarray:
-    """Rows and slices of a table (rows, slices, 2) as one entry per pixel column and sub-row, interpolated."""
+def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrows: int, thin: int) -> np.ndarray:
+    """Rows and slices of a table (rows, slices, 2), interpolated: one entry per sub-row and per `thin` pixel columns,
+    and one more column at either side.
+    """
     top, bottom, left, right = part
     pad = int(subrows > 1)
     rows = np.clip(np.arange(top - pad, bottom + pad), 0, len(table) - 1) if pad else slice(top, bottom)
     piece = table[rows, left - 1 : right + 1]
-    size = (piece.shape[1] * step, piece.shape[0] * subrows)
+    size = (piece.shape[1] * step // thin, piece.shape[0] * subrows)
     grown = cv2.resize(piece, size, interpolation=cv2.INTER_LINEAR)
-    return grown[pad * subrows : len(grown) - pad * subrows, step:-step]
+    rest = step // thin - 1
+    return grown[pad * subrows : len(grown) - pad * subrows, rest : grown.shape[1] - rest]
 
 
 def _sampled(

@@ -18,7 +18,7 @@ from hdmap_core.datasets.synthetic.relief import Relief
 
 FAR_M = 500.0
 NEAREST_M = 0.5
-KERBS_FADE_M = (45.0, 90.0)
+KERBS_FADE_M = (25.0, 50.0)
 """Between these distances kerbs sink into the road; further away they would be a pixel or two high."""
 NUM_SLICES = 200
 _DISTANCES = np.geomspace(NEAREST_M, FAR_M, 144)
