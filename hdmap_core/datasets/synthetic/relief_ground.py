@@ -63,7 +63,8 @@ class ReliefGround:
         for left in range(1, len(view.columns) - 1, _BLOCK):
             self._draw_block(image[top:], seen, left, min(left + _BLOCK, len(view.columns) - 1))
         _fade(image[top:], seen.low.depth, view.step, haze_per_m, haze)
-        _put_back(image[top : top + fringe], sky, view)
+        if fringe:
+            _put_back(image[top : top + fringe], sky, view)
 
     def _sort_out(self, view: ReliefView) -> _Seen:
         low, high = view.sheet(False), view.sheet(True)
@@ -232,6 +233,8 @@ def _fade(image: np.ndarray, depth: np.ndarray, step: int, haze_per_m: float, ha
         return
     share = np.exp(-haze_per_m * np.minimum(depth, FAR_M))
     rows = int(np.count_nonzero(share.min(axis=1) < 0.985))
+    if rows == 0:
+        return
     weight = np.rint(255.0 * share[:rows]).astype(np.uint8)
     weight = cv2.resize(weight, (weight.shape[1] * step, rows), interpolation=cv2.INTER_LINEAR)
     weight = weight[:, step : step + image.shape[1]]
