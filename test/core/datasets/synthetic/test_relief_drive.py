@@ -134,23 +134,22 @@ def test_true_map_lines_lie_on_their_paint_when_heights_are_known(scene: SceneWo
     town, rig = scene.town, scene.shots.rig
     renderer = TownRenderer(town, 0.1)
     found: dict[str, list[float]] = {"heights": [], "plane": []}
-    for time_s in (2.0, 9.0):
-        ego = scene.town_from_ego(time_s)
-        for channel in ("CAM_FRONT", "CAM_BACK"):
-            camera = rig.cameras[channel].resized((900, 1600))
-            pose = ego @ camera.ego_from_camera
-            image = renderer.render(camera.intrinsics, pose, camera.image_size, time_s).mean(axis=2)
-            for marking in town.markings:
-                line = resample(marking.line, 0.5)
-                sides = left_normals(line)
-                near = np.hypot(*(line - ego[:2, 3]).T) < 25.0
-                for way in found:
-                    spots = [
-                        _seen(image, town, camera, pose, ego, (line + s * sides)[near], way) for s in (0, -0.7, 0.7)
-                    ]
-                    contrast = spots[0] - 0.5 * (spots[1] + spots[2])
-                    found[way] += contrast[np.isfinite(contrast)].tolist()
-    assert len(found["heights"]) > 60
+    ego = scene.town_from_ego(2.0)
+    for channel in ("CAM_FRONT", "CAM_BACK"):
+        camera = rig.cameras[channel].resized((900, 1600))
+        pose = ego @ camera.ego_from_camera
+        image = renderer.render(camera.intrinsics, pose, camera.image_size, 2.0).mean(axis=2)
+        for marking in town.markings:
+            line = resample(marking.line, 0.5)
+            near = np.hypot(*(line - ego[:2, 3]).T) < 25.0
+            if not near.any():
+                continue
+            line, sides = line[near], left_normals(line)[near]
+            for way in found:
+                spots = [_seen(image, town, camera, pose, ego, line + s * sides, way) for s in (0, -0.7, 0.7)]
+                contrast = spots[0] - 0.5 * (spots[1] + spots[2])
+                found[way] += contrast[np.isfinite(contrast)].tolist()
+    assert len(found["heights"]) > 25
     brightest = {way: np.percentile(contrasts, 80) for way, contrasts in found.items()}
     assert brightest["heights"] > 20
     assert np.mean(found["heights"]) > np.mean(found["plane"]) + 2
