@@ -19,7 +19,7 @@ from hdmap_core.datasets.synthetic.surface import (
     median_islands,
     trims,
 )
-from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Marking, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Mover, RoadSegment, Street, Town
 
 ROUTE_LENGTH_M = 290.0
 MAX_ATTEMPTS = 60
@@ -133,7 +133,10 @@ def mirrored(town: Town) -> Town:
         drivable=MultiPolygon(shapely.get_parts(shape(town.drivable))),
         road_segments=tuple(RoadSegment(shape(s.polygon), s.is_intersection) for s in town.road_segments),
         lanes=tuple(Lane(shape(k.polygon), points(k.centerline), k.is_connector, k.outgoing) for k in town.lanes),
-        markings=tuple(Marking(points(m.line), m.kind, m.style, m.colour) for m in town.markings),
+        # The right of a line is seen on its left in the mirror, unless it runs the other way.
+        markings=tuple(
+            replace(m, line=points(m.line)[:: -1 if m.style == "solid_dashed" else 1]) for m in town.markings
+        ),
         crossings=tuple(Crossing(points(c.corners), c.style) for c in town.crossings),
         stop_lines=tuple(points(bar) for bar in town.stop_lines),
         walkways=tuple(shape(w) for w in town.walkways),
@@ -142,6 +145,9 @@ def mirrored(town: Town) -> Town:
         routes=tuple(points(r) for r in town.routes),
         streets=tuple(replace(s, line=points(s.line)) for s in town.streets),
         islands=tuple(shape(i) for i in town.islands),
+        decals=tuple(replace(d, rings=tuple(points(ring) for ring in d.rings)) for d in town.decals),
+        kerb_paint=tuple(replace(k, line=points(k.line)) for k in town.kerb_paint),
+        flush=tuple(shape(area) for area in town.flush),
     )
 
 
