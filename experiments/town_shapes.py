@@ -102,7 +102,7 @@ def _windows(row: Row, shapes: Shapes, places: np.ndarray) -> None:
         for x, y, heading in places:
             cos, sin = np.cos(heading), np.sin(heading)
             corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half @ np.array([[cos, sin], [-sin, cos]])
-            window = shapely.Polygon(corners + (x, y))
+            window = shapely.Polygon(corners + np.array([x, y]))
             near = lines[tree.query(window, predicate="intersects")]
             clipped = [shapely.line_merge(part) for part in shapely.intersection(near, window)]
             parts = [part for piece in clipped for part in shapely.get_parts(piece) if part.length > 0.1]
@@ -163,7 +163,7 @@ def _lines(row: Row, shapes: Shapes) -> None:
     disc = shapely.Point(shapes.middle).buffer(RADIUS_M)
     edges = [shapely.intersection(LineString(line), disc) for line in shapes.boundary]
     corners = total = 0.0
-    for edge in (part for edge in edges for part in shapely.get_parts(shapely.line_merge(edge))):
+    for edge in shapely.get_parts([shapely.line_merge(part) for part in edges]):
         if edge.length > 12:
             line = np.array(edge.coords)
             at = np.arange(2.0, edge.length - 2.0, 2.0)
@@ -183,15 +183,19 @@ def _junctions(shapes: Shapes) -> int:
     for a, b in zip(first.tolist(), second.tolist(), strict=True):
         if a < b:
             for point in shapely.get_parts(shapely.intersection(lines[a], lines[b])):
-                at = [float(lines[k].project(point)) for k in (a, b)]
-                headings = [headings_at(np.array(lines[k].coords), np.array([d]), 1.0)[0] for k, d in zip((a, b), at)]
-                if abs(np.sin(headings[0] - headings[1])) > 0.5 and point.geom_type == "Point":
+                ahead, across = (_heading_at(lines[k], point) for k in (a, b))
+                if abs(np.sin(ahead - across)) > 0.5 and point.geom_type == "Point":
                     spots.append(point.coords[0])
     if not spots:
         return 0
     discs = shapely.union_all(shapely.buffer(shapely.points(spots), 10.0))
     near = shapely.Point(shapes.middle).buffer(RADIUS_M)
     return int(shapely.intersects(shapely.get_parts(discs), near).sum())
+
+
+def _heading_at(line: LineString, place: shapely.Geometry) -> float:
+    at = np.array([float(line.project(place))])
+    return float(headings_at(np.array(line.coords), at, 1.0)[0])
 
 
 def table_of(columns: dict[str, Row]) -> Table:

@@ -43,13 +43,16 @@ class Marking:
 class Decal:
     """Something flat on the ground that the map does not know: paint, a repair, a cover, tyre marks, leaves.
 
-    `rings` (P, 2) each are one even-odd shape. White and yellow paint wears and shines in the LiDAR as the town's other
-    paint does; all else lies below the paint, in the order given, as `colour` (unused by paint), `cover` 0..1 opaque.
+    Each of `rings` (P, 2) is a shape of its own, without holes. White and yellow paint wears and shines in the LiDAR as
+    the town's other paint does; all else lies below the paint, in the order given, `cover` 0..1 opaque.
     """
 
     rings: tuple[np.ndarray, ...]
     material: DecalMaterial
-    colour: RGB = (0.0, 0.0, 0.0)
+    colour: RGB | None = None
+    """None: paint as it is, and of everything else the town's asphalt."""
+    gain: float = 1.0
+    """Brightness factor of the colour."""
     cover: float = 1.0
 
 
