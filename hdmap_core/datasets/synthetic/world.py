@@ -9,11 +9,13 @@ from shapely.geometry.base import BaseGeometry
 
 from hdmap_core.datasets.synthetic import paint, scenery
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
+from hdmap_core.datasets.synthetic.kerb_styles import draw_kerb_paint
 from hdmap_core.datasets.synthetic.layout import draw_markings, first_layout, second_layout
+from hdmap_core.datasets.synthetic.road_decals import draw_decals
 from hdmap_core.datasets.synthetic.roads import Network
 from hdmap_core.datasets.synthetic.roadside import Roadside
 from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
-from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.town import Box, Crossing, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
 
 MAX_ATTEMPTS = 60
 
@@ -36,14 +38,15 @@ def generate_town(
         raise ValueError(f"a town needs at least 220 x 220 m, not {size[0]} x {size[1]}")
     for attempt in range(MAX_ATTEMPTS):
         try:
-            town = _draw(seed, attempt, size, edition)
+            town = _draw(seed, attempt, size, edition, drives_left)
         except LayoutError:
             continue
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
 
 
-def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int) -> Town:
+def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, drives_left: bool) -> Town:
+    """A town for driving on the right; `drives_left`: it will be mirrored, and words are to be read after that."""
     rng = np.random.default_rng([seed, attempt])
     # The second edition draws its streets by generators of their own, so that neither shifts the other's numbers.
     streets_rng, paint_rng = (np.random.default_rng([seed, attempt, k]) for k in (11, 12))
@@ -59,6 +62,12 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int) -> T
         *scenery.draw_parked(rng, network, zones, mid_crossings),
         *scenery.draw_walkers(rng, crossings),
     ]
+    markings = draw_markings(paint_rng, layout, crossings)
+    decals: list[Decal] = []
+    kerb_paint: list[KerbPaint] = []
+    if edition == 2:
+        decals = draw_decals(np.random.default_rng([seed, attempt, 13]), layout, markings, crossings, drives_left)
+        kerb_paint = draw_kerb_paint(np.random.default_rng([seed, attempt, 14]), surface.drivable, surface.islands)
     return Town(
         seed=seed,
         size=size,
@@ -66,7 +75,7 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int) -> T
         drivable=surface.drivable,
         road_segments=surface.road_segments,
         lanes=layout.lanes,
-        markings=tuple(draw_markings(paint_rng, layout, crossings)),
+        markings=tuple(markings),
         crossings=tuple(crossings),
         stop_lines=tuple(paint.stop_lines(network, zones)),
         walkways=tuple(walkways),
@@ -83,7 +92,8 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int) -> T
         ),
         appearance=scenery.draw_appearance(rng, seed),
         islands=surface.islands,
-        decals=tuple(layout.beside.aprons),
+        decals=tuple(decals),
+        kerb_paint=tuple(kerb_paint),
         flush=tuple(layout.beside.flush),
     )
 
