@@ -15,6 +15,7 @@ from hdmap_core.datasets.synthetic.surface import (
     Surface,
     arm_zones,
     build_surface,
+    check_junctions,
     junction_radii,
     median_islands,
     trims,
@@ -87,6 +88,7 @@ def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout
     for node in np.flatnonzero(has_slip).tolist():
         islands += slip_islands(network, node, float(radii[node]), trim)
     surface = build_surface(network, radii, trim, islands, beside.asphalt)
+    check_junctions(network, trim, surface)
     all_lanes, roads_of = lanes.build_lanes(network, trim, 0.39)
     area = surface.drivable.buffer(-0.8)
     routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M, SPARE_M)

@@ -46,7 +46,7 @@ def draw_roadside(rng: np.random.Generator, network: Network, zones: Zones, mid_
     tree = shapely.STRtree([shapely.buffer(band, 5.0) for band in bands])
     busy = float(rng.uniform(0.6, 1.5))
     for k, road in enumerate(network.roads):
-        free = (zones[k, True].free + 5.0, total_length(road.line) - zones[k, False].free - 5.0)
+        free = (zones[k, True].free + 3.0, total_length(road.line) - zones[k, False].free - 3.0)
         for side in (-1, 1):
             if side == 1 and road.profile.backward == 0 and rng.random() < 0.3:
                 continue
@@ -74,14 +74,14 @@ def _draw_one(
         "bay": rng.uniform(38, 58) if is_bus else rng.uniform(16, 42),
     }[str(kind)]  # fmt: skip
     end = at + float(length)
-    if end > free[1] or (crossed and at < crossed[1] + 4 and end > crossed[0] - 4):
+    radius = {"driveway": float(rng.uniform(2.0, 7.0)), "notch": 0.4}.get(str(kind), 0.0)
+    if at - radius < free[0] or end + radius > free[1] or (crossed and at < crossed[1] + 4 and end > crossed[0] - 4):
         return 0.0
     if kind == "bay":
         depth = float(rng.uniform(2.7, 3.3) if is_bus else rng.uniform(2.0, 2.6))
         taper = float(rng.uniform(9, 14) if is_bus else rng.uniform(0.6, 5.0))
         shape, reach = _bay(road, side, (at, end), depth, taper), None
     else:
-        radius = {"driveway": float(rng.uniform(2.0, 7.0)), "notch": 0.4}.get(str(kind), 0.0)
         depth = {"driveway": float(rng.uniform(5, 20)), "notch": float(rng.uniform(2.0, 5.5))}.get(str(kind), 4.0)
         skew = float(np.clip(rng.normal(0, 0.1), -0.3, 0.3)) if kind == "driveway" else 0.0
         shape, reach = _stub(road, side, (at, end), depth, radius, skew)

@@ -186,6 +186,19 @@ def build_surface(
     return Surface(_as_multi(exact), _as_multi(whole), segments, _islands_of(exact, islands))
 
 
+def check_junctions(network: Network, trim: dict[tuple[int, bool], float], surface: Surface) -> None:
+    """Refuse a surface whose road segments take a junction for a part of a road, or the other way round.
+
+    Raises:
+        LayoutError: a cut between a road and its junction did not reach from kerb to kerb.
+    """
+    crossed = shapely.union_all([segment.polygon for segment in surface.road_segments if segment.is_intersection])
+    nodes = [node for node, arms in zip(network.nodes, network.arms, strict=True) if len(arms) > 2]
+    inside = [shapely.intersection(_open_road(network, k, trim), crossed).area for k in range(len(network.roads))]
+    if max(inside) > 4.0 or not shapely.contains_xy(crossed, np.array(nodes)).all():
+        raise LayoutError("a junction is not cut off from its roads")
+
+
 def is_coverage(faces: np.ndarray, union: shapely.Geometry) -> bool:
     """Whether polygons meet along whole edges and never overlap: edges of one polygon alone are the union's outline.
 
