@@ -13,8 +13,6 @@ from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 DOUBLE_LINE_OFFSET_M = 0.14
 DOUBLE_LINE_WIDTH_M = 0.12
-STRIPE_M = 0.5
-STRIPE_PERIOD_M = 1.05
 
 Ring = np.ndarray
 """(P, 2) float64, metres, town frame."""
@@ -93,13 +91,14 @@ def crossing_pieces(crossing: Crossing) -> list[Ring]:
     def block(s0: float, s1: float, t0: float, t1: float) -> Ring:
         return np.stack([c0 + along * s + across * t for s, t in ((s0, t0), (s1, t0), (s1, t1), (s0, t1))])
 
-    edges = [block(0.0, length, 0.0, 0.25), block(0.0, length, depth - 0.25, depth)]
+    edges = [block(0.0, length, 0.0, crossing.edge_m), block(0.0, length, depth - crossing.edge_m, depth)]
     if crossing.style == "lines":
         return edges
-    num_stripes = max(int((length - STRIPE_M) // STRIPE_PERIOD_M) + 1, 1)
-    first = 0.5 * (length - (num_stripes - 1) * STRIPE_PERIOD_M - STRIPE_M)
-    starts = first + STRIPE_PERIOD_M * np.arange(num_stripes)
-    stripes = [block(s, s + STRIPE_M, 0.0, depth) for s in starts]
+    stripe, period = crossing.stripe_m, crossing.period_m
+    num_stripes = max(int((length - stripe) // period) + 1, 1)
+    first = 0.5 * (length - (num_stripes - 1) * period - stripe)
+    starts = first + period * np.arange(num_stripes)
+    stripes = [block(s, s + stripe, 0.0, depth) for s in starts]
     return stripes + edges if crossing.style == "ladder" else stripes
 
 

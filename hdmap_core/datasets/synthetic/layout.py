@@ -73,9 +73,9 @@ def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout
     """
     network = generate_plan(rng, size)
     is_major = [sum(network.roads[arm.road].profile.forward > 1 for arm in arms) >= 2 for arms in network.arms]
-    has_slip = np.array(is_major) & (rng.random(len(is_major)) < 0.2)
+    has_slip = np.array(is_major) & (rng.random(len(is_major)) < 0.12)
     radii = np.where(
-        has_slip, rng.uniform(15, 20, len(is_major)), np.clip(rng.normal(6.5, 2.0, len(is_major)), 3.5, 11)
+        has_slip, rng.uniform(15, 20, len(is_major)), np.clip(rng.normal(6.0, 1.8, len(is_major)), 3.5, 11)
     )
     trim = trims(network, radii)
     zones = arm_zones(rng, network, trim, [0.85 if major else 0.45 for major in is_major])

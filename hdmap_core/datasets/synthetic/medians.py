@@ -34,7 +34,7 @@ def draw_pockets(rng: np.random.Generator, network: Network, zones: Zones) -> di
             room = total_length(road.line) - zones[arm.road, True].free - zones[arm.road, False].free
             if len(arms) < 3 or road.profile.median_kind != "island" or road.profile.median < LEAST_WIDTH_M:
                 continue
-            if room > 60 and rng.random() < 0.75:
+            if room > 55 and rng.random() < 0.85:
                 end = zones[key].free
                 width = float(rng.uniform(2.8, min(3.3, road.profile.median - 1.5)))
                 found[key] = Pocket(end, end + float(rng.uniform(16, min(40, room / 2 - TAPER_M))), width)

@@ -54,6 +54,16 @@ def crossings(
     return found
 
 
+def with_stripes_of_their_own(rng: np.random.Generator, painted: list[Crossing]) -> list[Crossing]:
+    """Crossings as this town paints them, each a little different."""
+    stripe, gap, edge = rng.uniform(0.35, 0.65), rng.uniform(0.4, 0.8), rng.uniform(0.15, 0.35)
+    found = []
+    for crossing in painted:
+        width = float(stripe * rng.uniform(0.9, 1.1))
+        found.append(replace(crossing, stripe_m=width, period_m=width + float(gap), edge_m=float(edge)))
+    return found
+
+
 def stop_lines(network: Network, zones: dict[tuple[int, bool], ArmZone]) -> list[np.ndarray]:
     """(4, 2) corners each: a bar across the lanes that enter the junction."""
     bars = []

@@ -36,7 +36,7 @@ def draw_street_profile(rng: np.random.Generator, rank: Rank) -> Profile:
     styles = DIVIDER_PAINTS[rng.choice(len(DIVIDER_PAINTS), p=[share for *_, share in DIVIDER_PAINTS])]
     lane_style: MarkingStyle = "solid" if rng.random() < 0.12 else "dashed"
     median, kind = 0.0, "none"
-    raised = {"main": 0.86, "collector": 0.6, "local": 0.08}[rank]
+    raised = {"main": 0.92, "collector": 0.75, "local": 0.08}[rank]
     if backward and rng.random() < raised:
         # From a kerb on either side to a verge that a turning lane can be cut out of.
         width = [rng.uniform(1.3, 2.4), rng.uniform(2.4, 4.2), rng.uniform(4.6, 6.2)][rng.choice(3, p=[0.4, 0.2, 0.4])]

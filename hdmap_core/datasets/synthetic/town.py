@@ -76,6 +76,11 @@ class Crossing:
 
     corners: np.ndarray
     style: CrossingStyle
+    stripe_m: float = 0.5
+    period_m: float = 1.05
+    """From stripe to stripe."""
+    edge_m: float = 0.25
+    """Width of the lines across the road."""
 
 
 @dataclass(frozen=True)

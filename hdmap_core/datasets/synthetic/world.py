@@ -15,7 +15,7 @@ from hdmap_core.datasets.synthetic.road_decals import draw_decals
 from hdmap_core.datasets.synthetic.roads import Network
 from hdmap_core.datasets.synthetic.roadside import Roadside
 from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
-from hdmap_core.datasets.synthetic.town import Box, Crossing, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
 
 MAX_ATTEMPTS = 60
 
@@ -56,6 +56,8 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, driv
     paved = shapely.union_all([surface.outline, *walkways, *layout.beside.flush])
     buildings = scenery.draw_buildings(rng, network, paved, size)
     crossings = paint.crossings(rng if edition == 1 else paint_rng, network, zones, mid_crossings)
+    if edition == 2:
+        crossings = paint.with_stripes_of_their_own(paint_rng, crossings)
     boxes = [
         *buildings,
         *scenery.draw_street_furniture(rng, network, surface.outline, buildings),
@@ -146,7 +148,7 @@ def mirrored(town: Town) -> Town:
         markings=tuple(
             replace(m, line=points(m.line)[:: -1 if m.style == "solid_dashed" else 1]) for m in town.markings
         ),
-        crossings=tuple(Crossing(points(c.corners), c.style) for c in town.crossings),
+        crossings=tuple(replace(c, corners=points(c.corners)) for c in town.crossings),
         stop_lines=tuple(points(bar) for bar in town.stop_lines),
         walkways=tuple(shape(w) for w in town.walkways),
         boxes=tuple(replace(b, centre=(width - b.centre[0], b.centre[1]), yaw=np.pi - b.yaw) for b in town.boxes),

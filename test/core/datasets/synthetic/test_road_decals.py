@@ -8,7 +8,7 @@ import shapely
 from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.ground import bake_ground, bake_reflectivity, paint_masks
-from hdmap_core.datasets.synthetic.ground_shapes import marking_pieces
+from hdmap_core.datasets.synthetic.ground_shapes import crossing_pieces, marking_pieces
 from hdmap_core.datasets.synthetic.map_expansion import town_layers
 from hdmap_core.datasets.synthetic.symbols import ARROWS, arrow_rings, on_line, word_rings
 from hdmap_core.datasets.synthetic.town import Decal, KerbPaint, Marking, Town
@@ -153,3 +153,16 @@ def test_lines_along_kerbs_are_no_dividers(towns: list[Town]) -> None:
     for town, kerb in zip(towns, kerbs, strict=True):
         for marking in town.markings:
             assert kerb.distance(LineString(marking.line).interpolate(0.5, normalized=True)) > 0.5
+
+
+def test_crossings_have_stripes_of_their_own(towns: list[Town]) -> None:
+    widths = {crossing.stripe_m for town in towns for crossing in town.crossings}
+    assert len(widths) > 10
+    for crossing in towns[0].crossings:
+        c0, c1, _, c3 = crossing.corners
+        rings = crossing_pieces(replace(crossing, style="zebra"))
+        for ring in rings:
+            assert np.hypot(*(ring[1] - ring[0])) == pytest.approx(crossing.stripe_m)
+        assert len(rings) == pytest.approx(np.hypot(*(c3 - c0)) / crossing.period_m, abs=1.0)
+        assert len(crossing_pieces(replace(crossing, style="ladder"))) == len(rings) + 2
+        assert crossing.edge_m < np.hypot(*(c1 - c0)) / 2
