@@ -1,8 +1,8 @@
 """How far OpenStreetMap's roads lie from the lane centre lines of real HD maps, by the way degrees become metres.
 
-Real maps are a folder of `<scene>.json` with `map` (the city) and `lane_centerline`; OpenStreetMap is what `hdmap sdmap`
-reads. Nothing is fitted: the last column only says what a fit would still move. The published table is in
-docs/results/osm_alignment.md.
+Real maps are a folder of `<scene>.json` with `map` (the city) and `lane_centerline`; OpenStreetMap is what
+`hdmap sdmap` reads. Nothing is fitted: the last column only says what a fit would still move. The published table is
+in docs/results/osm_alignment.md.
 
 Run: python experiments/osm_alignment.py REAL_MAPS OSM
 """
@@ -95,7 +95,7 @@ class Lanes:
         self.tree = shapely.STRtree(shapely.linestrings(pieces))
 
     def distances(self, points: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Metres (N,) from points to the nearest lane of their direction, `REACH_M` if none; which piece, -1 if none."""
+        """(N,) metres to the nearest lane of a point's direction, `REACH_M` if none; which piece, -1 if none."""
         point, piece = self.tree.query(shapely.points(points), predicate="dwithin", distance=REACH_M)
         same = np.abs((directions[point] * self.directions[piece]).sum(axis=1)) > SAME_DIRECTION
         point, piece = point[same], piece[same]

@@ -159,7 +159,8 @@ class TrainConfig(CheckpointConfig):
         masking: which parts of a map the masked autoencoder does not see.
         start: checkpoints of earlier stages.
         backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded),
-            `efficientnet_lite0` to `2` (ImageNet weights, from the extra `pretrained`), a .safetensors file, or `random`. A model without a backbone does not look at it.
+            `efficientnet_lite0` to `2` (ImageNet weights, the extra `pretrained`), a .safetensors file, or `random`. A
+            model without a backbone does not look at it.
         best_by: which score of the validations decides what `best.safetensors` is; mIoU is for dense heads.
     """
 

