@@ -57,9 +57,9 @@ def other_rig(kind: Kind, town_seed: int, scene: int) -> Rig:
     cameras, aims = {}, {}
     for name, degrees in LAYOUTS[count].items():
         aim = np.deg2rad(degrees)
-        place = [middle + half_length * np.cos(aim), half_width * np.sin(aim), height]
+        place = np.array([middle + half_length * np.cos(aim), half_width * np.sin(aim), height])
         place += rng.uniform(-0.04, 0.04, 3)
-        turn = np.deg2rad(rng.uniform(-1.0, 1.0, 3) + (0.0, pitch, degrees))
+        turn = np.deg2rad(np.array([0.0, pitch, degrees]) + rng.uniform(-1.0, 1.0, 3))
         own_fov = float(np.clip(fov + rng.uniform(-4.0, 4.0), gap, WIDEST_DEG))
         ego_from_camera = se3(rotation_from_euler(*turn) @ _OPTICAL, place)
         matrix, lens = _optics(rng, own_fov, family)

@@ -74,12 +74,13 @@ class Camera:
 
     def through_lens(self, image: np.ndarray) -> np.ndarray:
         """The picture (H, W, 3) uint8 that the lens makes of one of `pinhole`."""
-        return image if self._places is None else cv2.remap(image, self._places, None, cv2.INTER_LINEAR)
+        if self.lens is None:
+            return image
+        return cv2.remap(image, self._places, None, cv2.INTER_LINEAR)  # type: ignore[call-overload,no-any-return]
 
     @cached_property
-    def _places(self) -> np.ndarray | None:
-        if self.lens is None:
-            return None
+    def _places(self) -> np.ndarray:
+        assert self.lens is not None  # who asks has looked
         return places_in_pinhole(self.lens, self.intrinsics, self.image_size, self.pinhole.intrinsics)
 
     @property

@@ -85,8 +85,8 @@ def _block_places(network: str) -> list[str]:
     import timm
 
     with torch.device("meta"):
-        stages = timm.create_model(network, pretrained=False).blocks
-    return [f"blocks.{stage}.{block}" for stage, blocks in enumerate(stages) for block in range(len(blocks))]
+        names = timm.create_model(network, pretrained=False).state_dict()
+    return list(dict.fromkeys(".".join(name.split(".")[:3]) for name in names if name.startswith("blocks.")))
 
 
 def _renamed(name: str, places: dict[str, str], path: Path) -> str:
