@@ -303,22 +303,22 @@ def test_the_verb(root: Path) -> None:
 def test_several_rigs_in_one_folder(tmp_path: Path) -> None:
     """Towns through rigs of their own: nothing is left out for the cameras that another scene has."""
     config = SynthConfig(
-        version="v1.0-mini", towns={"train": 4}, keyframes=1, image_size=(45, 80), lidar="none", rigs="varied"
+        version="v1.0-mini", towns={"train": 2}, keyframes=1, image_size=(45, 80), lidar="none", rigs="varied"
     )
     write_dataset(tmp_path / "rigs", config)
     dataset = NuScenesDataset(tmp_path / "rigs")
     counts = {dataset.observation(token, images=False).rig.num_cameras for token in dataset.tokens}
-    assert len(counts) > 1
+    assert counts == {5, 8}
     for keep_inputs in (False, True):
         frames = load_keyframes(
             tmp_path / "rigs", "train", MODEL, keep_inputs=keep_inputs, cache=tmp_path / "stores", workers=1
         )
-        assert len(frames) == 4 and not frames.left_out
-        assert frames[3].inputs.ground is not None and frames[3].inputs.ground[0, 3].any()
+        assert len(frames) == 2 and not frames.left_out
+        assert frames[1].inputs.ground is not None and frames[1].inputs.ground[0, 3].any()
     backbone = ImageBackboneConfig(model="resnet18.tv_in1k", image_size=(32, 64))
     images = ModelConfig(name="images", grid=MODEL.grid, backbone=backbone, view_transform=BEVFormerConfig())
     frames = load_keyframes(tmp_path / "rigs", "train", images, keep_inputs=False, cache=tmp_path / "b", workers=1)
-    batch = stack([frames[index].inputs for index in range(4)])
+    batch = stack([frames[index].inputs for index in range(2)])
     assert batch.camera_mask is not None and set(batch.camera_mask.sum(dim=1).tolist()) == counts
     with pytest.raises(DatasetError, match=r"several rigs cannot be kept side by side, say data\.keep_inputs=false"):
         load_keyframes(tmp_path / "rigs", "train", images, keep_inputs=True, cache=tmp_path / "c", workers=1)
