@@ -1,8 +1,10 @@
 """Rigs other than nuScenes': what they are made of, what their lenses show, and the folder that they write."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -206,6 +208,27 @@ def test_pictures_are_taken_by_the_true_poses_not_the_calibrated(root: Path) -> 
     true = np.abs(shown_by(camera.ego_from_camera).astype(int) - written).mean()
     other = np.abs(shown_by(camera.calibrated).astype(int) - written).mean()
     assert true < 4.0 and true < other
+
+
+def test_the_experiment_takes_the_true_poses_of_a_rig(root: Path, load_module: Callable[[Path], ModuleType]) -> None:
+    experiment = load_module(Path(__file__).resolve().parents[4] / "experiments" / "unseen_rigs.py")
+    plan = plan_towns(CONFIG)[0]
+    rig = other_rig("varied", plan.seed, 0)
+    dataset = NuScenesDataset(root, road_plane=False)
+    token = next(scene.sample_tokens[0] for scene in dataset.scenes if scene.name == plan.scene_names[0])
+    observation = dataset.observation(token, images=False)
+    mended = experiment.truly_calibrated(observation, rig).rig
+    turned = 0.0
+    for i, name in enumerate(mended.names):
+        frame = dataset.tables.keyframe(token)[name]
+        seen_from = np.linalg.inv(dataset.map_from_ego(token)) @ frame.map_from_ego
+        np.testing.assert_allclose(
+            mended.ego_from_camera[i].numpy(), seen_from @ rig.cameras[name].ego_from_camera, atol=1e-6
+        )
+        turned += float((mended.ego_from_camera[i] - observation.rig.ego_from_camera[i]).abs().max())
+    assert turned > 1e-3
+    said = {(plan.scene_names[0], 0): dataset.elements(token)}
+    assert experiment.row(said, said)[:2] == ["1", "1.000"]
 
 
 def test_options_and_presets() -> None:
