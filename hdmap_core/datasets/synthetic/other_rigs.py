@@ -1,7 +1,7 @@
 """Rigs that are not nuScenes': four to eight cameras, low or high, wide or long, behind lenses, calibrated about right.
 
-`varied` rigs are to train on. `unseen` ones are kept back for the table of a rig that nobody has seen: their cameras
-stand at heights and their number is one that `varied` never has.
+`varied` rigs are to train on. `unseen` ones are kept back for the table of a rig that nobody has seen: they stand at
+heights that `varied` never has, and some have seven cameras, as none of `varied`.
 """
 
 from typing import Literal
