@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
+from hdmap_ros.image_times import ImageTimes
 from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
@@ -87,6 +88,7 @@ class MapSession:
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
         self._order = StampOrder()
+        self._times = self._new_times()
         self._worked = WorkerStatistics()
         self._active_ns = 0  # before the last start
         self._started_ns = self._valid_from_ns = 0  # sets closed before the last reset are of another drive
@@ -104,6 +106,7 @@ class MapSession:
             self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s, self._worked
         )
         self.output.start()
+        self._times = self._new_times()
         self._started_ns = self._valid_from_ns = time.monotonic_ns()
         self.inputs.open()
 
@@ -133,13 +136,12 @@ class MapSession:
         """Takes an image."""
         now_ns = time.monotonic_ns()
         self.inputs.arrived(camera, now_ns)
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        if stamp_ns == 0:
-            problem = f"camera {camera}: its images have no stamp (0); their time of arrival is used"
-            self.pipeline.builder.problems.add("zero_stamp", camera, problem)
-            stamp_ns = self._host.now_ns()
-        ahead_s = (stamp_ns - self._host.now_ns()) * 1e-9
-        if ahead_s > _FUTURE_S and self._host.now_ns():  # 0: the first /clock has not come
+        clock_ns = self._host.now_ns()
+        stamp_ns = self._times.taken_ns(camera, stamp_to_ns(message.header.stamp), now_ns, clock_ns)
+        if stamp_ns is None:
+            return
+        ahead_s = (stamp_ns - clock_ns) * 1e-9
+        if ahead_s > _FUTURE_S and clock_ns:  # 0: the first /clock has not come
             problem = f"camera {camera}: its stamps lie {ahead_s:.1f} s in the future of the node's clock"
             self.pipeline.builder.problems.add("future_stamp", camera, problem)
         if apart_ns := self._order.apart_ns(camera, stamp_ns):
@@ -158,12 +160,15 @@ class MapSession:
 
     def poll(self) -> None:
         """Closes sets that have waited long enough."""
-        self._filter.poll(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._times.looked(now_ns)
+        self._filter.poll(now_ns)
 
     def reset(self, reason: str) -> None:
         """Forgets images and phases."""
         if self.worker is not None:
             self._filter.synchronizer.reset()
+            self._times = self._new_times()
             self._forget(reason)
 
     def _on_set(self, images: ImageSet) -> None:
@@ -178,6 +183,12 @@ class MapSession:
         else:
             self._last_job_ns = now_ns
             self.worker.put(_Job(images, now_ns))
+
+    def _new_times(self) -> ImageTimes:
+        problems, cameras = self.pipeline.builder.problems, self._host.config.camera_names
+        times = ImageTimes(len(cameras), problems, "their time of arrival")
+        times.looked(time.monotonic_ns())
+        return times
 
     def _is_wanted(self) -> bool:
         return self.output.wanted(self._host.config) or self.local_map.wanted()

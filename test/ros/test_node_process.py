@@ -43,11 +43,6 @@ online_map_node.main()
 """
 
 
-@pytest.fixture(scope="session")
-def faults(load_module: Any) -> ModuleType:
-    return load_module(HERE / "fault_injection.py")
-
-
 @pytest.fixture
 def traffic(faults: ModuleType, graph: Any, rig_module: Any) -> Any:
     return faults.Traffic(graph, rig_module, faults.FaultyPredictor(rig_module.RigLines()))
