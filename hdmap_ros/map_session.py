@@ -27,7 +27,7 @@ from hdmap_ros.problems import REMINDER_S, Problems
 from hdmap_ros.stamp_order import StampOrder
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
-from hdmap_ros.synchronizer import ImageSet
+from hdmap_ros.synchronizer import ImageSet, Move
 from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
@@ -87,6 +87,8 @@ class MapSession:
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
+        self._said_ns: dict[tuple[str, str], int] = {}  # camera and state: when diagnostics last said so
+        self._said_move: Move | None = None
         self._order = StampOrder()
         self._times = self._new_times()
         self._worked = WorkerStatistics()
@@ -302,8 +304,7 @@ class MapSession:
     def statuses(self) -> list[Status]:
         """The tasks on /diagnostics; cameras that are silent are named in the log as well."""
         config, builder = self._host.config, self.pipeline.builder
-        stale_after_ns = round(config.stale_after * 1e9)
-        states = self.inputs.states(time.monotonic_ns(), stale_after_ns, builder.camera_states)
+        now_ns, states = time.monotonic_ns(), self._states()
         topics = self.inputs.topics()
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
@@ -320,11 +321,27 @@ class MapSession:
                 states[camera], details[camera] = kind, message
             elif states.get(camera, kind) != kind:
                 details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
+        self._said_ns |= dict.fromkeys(states.items(), now_ns)
+        self._said_move = self._filter.synchronizer.statistics.last_move
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
         statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected, rig_news)
         return [*statuses, over_time_status(self.local_map)]
+
+    def recheck(self) -> bool:
+        """Looks at the publishers; whether the diagnostics must not wait for their period: something is wrong of which
+        they have not spoken for some seconds, so that they do not follow what comes and goes.
+        """
+        self.inputs.recheck()
+        since_ns = time.monotonic_ns() - round(REMINDER_S * 1e9)
+        unsaid = [state for state in self._states().items() if self._said_ns.get(state, since_ns) <= since_ns]
+        moved = self._filter.synchronizer.statistics.last_move is not self._said_move
+        return self.pipeline.builder.problems.urgent or moved or any(state != "ok" for _, state in unsaid)
+
+    def _states(self) -> dict[str, str]:
+        stale_after_ns = round(self._host.config.stale_after * 1e9)
+        return self.inputs.states(time.monotonic_ns(), stale_after_ns, self.pipeline.builder.camera_states)
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""

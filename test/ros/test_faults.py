@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from hdmap_ros.problems import REMINDER_S
+
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
 pytestmark = pytest.mark.ros
 
@@ -55,6 +57,30 @@ def test_a_fault_is_named_and_overcome(name: str, faults: ModuleType, traffic: A
     assert traffic.until(traffic.healthy) is not None
     assert traffic.wrong_maps() == []
     assert node.session.worker is not None, "still active"
+
+
+@pytest.mark.parametrize("name", ["killed_CAM_BACK", "jpeg_cut", "tf_gap", "stamps_of_the_future", "network_raises"])
+def test_what_is_new_does_not_wait_for_the_period(name: str, faults: ModuleType, traffic: Any, start_node: Any) -> None:
+    """A minute, of which nobody waits."""
+    start_node(**{"diagnostics.period": 60.0, "diagnostics.stale_after": 0.5, "sync.min_cameras": 5})
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == name)
+    assert traffic.until(traffic.at_full_rate) is not None
+    traffic.mark()
+    fault.begin(traffic)
+    assert traffic.until(lambda: traffic.named(fault), [fault], most=200) is not None
+    fault.end(traffic)
+
+
+def test_diagnostics_do_not_follow_what_comes_and_goes(faults: ModuleType, traffic: Any, start_node: Any) -> None:
+    start_node(**{"diagnostics.period": 60.0, "sync.min_cameras": 5})
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == "jpeg_cut_now_and_then")
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert traffic.until(lambda: traffic.named(fault), [fault]) is not None
+    traffic.mark()
+    begin_s, begin = time.monotonic(), traffic.cycles
+    assert traffic.until(lambda: traffic.cycles >= begin + 40, [fault]) is not None, "five or six damaged ones more"
+    reminders = (time.monotonic() - begin_s) // REMINDER_S + 1
+    assert len(traffic.diagnostics[traffic.since[1] :]) <= reminders
 
 
 def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> None:
