@@ -32,6 +32,7 @@ from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
 _FUTURE_S = 1.0
+_SAID_NS = 2_000_000_000
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
 
@@ -87,7 +88,7 @@ class MapSession:
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
-        self._said_ns: dict[tuple[str, str], int] = {}  # camera and state: when diagnostics last said so
+        self._said_ns: dict[tuple[str, str], int] = {}  # camera and what is wrong: when diagnostics last said so
         self._said_move: Move | None = None
         self._order = StampOrder()
         self._times = self._new_times()
@@ -187,8 +188,7 @@ class MapSession:
             self.worker.put(_Job(images, now_ns))
 
     def _new_times(self) -> ImageTimes:
-        problems, cameras = self.pipeline.builder.problems, self._host.config.camera_names
-        times = ImageTimes(len(cameras), problems, "their time of arrival")
+        times = ImageTimes(len(self._host.config.camera_names), self.pipeline.builder.problems, "their time of arrival")
         times.looked(time.monotonic_ns())
         return times
 
@@ -321,7 +321,7 @@ class MapSession:
                 states[camera], details[camera] = kind, message
             elif states.get(camera, kind) != kind:
                 details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
-        self._said_ns |= dict.fromkeys(states.items(), now_ns)
+        self._said_ns |= dict.fromkeys([*states.items(), *((camera, kind) for kind, camera in news)], now_ns)
         self._said_move = self._filter.synchronizer.statistics.last_move
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
@@ -331,13 +331,15 @@ class MapSession:
 
     def recheck(self) -> bool:
         """Looks at the publishers; whether the diagnostics must not wait for their period: something is wrong of which
-        they have not spoken for some seconds, so that they do not follow what comes and goes.
+        they have not spoken for two seconds, so that they do not follow what comes and goes.
         """
         self.inputs.recheck()
-        since_ns = time.monotonic_ns() - round(REMINDER_S * 1e9)
-        unsaid = [state for state in self._states().items() if self._said_ns.get(state, since_ns) <= since_ns]
+        since_ns = time.monotonic_ns() - _SAID_NS
+        wrong = [
+            entry for entry in self._states().items() if entry[1] != "ok"
+        ] + self.pipeline.builder.problems.untold()
         moved = self._filter.synchronizer.statistics.last_move is not self._said_move
-        return self.pipeline.builder.problems.urgent or moved or any(state != "ok" for _, state in unsaid)
+        return moved or any(self._said_ns.get(entry, since_ns) <= since_ns for entry in wrong)
 
     def _states(self) -> dict[str, str]:
         stale_after_ns = round(self._host.config.stale_after * 1e9)

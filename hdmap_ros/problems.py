@@ -29,7 +29,6 @@ class Problems:
         self._kinds: dict[str, _Kind] = {}
         self._told_s: dict[tuple[str, str], float] = {}
         self._news: dict[tuple[str, str], str] = {}
-        self._is_urgent = False
         self._lock = Lock()
 
     def add(self, kind: str, camera: str, message: str) -> None:
@@ -43,7 +42,6 @@ class Problems:
             new = told_s is None or now - told_s >= self._remind_s
             if new:
                 self._told_s[kind, camera] = now
-                self._is_urgent = True
         if new:
             self._tell(message)
 
@@ -57,13 +55,13 @@ class Problems:
     def news(self) -> dict[tuple[str, str], str]:
         """(kind, camera) -> the latest message, of what came up since the last call."""
         with self._lock:
-            news, self._news, self._is_urgent = self._news, {}, False
+            news, self._news = self._news, {}
         return news
 
-    @property
-    def urgent(self) -> bool:
-        """Whether something was told since the last call of `news`."""
-        return self._is_urgent
+    def untold(self) -> list[tuple[str, str]]:
+        """(camera, kind) of what the next call of `news` will tell."""
+        with self._lock:
+            return [(camera, kind) for kind, camera in self._news]
 
     def report(self) -> dict[str, dict[str, Any]]:
         """Kind -> `count` in all, `cameras` with the count of each, `message`: the first; plain JSON values."""
