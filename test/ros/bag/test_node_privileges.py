@@ -28,8 +28,8 @@ def is_open(path: str) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in Path(path).resolve().parents)
 
 
-# No capability of root's is left to it; but where Python or this checkout lies in a folder that is root's alone, as root's
-# home is, nobody else can start it: there it may read what root may, and still write nothing more.
+# None of root's capabilities is left to it. But where Python or this checkout lies in a folder that is root's alone, as
+# root's home is, nobody else can start it: there it may read what root may, and still write nothing more.
 READING = "" if all(map(is_open, (sys.executable, sys.prefix, sys.base_prefix, __file__))) else ",+dac_read_search"
 LESS_THAN_ROOT = (
     *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
