@@ -46,10 +46,10 @@ class LayerConfig(Config):
 # A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth already.
 _LINE = LineJoining(smoothing=0.0, max_gap=2.0, touching=2.0, max_turn=40.0)
 _KERB = LineJoining(smoothing=0.0, max_gap=4.0, touching=4.0, max_turn=110.0)
-_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, line=_LINE))
+_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.3, line=_LINE))
 _LAYERS = {
     MapClass.DIVIDER: _LINES,
-    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.3, outline_level=0.7)),
+    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.2, outline_level=0.7)),
     MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, boundary=_KERB)),
     MapClass.CENTERLINE: _LINES,
 }
