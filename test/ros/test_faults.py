@@ -81,6 +81,21 @@ def test_diagnostics_do_not_follow_what_comes_and_goes(faults: ModuleType, traff
     assert len(traffic.diagnostics[traffic.since[1] :]) <= reminders
 
 
+def test_a_camera_without_stamps_is_in_no_map(faults: ModuleType, traffic: Any, node: Any) -> None:
+    """In real time, where its images come some 40 ms before the time that they are of: 0.4 m at this speed."""
+    fault = next(entry for entry in faults.make_faults(traffic.rig, "CAM_BACK_LEFT") if entry.name == "stamps_of_zero")
+    traffic.start_now()
+    assert traffic.until(traffic.at_full_rate) is not None
+    without = faults.FULL_MASK & ~(1 << traffic.rig.CAMERAS.index("CAM_BACK_LEFT"))
+    assert traffic.until(lambda: traffic.maps[-1].camera_mask == without, [fault]) is not None
+    begin, sent = len(traffic.maps), traffic.cycles
+    assert traffic.until(lambda: traffic.named(fault) and traffic.cycles >= sent + 24, [fault]) is not None
+    assert {entry.camera_mask for entry in traffic.maps[begin:]} == {without}
+    traffic.mark()
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert traffic.wrong_maps() == []
+
+
 def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> None:
     """Short, with a fixed seed; `benchmarks/fault_soak.py` goes on for ten minutes."""
     chance = random.Random(15)
