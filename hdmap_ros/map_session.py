@@ -335,9 +335,8 @@ class MapSession:
         """
         self.inputs.recheck()
         since_ns = time.monotonic_ns() - _SAID_NS
-        wrong = [
-            entry for entry in self._states().items() if entry[1] != "ok"
-        ] + self.pipeline.builder.problems.untold()
+        wrong = [entry for entry in self._states().items() if entry[1] != "ok"]
+        wrong += self.pipeline.builder.problems.untold()
         moved = self._filter.synchronizer.statistics.last_move is not self._said_move
         return moved or any(self._said_ns.get(entry, since_ns) <= since_ns for entry in wrong)
 
