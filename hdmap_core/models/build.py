@@ -23,6 +23,7 @@ from hdmap_core.models.heads.vector_decoder import VectorDecoder, VectorDecoderC
 from hdmap_core.models.lidar.pillars import Pillars, PillarsConfig
 from hdmap_core.models.lidar.simulated import SimulatedLidar, SimulatedLidarConfig
 from hdmap_core.models.map_model import MapModel
+from hdmap_core.models.model_frame import Matrix, PointsToEgo
 from hdmap_core.models.priors.hd_refiner import HDRefiner, HDRefinerConfig
 from hdmap_core.models.priors.sd_fusion import SDFusion, SDFusionConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
@@ -48,6 +49,9 @@ class ModelConfig(Config):
 
     Attributes:
         view_transform: None only for a model that is nothing but an HD-map refiner (its pre-training).
+        ego_from_model: (4, 4) rigid, from the frame that `grid` is meant in, for weights of vector models that were
+            trained around a LiDAR; None: it is the ego frame. Heights such as `view_transform.z_range` are that
+            frame's as well; what the model says is in the ego frame.
     """
 
     name: str
@@ -64,6 +68,7 @@ class ModelConfig(Config):
     dense: DenseConfig | None = None
     hd_refiner: HDRefinerConfig | None = None
     auxiliary: AuxiliaryConfig | None = None
+    ego_from_model: Matrix | None = None
 
     @property
     def sees_ground(self) -> bool:
@@ -104,6 +109,8 @@ class ModelConfig(Config):
             )
         self._cameras_fit()
         self._heads_fit()
+        if self.ego_from_model is not None:
+            self._frame_fits(self.ego_from_model)
         return self
 
     def _no_centerlines(self) -> None:
@@ -124,6 +131,13 @@ class ModelConfig(Config):
         view, backbone = self.view_transform, self.backbone
         if backbone is None:
             return
+        if isinstance(view, MlpIPMConfig) and view.cell is not None:
+            alone = self.bottleneck is not None and not self.bottleneck.skip and self.lidar is None
+            if not alone or view.cell < self.grid.resolution:
+                raise ValueError(
+                    "view_transform.cell is for cells larger than the grid's, and needs a bottleneck, which leads from "
+                    "one to the other, without skip, and no lidar"
+                )
         if isinstance(view, MlpIPMConfig) and view.weights == "per_camera" and not backbone.cameras:
             raise ValueError(
                 "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "
@@ -134,6 +148,15 @@ class ModelConfig(Config):
                 raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
             if self.lidar.backbone.cameras not in ((), backbone.cameras):
                 raise ValueError("lidar.backbone.cameras must be empty or backbone.cameras: both see the same images")
+
+    def _frame_fits(self, pose: Matrix) -> None:
+        rows = torch.tensor(pose, dtype=torch.float64) if [len(row) for row in pose] == [4] * 4 else None
+        if rows is None or not torch.allclose(rows[:3, :3] @ rows[:3, :3].T, torch.eye(3).double(), atol=1e-4):
+            raise ValueError("ego_from_model must be four rows of four numbers, a rotation and a translation")
+        if rows[2, 2] < 0.5 or rows[3].tolist() != [0, 0, 0, 1]:
+            raise ValueError("ego_from_model must have its z axis about upright, and the last row 0, 0, 0, 1")
+        if self.sees_ground or self.lidar or self.sd_prior or self.segmentation or self.dense or self.vectors is None:
+            raise ValueError("ego_from_model is for models that see cameras alone, and have no head but vectors")
 
     def _heads_fit(self) -> None:
         two_levels = isinstance(self.bev_encoder, ResNetEncoderConfig)
@@ -214,7 +237,7 @@ def build_model(config: ModelConfig) -> MapModel:
     sd_prior = None if config.sd_prior is None else SDFusion(config.sd_prior, in_channels=channels, size=size)
     bottleneck = None
     if config.bottleneck is not None:
-        bottleneck = BEVBottleneck(config.bottleneck, in_channels=channels)
+        bottleneck = BEVBottleneck(config.bottleneck, in_channels=channels, size=size)
         channels = bottleneck.out_channels
     bev_encoder = _bev_encoder(config.bev_encoder, channels)
     dense_heads = None
@@ -245,6 +268,8 @@ def build_model(config: ModelConfig) -> MapModel:
             image_channels=None if backbone is None else backbone.out_channels,
             bev_channels=channels,
         ),
+        ego_from_model=config.ego_from_model,
+        to_ego=None if config.ego_from_model is None else PointsToEgo(config.ego_from_model, config.grid),
     )
 
 
@@ -259,8 +284,8 @@ def _view_transform(
         case BEVFormerConfig():
             return BEVFormer(config, grid=grid, in_channels=channels)
         case MlpIPMConfig():
-            cameras = len(backbone.config.cameras)
-            return MlpIPM(config, grid=grid, in_channels=channels, feature_size=size, num_cameras=cameras)
+            cameras, own_grid = len(backbone.config.cameras), config.own_grid(grid)
+            return MlpIPM(config, grid=own_grid, in_channels=channels, feature_size=size, num_cameras=cameras)
         case LiftSplatConfig():
             return LiftSplat(config, grid=grid, in_channels=channels)
         case other:

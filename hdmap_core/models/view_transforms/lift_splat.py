@@ -25,6 +25,10 @@ class LiftSplatConfig(Config):
         depth_range: metres; the first bin's depth, and where bins end: 4, 5, ... 44 m.
         depth_step: metres from bin to bin.
         z_range: metres in the ego frame; points above or below are dropped.
+        geometry: `cells`: rays go through the centres of feature cells, and points belong to the cell that they lie in.
+            `published`, for weights that were trained so: the outermost rays go through the outermost pixels, and
+            numbers of cells are cut off towards zero, so that points up to one cell below x_min and y_min count in the
+            first cell, and points up to the height of `z_range` below it count as well.
     """
 
     kind: Literal["lift_splat"] = "lift_splat"
@@ -32,6 +36,7 @@ class LiftSplatConfig(Config):
     depth_range: tuple[float, float] = (4.0, 45.0)
     depth_step: PositiveFloat = 1.0
     z_range: tuple[float, float] = (-10.0, 10.0)
+    geometry: Literal["cells", "published"] = "cells"
 
     @model_validator(mode="after")
     def _ranges_hold_something(self) -> Self:
@@ -63,6 +68,7 @@ class LiftSplat(nn.Module):
         super().__init__()
         self.out_channels = config.channels
         self.shape, self.resolution = grid.shape, grid.resolution
+        self.published = config.geometry == "published"
         (x_low, x_high), (y_low, y_high), (z_low, z_high) = grid.x_range, grid.y_range, config.z_range
         self.register_buffer("depths", torch.tensor(config.depths), persistent=False)
         self.register_buffer("low", torch.tensor([x_low, y_low, z_low]), persistent=False)
@@ -90,11 +96,20 @@ class LiftSplat(nn.Module):
         lifted = self.depth_and_context(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         with torch.autocast(features.device.type, enabled=False):
             image_size = inputs.images.shape[-2], inputs.images.shape[-1]
-            points = frustum_points(inputs.projection.float(), self.depths, image_size, features.shape[-2:])
-            seen = ((points >= self.low) & (points < self.high)).all(dim=-1)
+            points = frustum_points(
+                inputs.projection.float(), self.depths, image_size, features.shape[-2:], corners=self.published
+            )
+            seen = self._inside(points).all(dim=-1)
             if inputs.camera_mask is not None:
                 seen = seen & inputs.camera_mask[:, :, None, None, None]
             return self._splat(lifted.float(), points, seen)
+
+    def _inside(self, points: Tensor) -> Tensor:
+        """(..., 3) bool: whether a coordinate counts."""
+        if not self.published:
+            return (points >= self.low) & (points < self.high)
+        cell = torch.stack([points.new_full((), self.resolution)] * 2 + [self.high[2] - self.low[2]])
+        return ((points - self.low) / cell > -1) & (points < self.high)
 
     def _splat(self, lifted: Tensor, points: Tensor, seen: Tensor) -> Tensor:
         """(B, N, D + C, h, w), points (B, N, D, h, w, 3) and which of them count -> (B, C, Y, X)."""
@@ -104,7 +119,7 @@ class LiftSplat(nn.Module):
         values = weight[..., None] * context[:, :, None]  # (B, N, D, h, w, C)
         rows, columns = self.shape
         # A coordinate a rounding error below the end must not become the next row's first cell.
-        cell = ((points[..., :2] - self.low[:2]) / self.resolution).floor()
+        cell = ((points[..., :2] - self.low[:2]) / self.resolution).floor().clamp(min=0)
         column, row = cell[..., 0].clamp(max=columns - 1), cell[..., 1].clamp(max=rows - 1)
         batch = len(points)
         nowhere = rows * columns
@@ -116,7 +131,12 @@ class LiftSplat(nn.Module):
 
 
 def frustum_points(
-    projection: Tensor, depths: Tensor, image_size: tuple[int, int], feature_size: tuple[int, int] | torch.Size
+    projection: Tensor,
+    depths: Tensor,
+    image_size: tuple[int, int],
+    feature_size: tuple[int, int] | torch.Size,
+    *,
+    corners: bool = False,
 ) -> Tensor:
     """Where the centres of feature cells lie in the ego frame, if they are as deep as said.
 
@@ -126,13 +146,18 @@ def frustum_points(
         depths: (D,) metres along the optical axis.
         image_size: (H, W) of the images that `projection` speaks of.
         feature_size: (h, w) of the feature maps, which cover the whole images.
+        corners: not the centres of feature cells, but places from the first pixel to the last, as published.
 
     Returns:
         (B, N, D, h, w, 3) metres.
     """
     (height, width), (rows, columns) = image_size, feature_size
-    u = (torch.arange(columns, device=depths.device) + 0.5) * (width / columns) - 0.5
-    v = (torch.arange(rows, device=depths.device) + 0.5) * (height / rows) - 0.5
+    if corners:
+        u = torch.linspace(0, width - 1, columns, device=depths.device)
+        v = torch.linspace(0, height - 1, rows, device=depths.device)
+    else:
+        u = (torch.arange(columns, device=depths.device) + 0.5) * (width / columns) - 0.5
+        v = (torch.arange(rows, device=depths.device) + 0.5) * (height / rows) - 0.5
     v, u = torch.meshgrid(v, u, indexing="ij")
     pixels = torch.stack([u, v, torch.ones_like(u)], dim=-1)  # (h, w, 3)
     inverse = _inverse(projection[..., :3])

@@ -5,7 +5,7 @@ Sources: MapQR (ECCV 2024), "GKT-h"; BEVFormer (ECCV 2022), section 3.3. Deliber
 - Which camera sees a cell is found per sample, not from the first one of the batch.
 - On a CPU, as there, only the cameras are read that see a cell (`PairViews`). For exports and GPUs there are no
   data-dependent index lists: a cell reads V cameras (all of them, or its best few), unseen ones with weight zero.
-- A cell that no camera sees gets nothing at all, not even the bias of the output layer.
+- A cell that no camera sees gets nothing at all, not even the bias of the output layer (`unseen_bias`: that).
 
 As there, a visible cell's taps read whatever lies inside the image, even if their own anchor is just beyond its edge.
 """
@@ -25,9 +25,11 @@ class HeightKernelAttention(nn.Module):
 
     taps: Tensor
 
-    def __init__(self, channels: int, *, in_channels: int, heads: int, kernel_size: tuple[int, int]) -> None:
+    def __init__(
+        self, channels: int, *, in_channels: int, heads: int, kernel_size: tuple[int, int], unseen_bias: bool = False
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.unseen_bias = heads, unseen_bias
         self.register_buffer("taps", kernel_taps(kernel_size), persistent=False)
         self.weight = nn.Linear(channels, heads * len(self.taps))
         self.value = nn.Conv2d(in_channels, channels, 1)
@@ -43,22 +45,22 @@ class HeightKernelAttention(nn.Module):
             views: of pillars with one anchor per head.
 
         Returns:
-            (B, Q, C), zero where no camera sees the pillar.
+            (B, Q, C), zero where no camera sees the pillar, or the bias.
         """
         weights = self.weight(query).float().unflatten(-1, (self.heads, -1)).softmax(dim=-1)
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         views = with_points(views, views.points[..., None, :])
-        if isinstance(views, PairViews):
-            return self.output(read_pairs(value, views, self.taps, weights)) * views.seen[..., None]
-        return self.output(read_views(value, views, self.taps, weights)) * views.seen.any(dim=1)[..., None]
+        return _where_seen(self.output(_read(value, views, self.taps, weights)), views, self.unseen_bias)
 
 
 class SpatialCrossAttention(nn.Module):
     """Every head reads `samples` places, dealt out to the anchors in turn, at learned offsets from them."""
 
-    def __init__(self, channels: int, *, in_channels: int, heads: int, samples: int) -> None:
+    def __init__(
+        self, channels: int, *, in_channels: int, heads: int, samples: int, unseen_bias: bool = False
+    ) -> None:
         super().__init__()
-        self.heads, self.samples = heads, samples
+        self.heads, self.samples, self.unseen_bias = heads, samples, unseen_bias
         self.offset = nn.Linear(channels, heads * samples * 2)
         self.weight = nn.Linear(channels, heads * samples)
         self.value = nn.Conv2d(in_channels, channels, 1)
@@ -76,9 +78,20 @@ class SpatialCrossAttention(nn.Module):
         value = self.value(features.flatten(0, 1)).unflatten(0, features.shape[:2])
         turns = self.samples // views.points.shape[-2]
         views = with_points(views, torch.cat([views.points] * turns, dim=-2)[..., None, :, :])
-        if isinstance(views, PairViews):
-            return self.output(read_pairs(value, views, offsets, weights)) * views.seen[..., None]
-        return self.output(read_views(value, views, offsets, weights)) * views.seen.any(dim=1)[..., None]
+        return _where_seen(self.output(_read(value, views, offsets, weights)), views, self.unseen_bias)
+
+
+def _read(value: Tensor, views: PillarViews | PairViews, offsets: Tensor, weights: Tensor) -> Tensor:
+    if isinstance(views, PairViews):
+        return read_pairs(value, views, offsets, weights)
+    return read_views(value, views, offsets, weights)
+
+
+def _where_seen(result: Tensor, views: PillarViews | PairViews, unseen_bias: bool) -> Tensor:
+    """(B, Q, C): as it is where a camera sees the pillar; elsewhere zero, or what the output layer makes of nothing."""
+    if unseen_bias:
+        return result
+    return result * (views.seen if isinstance(views, PairViews) else views.seen.any(dim=1))[..., None]
 
 
 def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor) -> Tensor:
