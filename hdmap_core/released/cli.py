@@ -8,10 +8,10 @@ import typer
 
 def import_command(
     file: Annotated[Path, typer.Argument(help="The file as its authors offer it: .pth, .pt")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The checkpoint to write: .safetensors")],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to the checkpoint's config: decode.score_threshold=0.3")
     ] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="The checkpoint to write: .safetensors")] = ...,  # type: ignore[assignment]
     kind: Annotated[
         str | None,
         typer.Option("--as", help="What it is, where the file does not tell: pmapnet-60x30, hdmapnet-120x60 ..."),
@@ -28,11 +28,16 @@ def import_command(
     Example: hdmap import mapqr_r50.pth -o mapqr.safetensors
     """
     from hdmap_core.checkpoint import SUFFIX
+    from hdmap_core.errors import ConfigError
     from hdmap_core.files import check_file
     from hdmap_core.released.importing import import_file
 
     check_file(out, (SUFFIX,))
-    found = import_file(file, out, kind=kind, can_bus=can_bus, overrides=overrides or ())
+    try:
+        vector = None if can_bus is None else [float(number) for number in can_bus.split(",")]
+    except ValueError:
+        raise ConfigError(f"--can-bus takes 18 numbers with commas between them, not {can_bus!r}") from None
+    found = import_file(file, out, kind=kind, can_bus=vector, overrides=overrides or ())
     typer.echo(f"{found.kind} ({found.title}), {found.num_parameters / 1e6:.1f} M parameters → {out}")
     for note in found.notes:
         typer.echo(note)
