@@ -18,6 +18,7 @@ from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads
 from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoder, MapQRDecoderConfig
+from hdmap_core.models.heads.maptr_decoder import MapTRDecoder, MapTRDecoderConfig
 from hdmap_core.models.heads.segmentation import SegmentationConfig, SegmentationHead
 from hdmap_core.models.heads.vector_decoder import VectorDecoder, VectorDecoderConfig
 from hdmap_core.models.lidar.pillars import Pillars, PillarsConfig
@@ -27,17 +28,19 @@ from hdmap_core.models.model_frame import Matrix, PointsToEgo
 from hdmap_core.models.priors.hd_refiner import HDRefiner, HDRefinerConfig
 from hdmap_core.models.priors.sd_fusion import SDFusion, SDFusionConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
+from hdmap_core.models.view_transforms.depth_lift_splat import DepthLiftSplat, DepthLiftSplatConfig
 from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, GroundPixelsConfig
 from hdmap_core.models.view_transforms.lift_splat import LiftSplat, LiftSplatConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
 from hdmap_core.required_packages import missing_packages_named
 
 ViewTransformConfig = Annotated[
-    GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig, Field(discriminator="kind")
+    GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig | DepthLiftSplatConfig,
+    Field(discriminator="kind"),
 ]
 LidarConfig = Annotated[PillarsConfig | SimulatedLidarConfig, Field(discriminator="kind")]
 EncoderConfig = Annotated[BEVEncoderConfig | ResNetEncoderConfig, Field(discriminator="kind")]
-VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig, Field(discriminator="kind")]
+VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig | MapTRDecoderConfig, Field(discriminator="kind")]
 
 
 _OF_A_REFINER = {"name", "grid", "classes", "view_transform", "hd_refiner"}
@@ -231,7 +234,7 @@ def build_model(config: ModelConfig) -> MapModel:
     if config.view_transform is None:
         return MapModel(hd_refiner=refiner)
     backbone = None if config.backbone is None else ImageBackbone(config.backbone)
-    view_transform = _view_transform(config.view_transform, config.grid, backbone)
+    view_transform = _view_transform(config.view_transform, config.grid, backbone, config.ego_from_model)
     lidar = None if config.lidar is None else _lidar(config.lidar, config.grid)
     channels = view_transform.out_channels + (0 if lidar is None else lidar.out_channels)
     sd_prior = None if config.sd_prior is None else SDFusion(config.sd_prior, in_channels=channels, size=size)
@@ -274,8 +277,8 @@ def build_model(config: ModelConfig) -> MapModel:
 
 
 def _view_transform(
-    config: ViewTransformConfig, grid: BEVGrid, backbone: ImageBackbone | None
-) -> GroundPixels | BEVFormer | MlpIPM | LiftSplat:
+    config: ViewTransformConfig, grid: BEVGrid, backbone: ImageBackbone | None, ego_from_model: Matrix | None
+) -> GroundPixels | BEVFormer | MlpIPM | LiftSplat | DepthLiftSplat:
     if isinstance(config, GroundPixelsConfig):
         return GroundPixels(config, grid=grid)
     assert backbone is not None  # ModelConfig has seen to it
@@ -288,6 +291,8 @@ def _view_transform(
             return MlpIPM(config, grid=own_grid, in_channels=channels, feature_size=size, num_cameras=cameras)
         case LiftSplatConfig():
             return LiftSplat(config, grid=grid, in_channels=channels)
+        case DepthLiftSplatConfig():
+            return DepthLiftSplat(config, grid=grid, in_channels=channels, ego_from_model=ego_from_model)
         case other:
             assert_never(other)
 
@@ -314,7 +319,9 @@ def _bev_encoder(config: EncoderConfig | None, in_channels: int) -> BEVUNet | Re
             assert_never(other)
 
 
-def _vector_head(config: ModelConfig, in_channels: int, num_classes: int) -> VectorDecoder | MapQRDecoder | None:
+def _vector_head(
+    config: ModelConfig, in_channels: int, num_classes: int
+) -> VectorDecoder | MapQRDecoder | MapTRDecoder | None:
     match config.vectors:
         case None:
             return None
@@ -322,5 +329,7 @@ def _vector_head(config: ModelConfig, in_channels: int, num_classes: int) -> Vec
             return VectorDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
         case MapQRDecoderConfig() as chosen:
             return MapQRDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
+        case MapTRDecoderConfig() as chosen:
+            return MapTRDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
         case other:
             assert_never(other)

@@ -28,7 +28,7 @@ LICENCE = (
 )
 _REGION = re.compile(r"(\d+(?:\.\d+)?)x(\d+(?:\.\d+)?)")
 _DENSE = ("hdmapnet", "pmapnet", "mapkd")
-_VECTORS = ("mapqr", "mapfm")
+_VECTORS = ("mapqr", "mapfm", "maptr", "maptrv2")
 
 
 @dataclass(frozen=True)

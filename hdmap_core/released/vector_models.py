@@ -10,9 +10,11 @@ from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
-from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
+from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, Surface
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
+from hdmap_core.models.heads.maptr_decoder import MapTRDecoderConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
+from hdmap_core.models.view_transforms.depth_lift_splat import DepthLiftSplatConfig
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 HEAD = "pts_bbox_head."
@@ -23,7 +25,8 @@ GROUPS = 7
 LIDAR_POSE = ((1.0, 0.0, 0.0, 0.94), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 1.84), (0.0, 0.0, 0.0, 1.0))
 """nuScenes' LiDAR, turned into x forward and y left, in the ego frame; tenths of a degree of its mounting left out."""
 
-VectorKind = Literal["mapqr", "mapfm"]
+VectorKind = Literal["mapqr", "mapfm", "maptr", "maptrv2"]
+_NAMES = {"mapqr": "MapQR", "mapfm": "MapFM", "maptr": "MapTR", "maptrv2": "MapTRv2"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class VectorModel:
 
     Attributes:
         kind: of which paper.
+        looks_by: what reads the cameras: heights that are learned, MapTR's kernels, BEVFormer's samples, or depth.
         cells: (forward, right) of the grid.
         queries: rows of the table of instances.
         layers: of the encoder.
@@ -40,6 +44,7 @@ class VectorModel:
     """
 
     kind: VectorKind
+    looks_by: Literal["height_kernel", "nearest_kernel", "deformable", "depth"]
     cells: tuple[int, int]
     queries: int
     layers: int
@@ -57,13 +62,25 @@ class VectorModel:
             return None
         _check_variant(tensors)
         by_forward, by_right = (_rows(tensors, f"{HEAD}positional_encoding.{name}_embed.weight") for name in ("row", "col"))
-        kernels = f"{TRANSFORMER}encoder.layers.0.attentions.1.height_offsets.weight"
-        if kernels not in tensors:
-            raise CheckpointError("it is of MapTR's line, but neither MapQR nor MapFM, the only ones that are read")
-        encoder = f"{TRANSFORMER}encoder.layers."
-        layers = 1 + max(int(name.removeprefix(encoder).split(".")[0]) for name in tensors if name.startswith(encoder))
+        encoder, reader = f"{TRANSFORMER}encoder.layers.", f"{TRANSFORMER}encoder.layers.0.attentions.1."
+        numbers = [name.removeprefix(encoder).split(".")[0] for name in tensors if name.startswith(encoder)]
+        layers = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+        kind: VectorKind = "maptr"
+        looks_by: Literal["height_kernel", "nearest_kernel", "deformable", "depth"]
+        if f"{reader}height_offsets.weight" in tensors:
+            kind = "mapfm" if f"{HEAD}segmap_head.0.weight" in tensors else "mapqr"
+            looks_by = "height_kernel"
+        elif any(name.startswith(f"{TRANSFORMER}encoder.depth_net.") for name in tensors):
+            kind, looks_by = "maptrv2", "depth"
+        elif any(name.startswith(f"{reader}deformable_attention.") for name in tensors):
+            looks_by = "deformable"
+        elif any(name.startswith(f"{reader}attention.") for name in tensors):
+            looks_by = "nearest_kernel"
+        else:
+            raise CheckpointError("it is of MapTR's line, but of a variant that is not read")
         return cls(
-            kind="mapfm" if f"{HEAD}segmap_head.0.weight" in tensors else "mapqr",
+            kind=kind,
+            looks_by=looks_by,
             cells=(by_forward, by_right),
             queries=_rows(tensors, f"{HEAD}instance_embedding.weight"),
             layers=layers,
@@ -74,8 +91,8 @@ class VectorModel:
     @property
     def title(self) -> str:
         """In words."""
-        names = {"mapqr": "MapQR", "mapfm": "MapFM"}
-        return f"{names[self.kind]}, ResNet-50, six cameras"
+        variant = " with BEVFormer's attention" if self.looks_by == "deformable" else ""
+        return f"{_NAMES[self.kind]}{variant}, ResNet-50, six cameras"
 
 
 def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
@@ -104,7 +121,8 @@ def vector_config(model: VectorModel) -> ModelConfig:
     forward, right = model.cells
     if forward != 2 * right or not right:
         raise ConfigError(f"a grid of {forward} x {right} cells over 60 x 30 m has no square cells; it is not read")
-    surface = ("ped_crossing", "drivable_area") if model.kind == "mapfm" else ()
+    surface: tuple[Surface, ...] = ("ped_crossing", "drivable_area") if model.kind == "mapfm" else ()
+    auxiliary = AuxiliaryConfig(surface=surface, bev_lines=model.bev_lines, image_lines=model.image_lines)
     return ModelConfig(
         name=f"imported-{model.kind}-resnet50",
         grid=BEVGrid((-30.0, 30.0), (-15.0, 15.0), 60.0 / forward),
@@ -116,20 +134,37 @@ def vector_config(model: VectorModel) -> ModelConfig:
             cameras=CAMERAS,
             frozen_stages=1,
         ),
-        view_transform=BEVFormerConfig(
-            layers=model.layers,
-            z_range=(-2.0, 2.0),
-            height_bound=None,
-            unseen_bias=True,
-            position_halves="row_column",
-            half_pixel=False,
-            camera_embeddings=len(CAMERAS),
-        ),
+        view_transform=_view_transform(model),
         bev_encoder=None,
-        vectors=MapQRDecoderConfig(
-            num_queries=max(model.queries // GROUPS, 1), one_to_many=GROUPS - 1, separate_groups=False
-        ),
+        vectors=_vectors(model),
         segmentation=None,
-        auxiliary=AuxiliaryConfig(surface=surface, bev_lines=model.bev_lines, image_lines=model.image_lines),
+        auxiliary=auxiliary if surface or auxiliary.bev_lines or auxiliary.image_lines else None,
         ego_from_model=LIDAR_POSE,
     )
+
+
+def _view_transform(model: VectorModel) -> BEVFormerConfig | DepthLiftSplatConfig:
+    if model.looks_by == "depth":
+        return DepthLiftSplatConfig()
+    gkt = model.looks_by == "nearest_kernel"
+    return BEVFormerConfig(
+        layers=model.layers,
+        cross_attention=model.looks_by,
+        kernel_size=(3, 5) if gkt else (2, 4),
+        kernel_heads=4 if gkt else None,
+        z_range=(-2.0, 2.0),
+        height_bound=None,
+        unseen_bias=True,
+        position_halves="row_column",
+        half_pixel=False,
+        camera_embeddings=len(CAMERAS),
+    )
+
+
+def _vectors(model: VectorModel) -> MapQRDecoderConfig | MapTRDecoderConfig:
+    if model.kind == "maptr":
+        return MapTRDecoderConfig(num_queries=max(model.queries, 1))
+    ours = max(model.queries // GROUPS, 1)
+    if model.kind == "maptrv2":
+        return MapTRDecoderConfig(num_queries=ours, one_to_many=GROUPS - 1, self_attention="decoupled")
+    return MapQRDecoderConfig(num_queries=ours, one_to_many=GROUPS - 1, separate_groups=False)

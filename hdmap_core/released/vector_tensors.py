@@ -1,4 +1,4 @@
-"""Names of MapQR and MapFM -> ours, turned into our axes. Facts about published files; no code of theirs."""
+"""Names of MapTR, MapTRv2, MapQR and MapFM -> ours, turned into our axes. Facts about published files; no code of theirs."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
+from hdmap_core.models.heads.maptr_decoder import MapTRDecoderConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
+from hdmap_core.models.view_transforms.depth_lift_splat import DepthLiftSplatConfig
 from hdmap_core.released import lidar_axes
 from hdmap_core.released.translation import Translation
 from hdmap_core.released.vector_models import CAMERAS, HEAD, TRANSFORMER, VectorModel
@@ -36,12 +38,18 @@ def translate_vectors(
     mean, std = torch.tensor([123.675, 116.28, 103.53]), torch.tensor([58.395, 57.12, 57.375])
     translation.put("backbone.mean", mean.reshape(3, 1, 1))
     translation.put("backbone.std", std.reshape(3, 1, 1))
-    assert isinstance(model.view_transform, BEVFormerConfig)
-    _bev_tables(translation, released.cells, model.view_transform.channels, can_bus)
-    for layer in range(model.view_transform.layers):
-        _encoder_layer(translation, layer, model.view_transform)
-    assert isinstance(model.vectors, MapQRDecoderConfig)
-    _mapqr_decoder(translation, model.vectors)
+    match model.view_transform:
+        case BEVFormerConfig() as config:
+            _bev_tables(translation, released.cells, config.channels, can_bus)
+            for layer in range(config.layers):
+                _encoder_layer(translation, layer, config)
+        case DepthLiftSplatConfig():
+            _depth_lift_splat(translation)
+    match model.vectors:
+        case MapQRDecoderConfig() as decoder:
+            _mapqr_decoder(translation, decoder)
+        case MapTRDecoderConfig() as decoder:
+            _maptr_decoder(translation, decoder)
     kernels = {"weight": lambda weight: lidar_axes.turned_kernel(weight) if weight.shape[-1] > 1 else weight}
     for theirs, ours in (("seg_head", "bev_lines"), ("segmap_head", "surface")):
         for part in ("0", "2"):
@@ -88,13 +96,68 @@ def _encoder_layer(translation: Translation, layer: int, config: BEVFormerConfig
     translation.move(f"{theirs}.value_proj", f"{ours}.value")
     translation.move(f"{theirs}.output_proj", f"{ours}.output")
     theirs, ours = f"{source}.attentions.1", f"{target}.cross_attention"
-    taps = partial(lidar_axes.kernel_rows_first, heads=config.heads, kernel=config.kernel_size)
-    translation.move(f"{theirs}.attention.attention_weights", f"{ours}.weight", {"weight": taps, "bias": taps})
-    translation.move(f"{theirs}.attention.value_proj", f"{ours}.value", {"weight": _as_convolution})
+    if config.cross_attention == "deformable":
+        inner, taps = f"{theirs}.deformable_attention", None
+        translation.move(f"{inner}.sampling_offsets", f"{ours}.offset")
+    else:
+        inner, heads = f"{theirs}.attention", config.kernel_heads or config.heads
+        taps = partial(lidar_axes.kernel_rows_first, heads=heads, kernel=config.kernel_size)
+    translation.move(f"{inner}.attention_weights", f"{ours}.weight", taps and {"weight": taps, "bias": taps})
+    translation.move(f"{inner}.value_proj", f"{ours}.value", {"weight": _as_convolution})
     translation.move(f"{theirs}.output_proj", f"{ours}.output")
     translation.move(f"{theirs}.height_offsets", f"{target}.height")
     _feedforward(translation, source, f"{target}.feedforward")
     translation.move(f"{source}.norms", f"{target}.norms")
+
+
+def _depth_lift_splat(translation: Translation) -> None:
+    source, target = f"{TRANSFORMER}encoder", "view_transform"
+    theirs, ours = f"{source}.depth_net", f"{target}.depth_net"
+    translation.move(f"{theirs}.bn", f"{ours}.norm")
+    translation.move(f"{theirs}.reduce_conv", f"{ours}.reduce")
+    translation.move(f"{theirs}.context_conv", f"{ours}.context")
+    for name in ("context", "depth"):
+        gate = f"{ours}.{name}_gate"
+        translation.move(f"{theirs}.{name}_mlp.fc1", f"{gate}.describe.0")
+        translation.move(f"{theirs}.{name}_mlp.fc2", f"{gate}.describe.2")
+        translation.move(f"{theirs}.{name}_se.conv_reduce", f"{gate}.gate.0")
+        translation.move(f"{theirs}.{name}_se.conv_expand", f"{gate}.gate.2")
+    for block in (0, 1, 2, 4):
+        translation.move(f"{theirs}.depth_conv.{block}", f"{ours}.depth.{block}")
+    pyramid, mine = f"{theirs}.depth_conv.3", f"{ours}.depth.3"
+    for branch in range(4):
+        translation.move(f"{pyramid}.aspp{branch + 1}.atrous_conv", f"{mine}.branches.{branch}.0")
+        translation.move(f"{pyramid}.aspp{branch + 1}.bn", f"{mine}.branches.{branch}.1")
+    translation.move(f"{pyramid}.global_avg_pool.1", f"{mine}.whole.0")
+    translation.move(f"{pyramid}.global_avg_pool.2", f"{mine}.whole.1")
+    translation.move(f"{pyramid}.conv1", f"{mine}.join.0")
+    translation.move(f"{pyramid}.bn1", f"{mine}.join.1")
+    for conv in range(3):
+        translation.move(f"{source}.downsample.{3 * conv}", f"{target}.halve.{conv}.0")
+        translation.move(f"{source}.downsample.{3 * conv + 1}", f"{target}.halve.{conv}.1")
+    translation.drop(rf"{source}\.(dx|bx|nx)$", rf"{HEAD}positional_encoding\.", rf"{HEAD}bev_embedding\.")
+    translation.drop(rf"{TRANSFORMER}(level_embeds|cams_embeds)$", rf"{TRANSFORMER}can_bus_mlp\.")
+
+
+def _maptr_decoder(translation: Translation, config: MapTRDecoderConfig) -> None:
+    target, turned = "vector_head", lidar_axes.turned_points
+    table = translation.take(f"{HEAD}instance_embedding.weight", -1, 2 * config.channels)
+    translation.put(f"{target}.instances", table[: config.num_queries * (1 + config.one_to_many)])
+    translation.put(f"{target}.points", translation.take(f"{HEAD}pts_embedding.weight", -1, 2 * config.channels))
+    translation.move(f"{TRANSFORMER}reference_points", f"{target}.reference", {"weight": turned, "bias": turned})
+    rounds = 1 if config.self_attention == "full" else 2
+    for layer in range(config.layers):
+        source, ours = f"{TRANSFORMER}decoder.layers.{layer}", f"{target}.layers.{layer}"
+        for number in range(rounds):
+            translation.move(f"{source}.attentions.{number}.attn", f"{ours}.attentions.{number}")
+        _sampling(translation, f"{source}.attentions.{rounds}", f"{ours}.sampling")
+        translation.move(f"{source}.attentions.{rounds}.output_proj", f"{ours}.output")
+        _feedforward(translation, source, f"{ours}.feed_forward")
+        translation.move(f"{source}.norms", f"{ours}.norms")
+        branches = f"{HEAD}reg_branches.{layer}"
+        translation.move(f"{branches}.4", f"{target}.refine.{layer}.4", {"weight": turned, "bias": turned})
+        translation.move(branches, f"{target}.refine.{layer}")
+        translation.move(f"{HEAD}cls_branches.{layer}", f"{target}.classify.{layer}")
 
 
 def _mapqr_decoder(translation: Translation, config: MapQRDecoderConfig) -> None:

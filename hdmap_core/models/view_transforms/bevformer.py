@@ -52,8 +52,10 @@ class BEVFormerConfig(Config):
         dropout: on the output of every block and inside the feed-forward ones.
         self_attention_samples: places that a head reads in each of the two BEV maps.
         cross_attention: `height_kernel`: MapQR's GKT-h, one anchor per head at a learned height; `kernel`: the same at
-            fixed heights, so that where a cell looks depends on the calibration only; `deformable`: BEVFormer's.
-        kernel_size: (rows, columns) in feature pixels, of the two kernels.
+            fixed heights, so that where a cell looks depends on the calibration only; `nearest_kernel`: MapTR's GKT,
+            which reads whole pixels, at fixed heights like those of `deformable`; `deformable`: BEVFormer's.
+        kernel_size: (rows, columns) in feature pixels, of the three kernels.
+        kernel_heads: of the cross-attention, where it is a kernel; null: `heads`.
         anchors: heights per cell, `deformable` only.
         samples: places that a head reads in a camera, `deformable` only; a multiple of `anchors`.
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
@@ -79,8 +81,9 @@ class BEVFormerConfig(Config):
     feedforward: int = Field(512, gt=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     self_attention_samples: int = Field(4, gt=0)
-    cross_attention: Literal["height_kernel", "kernel", "deformable"] = "height_kernel"
+    cross_attention: Literal["height_kernel", "kernel", "nearest_kernel", "deformable"] = "height_kernel"
     kernel_size: tuple[int, int] = (2, 4)
+    kernel_heads: int | None = Field(None, gt=0)
     anchors: int = Field(4, gt=0)
     samples: int = Field(8, gt=0)
     z_range: tuple[float, float] = (-0.16, 3.84)
@@ -95,11 +98,14 @@ class BEVFormerConfig(Config):
     def _sizes_fit(self) -> Self:
         if self.channels % self.heads or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; make it an even multiple of heads ({self.heads})")
+        if self.channels % (self.kernel_heads or 1):
+            raise ValueError(f"channels is {self.channels}; make it a multiple of kernel_heads ({self.kernel_heads})")
         if self.samples % self.anchors:
             raise ValueError(f"samples is {self.samples}; make it a multiple of anchors ({self.anchors})")
         if self.z_range[0] >= self.z_range[1]:
             raise ValueError(f"z_range is {self.z_range}; give the lower end first")
-        if self.cross_attention == "deformable" and self.z_range[1] - self.z_range[0] <= 2 * ANCHOR_MARGIN:
+        inner = self.cross_attention in ("deformable", "nearest_kernel")
+        if inner and self.z_range[1] - self.z_range[0] <= 2 * ANCHOR_MARGIN:
             raise ValueError(
                 f"z_range is {self.z_range}; BEVFormer's anchors begin {ANCHOR_MARGIN} m off both ends, so give more "
                 f"than {2 * ANCHOR_MARGIN:g} m"
@@ -158,11 +164,12 @@ class BEVFormerLayer(nn.Module):
             self.cross_attention = HeightKernelAttention(
                 channels,
                 in_channels=in_channels,
-                heads=heads,
+                heads=config.kernel_heads or heads,
                 kernel_size=config.kernel_size,
                 unseen_bias=config.unseen_bias,
+                nearest=config.cross_attention == "nearest_kernel",
             )
-        self.height = nn.Linear(channels, heads) if config.cross_attention == "height_kernel" else None
+        self.height = nn.Linear(channels, config.kernel_heads or heads) if config.cross_attention == "height_kernel" else None
         if self.height is not None:
             nn.init.zeros_(self.height.weight)
             nn.init.zeros_(self.height.bias)
@@ -220,8 +227,9 @@ class BEVFormer(nn.Module):
         self.config, self.out_channels = config, config.channels
         self.max_views, self.learned_heights = config.max_views, config.cross_attention == "height_kernel"
         self.shape = rows, columns = grid.shape
-        kernels = config.cross_attention != "deformable"
-        heights = anchor_heights(config.z_range, config.heads if kernels else config.anchors, ends=kernels)
+        many = config.anchors if config.cross_attention == "deformable" else config.kernel_heads or config.heads
+        ends = config.cross_attention in ("height_kernel", "kernel")
+        heights = anchor_heights(config.z_range, many, ends=ends)
         self.z_range = heights_in_reach(config)
         self.register_buffer("anchors", heights, persistent=False)
         self.register_buffer("centres", grid.cell_centres().flatten(0, 1), persistent=False)

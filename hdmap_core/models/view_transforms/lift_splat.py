@@ -60,19 +60,10 @@ class LiftSplatConfig(Config):
 class LiftSplat(nn.Module):
     """Camera features and calibration -> (B, C, Y, X) BEV features, for any rig of any number of cameras."""
 
-    depths: Tensor
-    low: Tensor
-    high: Tensor
-
     def __init__(self, config: LiftSplatConfig, *, grid: BEVGrid, in_channels: int) -> None:
         super().__init__()
         self.out_channels = config.channels
-        self.shape, self.resolution = grid.shape, grid.resolution
-        self.published = config.geometry == "published"
-        (x_low, x_high), (y_low, y_high), (z_low, z_high) = grid.x_range, grid.y_range, config.z_range
-        self.register_buffer("depths", torch.tensor(config.depths), persistent=False)
-        self.register_buffer("low", torch.tensor([x_low, y_low, z_low]), persistent=False)
-        self.register_buffer("high", torch.tensor([x_high, y_high, z_high]), persistent=False)
+        self.splat = Splat(config, grid=grid)
         self.depth_and_context = nn.Conv2d(in_channels, len(config.depths) + config.channels, 1)
 
     def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
@@ -92,17 +83,49 @@ class LiftSplat(nn.Module):
         for name, value in {**given, "ModelInput.projection": inputs.projection}.items():
             if value is None:
                 raise ConfigError(f"lift_splat needs {name}; there are none")
-        assert features is not None and inputs.images is not None and inputs.projection is not None
+        assert features is not None and inputs.projection is not None
         lifted = self.depth_and_context(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        with torch.autocast(features.device.type, enabled=False):
+        return self.splat(lifted, inputs.projection, inputs)
+
+
+class Splat(nn.Module):
+    """Depth and features of every pixel -> what lands in each cell."""
+
+    depths: Tensor
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, config: LiftSplatConfig, *, grid: BEVGrid) -> None:
+        super().__init__()
+        self.channels, self.published = config.channels, config.geometry == "published"
+        self.shape, self.resolution = grid.shape, grid.resolution
+        (x_low, x_high), (y_low, y_high), (z_low, z_high) = grid.x_range, grid.y_range, config.z_range
+        self.register_buffer("depths", torch.tensor(config.depths), persistent=False)
+        self.register_buffer("low", torch.tensor([x_low, y_low, z_low]), persistent=False)
+        self.register_buffer("high", torch.tensor([x_high, y_high, z_high]), persistent=False)
+
+    def forward(self, lifted: Tensor, projection: Tensor, inputs: ModelInput) -> Tensor:
+        """Spreads features.
+
+        Args:
+            lifted: (B, N, D + C, h, w): logits of the depth bins, then features.
+            projection: (B, N, 3, 4) from the frame of the grid.
+            inputs: `images` (their size only), and `camera_mask` if cameras may be missing.
+
+        Returns:
+            (B, C, Y, X) float32.
+        """
+        if inputs.images is None:
+            raise ConfigError("lift_splat needs ModelInput.images; there are none")
+        with torch.autocast(lifted.device.type, enabled=False):
             image_size = inputs.images.shape[-2], inputs.images.shape[-1]
             points = frustum_points(
-                inputs.projection.float(), self.depths, image_size, features.shape[-2:], corners=self.published
+                projection.float(), self.depths, image_size, lifted.shape[-2:], corners=self.published
             )
             seen = self._inside(points).all(dim=-1)
             if inputs.camera_mask is not None:
                 seen = seen & inputs.camera_mask[:, :, None, None, None]
-            return self._splat(lifted.float(), points, seen)
+            return self._sums(lifted.float(), points, seen)
 
     def _inside(self, points: Tensor) -> Tensor:
         """(..., 3) bool: whether a coordinate counts."""
@@ -111,7 +134,7 @@ class LiftSplat(nn.Module):
         cell = torch.stack([points.new_full((), self.resolution)] * 2 + [self.high[2] - self.low[2]])
         return ((points - self.low) / cell > -1) & (points < self.high)
 
-    def _splat(self, lifted: Tensor, points: Tensor, seen: Tensor) -> Tensor:
+    def _sums(self, lifted: Tensor, points: Tensor, seen: Tensor) -> Tensor:
         """(B, N, D + C, h, w), points (B, N, D, h, w, 3) and which of them count -> (B, C, Y, X)."""
         bins = len(self.depths)
         weight = lifted[:, :, :bins].softmax(dim=2)
@@ -125,7 +148,7 @@ class LiftSplat(nn.Module):
         nowhere = rows * columns
         index = torch.where(seen, row * columns + column, float(nowhere)).long()  # exact up to 2^24 cells
         first = torch.arange(batch, device=index.device).view(-1, 1, 1, 1, 1) * (nowhere + 1)
-        bev = values.new_zeros(batch * (nowhere + 1), self.out_channels)
+        bev = values.new_zeros(batch * (nowhere + 1), self.channels)
         bev = bev.index_add(0, (index + first).flatten(), values.flatten(0, -2))
         return bev.view(batch, nowhere + 1, -1)[:, :nowhere].transpose(1, 2).unflatten(-1, self.shape)
 
