@@ -75,10 +75,18 @@ def _pillars(translation: Translation) -> None:
     translation.drop(rf"pp\.pn\.pointnet\.1\.{COUNTER}")
     translation.move("pp.pn.pointnet.1", "lidar.norm")
     # They convolve (X, Y) and swap the axes at the end, so kernels are swapped.
-    names = {f"pp.block{block}.layers.{3 * i}": f"lidar.blocks.{block - 1}.{i}.0" for block in (1, 2, 3) for i in range(3)}
-    names |= {f"pp.block{block}.layers.{3 * i + 1}": f"lidar.blocks.{block - 1}.{i}.1" for block in (1, 2, 3) for i in range(3)}
+    names = {
+        f"pp.block{block}.layers.{3 * i}": f"lidar.blocks.{block - 1}.{i}.0" for block in (1, 2, 3) for i in range(3)
+    }
+    names |= {
+        f"pp.block{block}.layers.{3 * i + 1}": f"lidar.blocks.{block - 1}.{i}.1"
+        for block in (1, 2, 3)
+        for i in range(3)
+    }
     names |= {"pp.up1.0": "lidar.branches.0.0", "pp.up1.1": "lidar.branches.0.1"}
-    names |= {f"pp.up{branch}.{1 + part}": f"lidar.branches.{branch - 1}.{part}" for branch in (2, 3) for part in (0, 1)}
+    names |= {
+        f"pp.up{branch}.{1 + part}": f"lidar.branches.{branch - 1}.{part}" for branch in (2, 3) for part in (0, 1)
+    }
     for theirs, mine in {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2"}.items():
         names[f"pp.conv_out.{theirs}"] = f"lidar.fusion.{mine}"
     for theirs, mine in names.items():

@@ -61,7 +61,9 @@ class VectorModel:
         if not any(name.startswith(TRANSFORMER) for name in tensors):
             return None
         _check_variant(tensors)
-        by_forward, by_right = (_rows(tensors, f"{HEAD}positional_encoding.{name}_embed.weight") for name in ("row", "col"))
+        by_forward, by_right = (
+            _rows(tensors, f"{HEAD}positional_encoding.{name}_embed.weight") for name in ("row", "col")
+        )
         encoder, reader = f"{TRANSFORMER}encoder.layers.", f"{TRANSFORMER}encoder.layers.0.attentions.1."
         numbers = [name.removeprefix(encoder).split(".")[0] for name in tensors if name.startswith(encoder)]
         layers = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
@@ -107,9 +109,7 @@ def _check_variant(tensors: Mapping[str, Tensor]) -> None:
         raise CheckpointError("it has a LiDAR branch, which no model here has; only those with cameras alone are read")
     cameras = _rows(tensors, TRANSFORMER + "cams_embeds")
     if cameras not in (0, len(CAMERAS)):
-        raise CheckpointError(
-            f"it was trained for {cameras} cameras (Argoverse 2 has 7); only nuScenes' six are read"
-        )
+        raise CheckpointError(f"it was trained for {cameras} cameras (Argoverse 2 has 7); only nuScenes' six are read")
 
 
 def vector_config(model: VectorModel) -> ModelConfig:

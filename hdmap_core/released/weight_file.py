@@ -101,7 +101,9 @@ def _state_dict(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:
 def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor) or not isinstance(name, str)]
     if others or not state:
-        raise CheckpointError(f"{path}: its state dict has entries that are no tensors: {listed(others) or 'none at all'}")
+        raise CheckpointError(
+            f"{path}: its state dict has entries that are no tensors: {listed(others) or 'none at all'}"
+        )
     if odd := [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized]:
         raise CheckpointError(f"{path}: sparse or quantised tensors are not read: {listed(odd)}")
     return dict(state)

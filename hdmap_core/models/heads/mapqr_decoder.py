@@ -84,7 +84,9 @@ class MapQRDecoder(nn.Module):
             for _ in range(config.layers)
         )
         self.classify = nn.ModuleList(class_branch(channels, num_classes) for _ in range(config.layers))
-        self.refine = nn.ModuleList(point_branch([channels, *[2 * channels] * 3, coordinates]) for _ in range(config.layers))
+        self.refine = nn.ModuleList(
+            point_branch([channels, *[2 * channels] * 3, coordinates]) for _ in range(config.layers)
+        )
 
     def forward(self, pyramid: Sequence[Tensor]) -> VectorOutput:
         """`pyramid[0]`: (B, C', Y, X). In training with one-to-many queries, which the other modes do not compute."""
@@ -111,4 +113,3 @@ class MapQRDecoder(nn.Module):
         one = config.num_queries
         many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
         return VectorOutput(logits[:, :, :one], places[:, :, :one], many, queries[:, :one])
-

@@ -169,7 +169,9 @@ class BEVFormerLayer(nn.Module):
                 unseen_bias=config.unseen_bias,
                 nearest=config.cross_attention == "nearest_kernel",
             )
-        self.height = nn.Linear(channels, config.kernel_heads or heads) if config.cross_attention == "height_kernel" else None
+        self.height = (
+            nn.Linear(channels, config.kernel_heads or heads) if config.cross_attention == "height_kernel" else None
+        )
         if self.height is not None:
             nn.init.zeros_(self.height.weight)
             nn.init.zeros_(self.height.bias)

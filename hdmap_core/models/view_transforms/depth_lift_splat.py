@@ -80,7 +80,9 @@ class DepthLiftSplat(nn.Module):
         )
         low, high = grid.y_range
         self.splat = Splat(config.splat, grid=BEVGrid((-high, -low), grid.x_range, grid.resolution / 2))
-        self.halve = nn.Sequential(*(conv_norm_act(config.channels, config.channels, stride=each) for each in (1, 2, 1)))
+        self.halve = nn.Sequential(
+            *(conv_norm_act(config.channels, config.channels, stride=each) for each in (1, 2, 1))
+        )
 
     def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
         """Builds the BEV; arguments and errors as `LiftSplat.forward` has them."""

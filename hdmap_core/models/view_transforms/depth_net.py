@@ -54,9 +54,7 @@ class CameraGate(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.describe = nn.Sequential(
-            nn.Linear(CAMERA_NUMBERS, width), nn.ReLU(inplace=True), nn.Linear(width, width)
-        )
+        self.describe = nn.Sequential(nn.Linear(CAMERA_NUMBERS, width), nn.ReLU(inplace=True), nn.Linear(width, width))
         self.gate = nn.Sequential(nn.Conv2d(width, width, 1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 1))
 
     def forward(self, features: Tensor, cameras: Tensor) -> Tensor:
@@ -71,7 +69,15 @@ class DilatedPyramid(nn.Module):
         super().__init__()
         self.branches = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(width, channels, 1 if dilation == 1 else 3, 1, 0 if dilation == 1 else dilation, dilation, bias=False),
+                nn.Conv2d(
+                    width,
+                    channels,
+                    1 if dilation == 1 else 3,
+                    1,
+                    0 if dilation == 1 else dilation,
+                    dilation,
+                    bias=False,
+                ),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(inplace=True),
             )

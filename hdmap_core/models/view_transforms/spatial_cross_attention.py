@@ -66,9 +66,7 @@ class HeightKernelAttention(nn.Module):
 class SpatialCrossAttention(nn.Module):
     """Every head reads `samples` places, dealt out to the anchors in turn, at learned offsets from them."""
 
-    def __init__(
-        self, channels: int, *, in_channels: int, heads: int, samples: int, unseen_bias: bool = False
-    ) -> None:
+    def __init__(self, channels: int, *, in_channels: int, heads: int, samples: int, unseen_bias: bool = False) -> None:
         super().__init__()
         self.heads, self.samples, self.unseen_bias = heads, samples, unseen_bias
         self.offset = nn.Linear(channels, heads * samples * 2)
@@ -111,9 +109,7 @@ def _where_seen(result: Tensor, views: PillarViews | PairViews, unseen_bias: boo
     return result * (views.seen if isinstance(views, PairViews) else views.seen.any(dim=1))[..., None]
 
 
-def read_pairs(
-    value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor, *, nearest: bool = False
-) -> Tensor:
+def read_pairs(value: Tensor, views: PairViews, offsets: Tensor, weights: Tensor, *, nearest: bool = False) -> Tensor:
     """As `read_views`, of the pairs of pillar and camera that there are.
 
     Args:
@@ -146,9 +142,7 @@ def read_pairs(
     return total.view(batch, queries, -1)
 
 
-def read_views(
-    value: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor, *, nearest: bool = False
-) -> Tensor:
+def read_views(value: Tensor, views: PillarViews, offsets: Tensor, weights: Tensor, *, nearest: bool = False) -> Tensor:
     """Weighted samples of every camera that sees a pillar, averaged over these cameras.
 
     The maps of all cameras are laid below each other, each between two rows of zeros, so that one sampler reads a
