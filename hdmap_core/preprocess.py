@@ -40,6 +40,10 @@ class ImageFit(NamedTuple):
         return cls(backbone.filled_size, backbone.resampling, backbone.scaling)
 
 
+PLAIN = ImageFit()
+"""That of a backbone which says nothing."""
+
+
 def enough_pixels(model: ModelConfig) -> tuple[int, int] | None:
     """(H, W) of images that will do for a model of this config, or None where it takes all there is, exactly.
 
@@ -146,7 +150,7 @@ def ground_pixels(observation: Observation, grid: BEVGrid, pool: Executor | None
 
 
 def image_inputs(
-    observation: Observation, image_size: tuple[int, int], cameras: tuple[str, ...] = (), fit: ImageFit = ImageFit()
+    observation: Observation, image_size: tuple[int, int], cameras: tuple[str, ...] = (), fit: ImageFit = PLAIN
 ) -> ModelInput:
     """A batch of one of resized images and their projections.
 

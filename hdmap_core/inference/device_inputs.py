@@ -18,7 +18,7 @@ from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, PLACES, plane_from_cells
 from hdmap_core.geometry.lens_sampling import Matrix, Optics
 from hdmap_core.model_io import ModelInput
-from hdmap_core.preprocess import ImageFit, camera_slots
+from hdmap_core.preprocess import PLAIN, ImageFit, camera_slots
 
 _LENS_NODES = 513  # along each side of a lens's table: of a focal length of 1260 pixels off by 0.02 pixels
 _BLENDING = 1e-5  # what `cv2.blendLinear` adds to the sum of weights
@@ -39,7 +39,7 @@ def image_inputs(
     image_size: tuple[int, int],
     cameras: tuple[str, ...],
     device: torch.device,
-    fit: ImageFit = ImageFit(),
+    fit: ImageFit = PLAIN,
 ) -> ModelInput:
     """As `preprocess.image_inputs`; projection and mask stay on the host, where engines look at them.
 

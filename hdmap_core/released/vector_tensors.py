@@ -1,4 +1,4 @@
-"""Names of MapTR, MapTRv2, MapQR and MapFM -> ours, turned into our axes. Facts about published files; no code of theirs."""
+"""Names of MapTR, MapTRv2, MapQR and MapFM -> ours, turned into our axes. Facts about files; no code of theirs."""
 
 from collections.abc import Sequence
 from functools import partial

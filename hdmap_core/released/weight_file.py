@@ -15,6 +15,7 @@ from torch import Tensor
 from hdmap_core.errors import CheckpointError
 from hdmap_core.file_kinds import what_it_is
 from hdmap_core.models.state import listed
+from hdmap_core.models.weight_files import read_weights
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PREFIX = "module."  # of nn.DataParallel
@@ -42,6 +43,8 @@ class WeightFile:
 def read_weight_file(path: str | Path) -> WeightFile:
     """Reads a PyTorch file with `weights_only=True`, which makes tensors and plain containers and nothing else.
 
+    A state dict that somebody has turned into a safetensors file is read as well.
+
     Raises:
         CheckpointError: if it is missing, damaged, no PyTorch file, asks for code to be run, or holds no state dict.
     """
@@ -59,6 +62,11 @@ def _loaded(path: Path) -> Any:
         kind = what_it_is(path)
         if kind is not None and not kind.startswith(_PICKLED):
             raise CheckpointError(f"{path} is {kind}; give the PyTorch file that the authors offer")
+        if kind is None and _is_safetensors(path):
+            metadata, tensors = read_weights(path, "give the file that the authors offer")
+            if "hdmap" in metadata:
+                raise CheckpointError(f"{path} is a checkpoint of hdmap_ros already; use it as it is")
+            return tensors
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ancient pickles; what matters is told as an error
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -71,6 +79,11 @@ def _loaded(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is cut off or damaged, or no PyTorch file: {_one_line(error)}; download it again"
         ) from None
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(9)[8:] == b"{"
 
 
 def _reason(error: UnpicklingError) -> str:

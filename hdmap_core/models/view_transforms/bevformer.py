@@ -59,8 +59,8 @@ class BEVFormerConfig(Config):
         anchors: heights per cell, `deformable` only.
         samples: places that a head reads in a camera, `deformable` only; a multiple of `anchors`.
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
-        height_bound: learned heights stay within this many metres of their anchors, however many layers move them; null:
-            no bound, as published.
+        height_bound: learned heights stay within this many metres of their anchors, however many layers move them;
+            null: no bound, as published.
         unseen_bias: a cell that no camera sees gets the bias of the cross-attention's output layer, as published, and
             not nothing.
         position_halves: which half of the position code says what: `column_row`, or `row_column`, as MapTR and its kin

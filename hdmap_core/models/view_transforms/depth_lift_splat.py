@@ -1,4 +1,4 @@
-"""MapTRv2's view transform (Liao et al., IJCV 2024, section 3.5): lift-splat with a depth network that knows the cameras.
+"""MapTRv2's view transform (Liao et al., IJCV 2024, section 3.5): lift-splat whose depth network knows the cameras.
 
 Features are spread over cells of half the grid's size, and three convolutions, one of stride 2, lead to the grid. They
 see the plane as MapTR does, rows forward and columns to the right: a stride begins at one end of an even axis, so the

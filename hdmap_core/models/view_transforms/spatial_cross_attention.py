@@ -7,7 +7,7 @@ Sources: MapQR (ECCV 2024), "GKT-h"; BEVFormer (ECCV 2022), section 3.3. Deliber
   data-dependent index lists: a cell reads V cameras (all of them, or its best few), unseen ones with weight zero.
 - A cell that no camera sees gets nothing at all, not even the bias of the output layer (`unseen_bias`: that).
 
-MapTR's own kernel (`nearest`) reads whole pixels: the nearest of each tap, and those at the border for what lies beyond.
+MapTR's own kernel (`nearest`) reads whole pixels: the nearest of each tap, and at the border for what lies beyond.
 
 As there, a visible cell's taps read whatever lies inside the image, even if their own anchor is just beyond its edge.
 """
