@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hdmap_core.errors import CheckpointError
-from hdmap_core.models.state import listed, misfit
+from hdmap_core.models.state import counted, misfit
 
 Change = Callable[[Tensor], Tensor]
 COUNTER = "num_batches_tracked"
@@ -75,14 +75,14 @@ class Translation:
             CheckpointError: saying which tensors do not fit, in the file's names as far as they are known.
         """
         lacking = [*self._lacking, *self._theirs(sorted(expected.keys() - self.state.keys()))]
-        told = [f"it lacks {len(lacking)} tensors: {listed(lacking)}"] if lacking else []
+        told = [f"it lacks {counted(lacking)}"] if lacking else []
         if self._left:
-            told.append(f"{len(self._left)} tensors in it have no place: {listed(self._left)}")
+            told.append(f"there is no place for {counted(list(self._left))}")
         if not told and (problem := misfit(expected, self.state)) is not None:
             told.append(f"translated it {problem}")
         odd = [name for name, tensor in self.state.items() if not tensor.isfinite().all()]
         if odd and not told:
-            told.append(f"{len(odd)} tensors hold numbers that are not finite: {listed(self._theirs(odd))}")
+            told.append(f"numbers are not finite in {counted(self._theirs(odd))}")
         if told:
             raise CheckpointError(f"{self.source} does not fit: " + "; ".join(told))
         return {name: self.state[name].to(expected[name].dtype) for name in expected}

@@ -22,6 +22,12 @@ _PREFIX = "module."  # of nn.DataParallel
 _PICKLED = ("a Python pickle", "a PyTorch file")  # how file_kinds calls what is read here alone
 _ASKED_FOR = re.compile(r"(?:GLOBAL|class|function) `?([\w.]+)`?")
 
+_DAMAGE = (
+    *(UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError),
+    *(MemoryError, RecursionError),
+)
+"""What the reader raises of files that are not as they should be, according to what lies at the place."""
+
 
 @dataclass(frozen=True)
 class WeightFile:
@@ -72,10 +78,13 @@ def _loaded(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnpicklingError as error:
-        raise CheckpointError(f"{path} is refused: {_reason(error)}; such a file is never run") from None
-    # Damage is told by any of these, according to what lies at the place.
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError, MemoryError) as error:
+    except _DAMAGE as error:
+        asked = _ASKED_FOR.search(str(error)) if isinstance(error, UnpicklingError) else None
+        if asked is not None:
+            raise CheckpointError(
+                f"{path} is refused: beside tensors it asks for {asked.group(1)}, which could run code; nothing of it was"
+                " run"
+            ) from None
         raise CheckpointError(
             f"{path} is cut off or damaged, or no PyTorch file: {_one_line(error)}; download it again"
         ) from None
@@ -86,16 +95,10 @@ def _is_safetensors(path: Path) -> bool:
         return stream.read(9)[8:] == b"{"
 
 
-def _reason(error: UnpicklingError) -> str:
-    """What the file asked for, in a few words."""
+def _one_line(error: Exception) -> str:
     text = str(error)
-    if (asked := _ASKED_FOR.search(text)) is not None:
-        return f"beside tensors it asks for {asked.group(1)}, which could run code"
-    return _one_line(text.partition("WeightsUnpickler error:")[2] or text)
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = (text.partition("WeightsUnpickler error:")[2] or text).partition("Check the documentation")[0]
+    return " ".join(text.split())[:200] or type(error).__name__
 
 
 def _state_dict(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:

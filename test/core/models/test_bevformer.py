@@ -405,7 +405,7 @@ def test_nearest_kernels_read_whole_pixels_and_the_border_for_what_lies_beyond()
     module = build(cross_attention="nearest_kernel", kernel_size=(3, 5), kernel_heads=2, layers=1)
     assert len(module.anchors) == 2 and module.anchors[0] - BEVFormerConfig().z_range[0] == pytest.approx(0.5)
     attention = module.layers[0].cross_attention
-    value = torch.randn(1, 1, 16, 6, 10)
+    value = torch.randn(1, 1, IN_CHANNELS, 6, 10)
     points = torch.tensor([[0.93, 0.04], [0.349, 0.75]])  # of the two anchors
     views = PairViews(
         pillar=torch.tensor([0]),

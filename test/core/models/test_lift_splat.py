@@ -161,7 +161,7 @@ def test_missing_cameras_give_nothing() -> None:
     others = replace(inputs, projection=projection[:, ::2], camera_mask=None)
     torch.testing.assert_close(module(features[:, ::2], others), masked)
     assert masked.isfinite().all() and masked.any()
-    assert frustum_points(projection, module.depths, SIZE, CELLS).isfinite().all()
+    assert frustum_points(projection, module.splat.depths, SIZE, CELLS).isfinite().all()
 
 
 def test_autocast_changes_nothing_but_the_convolution() -> None:

@@ -170,7 +170,7 @@ def test_grid_and_classes_shape_the_model() -> None:
         ({"classes": []}, "at least one class"),
         ({"classes": ["divider", "divider"]}, "none twice"),
         ({"classes": ["kerb"]}, "classes.0"),
-        ({"vectors": {"kind": "maptr"}}, "vectors"),
+        ({"vectors": {"kind": "detr"}}, "vectors"),
         ({"vectors": {"num_queries": 9}}, "vectors needs kind: one of 'scatter_gather', 'mapqr'"),
         ({"view_transform": {"kind": "bevformer"}}, "every other one needs a backbone"),
         ({"backbone": {}}, "needs backbone: null"),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hdmap_core.checkpoint import Checkpoint, load_checkpoint
 from hdmap_core.model_io import DenseOutput, ModelInput
+from hdmap_core.models.lidar.simulated import SimulatedLidar
 from hdmap_core.models.model_frame import in_model_frame
 from hdmap_core.released.importing import import_file
 
@@ -43,6 +44,8 @@ def test_dense_outputs_are_those_of_the_published_code(oracle: Callable[[str], A
     """Semantic, embedding and direction; the second sample has LiDAR points beyond the grid, padding and no road."""
     reference = oracle(name)
     ours = imported(reference, place, kind=kind_of(reference.manifest))
+    if "coach" in name:
+        round_as_published(ours)
     with torch.inference_mode():
         found = ours.model(dense_inputs(reference.inputs)).dense
     assert isinstance(found, DenseOutput)
@@ -51,6 +54,25 @@ def test_dense_outputs_are_those_of_the_published_code(oracle: Callable[[str], A
         values = getattr(found, output)
         step = values.shape[-1] // wanted.shape[-1]  # some are kept at every fourth cell only
         torch.testing.assert_close(values[..., ::step, ::step], wanted, atol=2e-3, rtol=0)
+
+
+def round_as_published(checkpoint: Checkpoint) -> None:
+    """The coach's lift-splat sums a cell by the difference of two cumulative sums over all cells, kept in float32.
+
+    That is 1e-4 off the sum itself, and the refiner behind it makes 8e-3 of that.
+    """
+    lidar = checkpoint.model.lidar
+    assert isinstance(lidar, SimulatedLidar)
+    exact = lidar.lift_splat.splat.forward
+
+    def rounded(*given: Any) -> Tensor:
+        bev = exact(*given)
+        batch, channels, rows, columns = bev.shape
+        total = bev.permute(3, 2, 0, 1).reshape(-1, channels).double().cumsum(dim=0).float()
+        cells = torch.cat([total[:1], total.diff(dim=0)])
+        return cells.view(columns, rows, batch, channels).permute(2, 3, 1, 0)
+
+    lidar.lift_splat.splat.forward = rounded  # type: ignore[method-assign]
 
 
 def kind_of(manifest: dict[str, Any]) -> str:
