@@ -82,8 +82,11 @@ def _loaded(path: Path) -> Any:
         asked = _ASKED_FOR.search(str(error)) if isinstance(error, UnpicklingError) else None
         if asked is not None:
             raise CheckpointError(
-                f"{path} is refused: beside tensors it asks for {asked.group(1)}, which could run code; nothing of it was"
-                " run"
+                f"{path} is refused: beside tensors it asks for {asked.group(1)}, which could run code; nothing was run"
+            ) from None
+        if isinstance(error, UnpicklingError):
+            raise CheckpointError(
+                f"{path} is refused: it holds more than tensors, or is damaged ({_one_line(error)}); nothing was run"
             ) from None
         raise CheckpointError(
             f"{path} is cut off or damaged, or no PyTorch file: {_one_line(error)}; download it again"

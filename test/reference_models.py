@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,14 +9,13 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "oracle"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "oracle"
 FOLDER = Path(os.environ.get("HDMAP_ORACLES", SHARED))
-"""Of reference results. Where the variable names one, all in it are tested, not one of each kind."""
+"""Of reference results."""
 
 
 @dataclass(frozen=True)
@@ -67,24 +65,3 @@ class Oracle:
         else:
             torch.save({prefix + name: tensor for name, tensor in state.items()}, path)
         return path
-
-
-@pytest.fixture(scope="session")
-def oracle(load_module: Callable[[Path], ModuleType]) -> Callable[[str], Oracle]:
-    """One by its name; the test is skipped where it is not at hand."""
-
-    def found(name: str) -> Oracle:
-        if not (FOLDER / name / "manifest.json").is_file():
-            pytest.skip(f"{FOLDER / name} is not at hand")
-        own = FOLDER / "fill.py"
-        return Oracle(FOLDER / name, load_module(own if own.is_file() else SHARED / "fill.py"))
-
-    return found
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Path]:
-    """A folder for files of half a gigabyte, emptied at the end."""
-    yield tmp_path
-    for path in tmp_path.iterdir():
-        path.unlink()
