@@ -97,12 +97,13 @@ def _encoder_layer(translation: Translation, layer: int, config: BEVFormerConfig
     translation.move(f"{theirs}.output_proj", f"{ours}.output")
     theirs, ours = f"{source}.attentions.1", f"{target}.cross_attention"
     if config.cross_attention == "deformable":
-        inner, taps = f"{theirs}.deformable_attention", None
+        inner, changes = f"{theirs}.deformable_attention", None
         translation.move(f"{inner}.sampling_offsets", f"{ours}.offset")
     else:
         inner, heads = f"{theirs}.attention", config.kernel_heads or config.heads
         taps = partial(lidar_axes.kernel_rows_first, heads=heads, kernel=config.kernel_size)
-    translation.move(f"{inner}.attention_weights", f"{ours}.weight", taps and {"weight": taps, "bias": taps})
+        changes = {"weight": taps, "bias": taps}
+    translation.move(f"{inner}.attention_weights", f"{ours}.weight", changes)
     translation.move(f"{inner}.value_proj", f"{ours}.value", {"weight": _as_convolution})
     translation.move(f"{theirs}.output_proj", f"{ours}.output")
     translation.move(f"{theirs}.height_offsets", f"{target}.height")

@@ -31,7 +31,7 @@ def test_an_imported_mapqr_maps_the_real_keyframe(
     weights = place / "mapqr.safetensors"
     import_file(place / "released.pth", weights, overrides=[*smaller, *few])
     write_bag(real_frame_root, "scene-0061", place / "real.mcap")
-    report = demo.drive_through_node(place / "real.mcap", place / "map.mcap", place, weights, 1.0)
+    report = demo.drive_through_node(place / "real.mcap", place / "map.mcap", place, weights, 1.0, wait_s=200)
     assert report["published"] == report["synchroniser"]["complete"] == 1
     (published,) = demo.read_published(place / "map.mcap").values()
     replay_bag(place / "real.mcap", load_predictor(weights, "cpu"), place, ReplayConfig(load_layout("hdmap")))

@@ -14,7 +14,7 @@ Different from the published code, on purpose:
 """
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -76,7 +76,7 @@ class HDRefiner(nn.Module):
 
         super().__init__()
         self.config, self.size = config, size
-        norm = partial(nn.LayerNorm, eps=1e-6)  # as Vision Transformers have it, the published one too
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)  # as Vision Transformers have it, the published one too
         self.token_size = (-(-size[0] // config.patch), -(-size[1] // config.patch))
         self.embed = nn.Conv2d(1 + num_classes, config.width, config.patch, config.patch)
         self.places = nn.Parameter(torch.empty(1, self.token_size[0] * self.token_size[1], config.width))

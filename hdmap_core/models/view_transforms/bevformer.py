@@ -75,24 +75,24 @@ class BEVFormerConfig(Config):
     """
 
     kind: Literal["bevformer"] = "bevformer"
-    channels: int = Field(256, gt=0)
-    layers: int = Field(3, gt=0)
-    heads: int = Field(8, gt=0)
-    feedforward: int = Field(512, gt=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    self_attention_samples: int = Field(4, gt=0)
+    channels: int = Field(default=256, gt=0)
+    layers: int = Field(default=3, gt=0)
+    heads: int = Field(default=8, gt=0)
+    feedforward: int = Field(default=512, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    self_attention_samples: int = Field(default=4, gt=0)
     cross_attention: Literal["height_kernel", "kernel", "nearest_kernel", "deformable"] = "height_kernel"
     kernel_size: tuple[int, int] = (2, 4)
-    kernel_heads: int | None = Field(None, gt=0)
-    anchors: int = Field(4, gt=0)
-    samples: int = Field(8, gt=0)
+    kernel_heads: int | None = Field(default=None, gt=0)
+    anchors: int = Field(default=4, gt=0)
+    samples: int = Field(default=8, gt=0)
     z_range: tuple[float, float] = (-0.16, 3.84)
-    height_bound: float | None = Field(2.0, gt=0)
+    height_bound: float | None = Field(default=2.0, gt=0)
     unseen_bias: bool = False
     position_halves: Literal["column_row", "row_column"] = "column_row"
     half_pixel: bool = True
-    max_views: int | None = Field(None, gt=0)
-    camera_embeddings: int = Field(0, ge=0)
+    max_views: int | None = Field(default=None, gt=0)
+    camera_embeddings: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
