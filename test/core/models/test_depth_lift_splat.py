@@ -122,3 +122,19 @@ DEPTH_NET = (
     + 256 * 96 + 3 * 256 * 96 * 9 + 4 * 192 + 256 * 96 + 192 + 480 * 256 + 512  # pyramid
     + 256 * 68 + 68
 )  # fmt: skip
+
+
+def test_it_exports() -> None:
+    class Tensors(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = build()
+
+        def forward(self, features: torch.Tensor, images: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
+            return self.module(features, ModelInput(images=images, projection=projection))
+
+    wrapped, (features, inputs) = Tensors(), batch(rig(2))
+    assert inputs.images is not None and inputs.projection is not None
+    program = torch.export.export(wrapped, (features, inputs.images, inputs.projection))
+    given = features + 0.5, inputs.images, inputs.projection * 1.01
+    torch.testing.assert_close(program.module()(*given), wrapped(*given), atol=1e-4, rtol=1e-3)

@@ -141,3 +141,24 @@ def test_published_sizes_have_the_published_counts() -> None:
     rest = 20 * 512 + 256 * 2 + 2
     assert sum(p.numel() for p in full.parameters()) == 6 * (layer + branches) + 50 * 512 + rest
     assert sum(p.numel() for p in decoupled.parameters()) == 6 * (layer + 263_168 + 512 + branches) + 350 * 512 + rest
+
+
+class Tensors(nn.Module):
+    """The decoder with tensors for outputs, as exporters want them."""
+
+    def __init__(self, decoder: MapTRDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.decoder([features])
+        return output.logits, output.points
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_export(kind: str) -> None:
+    wrapped = Tensors(build(self_attention=kind).eval())
+    program = torch.export.export(wrapped, (bev(1),))
+    other = bev(1) + 0.5
+    for ours, theirs in zip(program.module()(other), wrapped(other), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
