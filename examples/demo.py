@@ -167,7 +167,7 @@ def call(module: str, *arguments: str) -> None:
         raise DemoError(f"`hdmap {' '.join(arguments)}` failed; its own message stands above")
 
 
-def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate: float, wait_s: int = 60) -> dict:
+def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate: float) -> dict:
     """Plays the bag through the node while a recorder listens; returns the node's own report."""
     environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     environment |= {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
@@ -185,7 +185,7 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     overrides = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     node = start_logged("node", "hdmap_ros.online_map_node", "--ros-args", *overrides)
     try:
-        player = start_logged("player", "hdmap_ros.bag.player", str(drive), "--rate", str(rate), "--wait", str(wait_s))
+        player = start_logged("player", "hdmap_ros.bag.player", str(drive), "--rate", str(rate), "--wait", "60")
         if player.wait():
             raise DemoError(f"the player failed; see player.log and node.log in {out}")
         time.sleep(2.0)  # the last set is still on its way
