@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
@@ -42,6 +43,11 @@ class DepthLiftSplatConfig(Config):
     z_range: tuple[float, float] = (-10.0, 10.0)
     pyramid_channels: PositiveInt = 96
     image_scale: PositiveFloat = Field(default=0.5)
+
+    @model_validator(mode="after")
+    def _bins_fit(self) -> Self:
+        _ = self.splat  # which looks at them
+        return self
 
     @property
     def splat(self) -> LiftSplatConfig:

@@ -16,6 +16,8 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 
+_MOST_BINS = 10_000
+
 
 class LiftSplatConfig(Config):
     """Defaults: HDMapNet's and MapKD's.
@@ -41,10 +43,10 @@ class LiftSplatConfig(Config):
     @model_validator(mode="after")
     def _ranges_hold_something(self) -> Self:
         low, high = self.depth_range
-        if low <= 0 or round((high - low) / self.depth_step) < 1:
+        if low <= 0 or not 1 <= round((high - low) / self.depth_step) <= _MOST_BINS:
             raise ValueError(
-                f"depth_range {self.depth_range} with depth_step {self.depth_step}: give at least one bin, from a "
-                "positive depth on"
+                f"depth_range {self.depth_range} with depth_step {self.depth_step}: give at least one bin and at most "
+                f"{_MOST_BINS}, from a positive depth on"
             )
         if self.z_range[0] >= self.z_range[1]:
             raise ValueError(f"z_range is {self.z_range}; give the lower end first")
