@@ -18,6 +18,7 @@ class MapModel(nn.Module):
     """Sensors to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
 
     backbone: ImageBackbone | None
+    ego_from_model: Tensor | None
 
     def __init__(
         self,
@@ -48,7 +49,9 @@ class MapModel(nn.Module):
         self.dense_heads = dense_heads
         self.hd_refiner = hd_refiner
         self.auxiliary_heads = auxiliary_heads
-        self.ego_from_model, self.to_ego = ego_from_model, to_ego
+        self.to_ego = to_ego
+        pose = None if ego_from_model is None else torch.tensor(ego_from_model, dtype=torch.float32)
+        self.register_buffer("ego_from_model", pose, persistent=False)
 
     def forward(self, inputs: ModelInput) -> ModelOutput:
         """Runs the slots in order.
@@ -87,7 +90,7 @@ class MapModel(nn.Module):
         )
 
     @staticmethod
-    def _in_model_frame(inputs: ModelInput, ego_from_model: Matrix) -> ModelInput:
+    def _in_model_frame(inputs: ModelInput, ego_from_model: Tensor) -> ModelInput:
         if inputs.previous_bev is not None:
             raise ConfigError("a model with ego_from_model takes no previous_bev: poses are those of the ego frame")
         if inputs.projection is None:

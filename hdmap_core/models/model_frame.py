@@ -11,17 +11,17 @@ from hdmap_core.model_io import VectorOutput
 Matrix = tuple[tuple[float, float, float, float], ...]
 
 
-def in_model_frame(projection: Tensor, ego_from_model: Sequence[Sequence[float]]) -> Tensor:
+def in_model_frame(projection: Tensor, ego_from_model: Tensor | Sequence[Sequence[float]]) -> Tensor:
     """Projections of points of the model's frame.
 
     Args:
         projection: (B, N, 3, 4) homogeneous ego points -> (u z, v z, z).
-        ego_from_model: (4, 4) rigid.
+        ego_from_model: (4, 4) rigid; a tensor on the same device, where nothing is to be copied there.
 
     Returns:
         (B, N, 3, 4) float32.
     """
-    pose = projection.new_tensor(ego_from_model, dtype=torch.float32)
+    pose = torch.as_tensor(ego_from_model, dtype=torch.float32, device=projection.device)
     return (projection.float()[..., None] * pose).sum(dim=-2)  # elementwise, so that TF32 leaves it alone
 
 

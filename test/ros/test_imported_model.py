@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
 SMALLER = ["model.backbone.image_size=[128,224]", "model.backbone.filled_size=[126,224]"]
 FEW = ["model.vectors.num_queries=10", "model.vectors.one_to_many=0"]
-PATIENT = {"input_qos.depth": 10, "sync.timeout": 1.0, "sync.max_age": 120.0}
+PATIENT = {"input_qos.depth": 10, "sync.timeout": 1.0, "sync.max_age": 0.0}
 
 
 def test_an_imported_mapqr_in_replay_and_node(
@@ -46,8 +46,9 @@ def test_an_imported_mapqr_in_replay_and_node(
     # Six cameras in a real graph, which know their names, poses and nothing of a CAN bus.
     graph.open_cameras()
     maps = graph.listen_to_maps()
-    graph.start_node(predictor, **PATIENT)
-    graph.drive(rig_module.ticks(4))
+    node = graph.start_node(predictor, **PATIENT)
+    graph.drive(rig_module.ticks(1))
     assert graph.until(lambda: maps, timeout_s=120)
+    node.trigger_deactivate()
     assert maps[0].header.frame_id == "base_link" and maps[0].camera_mask == 0b111111
     assert maps[0].model_id == report["model_id"] and len(maps[0].elements) > 10
