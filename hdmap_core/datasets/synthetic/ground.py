@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic import ground_decals
 from hdmap_core.datasets.synthetic import ground_shapes as shapes
 from hdmap_core.datasets.synthetic.ground_wear import shade_map, worn
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
@@ -107,6 +108,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
         fill(soft, shapes.rings_of(part), 0, texel_m)
 
     fill(canvas, shapes.rings_of(hard), lit(look.kerb, 1.15), texel_m)
+    ground_decals.paint_kerbs(canvas, town, lit, texel_m, KERB_WIDTH_M)
     drivable = shapes.rings_of(town.drivable.buffer(-_FATTENING_TEXELS * texel_m))
     fill(canvas, drivable, lit(look.asphalt), texel_m)
     _patch_asphalt(canvas, town, lit, texel_m, rng)
@@ -114,6 +116,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     _outline(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), 0.05, texel_m)
     _outline(canvas, drivable, lit(look.asphalt, 0.35), 0.12, texel_m)
 
+    ground_decals.lay_decals(canvas, town, lit, texel_m)
     _paint_lines(canvas, town, lit, texel_m, rng)
     _apply_shade(canvas, soft, shade_map(town, rng), rng)
 
@@ -134,6 +137,9 @@ def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.
             stamp(white, ring, texel_m)
     for corners in town.stop_lines:
         stamp(white, np.asarray(corners, dtype=np.float64), texel_m)
+    for decal in filter(ground_decals.is_paint, town.decals):
+        for ring in decal.rings:
+            stamp(yellow if decal.material == "yellow_paint" else white, ring, texel_m)
     return white, yellow
 
 
@@ -145,6 +151,7 @@ def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
         fill(canvas, shapes.rings_of(walkway), WALKWAY_INTENSITY, texel_m)
     fill(canvas, shapes.rings_of(town.drivable.buffer(KERB_WIDTH_M)), KERB_INTENSITY, texel_m)
     fill(canvas, shapes.rings_of(town.drivable), ASPHALT_INTENSITY, texel_m)
+    ground_decals.lay_intensities(canvas, town, texel_m)
     white, yellow = paint_masks(town, canvas.shape, texel_m)
     worn_intensity = PAINT_INTENSITY * (1.0 - 0.6 * town.appearance.paint_wear)
     cover = cv2.max(white, yellow).astype(np.float32) / 255.0
@@ -209,7 +216,7 @@ def _paint_lines(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: 
     white, yellow = paint_masks(town, canvas.shape[:2], texel_m)
     for lane in town.lanes:
         length = shapes.arc_lengths(lane.centerline)[-1]
-        if not lane.is_connector and length > 25.0 and rng.random() < 0.4:
+        if not town.decals and not lane.is_connector and length > 25.0 and rng.random() < 0.4:
             stamp(white, shapes.arrow(lane.centerline, length - 14.0), texel_m)
     wear = worn(town.appearance.paint_wear, _BLOCK, rng)
     for mask, paint in ((white, lit(WHITE_PAINT)), (yellow, lit(YELLOW_PAINT))):

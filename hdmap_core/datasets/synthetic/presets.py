@@ -30,7 +30,7 @@ class SynthConfig(Config):
     """Everything that decides the bytes of a synthetic data set."""
 
     format: Literal[1] = 1
-    edition: Literal[1, 2] = Field(default=1, description="which world: 1 flat and tidy, 2 with hills and weather")
+    edition: Literal[1, 2] = Field(default=1, description="which world: 1 flat and tidy, 2 closer to real streets")
     version: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-trainval"
     towns: dict[Split, int] = Field(description="towns per split")
     scenes: int = Field(default=1, ge=1, le=8, description="scenes per town")
@@ -40,6 +40,9 @@ class SynthConfig(Config):
     sweeps: bool = Field(default=False, description="also the camera frames between keyframes (12 Hz)")
     jpeg_quality: int = Field(default=90, ge=50, le=100)
     seed: int = Field(default=0, ge=0, le=1_000_000)
+    rigs: Literal["nuscenes", "varied", "unseen"] = Field(
+        default="nuscenes", description="whose cameras: nuScenes', others of many kinds, or others that are kept back"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SynthConfig":
@@ -137,10 +140,16 @@ PRESETS: dict[str, SynthConfig] = {
     "v1": SynthConfig(towns={"train": 100, "val": 12, "test": 12}),
     # v1 with every town that the canvases have room for: more to train on, the same val and test.
     "v1-large": SynthConfig(towns={"train": 152, "val": 12, "test": 12}),
-    # The second world; what of it exists is drawn, the first is left as it is.
+    # The second world: streets, paint and clutter closer to real ones (docs/results/town_shapes.md).
     "v2": SynthConfig(edition=2, towns={"train": 152, "val": 12, "test": 12}),
+    # The second world through other rigs: to train on, and the ones that nobody trains on.
+    "v2-rigs": SynthConfig(edition=2, rigs="varied", towns={"train": 152, "val": 12, "test": 12}),
+    "unseen-rigs": SynthConfig(edition=2, rigs="unseen", towns={"test": 12}),
     "tiny": SynthConfig(
         version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400), lidar="keyframes"
+    ),
+    "tiny-v2": SynthConfig(
+        edition=2, version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400)
     ),
     "demo": SynthConfig(version="v1.0-mini", towns={"demo": 1}, keyframes=25, lidar="all", sweeps=True),
 }

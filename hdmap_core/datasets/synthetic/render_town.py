@@ -11,8 +11,9 @@ import numpy as np
 
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
+from hdmap_core.datasets.synthetic.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
-from hdmap_core.datasets.synthetic.rig import Firing, Rig, firings, varied_rig
+from hdmap_core.datasets.synthetic.rig import Firing, firings, varied_rig
 from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
@@ -54,7 +55,10 @@ class TownWork:
         """The `number`-th drive: its route, rig, stamps, and the town without movers that would hit the ego."""
         config, plan = self.config, self.plan
         rng = np.random.default_rng([plan.seed, 7, number])
-        rig: Rig = varied_rig(rng).resized(config.image_size)
+        rig = varied_rig(rng)  # drawn in any case, so that town and drive are the same through every rig
+        if config.rigs != "nuscenes":
+            rig = other_rig(config.rigs, plan.seed, number)
+        rig = rig.resized(config.image_size)
         route = self.town.routes[number % len(self.town.routes)]
         duration = (config.keyframes - 1) * 0.5
         drive = plan_drive(rng, route, duration)
@@ -94,7 +98,9 @@ def record(
             else:
                 camera = scene.shots.rig.cameras[firing.channel]
                 pose = scene.town_from_ego(scene.town_s(firing)) @ camera.ego_from_camera
-                image = renderer.render(camera.intrinsics, pose, camera.image_size, scene.town_s(firing))
+                drawn = camera.pinhole
+                image = renderer.render(drawn.intrinsics, pose, drawn.image_size, scene.town_s(firing))
+                image = camera.through_lens(image)
                 quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
                 content = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)[1].tobytes()
             write_file(path, content)
