@@ -83,8 +83,11 @@ def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    found = F.interpolate(picture[None].float(), size=size, mode="bicubic", antialias=True)[0]
-    return _rounded(found.clamp(0, 255))
+    """As Pillow: first the columns, rounded, then the rows."""
+    for shape in ((picture.shape[-2], size[1]), size):
+        found = F.interpolate(picture[None].float(), size=shape, mode="bicubic", antialias=True)[0]
+        picture = _rounded(found.clamp(0, 255))
+    return picture
 
 
 def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid, device: torch.device) -> Tensor:
