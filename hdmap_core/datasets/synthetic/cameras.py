@@ -7,9 +7,12 @@ integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.faces import Mesh, Placed
+from hdmap_core.datasets.synthetic.faces import Footing, Mesh, Placed
+from hdmap_core.datasets.synthetic.footing import box_footing, ground_below, let_down
 from hdmap_core.datasets.synthetic.ground import bake_ground
 from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
+from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
+from hdmap_core.datasets.synthetic.relief_view import ReliefView
 from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
@@ -20,6 +23,7 @@ NEAR_M = 0.15
 FARTHEST_OBJECT_M = 220.0
 DETAIL_PIXELS_PER_M = 14.0
 """Details (lamps, frames, seams) are left out where a metre spans fewer pixels."""
+_CLEARANCE_M = 1.0
 _SHIFT = 4
 _NOISE = 64
 
@@ -31,9 +35,10 @@ class TownRenderer:
         self.town = town
         self.ground = bake_ground(town, texel_m)
         self.light = Lighting.of(town.appearance)
+        self.relief_ground = None if town.relief.is_flat else ReliefGround(self.ground, town.relief, self.light)
         self.sky = bake_sky(town.appearance)
         self.haze = haze_colour(town.appearance)
-        self.still = Placed.of([p for i, box in enumerate(town.boxes) for p in placements_of(box, i)])
+        self.still, self.still_footing = _place_boxes(town)
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         rng = np.random.default_rng([town.appearance.seed, 3])
         noise = 2.0 * rng.standard_normal((512, 1024, 1), np.float32)
@@ -65,14 +70,23 @@ class TownRenderer:
                 "lengths and (4, 4)"
             )
         height, width = image_size
-        plane = GroundPlane.seen_by(intrinsics, pose)
         image = np.empty((height, width, 3), np.uint8)
         cv2.rectangle(image, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
         rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
-        self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
-        draw_ground(image, self.ground, plane)
-        add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
-        self._draw_objects(image, intrinsics, pose, time_s)
+        view = None
+        if self.relief_ground is not None and ReliefView.can_see(pose):
+            view = ReliefView(self.town.relief, intrinsics, pose, image_size)
+            self._draw_sky(image, rays, view.top_drop)
+            self.relief_ground.draw(image, view, self.town.appearance.haze_per_m, self.haze)
+        else:
+            # Of a relief, a camera that looks up or down steeply sees the level plane below it.
+            below = pose.copy()
+            below[2, 3] -= self.town.relief.height(pose[:2, 3])
+            plane = GroundPlane.seen_by(intrinsics, below)
+            self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
+            draw_ground(image, self.ground, plane)
+            add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
+        self._draw_objects(image, intrinsics, pose, time_s, view)
         return self._develop(image, time_s)
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
@@ -87,11 +101,16 @@ class TownRenderer:
             kept = min(2 * rows - 2, image.shape[0]) if rows < height else image.shape[0]
             image[:kept] = view[:kept, : image.shape[1]]
 
-    def _draw_objects(self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float) -> None:
-        parts = [self._project(self.still, self.still.centres, self.still.yaws, intrinsics, pose, image.shape)]
+    def _draw_objects(
+        self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float, view: ReliefView | None
+    ) -> None:
+        still, footing = self.still, self.still_footing
+        parts = [self._project(still, still.centres, still.yaws, footing, intrinsics, pose, image.shape, view)]
         if self.town.movers:
             centres, yaws = mover_poses(self.town.movers, time_s)
-            parts.append(self._project(self.moving, centres, yaws, intrinsics, pose, image.shape))
+            if footing is not None:
+                footing = ground_below(self.town.relief, centres, np.ones(len(centres), dtype=bool))
+            parts.append(self._project(self.moving, centres, yaws, footing, intrinsics, pose, image.shape, view))
         pixels = [p for part in parts for p in part[0]]
         colours = np.concatenate([part[1] for part in parts]).tolist()
         distance = np.concatenate([part[2] for part in parts])
@@ -104,9 +123,11 @@ class TownRenderer:
         placed: Placed,
         centres: np.ndarray,
         yaws: np.ndarray,
+        footing: Footing | None,
         intrinsics: np.ndarray,
         pose: np.ndarray,
         shape: tuple[int, ...],
+        view: ReliefView | None,
     ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
         """Visible faces as pixel polygons (P, 2) int32 in 1/16 pixels, colours (K, 3), distances and ranks (K,)."""
         height, width = shape[:2]
@@ -125,13 +146,14 @@ class TownRenderer:
         # Nothing is drawn of a thing that the camera is in, or whose skin it touches.
         cos, sin = np.cos(yaws), np.sin(yaws)
         local = np.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin], axis=1)
-        seen &= (np.abs(local) > placed.half_sizes + 0.2).any(axis=1) | (eye[2] > placed.heights)
+        tops = placed.heights if footing is None else placed.heights + footing.heights
+        seen &= (np.abs(local) > placed.half_sizes + 0.2).any(axis=1) | (eye[2] > tops)
         faces = np.flatnonzero(seen[placed.owner])
         is_fine = intrinsics[1, 1] / np.maximum(distance, 0.1) > DETAIL_PIXELS_PER_M
         faces = faces[~placed.is_detail[faces] | is_fine[placed.owner[faces]]]
 
         facing = np.where(placed.is_card, np.arctan2(-away[:, 1], -away[:, 0]) + np.pi, yaws)
-        corners, normals = placed.in_world(faces, centres, facing)
+        corners, normals = placed.in_world(faces, centres, facing, footing)
         front = ((eye - corners[:, 0]) * normals).sum(axis=1) > 0.0
         front |= placed.is_card[placed.owner[faces]]
         faces, corners, normals = faces[front], corners[front], normals[front]
@@ -153,6 +175,9 @@ class TownRenderer:
             pixels[i] = _clipped(camera[i, : counts[i]], intrinsics)
 
         owner = placed.owner[faces]
+        if view is not None and footing is not None and len(faces):
+            kept = _hide_behind_ground(pixels, owner, centres, footing, placed.radii, view)
+            pixels, faces, normals, owner = [pixels[i] for i in kept], faces[kept], normals[kept], owner[kept]
         lit = self.light.irradiance(normals)[:, None]
         glow = placed.glow[faces][:, None]
         colours = encode(placed.colours[faces] * (lit * (1.0 - glow) + glow)).astype(np.float64)
@@ -187,6 +212,52 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
         ]
         yaws[i] = np.arctan2(chord[1], chord[0])
     return centres, yaws
+
+
+def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
+    """The faces of what stands still, and what it stands on unless the ground is flat."""
+    placements = [(i, placement) for i, box in enumerate(town.boxes) for placement in placements_of(box, i)]
+    if town.relief.is_flat:
+        return Placed.of([placement for _, placement in placements]), None
+    below = box_footing(town.relief, town.boxes)
+    owners = [i for i, _ in placements]
+    objects = [
+        let_down(placement, town.relief, float(below.heights[i])) if town.boxes[i].kind == "building" else placement
+        for i, placement in placements
+    ]
+    return Placed.of(objects), below.of(np.array(owners, dtype=int))
+
+
+def _hide_behind_ground(
+    pixels: list[np.ndarray],
+    owner: np.ndarray,
+    centres: np.ndarray,
+    footing: Footing,
+    radii: np.ndarray,
+    view: ReliefView,
+) -> np.ndarray:
+    """Cut, in place, what a crest in front hides off the polygons of faces; indices (K,) of those still to be seen."""
+    objects, at = np.unique(owner, return_inverse=True)
+    limits = view.hidden_below(centres[objects], footing.heights[objects], radii[objects] + _CLEARANCE_M)[at]
+    kept = np.ones(len(pixels), dtype=bool)
+    for i in np.flatnonzero(np.isfinite(limits)):
+        limit = round(float(limits[i]) * (1 << _SHIFT))
+        rows = pixels[i][:, 1]
+        if rows.max() > limit:
+            kept[i] = rows.min() < limit
+            pixels[i] = _cut_below(pixels[i], limit) if kept[i] else pixels[i]
+    return np.flatnonzero(kept)
+
+
+def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
+    """A polygon (P, 2) of pixels without what lies below a row: (Q, 2) int32."""
+    found = []
+    for a, b in zip(polygon.tolist(), np.roll(polygon, -1, axis=0).tolist(), strict=True):
+        if a[1] <= limit:
+            found.append(a)
+        if (a[1] <= limit) != (b[1] <= limit):
+            found.append([round(a[0] + (b[0] - a[0]) * (limit - a[1]) / (b[1] - a[1])), limit])
+    return np.array(found, dtype=np.int32)
 
 
 def _mover_mesh(mover: Mover) -> Mesh:

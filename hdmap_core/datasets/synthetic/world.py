@@ -15,6 +15,7 @@ from hdmap_core.datasets.synthetic.road_decals import draw_decals
 from hdmap_core.datasets.synthetic.roads import Network
 from hdmap_core.datasets.synthetic.roadside import Roadside
 from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
+from hdmap_core.datasets.synthetic.terrain import draw_relief
 from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
 
 MAX_ATTEMPTS = 60
@@ -41,6 +42,8 @@ def generate_town(
             town = _draw(seed, attempt, size, edition, drives_left)
         except LayoutError:
             continue
+        if edition > 1:
+            town = replace(town, relief=draw_relief(np.random.default_rng([seed, attempt, 21]), town))
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
 
@@ -159,6 +162,7 @@ def mirrored(town: Town) -> Town:
         decals=tuple(replace(d, rings=tuple(points(ring) for ring in d.rings)) for d in town.decals),
         kerb_paint=tuple(replace(k, line=points(k.line)) for k in town.kerb_paint),
         flush=tuple(shape(area) for area in town.flush),
+        relief=town.relief.mirrored(),
     )
 
 
