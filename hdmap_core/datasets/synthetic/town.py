@@ -16,7 +16,12 @@ RGB = tuple[float, float, float]
 MarkingStyle = Literal["solid", "dashed", "double_solid"]
 MarkingColour = Literal["white", "yellow"]
 CrossingStyle = Literal["zebra", "ladder", "lines"]
-VehicleKind = Literal["car", "truck", "bus"]
+VehicleKind = Literal["car", "truck", "bus", "van", "motorcycle", "bicycle"]
+BoxKind = Literal[
+    "building", "car", "truck", "bus", "van", "motorcycle", "bicycle", "tree", "pole", "person", "barrier",
+    "water_barrier", "railing", "cone", "bollard", "hedge", "wall", "sign", "traffic_light", "gantry", "bus_stop",
+]  # fmt: skip
+TimeOfDay = Literal["day", "dusk", "night"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Box:
     size: tuple[float, float, float]
     """Length along yaw, width, height."""
     colour: RGB
-    kind: Literal["building", "car", "truck", "bus", "tree", "pole", "person", "barrier"]
+    kind: BoxKind
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,32 @@ class Street:
 
 
 @dataclass(frozen=True)
+class Weather:
+    """Weather and time of day of one scene; the defaults are a dry day."""
+
+    time_of_day: TimeOfDay = "day"
+    wetness: float = 0.0
+    """0 dry .. 1 wet: darker, mirroring ground with puddles."""
+    rain: float = 0.0
+    """0 none .. 1 heavy: streaks in the air, drops on lenses."""
+    words: tuple[str, ...] = ()
+    """What the scene's description says of it, in nuScenes' words."""
+
+
+@dataclass(frozen=True)
+class Paving:
+    """Of what, and how old, the ground is; the defaults are asphalt of one age and walkways of slabs."""
+
+    resurfaced: float = 0.0
+    """Stretches of newer or older asphalt, and of concrete, per 100 m of lane."""
+    contrast: float = 0.0
+    """How much they differ: 0 not at all .. 1 new asphalt on worn grey."""
+    walkway: Literal["slabs", "pavers", "brick"] = "slabs"
+    grass_edge_m: float = 0.0
+    """How far grass grows over the walkway's edge."""
+
+
+@dataclass(frozen=True)
 class Appearance:
     """How the town looks. Everything random about the drawing derives from `seed`."""
 
@@ -114,6 +145,14 @@ class Appearance:
     kerb: RGB
     paint_wear: float
     """0 fresh .. 0.6 nearly gone in places."""
+    horizon: RGB | None = None
+    """Colour of the sky low above the horizon, and of haze; None derives it from `sky`."""
+    shadow_softness_m: float = 0.18
+    """Half the width of the edges of cast shadows."""
+    lamp: RGB = (1.0, 0.86, 0.66)
+    """Colour of street lamps at night."""
+    weather: Weather = field(default=Weather())
+    paving: Paving = field(default=Paving())
 
 
 @dataclass(frozen=True)
