@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from hdmap_core.datasets.synthetic import ground_shapes as shapes
-from hdmap_core.datasets.synthetic.ground_wear import shade_map, worn
+from hdmap_core.datasets.synthetic.ground_wear import blocked_light, shade_map, worn
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.town import Town
 
@@ -44,6 +44,8 @@ class GroundTexture:
     texel_m: float
     border: tuple[int, int, int]
     """Colour of the land outside the town."""
+    blocked: np.ndarray
+    """Light that does not arrive, as `blocked_light` gives it."""
 
     def level_from_town(self, level: int) -> np.ndarray:
         """(3, 3) map from homogeneous town coordinates (x, y, 1) to texel coordinates (column, row, 1)."""
@@ -89,7 +91,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     rng = np.random.default_rng([look.seed, 1])
 
     def lit(rgb: tuple[float, float, float], gain: float = 1.0) -> tuple[int, int, int]:
-        r, g, b = encode(np.asarray(rgb) * light.ground * gain)
+        r, g, b = encode(np.asarray(rgb) * np.asarray(light.tint) * light.ground * gain)
         return int(r), int(g), int(b)
 
     canvas = np.empty((rows, columns, 3), np.uint8)
@@ -115,12 +117,14 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     _outline(canvas, drivable, lit(look.asphalt, 0.35), 0.12, texel_m)
 
     _paint_lines(canvas, town, lit, texel_m, rng)
-    _apply_shade(canvas, soft, shade_map(town, rng), rng)
+    blocked = blocked_light(town)
+    _apply_shade(canvas, soft, shade_map(town, blocked, rng), rng)
 
     levels: list[np.ndarray] = [canvas]
     while len(levels) < NUM_LEVELS and min(levels[-1].shape[:2]) >= 4:
         levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    return GroundTexture(tuple(levels), texel_m, lit(look.terrain))
+    border = lit(look.terrain, light.sky / light.ground if light.lamps else 1.0)
+    return GroundTexture(tuple(levels), texel_m, border, blocked)
 
 
 def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.ndarray, np.ndarray]:

@@ -151,6 +151,10 @@ class Appearance:
     """Half the width of the edges of cast shadows."""
     lamp: RGB = (1.0, 0.86, 0.66)
     """Colour of street lamps at night."""
+    glare: float = 0.0
+    """How strongly the sun blinds a camera that looks towards it; 0 also leaves its disc out of the sky."""
+    shades_objects: bool = False
+    """Whether what stands in a cast shadow, or far from the lamps, is dark too, and vehicles cast moving shadows."""
     weather: Weather = field(default=Weather())
     paving: Paving = field(default=Paving())
 
