@@ -4,24 +4,52 @@ Pinhole without distortion, optical frame x right, y down, z forward. Pixel (u, 
 integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
 from hdmap_core.datasets.synthetic.faces import Mesh, Placed
 from hdmap_core.datasets.synthetic.ground import bake_ground
 from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
+from hdmap_core.datasets.synthetic.ground_wear import SHADE_TEXEL_M
+from hdmap_core.datasets.synthetic.headlights import Glow, Lights, glows, lights_at
+from hdmap_core.datasets.synthetic.mover_light import draw_beams, draw_shadows
+from hdmap_core.datasets.synthetic.optics import Lens
 from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
 from hdmap_core.datasets.synthetic.town import Mover, Town
+from hdmap_core.datasets.synthetic.wet_ground import bake_puddles, draw_mirror_image
 from hdmap_core.errors import CalibrationError
 
 NEAR_M = 0.15
 FARTHEST_OBJECT_M = 220.0
 DETAIL_PIXELS_PER_M = 14.0
 """Details (lamps, frames, seams) are left out where a metre spans fewer pixels."""
+LAMPS_REACH_UP_M = 5.0
+"""Walls are lit by the street lamps up to about this height."""
+WALL_M = 5.0
+"""Still objects higher than this are houses and trees, lit by the sun whatever lies before their feet."""
+GLOW_BEFORE_M = 0.3
+"""Lamps are drawn as if this much nearer than they are, over what carries them."""
+SMALLEST_MIRRORED_PX = 6.0
 _SHIFT = 4
 _NOISE = 64
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """K faces as a camera sees them."""
+
+    pixels: list[np.ndarray]
+    """Polygons (P, 2) int32 in 1/16 pixels."""
+    mirrored: list[np.ndarray | None]
+    """The same in wet ground; None for what is too small to matter there."""
+    colours: np.ndarray
+    """(K, 3) 0..255."""
+    distance: np.ndarray
+    ranks: np.ndarray
 
 
 class TownRenderer:
@@ -34,6 +62,8 @@ class TownRenderer:
         self.sky = bake_sky(town.appearance)
         self.haze = haze_colour(town.appearance)
         self.still = Placed.of([p for i, box in enumerate(town.boxes) for p in placements_of(box, i)])
+        self.reach = self._light_at(self.still.centres, self.still)
+        self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         rng = np.random.default_rng([town.appearance.seed, 3])
         noise = 2.0 * rng.standard_normal((512, 1024, 1), np.float32)
@@ -41,7 +71,13 @@ class TownRenderer:
         self.noise = np.tile(np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8), (2, 2, 1))
 
     def render(
-        self, intrinsics: np.ndarray, town_from_camera: np.ndarray, image_size: tuple[int, int], time_s: float
+        self,
+        intrinsics: np.ndarray,
+        town_from_camera: np.ndarray,
+        image_size: tuple[int, int],
+        time_s: float,
+        lens: Lens | None = None,
+        speed: float = 0.0,
     ) -> np.ndarray:
         """One frame.
 
@@ -50,6 +86,8 @@ class TownRenderer:
             town_from_camera: (4, 4) pose of the optical frame.
             image_size: (H, W) pixels.
             time_s: when; moves the movers and picks the sensor noise.
+            lens: what develops the picture; None for a perfect camera with a little noise.
+            speed: of the vehicle that carries the camera, m/s.
 
         Returns:
             (H, W, 3) uint8 RGB. Equal inputs give equal bytes.
@@ -72,8 +110,35 @@ class TownRenderer:
         self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
         draw_ground(image, self.ground, plane)
         add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
-        self._draw_objects(image, intrinsics, pose, time_s)
-        return self._develop(image, time_s)
+        centres, yaws = mover_poses(self.town.movers, time_s)
+        lights = None
+        if self.town.appearance.weather.time_of_day != "day":
+            lights = lights_at(self.town, pose[:3, 3], centres, yaws)
+        if self.light.lamps:
+            draw_beams(image, plane.town_from_image, centres, yaws, self.town.movers)
+        elif self.town.appearance.shades_objects:
+            draw_shadows(image, plane.town_from_image, centres, yaws, self.town.movers, self.light)
+        self._draw_objects(image, intrinsics, pose, (centres, yaws), plane, lights)
+        if lens is None:
+            return self._develop(image, time_s)
+        lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
+        return image
+
+    def _light_at(self, centres: np.ndarray, placed: Placed) -> np.ndarray:
+        """(N,) share of the sun's, at night of the lamps', light that reaches objects at `centres` (N, 2)."""
+        blocked = self.ground.blocked
+        if not self.town.appearance.shades_objects:
+            return np.ones(len(centres))
+        # An object stands in its own shadow: what counts is the light on its sunny side.
+        aside = 0.0 if self.light.lamps else (placed.radii[:, None] + 0.5) * self.light.to_sun[:2]
+        row, column = np.rint((centres + aside) / SHADE_TEXEL_M - 0.5).astype(int).T[::-1]
+        inside = (row >= 0) & (row < blocked.shape[0]) & (column >= 0) & (column < blocked.shape[1])
+        reach = np.full(len(centres), 0.0 if self.light.lamps else 1.0)
+        reach[inside] = 1.0 - blocked[row[inside], column[inside]]
+        if not self.light.lamps:
+            # Walls stand in rows; which of them lie in a shadow is for their normals to say.
+            reach[placed.heights > WALL_M] = 1.0
+        return reach
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
         """At half the resolution, since the sky is smooth; rows above the ground only."""
@@ -87,28 +152,53 @@ class TownRenderer:
             kept = min(2 * rows - 2, image.shape[0]) if rows < height else image.shape[0]
             image[:kept] = view[:kept, : image.shape[1]]
 
-    def _draw_objects(self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float) -> None:
-        parts = [self._project(self.still, self.still.centres, self.still.yaws, intrinsics, pose, image.shape)]
+    def _draw_objects(
+        self,
+        image: np.ndarray,
+        intrinsics: np.ndarray,
+        pose: np.ndarray,
+        movers: tuple[np.ndarray, np.ndarray],
+        plane: GroundPlane,
+        lights: Lights | None,
+    ) -> None:
+        still = self.still
+        parts = [self._project(still, still.centres, still.yaws, self.reach, intrinsics, pose, image.shape)]
         if self.town.movers:
-            centres, yaws = mover_poses(self.town.movers, time_s)
-            parts.append(self._project(self.moving, centres, yaws, intrinsics, pose, image.shape))
-        pixels = [p for part in parts for p in part[0]]
-        colours = np.concatenate([part[1] for part in parts]).tolist()
-        distance = np.concatenate([part[2] for part in parts])
-        ranks = np.concatenate([part[3] for part in parts])
-        for i in np.lexsort((ranks, -distance)):
-            cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
+            reach = self._light_at(movers[0], self.moving)
+            parts.append(self._project(self.moving, *movers, reach, intrinsics, pose, image.shape))
+        pixels = [p for part in parts for p in part.pixels]
+        colours = np.concatenate([part.colours for part in parts]).tolist()
+        distance = np.concatenate([part.distance for part in parts])
+        ranks = np.concatenate([part.ranks for part in parts])
+        shining: list[Glow] = []
+        if lights is not None:
+            shining = glows(lights, intrinsics, pose, image.shape[:2])
+            distance = np.concatenate([distance, [glow.distance - GLOW_BEFORE_M for glow in shining]])
+            ranks = np.concatenate([ranks, np.full(len(shining), 1000)])
+        order = np.lexsort((ranks, -distance))
+        if self.puddles is not None:
+            mirrored = [m for part in parts for m in part.mirrored]
+            faces = [(polygon, colours[i]) for i in order if i < len(pixels) and (polygon := mirrored[i]) is not None]
+            below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
+            rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
+            draw_mirror_image(image, self.puddles, plane, self.sky, rays, faces, below)
+        for i in order:
+            if i < len(pixels):
+                cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
+            else:
+                shining[i - len(pixels)].draw(image)
 
     def _project(
         self,
         placed: Placed,
         centres: np.ndarray,
         yaws: np.ndarray,
+        reach: np.ndarray,
         intrinsics: np.ndarray,
         pose: np.ndarray,
         shape: tuple[int, ...],
-    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-        """Visible faces as pixel polygons (P, 2) int32 in 1/16 pixels, colours (K, 3), distances and ranks (K,)."""
+    ) -> _Seen:
+        """Visible faces of objects at `centres` (N, 2), to which the share `reach` (N,) of the light comes."""
         height, width = shape[:2]
         eye, axes = pose[:3, 3], pose[:3, :3]
         away = centres - eye[:2]
@@ -153,11 +243,19 @@ class TownRenderer:
             pixels[i] = _clipped(camera[i, : counts[i]], intrinsics)
 
         owner = placed.owner[faces]
-        lit = self.light.irradiance(normals)[:, None]
+        height_m = eye[2] + camera @ axes[2]
+        share = reach[owner]
+        if self.light.lamps:
+            share = share * np.exp(-np.maximum(height_m[:, 0] - LAMPS_REACH_UP_M, 0.0) / LAMPS_REACH_UP_M)
+        lit = self.light.irradiance(normals, share)[:, None] * self.light.tint
         glow = placed.glow[faces][:, None]
         colours = encode(placed.colours[faces] * (lit * (1.0 - glow) + glow)).astype(np.float64)
         left_over = np.exp(-self.town.appearance.haze_per_m * distance[owner])[:, None]
-        return pixels, colours * left_over + self.haze * (1.0 - left_over), distance[owner], placed.ranks[faces]
+        colours = colours * left_over + self.haze * (1.0 - left_over)
+        mirrored: list[np.ndarray | None] = [None] * len(pixels)
+        if self.puddles is not None:
+            mirrored = _mirrored(camera - 2.0 * height_m[..., None] * axes[2], counts, intrinsics)
+        return _Seen(pixels, mirrored, colours, distance[owner], placed.ranks[faces])
 
     def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
         """Sensor noise: one of many windows of a fixed tile, picked by time."""
@@ -193,6 +291,16 @@ def _mover_mesh(mover: Mover) -> Mesh:
     if mover.kind == "car":
         return car_mesh(mover.size, mover.colour)
     return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
+
+
+def _mirrored(camera: np.ndarray, counts: list[int], intrinsics: np.ndarray) -> list[np.ndarray | None]:
+    """Faces (K, 10, 3) in the camera frame, mirrored in the ground, as pixels in 1/16; None for small ones."""
+    depth = np.maximum(camera[..., 2:], 0.5)
+    points = (camera / depth) @ intrinsics.T
+    extent = np.ptp(points[..., :2], axis=1).min(axis=1)
+    matters = (camera[..., 2] > 0.5).all(axis=1) & (extent > SMALLEST_MIRRORED_PX)
+    pixels = np.rint(np.clip(points[..., :2], -30000.0, 30000.0) * (1 << _SHIFT)).astype(np.int32)
+    return [p[:n] if ok else None for p, n, ok in zip(pixels, counts, matters.tolist(), strict=True)]
 
 
 def _clipped(corners: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

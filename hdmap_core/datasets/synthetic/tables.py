@@ -9,6 +9,7 @@ import numpy as np
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, TownPlan
 from hdmap_core.datasets.synthetic.rig import CHANNELS, Firing, Rig
+from hdmap_core.datasets.synthetic.town import Weather
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 
 # The names nuscenes-devkit expects of the four semantic-prior masks.
@@ -41,6 +42,7 @@ class SceneShots:
     firings: tuple[Firing, ...]
     start_us: int
     logfile: str
+    weather: Weather = field(default=Weather())
 
     def stamp_us(self, firing: Firing) -> int:
         """Microseconds since 1970."""
@@ -124,7 +126,7 @@ class TownRows:
         self.rows["scene"].append(
             {"token": scene, "log_token": self.log_token, "nbr_samples": len(samples),
              "first_sample_token": samples[0], "last_sample_token": samples[-1], "name": shots.name,
-             "description": f"synthetic town {self.plan.seed}, {self.plan.split}"}
+             "description": describe_scene(self.plan, shots.weather)}
         )  # fmt: skip
         for k, (token, stamp) in enumerate(zip(samples, stamps, strict=True)):
             self.rows["sample"].append(
@@ -171,6 +173,12 @@ class TownRows:
             "prev": "",
             "next": "",
         }
+
+
+def describe_scene(plan: TownPlan, weather: Weather) -> str:
+    """Weather and time of day as in nuScenes, then the town: "Night, rain, synthetic town 3, val"."""
+    words = [*weather.words, f"synthetic town {plan.seed}", plan.split]
+    return ", ".join(words if not weather.words else [words[0].capitalize(), *words[1:]])
 
 
 def logfile_of(plan: TownPlan) -> str:
