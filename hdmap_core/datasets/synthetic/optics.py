@@ -178,7 +178,7 @@ def _gain(
     gain = np.asarray(gain, np.float32)
     if optics.dirt:
         soft = cv2.GaussianBlur(rng.normal(0.0, 1.0, (rows, columns)).astype(np.float32), (0, 0), 5.0)
-        gain *= 1.0 - 0.5 * optics.dirt * np.clip(soft / soft.std() - 1.0, 0.0, 1.0)
+        gain *= 1.0 - 0.5 * optics.dirt * np.clip(soft / soft.std() - 1.8, 0.0, 1.0)
         for _ in range(rng.poisson(14 * optics.dirt)):
             radius = rng.uniform(0.6, 3.5)
             spot = np.exp(-((((u - rng.uniform(0, columns)) ** 2 + (v - rng.uniform(0, rows)) ** 2) / radius**2) ** 2))
@@ -218,7 +218,8 @@ def _drops(amount: float, size: tuple[int, int], rng: np.random.Generator) -> li
         squash, power = rng.uniform(0.8, 1.25), rng.uniform(1.6, 2.4)
         inside = 1.0 - (np.abs(u * squash) ** power + np.abs(v) ** power)
         cover = np.clip(inside * 4.0, 0.0, 1.0) * rng.uniform(0.55, 0.95)
-        cover8 = cv2.merge([(255.0 * cover).astype(np.uint8)] * 3)
+        soft = cv2.GaussianBlur(255.0 * cover, (0, 0), 0.08 * radius + 0.5, borderType=cv2.BORDER_CONSTANT)
+        cover8 = cv2.merge([soft.astype(np.uint8)] * 3)
         column, row = (int(rng.integers(3 * radius, edge - 3 * radius)) for edge in (width, height))
         drops.append(_Drop(column, row, radius, cover8))
     return drops

@@ -16,6 +16,8 @@ from hdmap_core.datasets.synthetic.town import RGB
 SILL_M = 0.25
 """Height of the body's lower edge."""
 GLASS = (0.02, 0.025, 0.03)
+NIGHT_REACH = 0.12
+"""Share of a street lamp's light that the body gets on average."""
 _MIRROR_M = (0.12, 0.24, 0.16)
 _BLUR_PX = 2.2
 """The body stands too close to be sharp; standard deviation in an image 1600 wide."""
@@ -143,7 +145,7 @@ class BodyView:
         cv2.add(part, cv2.multiply(seen, self.mirrored, scale=1.0 / 255.0), dst=part)
 
 
-def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gain: float = 1.0) -> BodyView | None:
+def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gain: np.ndarray | float = 1.0) -> BodyView | None:
     """The car as one camera sees it, or None where the camera sees nothing of it.
 
     Args:
@@ -151,7 +153,7 @@ def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gai
         camera: whose picture it is.
         light: that falls on it.
         sky: (3,) linear radiance of the sky, which the paint mirrors.
-        gain: exposure, as a factor on linear light.
+        gain: exposure, as a factor on linear light, of all or each channel.
     """
     height, width = camera.image_size
     pose = camera.ego_from_camera
@@ -186,7 +188,8 @@ def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gai
     fresnel = car.gloss * (0.04 + 0.96 * (1.0 - np.clip(facing[chosen], 0.0, 1.0)) ** 5)
     upward = (sight + 2.0 * facing[:, None] * normals)[chosen, 2]
     mirror = np.where(upward > 0.0, 1.0, 0.25)[:, None] * sky
-    linear = colours[chosen] * light.irradiance(normals[chosen])[:, None] + 0.6 * fresnel[:, None] * mirror
+    reach = NIGHT_REACH if light.lamps else 1.0
+    linear = colours[chosen] * light.irradiance(normals[chosen], reach)[:, None] * light.tint + 0.6 * fresnel[:, None] * mirror
     shades = encode(linear * gain).astype(np.float64)
     layers = np.zeros((3, bottom - top, right - left, 3), np.uint8)
     scaled = np.rint((pixels - (left, top)) * (1 << _SHIFT)).astype(np.int32)

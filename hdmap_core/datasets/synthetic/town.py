@@ -133,7 +133,7 @@ class Appearance:
     sun_azimuth: float
     sun_elevation: float
     sun_strength: float
-    """0 (overcast, no cast shadows) .. 1 (clear)."""
+    """0 (overcast, no cast shadows) .. 1 (clear), 1.3 (clear and dry, with deep shadows)."""
     exposure: float
     """Overall brightness factor, about 0.5 (dusk) .. 1.2."""
     haze_per_m: float

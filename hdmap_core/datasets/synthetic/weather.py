@@ -62,7 +62,7 @@ def _clear(rng: np.random.Generator, look: Appearance) -> Appearance:
     blue = float(rng.uniform(0.4, 1.0))
     return replace(
         look,
-        sun_strength=float(rng.uniform(0.6, 1.0)),
+        sun_strength=float(rng.uniform(0.7, 1.3)),
         sun_elevation=float(np.deg2rad(rng.uniform(22, 80))),
         exposure=float(rng.uniform(0.75, 1.15)),
         haze_per_m=float(rng.choice([0.0, rng.uniform(0.0005, 0.004)])),
@@ -74,7 +74,7 @@ def _clear(rng: np.random.Generator, look: Appearance) -> Appearance:
 def _low_sun(rng: np.random.Generator, look: Appearance) -> Appearance:
     return replace(
         look,
-        sun_strength=float(rng.uniform(0.7, 1.0)),
+        sun_strength=float(rng.uniform(0.8, 1.2)),
         sun_elevation=float(np.deg2rad(rng.uniform(4, 15))),
         exposure=float(rng.uniform(0.7, 1.0)),
         haze_per_m=float(rng.uniform(0.001, 0.006)),

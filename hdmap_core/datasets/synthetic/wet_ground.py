@@ -17,7 +17,7 @@ from hdmap_core.datasets.synthetic.town import Town
 STEP = 8
 """Pixels of the picture per pixel of the mirror image."""
 PUDDLE_TEXEL_M = 0.2
-_WET_SHARE = 0.5
+_WET_SHARE = 0.6
 """How well wet asphalt mirrors, compared with a puddle."""
 
 
