@@ -9,31 +9,30 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.faces import Mesh, Placed
+from hdmap_core.datasets.synthetic.faces import Footing, Mesh, Placed
+from hdmap_core.datasets.synthetic.footing import box_footing, ground_below, let_down
 from hdmap_core.datasets.synthetic.ground import bake_ground
 from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
-from hdmap_core.datasets.synthetic.ground_wear import SHADE_TEXEL_M
 from hdmap_core.datasets.synthetic.headlights import Glow, Lights, glows, lights_at
-from hdmap_core.datasets.synthetic.mover_light import draw_beams, draw_shadows
+from hdmap_core.datasets.synthetic.mover_light import draw_beams, draw_shadows, over_ground
+from hdmap_core.datasets.synthetic.object_light import LAMPS_REACH_UP_M, light_reaching
 from hdmap_core.datasets.synthetic.optics import Lens
+from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
+from hdmap_core.datasets.synthetic.relief_view import ReliefView
 from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
 from hdmap_core.datasets.synthetic.town import Mover, Town
-from hdmap_core.datasets.synthetic.wet_ground import bake_puddles, draw_mirror_image
+from hdmap_core.datasets.synthetic.wet_ground import bake_puddles, draw_mirror_image, mirrored_faces
 from hdmap_core.errors import CalibrationError
 
 NEAR_M = 0.15
 FARTHEST_OBJECT_M = 220.0
 DETAIL_PIXELS_PER_M = 14.0
 """Details (lamps, frames, seams) are left out where a metre spans fewer pixels."""
-LAMPS_REACH_UP_M = 5.0
-"""Walls are lit by the street lamps up to about this height."""
-WALL_M = 5.0
-"""Still objects higher than this are houses and trees, lit by the sun whatever lies before their feet."""
 GLOW_BEFORE_M = 0.3
 """Lamps are drawn as if this much nearer than they are, over what carries them."""
-SMALLEST_MIRRORED_PX = 6.0
+_CLEARANCE_M = 1.0
 _SHIFT = 4
 _NOISE = 64
 
@@ -59,10 +58,11 @@ class TownRenderer:
         self.town = town
         self.ground = bake_ground(town, texel_m)
         self.light = Lighting.of(town.appearance)
+        self.relief_ground = None if town.relief.is_flat else ReliefGround(self.ground, town.relief, self.light)
         self.sky = bake_sky(town.appearance)
         self.haze = haze_colour(town.appearance)
-        self.still = Placed.of([p for i, box in enumerate(town.boxes) for p in placements_of(box, i)])
-        self.reach = self._light_at(self.still.centres, self.still)
+        self.still, self.still_footing = _place_boxes(town)
+        self.reach = light_reaching(town.appearance, self.ground.blocked, self.still, self.still.centres)
         self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         rng = np.random.default_rng([town.appearance.seed, 3])
@@ -103,42 +103,32 @@ class TownRenderer:
                 "lengths and (4, 4)"
             )
         height, width = image_size
-        plane = GroundPlane.seen_by(intrinsics, pose)
         image = np.empty((height, width, 3), np.uint8)
         cv2.rectangle(image, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
         rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
-        self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
-        draw_ground(image, self.ground, plane)
-        add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
+        view = None
+        if self.relief_ground is not None:
+            view = ReliefView(self.town.relief, intrinsics, pose, image_size)
+            self._draw_sky(image, rays, view.top_drop)
+            self.relief_ground.draw(image, view, self.town.appearance.haze_per_m, self.haze)
+        else:
+            plane = GroundPlane.seen_by(intrinsics, pose)
+            self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
+            draw_ground(image, self.ground, plane)
+            add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
         centres, yaws = mover_poses(self.town.movers, time_s)
         lights = None
         if self.town.appearance.weather.time_of_day != "day":
             lights = lights_at(self.town, pose[:3, 3], centres, yaws)
         if self.light.lamps:
-            draw_beams(image, plane.town_from_image, centres, yaws, self.town.movers)
+            draw_beams(image, intrinsics, pose, self.town, centres, yaws)
         elif self.town.appearance.shades_objects:
-            draw_shadows(image, plane.town_from_image, centres, yaws, self.town.movers, self.light)
-        self._draw_objects(image, intrinsics, pose, (centres, yaws), plane, lights)
+            draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
+        self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
         if lens is None:
             return self._develop(image, time_s)
         lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
         return image
-
-    def _light_at(self, centres: np.ndarray, placed: Placed) -> np.ndarray:
-        """(N,) share of the sun's, at night of the lamps', light that reaches objects at `centres` (N, 2)."""
-        blocked = self.ground.blocked
-        if not self.town.appearance.shades_objects:
-            return np.ones(len(centres))
-        # An object stands in its own shadow: what counts is the light on its sunny side.
-        aside = 0.0 if self.light.lamps else (placed.radii[:, None] + 0.5) * self.light.to_sun[:2]
-        row, column = np.rint((centres + aside) / SHADE_TEXEL_M - 0.5).astype(int).T[::-1]
-        inside = (row >= 0) & (row < blocked.shape[0]) & (column >= 0) & (column < blocked.shape[1])
-        reach = np.full(len(centres), 0.0 if self.light.lamps else 1.0)
-        reach[inside] = 1.0 - blocked[row[inside], column[inside]]
-        if not self.light.lamps:
-            # Walls stand in rows; which of them lie in a shadow is for their normals to say.
-            reach[placed.heights > WALL_M] = 1.0
-        return reach
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
         """At half the resolution, since the sky is smooth; rows above the ground only."""
@@ -158,14 +148,17 @@ class TownRenderer:
         intrinsics: np.ndarray,
         pose: np.ndarray,
         movers: tuple[np.ndarray, np.ndarray],
-        plane: GroundPlane,
+        view: ReliefView | None,
         lights: Lights | None,
     ) -> None:
-        still = self.still
-        parts = [self._project(still, still.centres, still.yaws, self.reach, intrinsics, pose, image.shape)]
+        still, footing = self.still, self.still_footing
+        places = still.centres, still.yaws
+        parts = [self._project(still, *places, footing, self.reach, intrinsics, pose, image.shape, view)]
         if self.town.movers:
-            reach = self._light_at(movers[0], self.moving)
-            parts.append(self._project(self.moving, *movers, reach, intrinsics, pose, image.shape))
+            if footing is not None:
+                footing = ground_below(self.town.relief, movers[0], np.ones(len(movers[0]), dtype=bool))
+            reach = light_reaching(self.town.appearance, self.ground.blocked, self.moving, movers[0])
+            parts.append(self._project(self.moving, *movers, footing, reach, intrinsics, pose, image.shape, view))
         pixels = [p for part in parts for p in part.pixels]
         colours = np.concatenate([part.colours for part in parts]).tolist()
         distance = np.concatenate([part.distance for part in parts])
@@ -180,8 +173,8 @@ class TownRenderer:
             mirrored = [m for part in parts for m in part.mirrored]
             faces = [(polygon, colours[i]) for i in order if i < len(pixels) and (polygon := mirrored[i]) is not None]
             below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
-            rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
-            draw_mirror_image(image, self.puddles, plane, self.sky, rays, faces, below)
+            level = over_ground(pose, self.town.relief, pose[:2, 3])
+            draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
         for i in order:
             if i < len(pixels):
                 cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
@@ -193,10 +186,12 @@ class TownRenderer:
         placed: Placed,
         centres: np.ndarray,
         yaws: np.ndarray,
+        footing: Footing | None,
         reach: np.ndarray,
         intrinsics: np.ndarray,
         pose: np.ndarray,
         shape: tuple[int, ...],
+        view: ReliefView | None,
     ) -> _Seen:
         """Visible faces of objects at `centres` (N, 2), to which the share `reach` (N,) of the light comes."""
         height, width = shape[:2]
@@ -215,13 +210,14 @@ class TownRenderer:
         # Nothing is drawn of a thing that the camera is in, or whose skin it touches.
         cos, sin = np.cos(yaws), np.sin(yaws)
         local = np.stack([away[:, 0] * cos + away[:, 1] * sin, away[:, 1] * cos - away[:, 0] * sin], axis=1)
-        seen &= (np.abs(local) > placed.half_sizes + 0.2).any(axis=1) | (eye[2] > placed.heights)
+        tops = placed.heights if footing is None else placed.heights + footing.heights
+        seen &= (np.abs(local) > placed.half_sizes + 0.2).any(axis=1) | (eye[2] > tops)
         faces = np.flatnonzero(seen[placed.owner])
         is_fine = intrinsics[1, 1] / np.maximum(distance, 0.1) > DETAIL_PIXELS_PER_M
         faces = faces[~placed.is_detail[faces] | is_fine[placed.owner[faces]]]
 
         facing = np.where(placed.is_card, np.arctan2(-away[:, 1], -away[:, 0]) + np.pi, yaws)
-        corners, normals = placed.in_world(faces, centres, facing)
+        corners, normals = placed.in_world(faces, centres, facing, footing)
         front = ((eye - corners[:, 0]) * normals).sum(axis=1) > 0.0
         front |= placed.is_card[placed.owner[faces]]
         faces, corners, normals = faces[front], corners[front], normals[front]
@@ -243,7 +239,13 @@ class TownRenderer:
             pixels[i] = _clipped(camera[i, : counts[i]], intrinsics)
 
         owner = placed.owner[faces]
+        if view is not None and footing is not None and len(faces):
+            kept = _hide_behind_ground(pixels, owner, centres, footing, placed.radii, view)
+            pixels, faces, normals, owner = [pixels[i] for i in kept], faces[kept], normals[kept], owner[kept]
+            camera = camera[kept]
         height_m = eye[2] + camera @ axes[2]
+        if footing is not None:
+            height_m = height_m - footing.heights[owner, None]
         share = reach[owner]
         if self.light.lamps:
             share = share * np.exp(-np.maximum(height_m[:, 0] - LAMPS_REACH_UP_M, 0.0) / LAMPS_REACH_UP_M)
@@ -254,7 +256,8 @@ class TownRenderer:
         colours = colours * left_over + self.haze * (1.0 - left_over)
         mirrored: list[np.ndarray | None] = [None] * len(pixels)
         if self.puddles is not None:
-            mirrored = _mirrored(camera - 2.0 * height_m[..., None] * axes[2], counts, intrinsics)
+            below = camera - 2.0 * height_m[..., None] * axes[2]
+            mirrored = mirrored_faces(below, placed.num_corners[faces], intrinsics)
         return _Seen(pixels, mirrored, colours, distance[owner], placed.ranks[faces])
 
     def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
@@ -287,20 +290,56 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
     return centres, yaws
 
 
+def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
+    """The faces of what stands still, and what it stands on unless the ground is flat."""
+    placements = [(i, placement) for i, box in enumerate(town.boxes) for placement in placements_of(box, i)]
+    if town.relief.is_flat:
+        return Placed.of([placement for _, placement in placements]), None
+    below = box_footing(town.relief, town.boxes)
+    owners = [i for i, _ in placements]
+    objects = [
+        let_down(placement, town.relief, float(below.heights[i])) if town.boxes[i].kind == "building" else placement
+        for i, placement in placements
+    ]
+    return Placed.of(objects), Footing(below.heights[owners], below.slopes[owners])
+
+
+def _hide_behind_ground(
+    pixels: list[np.ndarray],
+    owner: np.ndarray,
+    centres: np.ndarray,
+    footing: Footing,
+    radii: np.ndarray,
+    view: ReliefView,
+) -> np.ndarray:
+    """Cut, in place, what a crest in front hides off the polygons of faces; indices (K,) of those still to be seen."""
+    objects, at = np.unique(owner, return_inverse=True)
+    limits = view.hidden_below(centres[objects], footing.heights[objects], radii[objects] + _CLEARANCE_M)[at]
+    kept = np.ones(len(pixels), dtype=bool)
+    for i in np.flatnonzero(np.isfinite(limits)):
+        limit = round(float(limits[i]) * (1 << _SHIFT))
+        rows = pixels[i][:, 1]
+        if rows.max() > limit:
+            kept[i] = rows.min() < limit
+            pixels[i] = _cut_below(pixels[i], limit) if kept[i] else pixels[i]
+    return np.flatnonzero(kept)
+
+
+def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
+    """A polygon (P, 2) of pixels without what lies below a row: (Q, 2) int32."""
+    found = []
+    for a, b in zip(polygon.tolist(), np.roll(polygon, -1, axis=0).tolist(), strict=True):
+        if a[1] <= limit:
+            found.append(a)
+        if (a[1] <= limit) != (b[1] <= limit):
+            found.append([round(a[0] + (b[0] - a[0]) * (limit - a[1]) / (b[1] - a[1])), limit])
+    return np.array(found, dtype=np.int32)
+
+
 def _mover_mesh(mover: Mover) -> Mesh:
     if mover.kind == "car":
         return car_mesh(mover.size, mover.colour)
     return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
-
-
-def _mirrored(camera: np.ndarray, counts: list[int], intrinsics: np.ndarray) -> list[np.ndarray | None]:
-    """Faces (K, 10, 3) in the camera frame, mirrored in the ground, as pixels in 1/16; None for small ones."""
-    depth = np.maximum(camera[..., 2:], 0.5)
-    points = (camera / depth) @ intrinsics.T
-    extent = np.ptp(points[..., :2], axis=1).min(axis=1)
-    matters = (camera[..., 2] > 0.5).all(axis=1) & (extent > SMALLEST_MIRRORED_PX)
-    pixels = np.rint(np.clip(points[..., :2], -30000.0, 30000.0) * (1 << _SHIFT)).astype(np.int32)
-    return [p[:n] if ok else None for p, n, ok in zip(pixels, counts, matters.tolist(), strict=True)]
 
 
 def _clipped(corners: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -38,6 +38,16 @@ class Mesh:
 
 
 @dataclass(frozen=True)
+class Footing:
+    """What N objects stand on."""
+
+    heights: np.ndarray
+    """(N,) metres, below the middle."""
+    slopes: np.ndarray
+    """(N, 2) rise per metre to the east and to the north."""
+
+
+@dataclass(frozen=True)
 class Placed:
     """All faces of many objects, in object frames, as arrays over F faces of N objects."""
 
@@ -94,9 +104,11 @@ class Placed:
             is_card=np.array([mesh.is_card for mesh, _, _ in objects], dtype=bool),
         )
 
-    def in_world(self, faces: np.ndarray, centres: np.ndarray, yaws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def in_world(
+        self, faces: np.ndarray, centres: np.ndarray, yaws: np.ndarray, footing: Footing | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Corners (K, 10, 3) and normals (K, 3) in the town frame of the chosen faces (K,), with the objects at
-        `centres` (N, 2) and `yaws` (N,).
+        `centres` (N, 2) and `yaws` (N,), on the plane z = 0 or where `footing` has them.
         """
         owner = self.owner[faces]
         cos, sin = np.cos(yaws)[owner], np.sin(yaws)[owner]
@@ -107,4 +119,12 @@ class Placed:
         corners[..., 2] = local[..., 2]
         n = self.normals[faces]
         normals = np.stack([n[:, 0] * cos - n[:, 1] * sin, n[:, 0] * sin + n[:, 1] * cos, n[:, 2]], axis=1)
+        if footing is not None:
+            # Turned to first order, which at a street's slopes is true to half a per cent.
+            slopes = footing.slopes[owner]
+            away = corners[..., :2] - centres[owner, None]
+            corners[..., :2] -= slopes[:, None] * corners[..., 2:]
+            corners[..., 2] += footing.heights[owner, None] + (away * slopes[:, None]).sum(axis=-1)
+            normals[:, :2] -= slopes * normals[:, 2:]
+            normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         return corners, normals

@@ -23,10 +23,14 @@ class Lights:
     radii: np.ndarray
     colours: np.ndarray
     directions: np.ndarray
+    grounds: np.ndarray
+    """(N,) height of the ground below."""
 
     def mirrored(self) -> "Lights":
         """The lights as wet ground mirrors them."""
-        return replace(self, positions=self.positions * (1.0, 1.0, -1.0))
+        positions = self.positions.copy()
+        positions[:, 2] = 2.0 * self.grounds - positions[:, 2]
+        return replace(self, positions=positions)
 
 
 def own_beam(camera: Camera, shape: tuple[int, int], step: int) -> np.ndarray:
@@ -60,20 +64,17 @@ def lights_at(town: Town, eye: np.ndarray, centres: np.ndarray, yaws: np.ndarray
     away = heads[:, :2] - eye[:2]
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
     heads[:, :2] += 1.45 * np.stack([-away[:, 1], away[:, 0]], axis=1)
-    cars = [_car_lights(m, c, yaw) for m, c, yaw in zip(town.movers, centres, yaws.tolist(), strict=True)]
-    found = [
-        Lights(
-            heads,
-            np.full(len(heads), 0.16),
-            np.broadcast_to(np.asarray(town.appearance.lamp) ** 0.5, heads.shape),
-            np.zeros((len(heads), 2)),
-        ),
-        *cars,
-    ]
-    return Lights(*(np.concatenate([getattr(f, name) for f in found]) for name in Lights.__dataclass_fields__))
+    colour = np.broadcast_to(np.asarray(town.appearance.lamp) ** 0.5, heads.shape)
+    parts = [(heads, np.full(len(heads), 0.16), colour, np.zeros((len(heads), 2)))]
+    parts += [_car_lights(m, c, yaw) for m, c, yaw in zip(town.movers, centres, yaws.tolist(), strict=True)]
+    positions, radii, colours, directions = (np.concatenate(column) for column in zip(*parts, strict=True))
+    grounds = town.relief.height(positions[:, :2])
+    positions[:, 2] += grounds
+    return Lights(positions, radii, colours, directions, grounds)
 
 
-def _car_lights(mover: Mover, centre: np.ndarray, yaw: float) -> Lights:
+def _car_lights(mover: Mover, centre: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Positions, radii, colours and directions of a vehicle's lamps, heights above the ground."""
     length, width, height = mover.size
     ahead = np.array([np.cos(yaw), np.sin(yaw)])
     left = np.array([-ahead[1], ahead[0]])
@@ -82,12 +83,9 @@ def _car_lights(mover: Mover, centre: np.ndarray, yaw: float) -> Lights:
     level = min(0.45 * height, 0.75)
     rows = [(centre + end * 0.5 * length * ahead + side * left, end) for end in (1.0, -1.0) for side in sides]
     ends = np.array([end for _, end in rows])
-    return Lights(
-        np.array([(*spot, level) for spot, _ in rows]),
-        np.where(ends > 0, 0.09, 0.06),
-        np.where(ends[:, None] > 0, WHITE, RED),
-        ends[:, None] * ahead,
-    )
+    positions = np.array([(*spot, level) for spot, _ in rows])
+    is_front = ends > 0
+    return positions, np.where(is_front, 0.09, 0.06), np.where(is_front[:, None], WHITE, RED), ends[:, None] * ahead
 
 
 @dataclass(frozen=True)

@@ -1,36 +1,52 @@
 """Light and shadow that moving vehicles lay on the road: neither can be baked into the ground."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic.ground_view import GroundPlane
+from hdmap_core.datasets.synthetic.relief import Relief
 from hdmap_core.datasets.synthetic.shading import Lighting
-from hdmap_core.datasets.synthetic.town import Mover
+from hdmap_core.datasets.synthetic.town import Mover, Town
 
 _ONE = 40
 """Brightness factor 1 in the sprite of a pool."""
 _NEAR_M, _FAR_M = 1.0, 24.0
 _HALF_WIDTH_M = 5.0
+_FARTHEST_M = 80.0
 _SHIFT = 4
 
 
+def over_ground(town_from_camera: np.ndarray, relief: Relief, at: np.ndarray) -> np.ndarray:
+    """A camera's pose (4, 4) in a world sheared so that the road around `at` (2,) becomes the plane z = 0."""
+    if relief.is_flat:
+        return town_from_camera
+    slope = relief.slope(at, 3.0)
+    shear = np.eye(4)
+    shear[2, :2] = -slope
+    shear[2, 3] = slope @ at - relief.smooth(at)
+    return shear @ town_from_camera
+
+
 def draw_beams(
-    image: np.ndarray, plane_from_image: np.ndarray, centres: np.ndarray, yaws: np.ndarray, movers: tuple[Mover, ...]
+    image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, town: Town, centres: np.ndarray, yaws: np.ndarray
 ) -> None:
-    """Brighten the road ahead of vehicles, in place.
+    """Brighten the road ahead of the town's moving vehicles, in place.
 
     Args:
         image: (H, W, 3) uint8.
-        plane_from_image: (3, 3) homography from pixels to the ground.
-        centres: (N, 2) of the vehicles, in the town frame.
+        intrinsics: (3, 3) of the camera.
+        pose: (4, 4) town from camera.
+        town: whose vehicles and ground they are.
+        centres: (N, 2) of the vehicles.
         yaws: (N,).
-        movers: the vehicles.
     """
     sprite = _beam()
     per_m = (sprite.shape[1] - 1) / (_FAR_M - _NEAR_M), (sprite.shape[0] - 1) / (2 * _HALF_WIDTH_M)
-    for mover, centre, yaw in zip(movers, centres, yaws.tolist(), strict=True):
+    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws):
         start = 0.5 * mover.size[0] + _NEAR_M
         ahead, left = _axes(yaw)
         along = np.array([0.0, 0.0, _FAR_M - _NEAR_M, _FAR_M - _NEAR_M]) + start
@@ -61,17 +77,18 @@ def draw_beams(
 
 def draw_shadows(
     image: np.ndarray,
-    plane_from_image: np.ndarray,
+    intrinsics: np.ndarray,
+    pose: np.ndarray,
+    town: Town,
     centres: np.ndarray,
     yaws: np.ndarray,
-    movers: tuple[Mover, ...],
     light: Lighting,
 ) -> None:
     """Darken the ground where the sun's light does not come past vehicles, in place; arguments as `draw_beams`."""
     away = -light.to_sun[:2] / light.to_sun[2]
     if light.shadow_gain > 0.98:
         return
-    for mover, centre, yaw in zip(movers, centres, yaws.tolist(), strict=True):
+    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws):
         ahead, left = _axes(yaw)
         length, width, height = mover.size
         feet = centre + 0.5 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * (length, width) @ np.stack([ahead, left])
@@ -91,6 +108,16 @@ def draw_shadows(
         mask = cv2.blur(mask, (5, 3))
         shaded = image[low[1] : high[1], low[0] : high[0]]
         cv2.multiply(shaded, cv2.merge((mask, mask, mask)), dst=shaded, scale=1.0 / 255.0)
+
+
+def _near(
+    intrinsics: np.ndarray, pose: np.ndarray, town: Town, centres: np.ndarray, yaws: np.ndarray
+) -> Iterator[tuple[Mover, np.ndarray, float, np.ndarray]]:
+    """Vehicles near the camera: each with its place, yaw, and the homography (3, 3) from pixels to its ground."""
+    away = np.hypot(*(centres - pose[:2, 3]).T)
+    for i in np.flatnonzero(away < _FARTHEST_M):
+        plane = GroundPlane.seen_by(intrinsics, over_ground(pose, town.relief, centres[i]))
+        yield town.movers[i], centres[i], float(yaws[i]), plane.town_from_image
 
 
 def _axes(yaw: float) -> tuple[np.ndarray, np.ndarray]:

@@ -145,7 +145,9 @@ class BodyView:
         cv2.add(part, cv2.multiply(seen, self.mirrored, scale=1.0 / 255.0), dst=part)
 
 
-def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gain: np.ndarray | float = 1.0) -> BodyView | None:
+def body_view(
+    car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gain: np.ndarray | float = 1.0
+) -> BodyView | None:
     """The car as one camera sees it, or None where the camera sees nothing of it.
 
     Args:
@@ -189,7 +191,10 @@ def body_view(car: OwnCar, camera: Camera, light: Lighting, sky: np.ndarray, gai
     upward = (sight + 2.0 * facing[:, None] * normals)[chosen, 2]
     mirror = np.where(upward > 0.0, 1.0, 0.25)[:, None] * sky
     reach = NIGHT_REACH if light.lamps else 1.0
-    linear = colours[chosen] * light.irradiance(normals[chosen], reach)[:, None] * light.tint + 0.6 * fresnel[:, None] * mirror
+    linear = (
+        colours[chosen] * light.irradiance(normals[chosen], reach)[:, None] * light.tint
+        + 0.6 * fresnel[:, None] * mirror
+    )
     shades = encode(linear * gain).astype(np.float64)
     layers = np.zeros((3, bottom - top, right - left, 3), np.uint8)
     scaled = np.rint((pixels - (left, top)) * (1 << _SHIFT)).astype(np.int32)

@@ -2,7 +2,8 @@
 written down by `writer`.
 
 All coordinates are metres in the town frame: x east, y north, z up, origin at the town's south-west corner, the ground
-at z = 0. Angles are radians, counter-clockwise from east. Polylines are (P, 2) float64 arrays.
+as high as `Town.relief` says (edition 1: z = 0 everywhere). Angles are radians, counter-clockwise from east. Polylines
+are (P, 2) float64 arrays.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 from shapely import MultiPolygon, Polygon
+
+from hdmap_core.datasets.synthetic.relief import FLAT, Relief
 
 RGB = tuple[float, float, float]
 """Linear reflectance or radiance, 0..1 per channel."""
@@ -184,3 +187,5 @@ class Town:
     appearance: Appearance
     islands: tuple[Polygon, ...] = field(default=())
     """Raised islands and medians: holes of `drivable` with a kerb around them."""
+    relief: Relief = field(default=FLAT)
+    """Height of the ground."""

@@ -17,6 +17,8 @@ from hdmap_core.datasets.synthetic.town import Town
 STEP = 8
 """Pixels of the picture per pixel of the mirror image."""
 PUDDLE_TEXEL_M = 0.2
+SMALLEST_PX = 6.0
+"""Faces narrower than this have no mirror image."""
 _WET_SHARE = 0.6
 """How well wet asphalt mirrors, compared with a puddle."""
 
@@ -42,12 +44,25 @@ def bake_puddles(town: Town) -> GroundTexture:
     return GroundTexture(tuple(levels), PUDDLE_TEXEL_M, (int(60 * wetness), 0, 0), np.zeros((2, 2), np.float32))
 
 
+def mirrored_faces(camera: np.ndarray, counts: np.ndarray, intrinsics: np.ndarray) -> list[np.ndarray | None]:
+    """Mirrored faces as polygons (P, 2) int32 in 1/16 pixels; None for what is small or partly behind the camera.
+
+    `camera` (K, C, 3): corners in the camera frame, of which each face has `counts` (K,).
+    """
+    depth = np.maximum(camera[..., 2:], 0.5)
+    points = (camera / depth) @ intrinsics.T
+    extent = np.ptp(points[..., :2], axis=1).min(axis=1)
+    matters = (camera[..., 2] > 0.5).all(axis=1) & (extent > SMALLEST_PX)
+    pixels = np.rint(np.clip(points[..., :2], -30_000.0, 30_000.0) * 16).astype(np.int32)
+    return [p[:n] if ok else None for p, n, ok in zip(pixels, counts.tolist(), matters.tolist(), strict=True)]
+
+
 def draw_mirror_image(
     image: np.ndarray,
     puddles: GroundTexture,
-    plane: GroundPlane,
+    intrinsics: np.ndarray,
+    pose: np.ndarray,
     panorama: np.ndarray,
-    rays: np.ndarray,
     faces: list[tuple[np.ndarray, list[float]]],
     glows: list[Glow],
 ) -> None:
@@ -56,13 +71,15 @@ def draw_mirror_image(
     Args:
         image: (H, W, 3) uint8, with sky and ground, nothing that stands on it yet.
         puddles: as `bake_puddles` makes them.
-        plane: the ground as the camera sees it.
+        intrinsics: (3, 3) of the camera.
+        pose: (4, 4) of the camera over the plane z = 0.
         panorama: the sky.
-        rays: (3, 3), directions in the town frame of pixels (u, v, 1).
         faces: mirrored polygons (P, 2) int32 in 1/16 pixels with their colours, from far to near.
         glows: mirrored lights.
     """
     height, width = image.shape[:2]
+    plane = GroundPlane.seen_by(intrinsics, pose)
+    rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
     a, b, c = plane.drop
     if b <= 1e-9 or plane.height <= 0.05:
         return

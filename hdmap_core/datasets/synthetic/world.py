@@ -19,6 +19,7 @@ from hdmap_core.datasets.synthetic.surface import (
     median_islands,
     trims,
 )
+from hdmap_core.datasets.synthetic.terrain import draw_relief
 from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Marking, Mover, RoadSegment, Street, Town
 
 ROUTE_LENGTH_M = 290.0
@@ -47,6 +48,8 @@ def generate_town(
             town = _draw(rng, seed, size, edition)
         except LayoutError:
             continue
+        if edition > 1:
+            town = replace(town, relief=draw_relief(np.random.default_rng([seed, attempt, 21]), town))
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
 
@@ -142,6 +145,7 @@ def mirrored(town: Town) -> Town:
         routes=tuple(points(r) for r in town.routes),
         streets=tuple(replace(s, line=points(s.line)) for s in town.streets),
         islands=tuple(shape(i) for i in town.islands),
+        relief=town.relief.mirrored(),
     )
 
 

@@ -1,0 +1,108 @@
+"""The height of a town's ground: smooth land and roads, and what stands a kerb higher.
+
+Two smooth sheets lie one over the other: `base`, on which the roads are, and `base + lift`, on which walkways, islands
+and land are. `raised` says where the upper one counts; between the two the kerb's face is upright.
+
+Metres in the town frame. Beyond the town's borders the heights of the border go on.
+"""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+_ROW = 4096
+"""Points per row of a remap; OpenCV takes no more than 32767."""
+
+
+@dataclass(frozen=True)
+class Relief:
+    """Heights over a town of `size` (width, height). `base` and `lift` (R, C) float32 are spanned over it, corner node
+    on corner; `raised` (r, c) uint8 is laid over it like a texture: 255 = stands on the upper sheet, 0 = road.
+    """
+
+    size: tuple[float, float]
+    base: np.ndarray
+    lift: np.ndarray
+    raised: np.ndarray
+
+    @property
+    def is_flat(self) -> bool:
+        """No height anywhere: the plane z = 0."""
+        return self.base.size == 1
+
+    def height(self, xy: np.ndarray) -> np.ndarray:
+        """Height of the ground at points (..., 2), kerbs included: (...) float64."""
+        if self.is_flat:
+            return np.zeros(np.shape(xy)[:-1])
+        return self.smooth(xy) + np.where(self.is_raised(xy), _bilinear(self.lift, self._nodes(xy)), 0.0)
+
+    def smooth(self, xy: np.ndarray) -> np.ndarray:
+        """Height of the sheet that the roads lie on, at points (..., 2): (...) float64."""
+        if self.is_flat:
+            return np.zeros(np.shape(xy)[:-1])
+        return _bilinear(self.base, self._nodes(xy))
+
+    def is_raised(self, xy: np.ndarray) -> np.ndarray:
+        """Whether points (..., 2) are on what stands higher than the road: (...) bool."""
+        if self.is_flat:
+            return np.zeros(np.shape(xy)[:-1], dtype=bool)
+        per_m = np.array(self.raised.shape[::-1]) / self.size
+        return _bilinear(self.raised, np.asarray(xy) * per_m - 0.5) > 127.5
+
+    def slope(self, xy: np.ndarray, reach: float = 0.5) -> np.ndarray:
+        """Rise per metre to the east and to the north at points (..., 2), over `reach` metres either way; without
+        kerbs: (..., 2).
+        """
+        xy = np.asarray(xy, dtype=np.float64)
+        east, north = np.array([reach, 0.0]), np.array([0.0, reach])
+        rises = [self.smooth(xy + step) - self.smooth(xy - step) for step in (east, north)]
+        return np.stack(rises, axis=-1) / (2.0 * reach)
+
+    def normals(self, xy: np.ndarray) -> np.ndarray:
+        """Unit normals of the ground at points (..., 2), without kerbs: (..., 3)."""
+        slope = self.slope(xy)
+        up = np.concatenate([-slope, np.ones((*slope.shape[:-1], 1))], axis=-1)
+        return up / np.linalg.norm(up, axis=-1, keepdims=True)
+
+    def sheets(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`base` and `base + lift` at very many points at once, to within a millimetre or two: float32 like x."""
+        places = self._nodes(np.stack([x, y], axis=-1)).astype(np.float32)
+        both = _remap(np.dstack([self.base, self.base + self.lift]), places)
+        return both[..., 0], both[..., 1]
+
+    def mirrored(self) -> "Relief":
+        """As seen in a mirror that stands north-south in the middle."""
+        return replace(self, base=self.base[:, ::-1], lift=self.lift[:, ::-1], raised=self.raised[:, ::-1])
+
+    def _nodes(self, xy: np.ndarray) -> np.ndarray:
+        """Town coordinates (..., 2) as (column, row) of `base`."""
+        return np.asarray(xy) * ((np.array(self.base.shape[::-1]) - 1) / self.size)
+
+
+def _bilinear(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Values of `grid` (R, C) at (..., 2) columns and rows, held at the borders."""
+    last = np.array(grid.shape[::-1]) - 1
+    at = np.clip(at, 0.0, last)
+    low = np.minimum(at.astype(int), np.maximum(last - 1, 0))
+    (fx, fy), (c, r) = np.moveaxis(at - low, -1, 0), np.moveaxis(low, -1, 0)
+    # The sum is taken in this order so that single and many points give the same bits.
+    south = grid[r, c] * (1.0 - fx) + grid[r, np.minimum(c + 1, last[0])] * fx
+    north = (
+        grid[np.minimum(r + 1, last[1]), c] * (1.0 - fx)
+        + grid[np.minimum(r + 1, last[1]), np.minimum(c + 1, last[0])] * fx
+    )
+    return np.asarray(south * (1.0 - fy) + north * fy)
+
+
+def _remap(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
+    flat = at.reshape(-1, 2)
+    padded = np.zeros((-(-len(flat) // _ROW) * _ROW, 2), np.float32)
+    padded[: len(flat)] = flat
+    places = padded.reshape(-1, _ROW, 2)
+    found = cv2.remap(grid, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return found.reshape(-1, grid.shape[2])[: len(flat)].reshape(*at.shape[:-1], grid.shape[2])
+
+
+FLAT = Relief((1.0, 1.0), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.uint8))
+"""The first edition's ground."""
