@@ -19,9 +19,10 @@ from hdmap_core.datasets.synthetic.object_light import LAMPS_REACH_UP_M, light_r
 from hdmap_core.datasets.synthetic.optics import Lens
 from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
 from hdmap_core.datasets.synthetic.relief_view import ReliefView
-from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
+from hdmap_core.datasets.synthetic.scene_objects import car_mesh, truck_mesh
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
+from hdmap_core.datasets.synthetic.street_objects import shapes_of, vehicle_mesh
 from hdmap_core.datasets.synthetic.town import Mover, Town
 from hdmap_core.datasets.synthetic.wet_ground import bake_puddles, draw_mirror_image, mirrored_faces
 from hdmap_core.errors import CalibrationError
@@ -292,7 +293,8 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
 
 def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
     """The faces of what stands still, and what it stands on unless the ground is flat."""
-    placements = [(i, placement) for i, box in enumerate(town.boxes) for placement in placements_of(box, i)]
+    after_dark = town.appearance.weather.time_of_day != "day"
+    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in shapes_of(box, i, after_dark)]
     if town.relief.is_flat:
         return Placed.of([placement for _, placement in placements]), None
     below = box_footing(town.relief, town.boxes)
@@ -339,6 +341,8 @@ def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
 def _mover_mesh(mover: Mover) -> Mesh:
     if mover.kind == "car":
         return car_mesh(mover.size, mover.colour)
+    if mover.kind in ("van", "motorcycle", "bicycle"):
+        return vehicle_mesh(mover)
     return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
 
 

@@ -6,13 +6,14 @@ y = (row + 0.5) * texel_m * 2**k; row 0 is the southern edge.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import shapely
 
 from hdmap_core.datasets.synthetic import ground_shapes as shapes
+from hdmap_core.datasets.synthetic.ground_materials import pave_walkways, repave, soaked, walkway_colour
 from hdmap_core.datasets.synthetic.ground_wear import blocked_light, shade_map, worn
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.town import Town
@@ -87,6 +88,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     """
     texel_m = texel_m if texel_m is not None else max(0.05, max(town.size) / MAX_TEXELS)
     columns, rows = (max(math.ceil(edge / texel_m), 2) for edge in town.size)
+    town = replace(town, appearance=soaked(town.appearance))
     look, light = town.appearance, Lighting.of(town.appearance)
     rng = np.random.default_rng([look.seed, 1])
 
@@ -97,8 +99,10 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     canvas = np.empty((rows, columns, 3), np.uint8)
     canvas[:] = lit(look.terrain)
     for walkway in town.walkways:
-        fill(canvas, shapes.rings_of(walkway), lit(look.walkway), texel_m)
-    _lay_slabs(canvas, town, lit(look.walkway, 0.55), texel_m)
+        fill(canvas, shapes.rings_of(walkway), lit(walkway_colour(look)), texel_m)
+    if look.paving.walkway == "slabs":
+        _lay_slabs(canvas, town, lit(look.walkway, 0.55), texel_m)
+    pave_walkways(canvas, town, lit, texel_m)
     for island in town.islands:
         is_wide = not island.buffer(-1.2).is_empty
         fill(canvas, shapes.rings_of(island), lit(look.terrain if is_wide else look.walkway), texel_m)
@@ -111,6 +115,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     fill(canvas, shapes.rings_of(hard), lit(look.kerb, 1.15), texel_m)
     drivable = shapes.rings_of(town.drivable.buffer(-_FATTENING_TEXELS * texel_m))
     fill(canvas, drivable, lit(look.asphalt), texel_m)
+    repave(canvas, town, lit, texel_m)
     _patch_asphalt(canvas, town, lit, texel_m, rng)
     # The kerb's face lies in shade, and dirt gathers in the gutter below it.
     _outline(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), 0.05, texel_m)

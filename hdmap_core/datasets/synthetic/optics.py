@@ -184,9 +184,11 @@ def _gain(
             spot = np.exp(-((((u - rng.uniform(0, columns)) ** 2 + (v - rng.uniform(0, rows)) ** 2) / radius**2) ** 2))
             gain *= 1.0 - rng.uniform(0.2, 0.7) * spot
     encoded = (gain[..., None] * exposed) ** (1.0 / DISPLAY_GAMMA)
-    small = np.clip(np.rint(_ONE * encoded), 0, 255).astype(np.uint8)
     size = columns * _COARSE, rows * _COARSE
-    return np.ascontiguousarray(cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)[:height, :width])
+    fine = cv2.resize((_ONE * encoded).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)[:height, :width]
+    # Steps of a 64th would show as rings, so that they are dithered.
+    dither = np.tile(rng.random((64, 64, 1), np.float32), (height // 64 + 1, width // 64 + 1, 1))
+    return np.asarray(np.clip(fine + dither[:height, :width], 0.0, 255.0).astype(np.uint8))
 
 
 def _grain(amount: float, rain: float, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

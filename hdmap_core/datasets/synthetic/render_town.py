@@ -17,6 +17,7 @@ from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
 from hdmap_core.datasets.synthetic.rig import Firing, Rig, firings, varied_rig
 from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.town import Town
+from hdmap_core.datasets.synthetic.traffic import around_ego
 from hdmap_core.datasets.synthetic.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 from hdmap_core.files import write_atomically
@@ -72,9 +73,11 @@ class TownWork:
         events = firings(rng, rig, config.keyframes, config.sweeps, config.lidar)
         shots = SceneShots(plan.scene_names[number], rig, tuple(events), scene_start_us(plan, number), logfile_of(plan))
         times = np.arange(-0.2, duration + 0.2, 0.1)
-        town = movers_clear_of(self.town, drive.positions(times), times + FIRST_TOWN_S)
         if config.edition == 1:
+            town = movers_clear_of(self.town, drive.positions(times), times + FIRST_TOWN_S)
             return SceneWork(town, drive, shots)
+        company, along = np.random.default_rng([plan.seed, number, 35]), np.interp(times, drive.times, drive.distance)
+        town = around_ego(self.town, company, route, along, times + FIRST_TOWN_S)
         place = plan.index * config.scenes + number
         look = look_of_scene(town.appearance, plan.seed - plan.index, place)
         own_car = draw_own_car(np.random.default_rng([plan.seed, number, 33]), rig)

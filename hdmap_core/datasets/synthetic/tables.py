@@ -20,6 +20,7 @@ MASKS = {
     "boston-seaport": "36092f0b03a857c6a3403e25b4b7aab3",
 }
 CATEGORIES = ("vehicle.car", "vehicle.truck", "vehicle.bus.rigid", "human.pedestrian.adult", "movable_object.barrier")
+CATEGORIES_SINCE_2 = ("vehicle.motorcycle", "vehicle.bicycle", "movable_object.trafficcone")
 ATTRIBUTES = ("vehicle.moving", "vehicle.stopped", "vehicle.parked", "pedestrian.standing")
 VISIBILITY = ("v0-40", "v40-60", "v60-80", "v80-100")
 FIRST_STAMP_US = 1_700_000_000_000_000
@@ -75,10 +76,11 @@ def empty_rows() -> Rows:
     return {name: [] for name in TABLES}
 
 
-def shared_rows(log_tokens: dict[str, list[str]]) -> Rows:
+def shared_rows(log_tokens: dict[str, list[str]], edition: int = 1) -> Rows:
     """Rows that do not belong to a town. `log_tokens`: city -> its logs; each log is in exactly one map row."""
     rows = empty_rows()
-    rows["category"] = [{"token": token_of("category", n), "name": n, "description": "synthetic"} for n in CATEGORIES]
+    categories = (*CATEGORIES, *(CATEGORIES_SINCE_2 if edition > 1 else ()))
+    rows["category"] = [{"token": token_of("category", n), "name": n, "description": "synthetic"} for n in categories]
     rows["attribute"] = [{"token": token_of("attribute", n), "name": n, "description": "synthetic"} for n in ATTRIBUTES]
     rows["visibility"] = [
         {"description": f"visibility of whole object is between {level[1:]} %", "token": str(k + 1), "level": level}

@@ -39,7 +39,7 @@ def draw_optics(rng: np.random.Generator, look: Appearance, channels: list[str])
     for channel in channels:
         red, blue = np.exp(tint + rng.normal(0.0, 0.015, 2))
         found[channel] = Optics(
-            exposure_error=float(np.clip(rng.normal(0.0, 0.3), -0.9, 0.8)),
+            exposure_error=float(np.clip(rng.normal(0.0, 0.22), -0.8, 0.7)),
             white_balance=(float(red), 1.0, float(blue)),
             exposure_s=shutter,
             defocus_px=float(rng.uniform(0.5, 1.4)) if blurred else float(rng.uniform(0.0, 0.6)),
@@ -75,7 +75,7 @@ def _low_sun(rng: np.random.Generator, look: Appearance) -> Appearance:
     return replace(
         look,
         sun_strength=float(rng.uniform(0.8, 1.2)),
-        sun_elevation=float(np.deg2rad(rng.uniform(4, 15))),
+        sun_elevation=float(np.deg2rad(rng.uniform(5, 20))),
         exposure=float(rng.uniform(0.7, 1.0)),
         haze_per_m=float(rng.uniform(0.001, 0.006)),
         sky=(0.5, 0.6, 0.78),

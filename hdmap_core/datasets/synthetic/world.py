@@ -10,6 +10,7 @@ from shapely.geometry.base import BaseGeometry
 from hdmap_core.datasets.synthetic import lanes, paint, scenery
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
 from hdmap_core.datasets.synthetic.roads import Network, generate_network
+from hdmap_core.datasets.synthetic.street_scene import furnished
 from hdmap_core.datasets.synthetic.surface import (
     LayoutError,
     Surface,
@@ -21,6 +22,7 @@ from hdmap_core.datasets.synthetic.surface import (
 )
 from hdmap_core.datasets.synthetic.terrain import draw_relief
 from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Marking, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.traffic import with_traffic
 
 ROUTE_LENGTH_M = 290.0
 MAX_ATTEMPTS = 60
@@ -49,6 +51,8 @@ def generate_town(
         except LayoutError:
             continue
         if edition > 1:
+            town = furnished(town, np.random.default_rng([seed, attempt, 31]))
+            town = with_traffic(town, np.random.default_rng([seed, attempt, 32]))
             town = replace(town, relief=draw_relief(np.random.default_rng([seed, attempt, 21]), town))
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")

@@ -220,7 +220,7 @@ def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: di
         merge_into(maps[plan.city], part["map"])
         roads[plan.city].extend(part["sd"])
         logs.setdefault(plan.city, []).extend(row["token"] for row in part["tables"]["log"])
-    for name, shared in shared_rows(logs).items():
+    for name, shared in shared_rows(logs, config.edition).items():
         rows[name] = shared + rows[name]
     for city, city_map in maps.items():
         write_file(root / "maps" / "expansion" / f"{city}.json", _compact(city_map))
