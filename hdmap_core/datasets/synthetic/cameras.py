@@ -279,8 +279,7 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
     """Where movers are: centres (N, 2) and yaws (N,). A mover past either end of its route waits there."""
     centres, yaws = np.empty((len(movers), 2)), np.empty(len(movers))
     for i, mover in enumerate(movers):
-        steps = np.diff(mover.route, axis=0)
-        along = np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+        along = mover.along
         at = np.clip(mover.start + mover.speed * time_s, 0.0, along[-1])
         centres[i] = [np.interp(at, along, mover.route[:, k]) for k in (0, 1)]
         behind, ahead = np.clip([at - 1.3, at + 1.3], 0.0, along[-1])

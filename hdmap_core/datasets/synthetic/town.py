@@ -7,6 +7,7 @@ are (P, 2) float64 arrays.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -91,6 +92,12 @@ class Mover:
     size: tuple[float, float, float]
     colour: RGB
     kind: VehicleKind = "car"
+
+    @cached_property
+    def along(self) -> np.ndarray:
+        """(P,) distance of each vertex of the route from its start."""
+        steps = np.diff(self.route, axis=0)
+        return np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def bake_puddles(town: Town) -> GroundTexture:
 
 
 def mirrored_faces(camera: np.ndarray, counts: np.ndarray, intrinsics: np.ndarray) -> list[np.ndarray | None]:
-    """Mirrored faces as polygons (P, 2) int32 in 1/16 pixels; None for what is small or partly behind the camera.
+    """Mirrored faces as polygons (P, 2) int32 in 1/16 pixels of the small picture; None for what is small or partly behind the camera.
 
     `camera` (K, C, 3): corners in the camera frame, of which each face has `counts` (K,).
     """
@@ -53,7 +53,8 @@ def mirrored_faces(camera: np.ndarray, counts: np.ndarray, intrinsics: np.ndarra
     points = (camera / depth) @ intrinsics.T
     extent = np.ptp(points[..., :2], axis=1).min(axis=1)
     matters = (camera[..., 2] > 0.5).all(axis=1) & (extent > SMALLEST_PX)
-    pixels = np.rint(np.clip(points[..., :2], -30_000.0, 30_000.0) * 16).astype(np.int32)
+    small = (points[..., :2] + 0.5) / STEP - 0.5
+    pixels = np.rint(np.clip(small, -4000.0, 4000.0) * 16).astype(np.int32)
     return [p[:n] if ok else None for p, n, ok in zip(pixels, counts.tolist(), matters.tolist(), strict=True)]
 
 
@@ -74,7 +75,7 @@ def draw_mirror_image(
         intrinsics: (3, 3) of the camera.
         pose: (4, 4) of the camera over the plane z = 0.
         panorama: the sky.
-        faces: mirrored polygons (P, 2) int32 in 1/16 pixels with their colours, from far to near.
+        faces: mirrored polygons as `mirrored_faces` makes them, with their colours, from far to near.
         glows: mirrored lights.
     """
     height, width = image.shape[:2]
@@ -93,7 +94,7 @@ def draw_mirror_image(
     upward = np.diag([1.0, 1.0, -1.0]) @ rays @ small
     draw_sky(layer, panorama, upward, -upward[2], np.inf)
     for polygon, colour in faces:
-        cv2.fillConvexPoly(layer, (polygon - 8 * (STEP - 1)) // STEP, colour, cv2.LINE_AA, 4)
+        cv2.fillConvexPoly(layer, polygon, colour, cv2.LINE_AA, 4)
     for glow in glows:
         column, row = int(glow.column / STEP), int(glow.row / STEP)
         value = tuple(255.0 * part for part in glow.colour)
@@ -106,9 +107,11 @@ def draw_mirror_image(
     size = columns * STEP, (rows - top // STEP) * STEP
     mirrored = cv2.resize(layer, size, interpolation=cv2.INTER_LINEAR)[: height - top, :width]
     shares = cv2.resize((255.0 * share).astype(np.uint8), size, interpolation=cv2.INTER_LINEAR)[: height - top, :width]
-    water = np.zeros((height, width), np.uint8)
-    draw_ground(water, puddles, plane)
-    weight = cv2.multiply(shares, water[top:], scale=1.0 / 255.0)
+    water = np.zeros(((height + 1) // 2, (width + 1) // 2), np.uint8)
+    half = np.array([[0.5, 0.0, -0.25], [0.0, 0.5, -0.25], [0.0, 0.0, 1.0]]) @ intrinsics
+    draw_ground(water, puddles, GroundPlane.seen_by(half, pose))
+    water = cv2.resize(water[top // 2 :], None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)[: height - top, :width]
+    weight = cv2.multiply(shares, water, scale=1.0 / 255.0)
     weights = cv2.merge((weight, weight, weight))
     part = image[top:]
     cv2.multiply(mirrored, weights, dst=mirrored, scale=1.0 / 255.0)
