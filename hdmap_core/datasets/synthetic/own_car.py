@@ -96,7 +96,7 @@ def draw_own_car(rng: np.random.Generator, rig: Rig) -> OwnCar:
         width_m=float(rng.uniform(1.7, 1.86)),
         roof_m=1.48,
         roof_end_m=float(rng.uniform(-0.8, -0.4)) * rear,
-        lip_m=1.48 * float(rng.uniform(0.88, 0.95)),
+        lip_m=1.48 * float(rng.uniform(0.9, 0.955)),
         bonnet_m=float(rng.uniform(0.9, 1.05)),
         boot_m=float(rng.uniform(0.9, 1.15)),
         colour=(red, green, blue),

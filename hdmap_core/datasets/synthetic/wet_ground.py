@@ -45,7 +45,7 @@ def bake_puddles(town: Town) -> GroundTexture:
 
 
 def mirrored_faces(camera: np.ndarray, counts: np.ndarray, intrinsics: np.ndarray) -> list[np.ndarray | None]:
-    """Mirrored faces as polygons (P, 2) int32 in 1/16 pixels of the small picture; None for what is small or partly behind the camera.
+    """Mirrored faces as polygons (P, 2) int32 in 1/16 pixels of the small picture; None for small or cut-off ones.
 
     `camera` (K, C, 3): corners in the camera frame, of which each face has `counts` (K,).
     """
