@@ -95,14 +95,14 @@ def draw_own_car(rng: np.random.Generator, rig: Rig) -> OwnCar:
         rear_m=rear,
         width_m=float(rng.uniform(1.7, 1.86)),
         roof_m=1.48,
-        roof_end_m=float(rng.uniform(-0.8, -0.4)) * rear,
-        lip_m=1.48 * float(rng.uniform(0.9, 0.955)),
+        roof_end_m=float(rng.uniform(-0.95, -0.65)) * rear,
+        lip_m=1.48 * float(rng.uniform(0.855, 0.905)),
         bonnet_m=float(rng.uniform(0.9, 1.05)),
         boot_m=float(rng.uniform(0.9, 1.15)),
         colour=(red, green, blue),
         gloss=float(rng.uniform(0.4, 1.0)),
     )
-    return fitted_below(car, rig, float(rng.uniform(0.04, 0.11)))
+    return fitted_below(car, rig, float(rng.uniform(0.04, 0.09)))
 
 
 def fitted_below(car: OwnCar, rig: Rig, gap_m: float) -> OwnCar:
