@@ -51,6 +51,7 @@ def bake_sky(appearance: Appearance) -> np.ndarray:
     white = np.clip(appearance.exposure * (0.78 + 0.2 * appearance.sun_strength), 0.0, 1.0)
     if appearance.weather.time_of_day != "day":
         white *= 1.3 * float(np.mean(overhead))
+        cloud = 0.5 * cloud
     sky += cloud * (white ** (1 / 2.2) - sky) * 0.8
 
     light = Lighting.of(appearance)
