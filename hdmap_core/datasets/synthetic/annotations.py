@@ -52,7 +52,7 @@ def objects_at(town: Town, time_s: float) -> Objects:
 
 
 def points_in_boxes(objects: Objects, points: np.ndarray) -> np.ndarray:
-    """(N,) how many of the points (P, 3), town frame, lie in each box."""
+    """(N,) how many of the points (P, 3), x and y in the town frame and z above the ground, lie in each box."""
     near = points[points[:, 2] > 0.15]
     tree = shapely.STRtree(shapely.points(near[:, :2])) if len(near) else None
     counts = np.zeros(len(objects.kinds), dtype=np.int64)
@@ -119,6 +119,7 @@ def annotate(
     instances: dict[int, list[Row]] = {}
     for key, (sample, time_s) in enumerate(zip(samples, times_s, strict=True)):
         objects = objects_at(town, time_s)
+        heights = town.relief.height(objects.centres)
         near = np.flatnonzero(np.hypot(*(objects.centres - eyes[key]).T) < REACH_M)
         for k, share in zip(near.tolist(), visible_share(town, objects, eyes[key], near), strict=True):
             if share == 0.0:
@@ -131,7 +132,7 @@ def annotate(
                 "instance_token": token_of(scene, "instance", k),
                 "visibility_token": str(int(np.searchsorted([0.4, 0.6, 0.8], share, side="left")) + 1),
                 "attribute_tokens": [token_of("attribute", attribute)] if attribute else [],
-                "translation": [*(objects.centres[k] + origin).tolist(), height / 2],
+                "translation": [*(objects.centres[k] + origin).tolist(), float(heights[k]) + height / 2],
                 "size": [width, length, height],
                 "rotation": quaternion_from_rotation(rotation_from_euler(0.0, 0.0, float(objects.yaws[k]))).tolist(),
                 "prev": "",

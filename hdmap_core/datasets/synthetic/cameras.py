@@ -108,12 +108,15 @@ class TownRenderer:
         cv2.rectangle(image, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
         rays = pose[:3, :3] @ np.linalg.inv(intrinsics)
         view = None
-        if self.relief_ground is not None:
+        if self.relief_ground is not None and ReliefView.can_see(pose):
             view = ReliefView(self.town.relief, intrinsics, pose, image_size)
             self._draw_sky(image, rays, view.top_drop)
             self.relief_ground.draw(image, view, self.town.appearance.haze_per_m, self.haze)
         else:
-            plane = GroundPlane.seen_by(intrinsics, pose)
+            # Of a relief, a camera that looks up or down steeply sees the level plane below it.
+            below = pose.copy()
+            below[2, 3] -= self.town.relief.height(pose[:2, 3])
+            plane = GroundPlane.seen_by(intrinsics, below)
             self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
             draw_ground(image, self.ground, plane)
             add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
@@ -302,7 +305,7 @@ def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
         let_down(placement, town.relief, float(below.heights[i])) if town.boxes[i].kind == "building" else placement
         for i, placement in placements
     ]
-    return Placed.of(objects), Footing(below.heights[owners], below.slopes[owners])
+    return Placed.of(objects), below.of(np.array(owners, dtype=int))
 
 
 def _hide_behind_ground(

@@ -1,22 +1,27 @@
 """The ego vehicle's motion along a route: speed, stops, and the body's roll and pitch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
-from hdmap_core.geometry.se3 import rotation_from_euler
+from hdmap_core.datasets.synthetic.relief import FLAT, Relief
+from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
 TIME_STEP_S = 0.02
 DISTANCE_STEP_M = 0.25
 MAX_ACCELERATION = 1.6
 MAX_DECELERATION = 2.2
 MAX_LATERAL_ACCELERATION = 2.2
+WHEELBASE_M = 2.7
+TRACK_M = 1.6
 
 
 @dataclass(frozen=True)
 class Drive:
-    """A drive along a route. `distance`, `roll`, `pitch` (T,) are sampled every `TIME_STEP_S` from time `start_s`."""
+    """A drive along a route. `distance`, and `roll` and `pitch` against the road (T,), are sampled every `TIME_STEP_S`
+    from time `start_s`.
+    """
 
     route: np.ndarray
     start_s: float
@@ -25,6 +30,7 @@ class Drive:
     pitch: np.ndarray
     heading: np.ndarray
     """(T,) unwrapped yaw in radians."""
+    relief: Relief = field(default=FLAT)
 
     @property
     def times(self) -> np.ndarray:
@@ -32,9 +38,10 @@ class Drive:
         return self.start_s + TIME_STEP_S * np.arange(len(self.distance))
 
     def town_from_ego(self, time_s: float) -> np.ndarray:
-        """(4, 4) float64 pose of the ego frame (x forward, y left, z up, on the ground at the rear axle) at a time.
+        """(4, 4) float64 pose of the ego frame (x forward, y left, z up, on the road at the rear axle) at a time.
 
-        Times outside the drive are clamped to its ends.
+        Times outside the drive are clamped to its ends. The road is the plane that the wheels stand on; the body
+        pitches and rolls against it.
         """
         at = self.times
         position = points_at(self.route, np.array([np.interp(time_s, at, self.distance)]))[0]
@@ -42,7 +49,9 @@ class Drive:
         pose = np.eye(4)
         pose[:3, :3] = rotation_from_euler(roll, pitch, yaw)
         pose[:2, 3] = position
-        return pose
+        if self.relief.is_flat:
+            return pose
+        return road_below(self.relief, position, yaw) @ se3(rotation_from_euler(roll, pitch, 0.0), np.zeros(3))
 
     def speed(self, time_s: float) -> float:
         """Metres per second at a time."""
@@ -54,7 +63,42 @@ class Drive:
         return points_at(self.route, np.interp(times, self.times, self.distance))
 
 
-def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, margin_s: float = 1.0) -> Drive:
+@dataclass(frozen=True)
+class Springs:
+    """How much a body gives way beyond the first edition's: radians per m/s² of braking, and of cornering."""
+
+    squat: float
+    lean: float
+
+
+STIFF = Springs(0.0, 0.0)
+
+
+def draw_springs(rng: np.random.Generator) -> Springs:
+    """Another car of the fleet: up to 0.6° of pitch under braking and 0.8° of roll in a tight bend."""
+    return Springs(float(np.deg2rad(rng.uniform(0.05, 0.15))), float(np.deg2rad(rng.uniform(0.15, 0.35))))
+
+
+def road_below(relief: Relief, position: np.ndarray, yaw: float) -> np.ndarray:
+    """(4, 4) float64, town from road: the plane that a car's wheels stand on, at its rear axle `position` (2,)."""
+    ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
+    axle = position + np.outer([-0.5, 0.5], TRACK_M * left)
+    rear, front = relief.smooth(axle), relief.smooth(axle + WHEELBASE_M * ahead)
+    climb = (front.mean() - rear.mean()) / WHEELBASE_M
+    bank = 0.5 * (rear[1] - rear[0] + front[1] - front[0]) / TRACK_M
+    # The plane's z axis is (-climb, -bank, 1) in the level frame that heads along `yaw`.
+    roll, pitch = np.arctan2(bank, np.hypot(1.0, climb)), -np.arctan(climb)
+    return se3(rotation_from_euler(float(roll), float(pitch), yaw), np.array([*position, rear.mean()]))
+
+
+def plan_drive(
+    rng: np.random.Generator,
+    route: np.ndarray,
+    duration_s: float,
+    margin_s: float = 1.0,
+    relief: Relief = FLAT,
+    springs: Springs = STIFF,
+) -> Drive:
     """Draw a drive that covers times -margin_s .. duration_s + margin_s and stays on the route.
 
     Speed follows a cruising speed of 5 to 11 m/s, bends (lateral acceleration) and now and then a stop.
@@ -75,8 +119,10 @@ def plan_drive(rng: np.random.Generator, route: np.ndarray, duration_s: float, m
     acceleration = _smooth(np.gradient(np.gradient(distance, TIME_STEP_S), TIME_STEP_S), 0.3)
     pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.12) * acceleration
     roll = _sway(rng, times, np.deg2rad(0.2))
-    heading = np.unwrap(headings_at(route, distance, 1.2))
-    return Drive(route, -margin_s, distance, roll, pitch, _smooth(heading, 0.15))
+    heading = _smooth(np.unwrap(headings_at(route, distance, 1.2)), 0.15)
+    pull = np.gradient(distance, TIME_STEP_S) * np.gradient(heading, TIME_STEP_S)
+    pitch, roll = pitch - springs.squat * acceleration, roll + springs.lean * _smooth(pull, 0.3)
+    return Drive(route, -margin_s, distance, roll, pitch, heading, relief)
 
 
 def _speed_by_distance(

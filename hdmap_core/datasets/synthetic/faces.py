@@ -46,6 +46,10 @@ class Footing:
     slopes: np.ndarray
     """(N, 2) rise per metre to the east and to the north."""
 
+    def of(self, owners: np.ndarray) -> "Footing":
+        """Of parts (F,) of the objects with these indices."""
+        return Footing(self.heights[owners], self.slopes[owners])
+
 
 @dataclass(frozen=True)
 class Placed:

@@ -1,5 +1,6 @@
 """How the things of a town stand on its relief: cars on all wheels, poles and people upright, houses on a plinth."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +17,21 @@ _SUNK_M = 0.05
 _UPRIGHT = ("tree", "pole", "person", "building")
 
 
+def level_footing(count: int) -> Footing:
+    """Of objects on the plane z = 0."""
+    return Footing(np.zeros(count), np.zeros((count, 2)))
+
+
 def ground_below(relief: Relief, centres: np.ndarray, leans: np.ndarray) -> Footing:
     """Height and slope of the ground below objects at `centres` (N, 2); those that do not lean (N,) stay upright."""
     slopes = np.where(leans[:, None], relief.slope(centres, WHEELS_M), 0.0)
     return Footing(relief.height(centres), slopes)
 
 
-def box_footing(relief: Relief, boxes: tuple[Box, ...]) -> Footing:
+def box_footing(relief: Relief, boxes: Sequence[Box]) -> Footing:
     """What boxes stand on; a house on the highest ground below its corners."""
+    if relief.is_flat:
+        return level_footing(len(boxes))
     centres = np.array([box.centre for box in boxes]).reshape(-1, 2)
     below = ground_below(relief, centres, np.array([box.kind not in _UPRIGHT for box in boxes], dtype=bool))
     heights = below.heights.copy()

@@ -12,8 +12,10 @@ from collections.abc import Callable
 import numpy as np
 
 from hdmap_core.datasets.synthetic.cameras import mover_poses
+from hdmap_core.datasets.synthetic.footing import ground_below
 from hdmap_core.datasets.synthetic.ground import TERRAIN_INTENSITY, bake_reflectivity
 from hdmap_core.datasets.synthetic.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of
+from hdmap_core.datasets.synthetic.relief_rays import relief_ranges
 from hdmap_core.datasets.synthetic.town import Town
 
 NUM_RINGS = 32
@@ -32,8 +34,8 @@ class TownLidar:
     def __init__(self, town: Town) -> None:
         self.town = town
         self.reflectivity = bake_reflectivity(town, _REFLECTIVITY_TEXEL_M)
-        self.still = slabs_of(town.boxes)
-        self.crowns = ellipsoids_of(town.boxes)
+        self.still = slabs_of(town.boxes, town.relief)
+        self.crowns = ellipsoids_of(town.boxes, town.relief)
         self.moving = slabs_of(town.movers)
 
     def cast_sweep(
@@ -72,9 +74,12 @@ class TownLidar:
         return sweep
 
     def _ground_hits(self, origins: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ranges (C, R), infinite where the ray rises, and intensities (C, R) of the plane z = 0."""
-        sinks = rays[..., 2] < -1e-4
-        ranges = np.where(sinks, -origins[:, None, 2] / np.where(sinks, rays[..., 2], -1.0), np.inf)
+        """Ranges (C, R), infinite where no ground is met, and intensities (C, R) of the ground."""
+        if self.town.relief.is_flat:
+            sinks = rays[..., 2] < -1e-4
+            ranges = np.where(sinks, -origins[:, None, 2] / np.where(sinks, rays[..., 2], -1.0), np.inf)
+        else:
+            ranges = relief_ranges(self.town.relief, origins, rays, FARTHEST_M)
         reach = np.where(ranges < 2.0 * FARTHEST_M, ranges, 0.0)
         column = np.floor((origins[:, None, 0] + rays[..., 0] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
         row = np.floor((origins[:, None, 1] + rays[..., 1] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
@@ -99,19 +104,21 @@ class TownLidar:
         still = np.zeros((NUM_COLUMNS, 2))
         for shapes in (self.still, self.crowns):
             for i in shapes.near(eye, shapes.centres, FARTHEST_M):
-                _cast_at(
-                    shapes, i, shapes.centres[i] + still, shapes.yaws[i], origins, rays, bearings, ranges, intensities
-                )
+                track, yaw, footing = shapes.centres[i] + still, shapes.yaws[i], shapes.footing
+                ground = footing.heights[i], footing.slopes[i]
+                _cast_at(shapes, i, track, yaw, ground, origins, rays, bearings, ranges, intensities)
         if not self.town.movers:
             return
         middles, yaws = mover_poses(self.town.movers, time_s)
         before, _ = mover_poses(self.town.movers, time_s - TURN_S)
         of = self.moving.source
+        footing = ground_below(self.town.relief, middles, np.ones(len(middles), dtype=bool)).of(of)
         for i in self.moving.near(eye, middles[of], FARTHEST_M):
             back = (time_s - column_s)[:, None] / TURN_S
             shift = self.moving.offset_in_world(i, yaws[of[i]])
             track = middles[of[i]] + shift + back * (before[of[i]] - middles[of[i]])
-            _cast_at(self.moving, i, track, yaws[of[i]], origins, rays, bearings, ranges, intensities)
+            ground = footing.heights[i], footing.slopes[i]
+            _cast_at(self.moving, i, track, yaws[of[i]], ground, origins, rays, bearings, ranges, intensities)
 
 
 def _cast_at(
@@ -119,13 +126,16 @@ def _cast_at(
     i: int,
     track: np.ndarray,
     yaw: float,
+    ground: tuple[float, np.ndarray],
     origins: np.ndarray,
     rays: np.ndarray,
     bearings: np.ndarray,
     ranges: np.ndarray,
     intensities: np.ndarray,
 ) -> None:
-    """Cast the columns that point at shape `i`, whose middle is at `track` (C, 2), and keep the nearer hits."""
+    """Cast the columns that point at shape `i`, whose middle is at `track` (C, 2) on ground of that
+    height and slope (2,), and keep the nearer hits.
+    """
     away = track[-1] - origins[-1, :2]
     distance, reach = math.hypot(*away), shapes.reach[i] + 1.0
     if distance > reach:
@@ -138,6 +148,10 @@ def _cast_at(
     turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     start = origins[columns].copy()
     start[:, :2] -= track[columns]
+    start[:, 2] -= ground[0]
+    if ground[1].any():
+        # A thing that leans with its ground is upright in a world that is sheared against it.
+        turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [*-ground[1], 1.0]])
     hit = shapes.intersect(i, (start @ turn.T)[:, None], rays[columns] @ turn.T)
     nearer = hit < ranges[columns]
     ranges[columns] = np.where(nearer, hit, ranges[columns])

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hdmap_core.datasets.synthetic.faces import Footing
+from hdmap_core.datasets.synthetic.footing import box_footing, level_footing
+from hdmap_core.datasets.synthetic.relief import FLAT, Relief
 from hdmap_core.datasets.synthetic.town import Box, Mover
 
 _INTENSITY = {
@@ -13,6 +16,8 @@ _INTENSITY = {
     "cone": 70.0, "bollard": 50.0, "hedge": 14.0, "wall": 26.0, "sign": 110.0, "traffic_light": 40.0, "gantry": 60.0,
     "bus_stop": 30.0,
 }  # fmt: skip
+
+_CELLAR_M = 8.0
 
 
 def _near(eye: np.ndarray, centres: np.ndarray, reach: np.ndarray, farthest: float) -> np.ndarray:
@@ -34,6 +39,8 @@ class Slabs:
     intensities: np.ndarray
     source: np.ndarray
     """(N,) index of the box or mover a cuboid belongs to."""
+    footing: Footing
+    """What the cuboids stand on; still ones only, zero where the ground is flat."""
 
     @property
     def reach(self) -> np.ndarray:
@@ -71,6 +78,7 @@ class Ellipsoids:
     radii: np.ndarray
     """(N, 2) horizontal and vertical."""
     intensities: np.ndarray
+    footing: Footing
 
     @property
     def reach(self) -> np.ndarray:
@@ -91,7 +99,7 @@ class Ellipsoids:
         return np.where((root > 0.0) & (hit > 0.0), hit, np.inf)
 
 
-def slabs_of(things: Sequence[Box | Mover]) -> Slabs:
+def slabs_of(things: Sequence[Box | Mover], relief: Relief = FLAT) -> Slabs:
     """Cuboids of boxes or movers: a car is body and cabin, a tree only its trunk, everything else one cuboid."""
     rows = []
     for i, thing in enumerate(things):
@@ -122,13 +130,18 @@ def slabs_of(things: Sequence[Box | Mover]) -> Slabs:
             intensity = _INTENSITY[thing.kind] * (0.6 + 0.8 * float(np.mean(thing.colour)))
             rows.append((*middle, *offset, yaw, 0.5 * size[0], 0.5 * size[1], *span, intensity, i))
     table = np.array(rows, dtype=np.float64).reshape(-1, 11)
-    return Slabs(
-        table[:, 0:2], table[:, 2:4], table[:, 4], table[:, 5:7], table[:, 7:9], table[:, 9], table[:, 10].astype(int)
-    )
+    source = table[:, 10].astype(int)
+    below = box_footing(relief, [thing for thing in things if isinstance(thing, Box)])
+    footing = below.of(source) if len(below.heights) else level_footing(len(table))
+    spans = table[:, 7:9].copy()
+    if not relief.is_flat:
+        # Houses go on below their floor, down to the lowest ground around them.
+        spans[[things[i].kind == "building" for i in source], 0] = -_CELLAR_M
+    return Slabs(table[:, 0:2], table[:, 2:4], table[:, 4], table[:, 5:7], spans, table[:, 9], source, footing)
 
 
-def ellipsoids_of(boxes: Sequence[Box]) -> Ellipsoids:
-    """The crowns of the trees among boxes."""
+def ellipsoids_of(boxes: Sequence[Box], relief: Relief = FLAT) -> Ellipsoids:
+    """The crowns of the trees among boxes, on `relief`."""
     rows = []
     for box in boxes:
         if box.kind == "tree":
@@ -136,4 +149,5 @@ def ellipsoids_of(boxes: Sequence[Box]) -> Ellipsoids:
             crown_z = max(height - 1.15 * radius, 0.62 * height)
             rows.append((*box.centre, crown_z, 0.9 * radius, height - crown_z, _INTENSITY["tree"]))
     table = np.array(rows, dtype=np.float64).reshape(-1, 6)
-    return Ellipsoids(table[:, 0:2], np.zeros(len(table)), table[:, 2], table[:, 3:5], table[:, 5])
+    footing = box_footing(relief, [box for box in boxes if box.kind == "tree"])
+    return Ellipsoids(table[:, 0:2], np.zeros(len(table)), table[:, 2], table[:, 3:5], table[:, 5], footing)

@@ -7,6 +7,7 @@ Metres in the town frame. Beyond the town's borders the heights of the border go
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -67,13 +68,28 @@ class Relief:
 
     def sheets(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`base` and `base + lift` at very many points at once, to within a millimetre or two: float32 like x."""
-        places = self._nodes(np.stack([x, y], axis=-1)).astype(np.float32)
-        both = _remap(np.dstack([self.base, self.base + self.lift]), places)
-        return both[..., 0], both[..., 1]
+        (rows, columns), (width, height) = self.base.shape, self.size
+        at = np.empty((-(-x.size // _ROW) * _ROW, 2), np.float32)
+        at[: x.size, 0], at[x.size :, 0] = x.ravel() * ((columns - 1) / width), 0.0
+        at[: x.size, 1], at[x.size :, 1] = y.ravel() * ((rows - 1) / height), 0.0
+        found = cv2.remap(
+            self._both,
+            at.reshape(-1, _ROW, 2),
+            None,  # type: ignore[call-overload]
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        ).reshape(-1, 2)[: x.size]
+        return found[:, 0].reshape(x.shape), found[:, 1].reshape(x.shape)
+
+    @cached_property
+    def _both(self) -> np.ndarray:
+        return np.dstack([self.base, self.base + self.lift])
 
     def mirrored(self) -> "Relief":
         """As seen in a mirror that stands north-south in the middle."""
-        return replace(self, base=self.base[:, ::-1], lift=self.lift[:, ::-1], raised=self.raised[:, ::-1])
+        # Turned in memory too: OpenCV copies views at every call.
+        base, lift, raised = (np.ascontiguousarray(grid[:, ::-1]) for grid in (self.base, self.lift, self.raised))
+        return replace(self, base=base, lift=lift, raised=raised)
 
     def _nodes(self, xy: np.ndarray) -> np.ndarray:
         """Town coordinates (..., 2) as (column, row) of `base`."""
@@ -93,15 +109,6 @@ def _bilinear(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
         + grid[np.minimum(r + 1, last[1]), np.minimum(c + 1, last[0])] * fx
     )
     return np.asarray(south * (1.0 - fy) + north * fy)
-
-
-def _remap(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
-    flat = at.reshape(-1, 2)
-    padded = np.zeros((-(-len(flat) // _ROW) * _ROW, 2), np.float32)
-    padded[: len(flat)] = flat
-    places = padded.reshape(-1, _ROW, 2)
-    found = cv2.remap(grid, places[..., 0], places[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return found.reshape(-1, grid.shape[2])[: len(flat)].reshape(*at.shape[:-1], grid.shape[2])
 
 
 FLAT = Relief((1.0, 1.0), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.float32), np.zeros((1, 1), np.uint8))

@@ -2,10 +2,11 @@
 
 The image is cut into blocks of some slices, and each block into bands of similar distance. A band is looked up in the
 mip level that fits a pixel's width there, with several sub-rows per row that are averaged, since far away a pixel
-covers a patch much longer than wide.
+covers a patch much longer than wide. Across, texels are wider than pixels, so not every pixel is looked up.
 """
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,13 +16,28 @@ from hdmap_core.datasets.synthetic.relief import Relief
 from hdmap_core.datasets.synthetic.relief_view import FAR_M, KERBS_FADE_M, ReliefView, Sheet
 from hdmap_core.datasets.synthetic.shading import DISPLAY_GAMMA, Lighting
 
-MAX_SUBROWS = 8
-_BLOCK = 25
+MAX_SUBROWS = 4
+_BLOCK = 27
 """Slices."""
 _FACE_TEXEL_M = 0.2
 _CELL_M = 0.5
 _KERB_TOP_M = 0.1
-_ROAD, _RAISED, _MIXED = 0, 1, 2
+_ROAD, _MIXED, _RAISED = 0, 1, 2
+_GROUP = 9
+"""Slices that are looked at together for kerbs."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Both sheets as one camera sees them, sorted by what of them counts."""
+
+    view: ReliefView
+    low: Sheet
+    high: Sheet
+    places: np.ndarray
+    """Of the sheet that counts, where a look at the neighbourhood tells: (rows, slices, 2) float32."""
+    kerb_rows: np.ndarray
+    """(rows, groups) bool: whether each pixel must be told road, kerb or raised for itself."""
 
 
 class ReliefGround:
@@ -41,89 +57,105 @@ class ReliefGround:
         top, bottom = view.first_row, image.shape[0]
         if top >= bottom:
             return
-        low, high = view.sheet(False), view.sheet(True)
-        fringe = min(math.ceil(max(np.clip(view.top, top, bottom).max() - top + 2, 0)), bottom - top)
+        seen = self._sort_out(view)
+        fringe = min(math.ceil(max(min(view.top.max(), bottom) - top + 2, 0)), bottom - top)
         sky = image[top : top + fringe].copy()
         for left in range(1, len(view.columns) - 1, _BLOCK):
-            right = min(left + _BLOCK, len(view.columns) - 1)
-            self._draw_block(image[top:], low, high, left, right, view)
-        _fade(image[top:], low.depth, view.step, haze_per_m, haze)
-        _put_back(image[top : top + fringe], sky, view)
+            self._draw_block(image[top:], seen, left, min(left + _BLOCK, len(view.columns) - 1))
+        _fade(image[top:], seen.low.depth, view.step, haze_per_m, haze)
+        if fringe:
+            _put_back(image[top : top + fringe], sky, view)
 
-    def _draw_block(self, image: np.ndarray, low: Sheet, high: Sheet, left: int, right: int, view: ReliefView) -> None:
+    def _sort_out(self, view: ReliefView) -> _Seen:
+        low, high = view.sheet(False), view.sheet(True)
+        window = np.ones((3, 3), np.uint8)
+        low_kind, high_kind = (
+            _sampled(self.kinds, sheet.places, _CELL_M, _RAISED, cv2.INTER_NEAREST) for sheet in (low, high)
+        )
+        most = cv2.dilate(cv2.max(low_kind, high_kind), window)
+        least = cv2.erode(cv2.min(low_kind, high_kind), window)
+        is_mixed = (most != least) | (most == _MIXED)
+        is_mixed &= low.depth < KERBS_FADE_M[1]
+        places = cv2.copyTo(high.places, (high_kind == _RAISED).astype(np.uint8), low.places.copy())
+        starts = np.arange(1, is_mixed.shape[1] - 1, _GROUP)
+        groups = [is_mixed[:, start - 1 : start + _GROUP + 1].any(axis=1) for start in starts]
+        return _Seen(view, low, high, places, np.stack(groups, axis=1))
+
+    def _draw_block(self, image: np.ndarray, seen: _Seen, left: int, right: int) -> None:
         """Paint slices `left` to `right`, band by band from the top."""
-        rows, step = image.shape[0], view.step
+        rows, step = image.shape[0], seen.view.step
         target = image[:, (left - 1) * step : min((right - 1) * step, image.shape[1])]
-        depth = low.depth[:, (left + right) // 2]
-        strides = np.abs(np.diff(low.places[:, left:right:4], axis=0)).sum(axis=2)
-        along = np.median(strides, axis=1) if len(strides) else np.zeros(0)
-        visible = np.flatnonzero(low.depth[:, left - 1 : right + 1].min(axis=1) < FAR_M)
-        begin = max(int(visible[0]) - 1, 0) if len(visible) else rows
+        depth = seen.low.depth[:, (left + right) // 2]
+        along = np.abs(np.diff(seen.places[:, (left + right) // 2], axis=0, append=0.0)).sum(axis=1)
+        is_ground = seen.low.depth[:, left - 1 : right + 1].min(axis=1) < FAR_M
+        begin = max(int(is_ground.argmax()) - 1, 0) if is_ground.any() else rows
         while begin < rows:
-            beyond = np.flatnonzero(depth[begin + 2 :] < depth[begin] / 1.8)
-            end = min(begin + 2 + int(beyond[0]), rows) if len(beyond) else rows
-            middle = min((begin + end) // 2, rows - 1)
-            across = float(depth[middle]) / view.intrinsics[1, 1]
-            stride = float(np.median(along[max(begin - 1, 0) : end])) if len(along) else across
-            self._draw_band(target[begin:end], (begin, end, left, right), low, high, across, stride, step)
+            beyond = depth[begin + 2 :] < depth[begin] / 1.8
+            end = begin + 2 + int(beyond.argmax()) if beyond.any() else rows
+            end = min(end, rows)
+            middle = min((begin + end) // 2, max(rows - 2, 0))
+            across = float(depth[middle]) / seen.view.intrinsics[1, 1]
+            self._draw_band(target[begin:end], (begin, end, left, right), seen, across, float(along[middle]))
             begin = end
 
     def _draw_band(
-        self,
-        target: np.ndarray,
-        part: tuple[int, int, int, int],
-        low: Sheet,
-        high: Sheet,
-        across: float,
-        along: float,
-        step: int,
+        self, target: np.ndarray, part: tuple[int, int, int, int], seen: _Seen, across: float, along: float
     ) -> None:
         subrows, texel = 1, self.texture.texel_m
         while subrows < MAX_SUBROWS and along / subrows > 1.2 * max(across, texel):
             subrows *= 2
         footprint = max(across, along / subrows) / 1.4
-        level = int(np.clip(math.ceil(math.log2(max(footprint / texel, 1.0)) - 0.2), 0, len(self.texture.levels) - 1))
-        kind = self._kind_of(part, low, high)
-        columns = target.shape[1]
-        if kind == _MIXED:
-            lower = _grown(low.places, part, step, subrows)[:, :columns]
-            upper = _grown(high.places, part, step, subrows)[:, :columns]
-            patch = self._with_kerbs(lower, upper, level, footprint)
-        else:
-            places = _grown((high if kind == _RAISED else low).places, part, step, subrows)[:, :columns]
-            patch = self._look_up(places, level)
+        level = math.ceil(math.log2(max(footprint / texel, 1.0)) - 0.2)
+        level = min(max(level, 0), len(self.texture.levels) - 1)
+        texels, texel = self.texture.levels[level], texel * 2**level
+        columns, step, thin = target.shape[1], seen.view.step, 1
+        while thin < 4 and step % (2 * thin) == 0 and 2 * thin * across < 0.4 * texel:
+            thin *= 2
+        places = _grown(seen.places, part, step, subrows, thin)
+        faces = self._find_kerbs(places, part, seen, subrows, thin, footprint)
+        patch = _sampled(texels, places, texel, self.texture.border)
+        for rows, cols, lower, share in faces:
+            face = _sampled(self.faces, lower, _FACE_TEXEL_M, (0, 0, 0))
+            patch[rows, cols] = _laid_over(patch[rows, cols], face, share)
         if subrows > 1:
-            cv2.resize(patch, (columns, target.shape[0]), dst=target, interpolation=cv2.INTER_AREA)
-        else:
-            target[:] = patch
+            patch = cv2.resize(patch, (patch.shape[1], target.shape[0]), interpolation=cv2.INTER_AREA)
+        if thin > 1:
+            patch = cv2.resize(patch, (patch.shape[1] * thin, target.shape[0]), interpolation=cv2.INTER_LINEAR)
+        target[:] = patch[:, thin : thin + columns]
 
-    def _kind_of(self, part: tuple[int, int, int, int], low: Sheet, high: Sheet) -> int:
+    def _find_kerbs(
+        self,
+        places: np.ndarray,
+        part: tuple[int, int, int, int],
+        seen: _Seen,
+        subrows: int,
+        thin: int,
+        footprint: float,
+    ) -> list[tuple[slice, slice, np.ndarray, np.ndarray]]:
+        """Put into `places` (H, W, 2), near kerbs, the sheet that each pixel sees.
+
+        Returns:
+            Kerbs' faces: rows and columns, where their rays meet the road (h, w, 2), and what share they cover (h, w).
+        """
         top, bottom, left, right = part
-        if low.depth[top:bottom, left:right].min() > KERBS_FADE_M[1]:
-            return _ROAD
-        every = max(1, (bottom - top) // 24)
-        seen = set()
-        for sheet in (low, high):
-            places = sheet.places[top:bottom:every, left - 1 : right + 1] / _CELL_M
-            column = np.clip(places[..., 0].astype(np.int32), 0, self.kinds.shape[1] - 1)
-            row = np.clip(places[..., 1].astype(np.int32), 0, self.kinds.shape[0] - 1)
-            seen |= set(np.flatnonzero(np.bincount(self.kinds[row, column].ravel(), minlength=3)).tolist())
-        return seen.pop() if len(seen) == 1 else _MIXED
-
-    def _look_up(self, places: np.ndarray, level: int) -> np.ndarray:
-        return _sampled(self.texture.levels[level], places, self.texture.texel_m * 2**level, self.texture.border)
-
-    def _with_kerbs(self, lower: np.ndarray, upper: np.ndarray, level: int, footprint: float) -> np.ndarray:
-        """Road, before it the kerbs' faces, before these what is raised."""
-        depth = int(np.clip(math.floor(math.log2(max(footprint / self.mask_texel_m, 1.0))), 0, len(self.masks) - 1))
+        step, faces = seen.view.step, []
+        depth = min(max(math.floor(math.log2(max(footprint / self.mask_texel_m, 1.0))), 0), len(self.masks) - 1)
         texel = self.mask_texel_m * 2**depth
         sharpen = _sharpened(texel / footprint)
-        below, above = (cv2.LUT(_sampled(self.masks[depth], places, texel, 255), sharpen) for places in (lower, upper))
-        patch = self._look_up(lower, level)
-        if below.any():
-            face = _sampled(self.faces, lower, _FACE_TEXEL_M, (0, 0, 0))
-            patch = _laid_over(patch, face, below)
-        return _laid_over(patch, self._look_up(upper, level), above) if above.any() else patch
+        for start in range(left, right, _GROUP):
+            near = np.flatnonzero(seen.kerb_rows[top:bottom, (start - 1) // _GROUP])
+            if not len(near):
+                continue
+            piece = (top + int(near[0]), top + int(near[-1]) + 1, start, min(start + _GROUP, right))
+            rows = slice((piece[0] - top) * subrows, (piece[1] - top) * subrows)
+            cols = slice((start - left) * step // thin, (piece[3] - left) * step // thin + 2)
+            lower, upper = (_grown(sheet.places, piece, step, subrows, thin) for sheet in (seen.low, seen.high))
+            below, above = (cv2.LUT(_sampled(self.masks[depth], at, texel, 255), sharpen) for at in (lower, upper))
+            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), np.ascontiguousarray(lower))
+            share = cv2.subtract(below, above)
+            if share.any():
+                faces.append((rows, cols, lower, share))
+        return faces
 
 
 def _bake_kinds(relief: Relief) -> np.ndarray:
@@ -159,22 +191,27 @@ def _bake_faces(texture: GroundTexture, relief: Relief, light: Lighting) -> np.n
     return np.asarray(np.clip(colour * gain[..., None], 0, 255).astype(np.uint8))
 
 
-def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrows: int) -> np.ndarray:
-    """Rows and slices of a table (rows, slices, 2) as one entry per pixel column and sub-row, interpolated."""
+def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrows: int, thin: int) -> np.ndarray:
+    """Rows and slices of a table (rows, slices, 2), interpolated: one entry per sub-row and per `thin` pixel columns,
+    and one more column at either side.
+    """
     top, bottom, left, right = part
     pad = int(subrows > 1)
     rows = np.clip(np.arange(top - pad, bottom + pad), 0, len(table) - 1) if pad else slice(top, bottom)
     piece = table[rows, left - 1 : right + 1]
-    size = (piece.shape[1] * step, piece.shape[0] * subrows)
+    size = (piece.shape[1] * step // thin, piece.shape[0] * subrows)
     grown = cv2.resize(piece, size, interpolation=cv2.INTER_LINEAR)
-    return grown[pad * subrows : len(grown) - pad * subrows, step:-step]
+    rest = step // thin - 1
+    return grown[pad * subrows : len(grown) - pad * subrows, rest : grown.shape[1] - rest]
 
 
-def _sampled(texels: np.ndarray, places: np.ndarray, texel_m: float, border: tuple[int, ...] | int) -> np.ndarray:
+def _sampled(
+    texels: np.ndarray, places: np.ndarray, texel_m: float, border: tuple[int, ...] | int, how: int = cv2.INTER_LINEAR
+) -> np.ndarray:
     """`texels` (rows, columns[, 3]) at town coordinates (H, W, 2)."""
     at = cv2.addWeighted(places, 1.0 / texel_m, places, 0.0, -0.5)
     return np.asarray(
-        cv2.remap(texels, at, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)  # type: ignore[call-overload]
+        cv2.remap(texels, at, None, how, borderMode=cv2.BORDER_CONSTANT, borderValue=border)  # type: ignore[call-overload]
     )
 
 
@@ -196,6 +233,8 @@ def _fade(image: np.ndarray, depth: np.ndarray, step: int, haze_per_m: float, ha
         return
     share = np.exp(-haze_per_m * np.minimum(depth, FAR_M))
     rows = int(np.count_nonzero(share.min(axis=1) < 0.985))
+    if rows == 0:
+        return
     weight = np.rint(255.0 * share[:rows]).astype(np.uint8)
     weight = cv2.resize(weight, (weight.shape[1] * step, rows), interpolation=cv2.INTER_LINEAR)
     weight = weight[:, step : step + image.shape[1]]

@@ -18,12 +18,12 @@ from hdmap_core.datasets.synthetic.relief import Relief
 
 FAR_M = 500.0
 NEAREST_M = 0.5
-KERBS_FADE_M = (45.0, 90.0)
+KERBS_FADE_M = (25.0, 50.0)
 """Between these distances kerbs sink into the road; further away they would be a pixel or two high."""
 NUM_SLICES = 200
 _DISTANCES = np.geomspace(NEAREST_M, FAR_M, 144)
-_STEEPEST_CAMERA = 0.35
-"""Least share of the image's upright that must be upright in the world."""
+_MOST_UPRIGHT = 0.8
+"""How upright the image's columns must stand in the world: cameras may be tilted by 37 degrees."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ReliefView:
     @staticmethod
     def can_see(town_from_camera: np.ndarray) -> bool:
         """Whether a camera looks about level; others have no upright slices."""
-        return bool(town_from_camera[2, 1] < -_STEEPEST_CAMERA)
+        return bool(town_from_camera[2, 1] < -_MOST_UPRIGHT)
 
     @cached_property
     def step(self) -> int:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from hdmap_core.datasets.sd_map import road_feature
-from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
+from hdmap_core.datasets.synthetic.drive import STIFF, Drive, draw_springs, plan_drive
 from hdmap_core.datasets.synthetic.optics import Lens, Optics, lens_of
 from hdmap_core.datasets.synthetic.own_car import OwnCar, draw_own_car
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
@@ -69,7 +69,8 @@ class TownWork:
         rig: Rig = varied_rig(rng).resized(config.image_size)
         route = self.town.routes[number % len(self.town.routes)]
         duration = (config.keyframes - 1) * 0.5
-        drive = plan_drive(rng, route, duration)
+        springs = draw_springs(np.random.default_rng([plan.seed, number, 22])) if config.edition > 1 else STIFF
+        drive = plan_drive(rng, route, duration, relief=self.town.relief, springs=springs)
         events = firings(rng, rig, config.keyframes, config.sweeps, config.lidar)
         shots = SceneShots(plan.scene_names[number], rig, tuple(events), scene_start_us(plan, number), logfile_of(plan))
         times = np.arange(-0.2, duration + 0.2, 0.1)
@@ -144,6 +145,7 @@ def _sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> 
     if firing.is_keyframe:
         town_from_lidar = scene.town_from_ego(at) @ ego_from_lidar
         in_town = points[:, :3].astype(np.float64) @ town_from_lidar[:3, :3].T + town_from_lidar[:3, 3]
+        in_town[:, 2] -= scene.town.relief.height(in_town[:, :2])
         hits = points_in_boxes(objects_at(scene.town, at), in_town).tolist()
     return points.astype("<f4").tobytes(), hits
 

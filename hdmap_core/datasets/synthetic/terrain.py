@@ -102,7 +102,7 @@ def draw_relief(rng: np.random.Generator, town: Town) -> Relief:
         town.size,
         base.astype(np.float32),
         _finish_kerbs(rng, town, lift.reshape(shape).astype(np.float32)),
-        _raised(town),
+        raised_mask(town),
     )
 
 
@@ -174,7 +174,8 @@ def _finish_kerbs(rng: np.random.Generator, town: Town, lift: np.ndarray) -> np.
     return lift * (1.0 - dropped) + np.minimum(lift, DROPPED_M) * dropped
 
 
-def _raised(town: Town) -> np.ndarray:
+def raised_mask(town: Town) -> np.ndarray:
+    """What is no road, as `Relief.raised` has it: (rows, columns) uint8."""
     columns, rows = (math.ceil(edge / RAISED_TEXEL_M) for edge in town.size)
     mask = np.full((rows, columns), 255, np.uint8)
     texel = town.size[0] / columns
