@@ -141,11 +141,20 @@ class InitialWeights(Config):
             backbone and view transform become the branch. Beside another view of the same cameras such a branch hardly
             learns from nothing.
         hd_refiner: a pre-trained refiner; only that slot is taken.
+        narrower: instead of `model`, a run folder or file of the same network with fewer inputs, as a camera model for
+            one that has LiDAR too: new inputs have zeros for weights, its slots that this model lacks are left out.
     """
 
     model: Path | None = None
+    narrower: Path | None = None
     lidar: Path | None = None
     hd_refiner: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_whole(self) -> "InitialWeights":
+        if self.model is not None and self.narrower is not None:
+            raise ValueError("model and narrower both fill the whole network; give one of them")
+        return self
 
 
 class TrainConfig(CheckpointConfig):

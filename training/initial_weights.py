@@ -15,6 +15,7 @@ from hdmap_core.models.state import misfit
 from hdmap_core.models.view_transforms.lift_splat import LiftSplatConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPMConfig
 from training.config import TrainConfig
+from training.grown import grow
 from training.run_folder import differences
 
 _SECTIONS = {
@@ -37,7 +38,7 @@ def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
 
     Raises:
         CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot. What `start`
-            names is checked before anything is filled.
+            names is checked before anything of it is filled in.
     """
     stages = []
     if config.start.model is not None:
@@ -47,16 +48,24 @@ def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
     if config.start.hd_refiner is not None:
         stages.append(_stage(model, config, config.start.hd_refiner, "hd_refiner"))
     brought = tuple(f"{name}." for stage in stages for name in stage.slots)
+    reports = []
+    if config.start.narrower is not None:
+        path = find_checkpoint(config.start.narrower)
+        narrower = load_checkpoint(path)
+        _same_map(config.model, narrower.config.model, path)
+        reports.append(grow(model, narrower, path))
+        brought += tuple(f"{name}." for name, _ in narrower.model.named_children())
     trunks = [
         module
         for name, module in model.named_modules()
         if isinstance(module, ImageBackbone) and not f"{name}.".startswith(brought)
     ]
-    reports = [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
+    reports += [stage.report for stage in stages]
+    reports += [load_pretrained(trunk, config.backbone_weights) for trunk in trunks]
     for stage in stages:
         for name, slot in stage.slots.items():
             model.get_submodule(name).load_state_dict(slot.state_dict())
-    return [stage.report for stage in stages] + reports
+    return reports
 
 
 class _Stage(NamedTuple):
@@ -71,10 +80,7 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     path = find_checkpoint(source)
     stage = load_checkpoint(path)
     theirs = stage.config.model
-    for name in ("grid", "classes"):
-        before, now = getattr(theirs, name), getattr(config.model, name)
-        if before != now:
-            raise CheckpointError(f"{path} was trained for model.{name}={before}, this recipe has {now}")
+    _same_map(config.model, theirs, path)
     if only is None:
         _same_cameras(config.model, theirs, path)
     slots = {name: slot for name, slot in stage.model.named_children() if only in (None, name)}
@@ -102,6 +108,13 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
     fresh = [name for name, _ in model.named_children() if name not in {slot.partition(".")[0] for slot in slots}]
     report = f"{path}: {', '.join(slots)} taken" + (f"; {', '.join(fresh)} not from there" if fresh else "")
     return _Stage(slots, report + (f"; trained with other settings: {', '.join(changed)}" if changed else ""))
+
+
+def _same_map(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:
+    for name in ("grid", "classes"):
+        before, now = getattr(theirs, name), getattr(mine, name)
+        if before != now:
+            raise CheckpointError(f"{path} was trained for model.{name}={before}, this recipe has {now}")
 
 
 def _changed_settings(mine: ModelConfig, theirs: ModelConfig, slot: str) -> list[str]:

@@ -68,9 +68,18 @@ class Interruption:
             signal.signal(each, signal.SIG_DFL if each == signal.SIGTERM else handler)
 
 
-def leave_group(_: int) -> None:
-    """For workers of a loader: a signal to the whole process group, as of Ctrl-C, is the loop's business.
+def leave_to_the_loop(_: int) -> None:
+    """For workers of a loader: Ctrl-C, and a SIGTERM to all processes of a job, are the loop's business.
 
-    Ignoring the signals instead would make Python wait for ever at its exit, where it ends such workers by SIGTERM.
+    Service managers and schedulers end a job by a SIGTERM to each of its processes. A worker that died of it would take
+    the step with it that the loop is in. The loop's own SIGTERM, by which Python ends such workers, is obeyed.
     """
     os.setpgrp()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

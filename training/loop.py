@@ -23,7 +23,7 @@ from training.average import WeightAverage, whole
 from training.config import OptimConfig, TrainConfig
 from training.console import Watch
 from training.data.batches import Batch, load_batches
-from training.interruption import Interruption, leave_group
+from training.interruption import Interruption, leave_to_the_loop
 from training.optimiser import build_optimizer, schedule
 from training.run_folder import RunFolder
 from training.state import gather_state, put_state
@@ -176,7 +176,7 @@ def _loader(fabric: Fabric, batches: Dataset[Batch], steps: range, accumulate: i
         workers,
         pin_memory=fabric.device.type == "cuda",
         local_processes=getattr(fabric.strategy, "num_processes", 1),
-        on_start=leave_group,
+        on_start=leave_to_the_loop,
     )
     return iter(loader) if share else iter(())
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -41,6 +42,7 @@ def run(
     *,
     ask_at: int = 0,
     how: signal.Signals = signal.SIGTERM,
+    whom: Callable[[], list[int]] = lambda: [os.getpid()],
     evaluate_at: Callable = dict,
     console: Console | None = None,
 ) -> nn.Module:
@@ -52,7 +54,7 @@ def run(
         nonlocal calls
         calls += 1
         if calls == ask_at:
-            os.kill(os.getpid(), how)
+            subprocess.run(["kill", f"-{how.value}", *map(str, whom())], check=True)
         return {name: value * (0.5 + torch.rand(())) for name, value in supervised(model, batch, config).items()}
 
     def evaluate(model: nn.Module) -> Evaluation:
@@ -99,6 +101,23 @@ def test_sigterm_ends_after_the_step_and_the_run_goes_on(tiny_config: Load, keyf
     run(config, frames, tmp_path / "parts", console=console)
     assert "going on after step 5\n" in console.file.getvalue()
     assert_same(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_sigterm_to_every_process_of_the_job(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:
+    """As schedulers and service managers send it: the loader's workers leave it to the loop."""
+    config = tiny_config("optim.steps=8", "save_every=100", "evaluate_every=4", "log_every=1", "data.workers=1")
+    frames = keyframes(config)
+    told: list[int] = []
+
+    def everyone() -> list[int]:
+        told.extend(child.pid for child in multiprocessing.active_children())
+        return [*told, os.getpid()]
+
+    run(config, frames, tmp_path, ask_at=2, whom=everyone)
+    assert len(told) == 1
+    assert [record["step"] for record in records(tmp_path) if record["phase"] == "train"] == [1, 2]
+    assert (tmp_path / STATE).is_file()
+    assert not multiprocessing.active_children()
 
 
 def test_ctrl_c_ends_after_the_step_with_130(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:

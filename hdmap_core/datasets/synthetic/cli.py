@@ -17,8 +17,8 @@ def synth(
     preset: Annotated[
         str,
         typer.Option(
-            help="tiny (test data), demo (one drive), v1 (the benchmark), v1-large (52 more towns to train on) or v2 "
-            "(the second world)."
+            help="tiny (test data), demo (one drive), v1 (the benchmark), v1-large (52 more towns to train on), v2 "
+            "(the second world: streets closer to real ones) or tiny-v2 (test data of it)."
         ),
     ] = "tiny",
     towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the preset's splits.")] = None,

@@ -59,9 +59,14 @@ def cut(curve: np.ndarray, start: float, end: float) -> np.ndarray:
     return np.concatenate([ends[:1], curve[inner], ends[1:]])
 
 
-def bezier(start: np.ndarray, start_heading: float, end: np.ndarray, end_heading: float, step: float) -> np.ndarray:
-    """A cubic from pose to pose, evenly sampled: the path a car takes through a junction."""
-    reach = 0.5 * float(np.hypot(*(end - start)))
+def bezier(
+    start: np.ndarray, start_heading: float, end: np.ndarray, end_heading: float, step: float, roundness: float = 0.5
+) -> np.ndarray:
+    """A cubic from pose to pose, evenly sampled: the path a car takes through a junction.
+
+    Its control points lie `roundness` times the distance ahead and behind; 0.39 makes a right angle an arc.
+    """
+    reach = roundness * float(np.hypot(*(end - start)))
     control_a = start + reach * np.array([np.cos(start_heading), np.sin(start_heading)])
     control_b = end - reach * np.array([np.cos(end_heading), np.sin(end_heading)])
     t = np.linspace(0.0, 1.0, 41)[:, None]

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic import ground_decals
 from hdmap_core.datasets.synthetic import ground_shapes as shapes
 from hdmap_core.datasets.synthetic.ground_materials import pave_walkways, repave, soaked, walkway_colour
 from hdmap_core.datasets.synthetic.ground_wear import blocked_light, shade_map, worn
@@ -113,6 +114,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
         fill(soft, shapes.rings_of(part), 0, texel_m)
 
     fill(canvas, shapes.rings_of(hard), lit(look.kerb, 1.15), texel_m)
+    ground_decals.paint_kerbs(canvas, town, lit, texel_m, KERB_WIDTH_M)
     drivable = shapes.rings_of(town.drivable.buffer(-_FATTENING_TEXELS * texel_m))
     fill(canvas, drivable, lit(look.asphalt), texel_m)
     repave(canvas, town, lit, texel_m)
@@ -121,6 +123,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     _outline(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), 0.05, texel_m)
     _outline(canvas, drivable, lit(look.asphalt, 0.35), 0.12, texel_m)
 
+    ground_decals.lay_decals(canvas, town, lit, texel_m)
     _paint_lines(canvas, town, lit, texel_m, rng)
     blocked = blocked_light(town)
     _apply_shade(canvas, soft, shade_map(town, blocked, rng), rng)
@@ -143,6 +146,9 @@ def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.
             stamp(white, ring, texel_m)
     for corners in town.stop_lines:
         stamp(white, np.asarray(corners, dtype=np.float64), texel_m)
+    for decal in filter(ground_decals.is_paint, town.decals):
+        for ring in decal.rings:
+            stamp(yellow if decal.material == "yellow_paint" else white, ring, texel_m)
     return white, yellow
 
 
@@ -154,6 +160,7 @@ def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
         fill(canvas, shapes.rings_of(walkway), WALKWAY_INTENSITY, texel_m)
     fill(canvas, shapes.rings_of(town.drivable.buffer(KERB_WIDTH_M)), KERB_INTENSITY, texel_m)
     fill(canvas, shapes.rings_of(town.drivable), ASPHALT_INTENSITY, texel_m)
+    ground_decals.lay_intensities(canvas, town, texel_m)
     white, yellow = paint_masks(town, canvas.shape, texel_m)
     worn_intensity = PAINT_INTENSITY * (1.0 - 0.6 * town.appearance.paint_wear)
     cover = cv2.max(white, yellow).astype(np.float32) / 255.0
@@ -218,7 +225,7 @@ def _paint_lines(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: 
     white, yellow = paint_masks(town, canvas.shape[:2], texel_m)
     for lane in town.lanes:
         length = shapes.arc_lengths(lane.centerline)[-1]
-        if not lane.is_connector and length > 25.0 and rng.random() < 0.4:
+        if not town.decals and not lane.is_connector and length > 25.0 and rng.random() < 0.4:
             stamp(white, shapes.arrow(lane.centerline, length - 14.0), texel_m)
     wear = worn(town.appearance.paint_wear, _BLOCK, rng)
     for mask, paint in ((white, lit(WHITE_PAINT)), (yellow, lit(YELLOW_PAINT))):

@@ -11,12 +11,8 @@ from shapely.geometry.base import BaseGeometry
 
 from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
-LINE_WIDTH_M = 0.15
 DOUBLE_LINE_OFFSET_M = 0.14
-DASH_M = 3.0
-GAP_M = 4.5
-STRIPE_M = 0.5
-STRIPE_PERIOD_M = 1.05
+DOUBLE_LINE_WIDTH_M = 0.12
 
 Ring = np.ndarray
 """(P, 2) float64, metres, town frame."""
@@ -53,17 +49,34 @@ def strip(line: np.ndarray, start: float, end: float, width: float, offset: floa
 
 
 def marking_pieces(marking: Marking) -> list[Ring]:
-    """Painted bands of one marking: 3 m dashes, one solid line, or two parallel ones; solids in pieces of 6 m."""
-    length = arc_lengths(marking.line)[-1]
+    """Painted bands of one marking, one line or two parallel ones: dashes, or solids in pieces of 6 m."""
+    length = float(arc_lengths(marking.line)[-1])
     if length < 0.5:
         return []
-    if marking.style == "dashed":
-        starts = np.arange(0.5 * GAP_M, length - 0.5, DASH_M + GAP_M)
-        return [strip(marking.line, s, min(s + DASH_M, length), LINE_WIDTH_M) for s in starts]
-    edges = np.linspace(0.0, length, max(int(np.ceil(length / 6.0)), 1) + 1)
-    offsets = (-DOUBLE_LINE_OFFSET_M, DOUBLE_LINE_OFFSET_M) if marking.style == "double_solid" else (0.0,)
-    width = 0.12 if marking.style == "double_solid" else LINE_WIDTH_M
-    return [strip(marking.line, start, end, width, offset) for offset in offsets for start, end in pairwise(edges)]
+    if marking.style in ("solid", "dashed"):
+        lines = [(0.0, marking.style == "dashed", marking.width_m)]
+    else:
+        right_is_dashed = marking.style == "double_dashed"
+        lines = [
+            (-DOUBLE_LINE_OFFSET_M, right_is_dashed, DOUBLE_LINE_WIDTH_M),
+            (DOUBLE_LINE_OFFSET_M, right_is_dashed or marking.style == "solid_dashed", DOUBLE_LINE_WIDTH_M),
+        ]
+    pieces = []
+    for offset, is_dashed, width in lines:
+        spans = dashes(length, marking.dash_m, marking.gap_m) if is_dashed else solid_spans(length)
+        pieces += [strip(marking.line, start, end, width, offset) for start, end in spans]
+    return pieces
+
+
+def dashes(length: float, dash: float, gap: float) -> list[tuple[float, float]]:
+    """Begin and end of each dash of a broken line `length` metres long."""
+    starts = np.arange(0.5 * gap, length - 0.5, dash + gap)
+    return [(start, min(start + dash, length)) for start in starts]
+
+
+def solid_spans(length: float) -> list[tuple[float, float]]:
+    """A solid line in pieces of at most 6 m, so that no piece spans much of the picture."""
+    return list(pairwise(np.linspace(0.0, length, max(int(np.ceil(length / 6.0)), 1) + 1)))
 
 
 def crossing_pieces(crossing: Crossing) -> list[Ring]:
@@ -78,13 +91,14 @@ def crossing_pieces(crossing: Crossing) -> list[Ring]:
     def block(s0: float, s1: float, t0: float, t1: float) -> Ring:
         return np.stack([c0 + along * s + across * t for s, t in ((s0, t0), (s1, t0), (s1, t1), (s0, t1))])
 
-    edges = [block(0.0, length, 0.0, 0.25), block(0.0, length, depth - 0.25, depth)]
+    edges = [block(0.0, length, 0.0, crossing.edge_m), block(0.0, length, depth - crossing.edge_m, depth)]
     if crossing.style == "lines":
         return edges
-    num_stripes = max(int((length - STRIPE_M) // STRIPE_PERIOD_M) + 1, 1)
-    first = 0.5 * (length - (num_stripes - 1) * STRIPE_PERIOD_M - STRIPE_M)
-    starts = first + STRIPE_PERIOD_M * np.arange(num_stripes)
-    stripes = [block(s, s + STRIPE_M, 0.0, depth) for s in starts]
+    stripe, period = crossing.stripe_m, crossing.period_m
+    num_stripes = max(int((length - stripe) // period) + 1, 1)
+    first = 0.5 * (length - (num_stripes - 1) * period - stripe)
+    starts = first + period * np.arange(num_stripes)
+    stripes = [block(s, s + stripe, 0.0, depth) for s in starts]
     return stripes + edges if crossing.style == "ladder" else stripes
 
 

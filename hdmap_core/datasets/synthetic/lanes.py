@@ -21,8 +21,13 @@ def _strip(line: np.ndarray, right: float, left: float) -> Polygon:
     return Polygon(np.round(np.concatenate([offset(line, right), offset(line, left)[::-1]]), 3))
 
 
-def build_lanes(network: Network, trim: dict[tuple[int, bool], float]) -> tuple[list[Lane], list[int]]:
-    """All lanes, then all connectors; beside it the road index of each (-1 for connectors)."""
+def build_lanes(
+    network: Network, trim: dict[tuple[int, bool], float], roundness: float = 0.5
+) -> tuple[list[Lane], list[int]]:
+    """All lanes, then all connectors; beside it the road index of each (-1 for connectors).
+
+    `roundness` is how far connectors keep to their lanes' directions: at 0.39 a turn is an arc, above it is tighter.
+    """
     lanes: list[Lane] = []
     roads_of: list[int] = []
     # (road, leaves at the road's end) → lane indices from right to left as the driver sees them
@@ -49,7 +54,7 @@ def build_lanes(network: Network, trim: dict[tuple[int, bool], float]) -> tuple[
             exits = [(other.road, groups[other.road, other.at_start]) for other in arms if other is not arm]
             for lane, target in _turns(lanes, entering, [group for _, group in exits if group]):
                 links.setdefault(lane, []).append(len(lanes))
-                lanes.append(_connector(lanes[lane], lanes[target], target))
+                lanes.append(_connector(lanes[lane], lanes[target], target, roundness))
                 roads_of.append(-1)
     joined = [
         Lane(lane.polygon, lane.centerline, lane.is_connector, tuple(links[k]) if k in links else lane.outgoing)
@@ -90,20 +95,22 @@ def _turns(lanes: list[Lane], entering: list[int], exits: list[list[int]]) -> li
     return sorted(set(pairs))
 
 
-def _connector(source: Lane, target: Lane, target_index: int) -> Lane:
+def _connector(source: Lane, target: Lane, target_index: int, roundness: float) -> Lane:
     line = bezier(
         source.centerline[-1], _end_heading(source.centerline),
-        target.centerline[0], _start_heading(target.centerline), 1.0,
+        target.centerline[0], _start_heading(target.centerline), 1.0, roundness,
     )  # fmt: skip
     return Lane(_strip(line, -1.5, 1.5), line, True, (target_index,))
 
 
 def draw_routes(
-    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], area: MultiPolygon, count: int, length: float
-) -> list[np.ndarray]:
+    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], area: MultiPolygon, count: int, length: float,
+    spare: float | None = None,
+) -> list[np.ndarray]:  # fmt: skip
     """Up to `count` smooth paths of at least `length` metres; each next one covers as much new road as it can.
 
-    `area` is where the middle of a car may be; paths that leave it are not taken.
+    `area` is where the middle of a car may be; paths that leave it are not taken. A path may end in a dead end `spare`
+    metres before the wall; None: it ends at the junction before.
     """
     shapely.prepare(area)
     candidates: list[tuple[list[int], np.ndarray]] = []
@@ -120,13 +127,19 @@ def draw_routes(
             visited.add(roads_of[path[-1]])
             covered += sum(total_length(lanes[k].centerline) for k in path[-2:])
         # A last lane without a way on is a dead end: nobody is to drive up to its wall.
-        if not lanes[path[-1]].outgoing:
+        is_dead_end = not lanes[path[-1]].outgoing
+        if is_dead_end and spare is not None:
+            covered -= spare
+        elif is_dead_end:
             covered -= total_length(lanes[path[-1]].centerline)
             path = path[:-2]
         if path and covered >= length:
             points = np.concatenate([lanes[k].centerline for k in path])
             keep = np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 0.05])
-            route = smooth(resample(points[keep], ROUTE_STEP_M), ROUTE_STEP_M, 2.0)
+            line = points[keep]
+            if is_dead_end and spare is not None:
+                line = cut(line, 0.0, total_length(line) - spare)
+            route = smooth(resample(line, ROUTE_STEP_M), ROUTE_STEP_M, 2.0)
             if total_length(route) >= length and shapely.contains_xy(area, route).all():
                 candidates.append((path, route))
     chosen: list[np.ndarray] = []

@@ -28,6 +28,10 @@ _SEGMENT_TYPES = {
     ("double_solid", "yellow"): "SINGLE_SOLID_YELLOW",
     ("dashed", "white"): "DOUBLE_DASHED_WHITE",
     ("dashed", "yellow"): "DOUBLE_DASHED_WHITE",
+    ("double_dashed", "white"): "DOUBLE_DASHED_WHITE",
+    ("double_dashed", "yellow"): "DOUBLE_DASHED_WHITE",
+    ("solid_dashed", "white"): "DOUBLE_SOLID_WHITE",
+    ("solid_dashed", "yellow"): "SINGLE_SOLID_YELLOW",
 }
 
 Layers = dict[str, Any]

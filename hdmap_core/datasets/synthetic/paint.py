@@ -15,13 +15,13 @@ CROSSING_STYLES: tuple[CrossingStyle, ...] = ("zebra", "ladder", "lines")
 
 
 def draw_mid_crossings(
-    rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone]
+    rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone], share: float = 0.45
 ) -> dict[int, tuple[float, float]]:
-    """Crossings between junctions: road index → (begin, end) in metres from the road's start."""
+    """Crossings between junctions, on a share of the roads: index → (begin, end) in metres from the road's start."""
     found = {}
     for k, road in enumerate(network.roads):
         start, end = zones[k, True].free, total_length(road.line) - zones[k, False].free
-        if end - start > 42 and rng.random() < 0.45:
+        if end - start > 42 and rng.random() < share:
             depth = float(rng.uniform(2.6, 5.0))
             begin = float(rng.uniform(start + 14, end - 14 - depth))
             found[k] = (begin, begin + depth)
@@ -51,6 +51,16 @@ def crossings(
         corners = np.stack([centre - ahead - left, centre + ahead - left, centre + ahead + left, centre - ahead + left])
         style = favourite if rng.random() < 0.8 else CROSSING_STYLES[rng.integers(3)]
         found.append(Crossing(corners, style))
+    return found
+
+
+def with_stripes_of_their_own(rng: np.random.Generator, painted: list[Crossing]) -> list[Crossing]:
+    """Crossings as this town paints them, each a little different."""
+    stripe, gap, edge = rng.uniform(0.35, 0.65), rng.uniform(0.4, 0.8), rng.uniform(0.15, 0.35)
+    found = []
+    for crossing in painted:
+        width = float(stripe * rng.uniform(0.9, 1.1))
+        found.append(replace(crossing, stripe_m=width, period_m=width + float(gap), edge_m=float(edge)))
     return found
 
 
@@ -87,6 +97,11 @@ def markings(
         for a, b in spans:
             if b - a >= 5.0:
                 found += _markings_of(road, cut(road.line, a, b))
+    return clear_of_crossings(found, painted)
+
+
+def clear_of_crossings(found: list[Marking], painted: list[Crossing]) -> list[Marking]:
+    """Markings without what lies on crossings, in pieces of 4 m and more."""
     # In a bend the straight quadrilateral of a crossing reaches further than its span along the road.
     taken = shapely.union_all([shapely.buffer(Polygon(crossing.corners), 0.3) for crossing in painted])
     return [

@@ -30,7 +30,7 @@ class SynthConfig(Config):
     """Everything that decides the bytes of a synthetic data set."""
 
     format: Literal[1] = 1
-    edition: Literal[1, 2] = Field(default=1, description="which world: 1 flat and tidy, 2 with hills and weather")
+    edition: Literal[1, 2] = Field(default=1, description="which world: 1 flat and tidy, 2 closer to real streets")
     version: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-trainval"
     towns: dict[Split, int] = Field(description="towns per split")
     scenes: int = Field(default=1, ge=1, le=8, description="scenes per town")
@@ -137,10 +137,13 @@ PRESETS: dict[str, SynthConfig] = {
     "v1": SynthConfig(towns={"train": 100, "val": 12, "test": 12}),
     # v1 with every town that the canvases have room for: more to train on, the same val and test.
     "v1-large": SynthConfig(towns={"train": 152, "val": 12, "test": 12}),
-    # The second world; what of it exists is drawn, the first is left as it is.
+    # The second world: streets, paint and clutter closer to real ones (docs/results/town_shapes.md).
     "v2": SynthConfig(edition=2, towns={"train": 152, "val": 12, "test": 12}),
     "tiny": SynthConfig(
         version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400), lidar="keyframes"
+    ),
+    "tiny-v2": SynthConfig(
+        edition=2, version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400)
     ),
     "demo": SynthConfig(version="v1.0-mini", towns={"demo": 1}, keyframes=25, lidar="all", sweeps=True),
 }

@@ -180,7 +180,7 @@ def generate_network(rng: np.random.Generator, size: tuple[float, float]) -> Net
     nodes = [warp(np.array([p]))[0] for p in positions]
     roads += _stubs(rng, warp, positions, nodes, columns, rows, (column_profiles, row_profiles), size)
     roads = _round_corners(rng, roads, len(nodes))
-    return Network(np.array(nodes), tuple(roads), _arms(roads, len(nodes)))
+    return Network(np.array(nodes), tuple(roads), arms_of(roads, len(nodes)))
 
 
 def _axis(rng: np.random.Generator, extent: float) -> np.ndarray:
@@ -310,7 +310,8 @@ def _round_corners(rng: np.random.Generator, roads: list[Road], count: int) -> l
     return roads
 
 
-def _arms(roads: list[Road], count: int) -> tuple[tuple[Arm, ...], ...]:
+def arms_of(roads: list[Road], count: int) -> tuple[tuple[Arm, ...], ...]:
+    """Per junction the roads that meet there, counter-clockwise."""
     arms: list[list[Arm]] = [[] for _ in range(count)]
     for k, road in enumerate(roads):
         length = total_length(road.line)

@@ -50,7 +50,7 @@ def furnished(town: Town, rng: np.random.Generator) -> Town:
 def _beside_others(town: Town, added: list[Box], works: list[Box]) -> list[Box]:
     """Those of the new things that stand neither on the road (unless they belong there) nor in houses or each other."""
     road = town.drivable.buffer(0.1)
-    ways = shapely.union_all([shapely.Polygon(c.corners).buffer(1.0) for c in town.crossings])
+    ways = shapely.union_all([*(shapely.Polygon(c.corners).buffer(1.0) for c in town.crossings), *town.flush])
     shapely.prepare(road)
     shapely.prepare(ways)
     outlines = box_outlines([*added, *works])

@@ -1,5 +1,6 @@
 """The asphalt of a town: where junctions end, kerbs run and islands stand, and the coverage by road segments."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,12 +96,13 @@ def _check_apart(network: Network, trim: dict[tuple[int, bool], float]) -> None:
 
 
 def arm_zones(
-    rng: np.random.Generator, network: Network, trim: dict[tuple[int, bool], float]
-) -> dict[tuple[int, bool], ArmZone]:
-    """Draw crossings and stop lines at the junctions."""
+    rng: np.random.Generator, network: Network, trim: dict[tuple[int, bool], float],
+    crossed: Sequence[float] | None = None,
+) -> dict[tuple[int, bool], ArmZone]:  # fmt: skip
+    """Draw crossings and stop lines at the junctions; `crossed`: how likely each has any, else 0.82."""
     zones: dict[tuple[int, bool], ArmZone] = {}
-    for arms in network.arms:
-        is_crossed = rng.random() < 0.82
+    for node, arms in enumerate(network.arms):
+        is_crossed = rng.random() < (crossed[node] if crossed is not None else 0.82)
         for arm in arms:
             road = network.roads[arm.road]
             key = (arm.road, arm.at_start)
@@ -130,9 +132,12 @@ def cross_line(road: Road, along: float, overhang: float) -> LineString:
 
 
 def build_surface(
-    network: Network, radii: np.ndarray, trim: dict[tuple[int, bool], float], islands: list[Polygon]
-) -> Surface:
+    network: Network, radii: np.ndarray, trim: dict[tuple[int, bool], float], islands: list[Polygon],
+    beside: Sequence[Polygon] = (),
+) -> Surface:  # fmt: skip
     """Union of the roads with rounded junction corners, less the islands, cut into road segments at the junctions.
+
+    What lies `beside` the roads (driveways, bays) is part of their segments.
 
     Raises:
         LayoutError: the pieces do not form a clean coverage.
@@ -149,7 +154,11 @@ def build_surface(
         radius = float(radii[node])
         junctions.append(arms_area.buffer(radius, quad_segs=6).buffer(-radius, quad_segs=6))
         junction_nodes.append(node)
-    whole = shapely.union_all(bands + junctions).buffer(0.05, join_style="mitre").buffer(-0.05, join_style="mitre")
+    whole = (
+        shapely.union_all([*bands, *junctions, *beside])
+        .buffer(0.05, join_style="mitre")
+        .buffer(-0.05, join_style="mitre")
+    )
     whole = shapely.set_precision(shapely.simplify(whole, 0.01), GRID_M)
     drivable = shapely.set_precision(whole.difference(shapely.union_all(islands)), GRID_M) if islands else whole
     cuts = [
@@ -165,7 +174,7 @@ def build_surface(
     shapely.prepare(drivable)
     faces = faces[shapely.contains(drivable, shapely.point_on_surface(faces)) & (shapely.area(faces) > 1e-4)]
     reps = shapely.point_on_surface(faces)
-    roads_only = shapely.union_all([_open_road(network, k, trim) for k in range(len(network.roads))])
+    roads_only = shapely.union_all([*(_open_road(network, k, trim) for k in range(len(network.roads))), *beside])
     shapely.prepare(roads_only)
     segments = tuple(
         RoadSegment(face, not bool(inside))
@@ -175,6 +184,19 @@ def build_surface(
     if not is_coverage(faces, exact) or abs(exact.area - drivable.area) > 0.05 + 1e-4 * drivable.area:
         raise LayoutError("road segments do not cover the asphalt")
     return Surface(_as_multi(exact), _as_multi(whole), segments, _islands_of(exact, islands))
+
+
+def check_junctions(network: Network, trim: dict[tuple[int, bool], float], surface: Surface) -> None:
+    """Refuse a surface whose road segments take a junction for a part of a road, or the other way round.
+
+    Raises:
+        LayoutError: a cut between a road and its junction did not reach from kerb to kerb.
+    """
+    crossed = shapely.union_all([segment.polygon for segment in surface.road_segments if segment.is_intersection])
+    nodes = [node for node, arms in zip(network.nodes, network.arms, strict=True) if len(arms) > 2]
+    inside = [shapely.intersection(_open_road(network, k, trim), crossed).area for k in range(len(network.roads))]
+    if max(inside) > 4.0 or not shapely.contains_xy(crossed, np.array(nodes)).all():
+        raise LayoutError("a junction is not cut off from its roads")
 
 
 def is_coverage(faces: np.ndarray, union: shapely.Geometry) -> bool:

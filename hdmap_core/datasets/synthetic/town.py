@@ -17,7 +17,8 @@ from hdmap_core.datasets.synthetic.relief import FLAT, Relief
 
 RGB = tuple[float, float, float]
 """Linear reflectance or radiance, 0..1 per channel."""
-MarkingStyle = Literal["solid", "dashed", "double_solid"]
+MarkingStyle = Literal["solid", "dashed", "double_solid", "double_dashed", "solid_dashed"]
+"""`solid_dashed`: solid on the right of the line's direction, dashed on its left."""
 MarkingColour = Literal["white", "yellow"]
 CrossingStyle = Literal["zebra", "ladder", "lines"]
 VehicleKind = Literal["car", "truck", "bus", "van", "motorcycle", "bicycle"]
@@ -26,6 +27,7 @@ BoxKind = Literal[
     "water_barrier", "railing", "cone", "bollard", "hedge", "wall", "sign", "traffic_light", "gantry", "bus_stop",
 ]  # fmt: skip
 TimeOfDay = Literal["day", "dusk", "night"]
+DecalMaterial = Literal["white_paint", "yellow_paint", "asphalt", "concrete", "metal", "rubber", "leaves"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,39 @@ class Marking:
     kind: Literal["lane_divider", "road_divider"]
     style: MarkingStyle
     colour: MarkingColour
+    dash_m: float = 3.0
+    gap_m: float = 4.5
+    width_m: float = 0.15
+    """Of a single line; each line of a double one is 0.12 m wide."""
+
+
+@dataclass(frozen=True)
+class Decal:
+    """Something flat on the ground that the map does not know: paint, a repair, a cover, tyre marks, leaves.
+
+    Each of `rings` (P, 2) is a shape of its own, without holes. White and yellow paint wears and shines in the LiDAR as
+    the town's other paint does; all else lies below the paint, in the order given, `cover` 0..1 opaque.
+    """
+
+    rings: tuple[np.ndarray, ...]
+    material: DecalMaterial
+    colour: RGB | None = None
+    """None: paint as it is, and of everything else the town's asphalt."""
+    gain: float = 1.0
+    """Brightness factor of the colour."""
+    cover: float = 1.0
+
+
+@dataclass(frozen=True)
+class KerbPaint:
+    """A stretch of kerb in blocks of changing colours, as black and white ones are.
+
+    `line` (P, 2) runs along the outline of the asphalt.
+    """
+
+    line: np.ndarray
+    colours: tuple[RGB, ...]
+    block_m: float
 
 
 @dataclass(frozen=True)
@@ -50,6 +85,11 @@ class Crossing:
 
     corners: np.ndarray
     style: CrossingStyle
+    stripe_m: float = 0.5
+    period_m: float = 1.05
+    """From stripe to stripe."""
+    edge_m: float = 0.25
+    """Width of the lines across the road."""
 
 
 @dataclass(frozen=True)
@@ -196,3 +236,8 @@ class Town:
     """Raised islands and medians: holes of `drivable` with a kerb around them."""
     relief: Relief = field(default=FLAT)
     """Height of the ground."""
+    decals: tuple[Decal, ...] = field(default=())
+    """A town that has any brings its lane arrows and covers among them."""
+    kerb_paint: tuple[KerbPaint, ...] = field(default=())
+    flush: tuple[Polygon, ...] = field(default=())
+    """Where the outline of the asphalt is no step: driveways' ends, dropped kerbs, roads that go on out of town."""

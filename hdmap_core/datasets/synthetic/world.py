@@ -7,24 +7,19 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from hdmap_core.datasets.synthetic import lanes, paint, scenery
+from hdmap_core.datasets.synthetic import paint, scenery
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
-from hdmap_core.datasets.synthetic.roads import Network, generate_network
+from hdmap_core.datasets.synthetic.kerb_styles import draw_kerb_paint
+from hdmap_core.datasets.synthetic.layout import draw_markings, first_layout, second_layout
+from hdmap_core.datasets.synthetic.road_decals import draw_decals
+from hdmap_core.datasets.synthetic.roads import Network
+from hdmap_core.datasets.synthetic.roadside import Roadside
 from hdmap_core.datasets.synthetic.street_scene import furnished
-from hdmap_core.datasets.synthetic.surface import (
-    LayoutError,
-    Surface,
-    arm_zones,
-    build_surface,
-    junction_radii,
-    median_islands,
-    trims,
-)
+from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
 from hdmap_core.datasets.synthetic.terrain import draw_relief
-from hdmap_core.datasets.synthetic.town import Box, Crossing, Lane, Marking, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
 from hdmap_core.datasets.synthetic.traffic import with_traffic
 
-ROUTE_LENGTH_M = 290.0
 MAX_ATTEMPTS = 60
 
 
@@ -45,9 +40,8 @@ def generate_town(
     if min(size) < 220:
         raise ValueError(f"a town needs at least 220 x 220 m, not {size[0]} x {size[1]}")
     for attempt in range(MAX_ATTEMPTS):
-        rng = np.random.default_rng([seed, attempt])
         try:
-            town = _draw(rng, seed, size, edition)
+            town = _draw(seed, attempt, size, edition, drives_left)
         except LayoutError:
             continue
         if edition > 1:
@@ -58,42 +52,45 @@ def generate_town(
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
 
 
-def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float], edition: int) -> Town:
-    network = generate_network(rng, size)
-    radii = junction_radii(rng, network)
-    trim = trims(network, radii)
-    zones = arm_zones(rng, network, trim)
-    mid_crossings = paint.draw_mid_crossings(rng, network, zones)
-    islands = median_islands(rng, network, zones, mid_crossings)
-    surface = build_surface(network, radii, trim, islands)
-    all_lanes, roads_of = lanes.build_lanes(network, trim)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, surface.drivable.buffer(-0.8), 8, ROUTE_LENGTH_M)
-    if len(routes) < 3:
-        raise LayoutError("too few ways through the town")
+def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, drives_left: bool) -> Town:
+    """A town for driving on the right; `drives_left`: it will be mirrored, and words are to be read after that."""
+    rng = np.random.default_rng([seed, attempt])
+    # The second edition draws its streets by generators of their own, so that neither shifts the other's numbers.
+    streets_rng, paint_rng = (np.random.default_rng([seed, attempt, k]) for k in (11, 12))
+    layout = first_layout(rng, size) if edition == 1 else second_layout(streets_rng, size)
+    network, zones, mid_crossings, surface = layout.network, layout.zones, layout.mid_crossings, layout.surface
     walkways = _walkways(network, surface, size)
-    paved = shapely.union_all([surface.outline, *walkways])
+    paved = shapely.union_all([surface.outline, *walkways, *layout.beside.flush])
     buildings = scenery.draw_buildings(rng, network, paved, size)
-    crossings = paint.crossings(rng, network, zones, mid_crossings)
+    crossings = paint.crossings(rng if edition == 1 else paint_rng, network, zones, mid_crossings)
+    if edition == 2:
+        crossings = paint.with_stripes_of_their_own(paint_rng, crossings)
     boxes = [
         *buildings,
         *scenery.draw_street_furniture(rng, network, surface.outline, buildings),
         *scenery.draw_parked(rng, network, zones, mid_crossings),
         *scenery.draw_walkers(rng, crossings),
     ]
+    markings = draw_markings(paint_rng, layout, crossings)
+    decals: list[Decal] = []
+    kerb_paint: list[KerbPaint] = []
+    if edition == 2:
+        decals = draw_decals(np.random.default_rng([seed, attempt, 13]), layout, markings, crossings, drives_left)
+        kerb_paint = draw_kerb_paint(np.random.default_rng([seed, attempt, 14]), surface.drivable, surface.islands)
     return Town(
         seed=seed,
         size=size,
         drives_left=False,
         drivable=surface.drivable,
         road_segments=surface.road_segments,
-        lanes=tuple(all_lanes),
-        markings=tuple(paint.markings(network, zones, mid_crossings, crossings)),
+        lanes=layout.lanes,
+        markings=tuple(markings),
         crossings=tuple(crossings),
         stop_lines=tuple(paint.stop_lines(network, zones)),
         walkways=tuple(walkways),
-        boxes=tuple(boxes),
-        movers=tuple(scenery.draw_movers(rng, routes, int(rng.integers(8, 26)))),
-        routes=tuple(routes),
+        boxes=tuple(_out_of_the_way(boxes, layout.beside)),
+        movers=tuple(scenery.draw_movers(rng, list(layout.routes), int(rng.integers(8, 26)))),
+        routes=layout.routes,
         streets=tuple(
             Street(
                 road.line[::4] if len(road.line) > 8 else road.line,
@@ -104,7 +101,21 @@ def _draw(rng: np.random.Generator, seed: int, size: tuple[float, float], editio
         ),
         appearance=scenery.draw_appearance(rng, seed),
         islands=surface.islands,
+        decals=tuple(decals),
+        kerb_paint=tuple(kerb_paint),
+        flush=tuple(layout.beside.flush),
     )
+
+
+def _out_of_the_way(boxes: list[Box], beside: Roadside) -> list[Box]:
+    """Boxes without those that would stand in driveways and bays; houses never do."""
+    ways = [*beside.no_parking, *beside.flush]
+    if not ways:
+        return boxes
+    places = shapely.points([box.centre for box in boxes])
+    blocked = np.zeros(len(boxes), dtype=bool)
+    blocked[shapely.STRtree(places).query(ways, predicate="intersects")[1]] = True
+    return [box for box, is_blocked in zip(boxes, blocked, strict=True) if box.kind == "building" or not is_blocked]
 
 
 def _walkways(network: Network, surface: Surface, size: tuple[float, float]) -> list[Polygon]:
@@ -140,8 +151,11 @@ def mirrored(town: Town) -> Town:
         drivable=MultiPolygon(shapely.get_parts(shape(town.drivable))),
         road_segments=tuple(RoadSegment(shape(s.polygon), s.is_intersection) for s in town.road_segments),
         lanes=tuple(Lane(shape(k.polygon), points(k.centerline), k.is_connector, k.outgoing) for k in town.lanes),
-        markings=tuple(Marking(points(m.line), m.kind, m.style, m.colour) for m in town.markings),
-        crossings=tuple(Crossing(points(c.corners), c.style) for c in town.crossings),
+        # The right of a line is seen on its left in the mirror, unless it runs the other way.
+        markings=tuple(
+            replace(m, line=points(m.line)[:: -1 if m.style == "solid_dashed" else 1]) for m in town.markings
+        ),
+        crossings=tuple(replace(c, corners=points(c.corners)) for c in town.crossings),
         stop_lines=tuple(points(bar) for bar in town.stop_lines),
         walkways=tuple(shape(w) for w in town.walkways),
         boxes=tuple(replace(b, centre=(width - b.centre[0], b.centre[1]), yaw=np.pi - b.yaw) for b in town.boxes),
@@ -150,6 +164,9 @@ def mirrored(town: Town) -> Town:
         streets=tuple(replace(s, line=points(s.line)) for s in town.streets),
         islands=tuple(shape(i) for i in town.islands),
         relief=town.relief.mirrored(),
+        decals=tuple(replace(d, rings=tuple(points(ring) for ring in d.rings)) for d in town.decals),
+        kerb_paint=tuple(replace(k, line=points(k.line)) for k in town.kerb_paint),
+        flush=tuple(shape(area) for area in town.flush),
     )
 
 

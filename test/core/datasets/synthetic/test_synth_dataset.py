@@ -349,3 +349,20 @@ def test_a_smaller_set_is_a_part_of_the_bigger() -> None:
 def test_wrong_options_are_explained(preset: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         resolve(preset, **options)
+
+
+def test_devkit_reads_the_second_edition(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"edition": 2})
+    write_dataset(tmp_path, config)
+    nusc = NuScenes("v1.0-mini", str(tmp_path), verbose=False)
+    plan = plan_towns(config)[0]
+    town, origin = TownWork(config, plan).town, np.array(plan.origin)
+    city = NuScenesMap(str(tmp_path), nusc.get("log", nusc.scene[0]["log_token"])["location"])
+    assert len(city.ped_crossing) == len(town.crossings)
+    assert len(city.lane_divider) + len(city.road_divider) == len(town.markings)
+    middle = origin + np.array(town.size) / 2
+    patch = (*middle, town.size[1], town.size[0])
+    (_, areas), (_, segments) = city.get_map_geom(patch, 0.0, ["drivable_area", "road_segment"])
+    shift = shapely.affinity.translate(town.drivable, *(-np.array(town.size) / 2))
+    for read in (areas, segments):
+        assert shapely.union_all(read).symmetric_difference(shift).area < 0.05

@@ -12,12 +12,13 @@ from hdmap_core.datasets.synthetic.surface import is_coverage
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 
-SEEDS = (1, 2, 3, 17)
+SEEDS_AND_EDITIONS = ((1, 1), (2, 1), (3, 1), (17, 1), (1, 2), (2, 2), (3, 2), (6, 2), (17, 2))
 
 
-@pytest.fixture(scope="module", params=SEEDS)
+@pytest.fixture(scope="module", params=SEEDS_AND_EDITIONS, ids=lambda p: f"{p[0]}-edition{p[1]}")
 def town(request: pytest.FixtureRequest) -> Town:
-    return generate_town(request.param, drives_left=request.param % 2 == 1)
+    seed, edition = request.param
+    return generate_town(seed, drives_left=seed % 2 == 1, edition=edition)
 
 
 def road_union(town: Town) -> shapely.Geometry:
@@ -65,7 +66,7 @@ def test_paint_lies_on_the_asphalt_and_outside_junctions(town: Town) -> None:
 
 
 def test_crossings_lead_from_kerb_to_kerb(town: Town) -> None:
-    assert len(town.crossings) >= 5
+    assert len(town.crossings) >= 3
     for crossing in town.crossings:
         depth, across = (np.hypot(*(crossing.corners[i + 1] - crossing.corners[i])) for i in (0, 1))
         assert 2.0 < depth < 6.0
