@@ -20,6 +20,7 @@ from hdmap_core.datasets.synthetic.optics import Lens
 from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
 from hdmap_core.datasets.synthetic.relief_view import ReliefView
 from hdmap_core.datasets.synthetic.scene_objects import car_mesh, truck_mesh
+from hdmap_core.datasets.synthetic.sensor_noise import SensorNoise
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
 from hdmap_core.datasets.synthetic.street_objects import shapes_of, vehicle_mesh
@@ -35,7 +36,6 @@ GLOW_BEFORE_M = 0.3
 """Lamps are drawn as if this much nearer than they are, over what carries them."""
 _CLEARANCE_M = 1.0
 _SHIFT = 4
-_NOISE = 64
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,7 @@ class TownRenderer:
         self.reach = light_reaching(town.appearance, self.ground.blocked, self.still, self.still.centres)
         self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
-        rng = np.random.default_rng([town.appearance.seed, 3])
-        noise = 2.0 * rng.standard_normal((512, 1024, 1), np.float32)
-        noise = noise + 0.9 * rng.standard_normal((512, 1024, 3), np.float32)
-        self.noise = np.tile(np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8), (2, 2, 1))
+        self.noise = SensorNoise(town.appearance.seed)
 
     def render(
         self,
@@ -130,8 +127,9 @@ class TownRenderer:
             draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
         self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
         if lens is None:
-            return self._develop(image, time_s)
-        lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
+            self.noise.add(image, time_s)
+        else:
+            lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
         return image
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
@@ -263,19 +261,6 @@ class TownRenderer:
             below = camera - 2.0 * height_m[..., None] * axes[2]
             mirrored = mirrored_faces(below, placed.num_corners[faces], intrinsics)
         return _Seen(pixels, mirrored, colours, distance[owner], placed.ranks[faces])
-
-    def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
-        """Sensor noise: one of many windows of a fixed tile, picked by time."""
-        height, width = image.shape[:2]
-        rng = np.random.default_rng(round(time_s * 1e6) & 0xFFFFFFFF)
-        noise = self.noise
-        if height > noise.shape[0] - _NOISE or width > noise.shape[1] - _NOISE:
-            repeats = (height + _NOISE) // noise.shape[0] + 1, (width + _NOISE) // noise.shape[1] + 1, 1
-            noise = np.tile(noise, repeats)
-        top, left = rng.integers(0, _NOISE, 2)
-        window = noise[top : top + height, left : left + width]
-        cv2.add(image, window, dst=image)
-        return np.asarray(cv2.subtract(image, (8, 8, 8, 0), dst=image))  # type: ignore[call-overload]
 
 
 def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, np.ndarray]:

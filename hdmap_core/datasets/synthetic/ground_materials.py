@@ -70,7 +70,8 @@ def repave(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float) -> None:
             outline = _stretch(lane, length, rng).intersection(town.drivable)
             tone = _tone(rng, paving.contrast)
             is_concrete = rng.random() < 0.2
-            colour = lit(CONCRETE, float(rng.uniform(0.8, 1.15))) if is_concrete else lit(look.asphalt, tone)
+            dry = 1.0 - 0.45 * look.weather.wetness
+            colour = lit(CONCRETE, dry * float(rng.uniform(0.8, 1.15))) if is_concrete else lit(look.asphalt, tone)
             _fill(canvas, outline, colour, texel_m)
             if is_concrete:
                 _joints(canvas, lane, outline, lit(CONCRETE, 0.45), texel_m)

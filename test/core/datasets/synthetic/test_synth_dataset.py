@@ -338,7 +338,7 @@ def test_a_smaller_set_is_a_part_of_the_bigger() -> None:
 @pytest.mark.parametrize(
     ("preset", "options", "message"),
     [
-        ("v2", {}, "tiny"),
+        ("v9", {}, "tiny"),
         ("tiny", {"image_size": "900"}, "450x800"),
         ("tiny", {"lidar": "some"}, "lidar"),
         ("tiny", {"keyframes": 0}, "keyframes"),
