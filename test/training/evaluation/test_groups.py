@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.synthetic.presets import SynthConfig, plan_towns
+from hdmap_core.datasets.synthetic.render_town import TownWork, describe
 from training.evaluation.groups import frame_groups, light_of, time_of_day_of, weather_of
 
 
@@ -42,3 +44,13 @@ def test_groups_of_a_folder_cover_every_frame_once(synthetic_root: Path) -> None
     for members in groups.values():
         assert sorted(token for tokens in members.values() for token in tokens) == sorted(dataset.tokens)
     assert list(groups["cameras"]) == ["6"] and len(groups["scene"]) == 2
+
+
+def test_scenes_of_the_second_edition_say_their_weather() -> None:
+    config = SynthConfig(edition=2, towns={"train": 3}, keyframes=1, image_size=(45, 80), lidar="none")
+    for plan in plan_towns(config):
+        (row,) = describe(config, plan, {})["tables"]["scene"]
+        look = TownWork(config, plan).scene(0).town.appearance.weather
+        assert (time_of_day_of(row["description"]) == "night") == (look.time_of_day == "night")
+        assert (weather_of(row["description"]) == "rain") == (look.wetness > 0)
+        assert (weather_of(row["description"]) == "fog") == ("fog" in look.words)
