@@ -1,4 +1,5 @@
-"""MapFM's ablations on synth-v1: does the ARSS head help, which features to aggregate, full or lean gather?
+"""MapFM's ablations on synth-v1: does the ARSS head help, which features to aggregate, full or lean gather? And what
+are ImageNet weights worth (`--studies pretrained_backbone`)?
 
     python experiments/mapfm_ablations.py DATAROOT OUT [--studies mapfm_ground] [--seeds 0 1 2]
 
@@ -31,6 +32,10 @@ STUDIES: dict[str, dict[str, list[str]]] = {
         "base": [],
         "last": ["model.backbone.aggregation=last", "model.backbone.features=[2]"],
         "concat": ["model.backbone.aggregation=concat"],
+    },
+    "pretrained_backbone": {
+        "base": [],
+        "ImageNet": ["backbone_weights=efficientnet_lite0"],
     },
 }
 """Recipe beside this file -> variant -> deviations. In the second, `base` is the aggregation `cnn`."""

@@ -51,8 +51,14 @@ class ModelInput:
         )
 
 
+_PER_CAMERA = ("images", "projection", "camera_mask")
+
+
 def stack(inputs: Sequence[ModelInput]) -> ModelInput:
-    """One batch of several; every field must be present in all of them or in none. Points are padded to the longest."""
+    """One batch of several; every field must be present in all of them or in none.
+
+    Points are padded to the longest, cameras with missing ones to the largest rig.
+    """
     columns: dict[str, Any] = {}
     for f in fields(ModelInput):
         values = [getattr(item, f.name) for item in inputs]
@@ -62,8 +68,17 @@ def stack(inputs: Sequence[ModelInput]) -> ModelInput:
         if f.name == "points":
             most = max((len(points[0]) for points in present), default=0)
             present = [functional.pad(points, (0, 0, 0, most - points.shape[1])) for points in present]
+        if f.name in _PER_CAMERA:
+            most = max((value.shape[1] for value in present), default=0)
+            present = [_with_cameras(value, most) for value in present]
         columns[f.name] = torch.cat(present) if present else None
     return ModelInput(**columns)
+
+
+def _with_cameras(value: Tensor, count: int) -> Tensor:
+    """(B, N, ...) -> (B, count, ...) with zeros for cameras that are missing."""
+    lacking = count - value.shape[1]
+    return value if not lacking else torch.cat([value, value.new_zeros(len(value), lacking, *value.shape[2:])], dim=1)
 
 
 @dataclass

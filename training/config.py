@@ -167,8 +167,9 @@ class TrainConfig(CheckpointConfig):
         distillation: what each of them teaches. A term of weight 0 is left out.
         masking: which parts of a map the masked autoencoder does not see.
         start: checkpoints of earlier stages.
-        backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded), a
-            .safetensors file, or `random`. A model without a backbone does not look at it.
+        backbone_weights: what the backbone's trunk starts from: `hub` (timm's pretrained weights, downloaded),
+            `efficientnet_lite0` to `2` (ImageNet weights, the extra `pretrained`), a .safetensors file, or `random`. A
+            model without a backbone does not look at it.
         best_by: which score of the validations decides what `best.safetensors` is; mIoU is for dense heads.
     """
 

@@ -81,7 +81,7 @@ def _check_version(preparation: Preparation, version: str | None, splits: Sequen
     wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
     if not wanted:
         raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
-    inspection = inspection_of(preparation, index)
+    inspection = inspection_of(preparation, index.version)
     total = sum(len(scene.sample_tokens) for scene in wanted)
     with Progress(console=console) as progress:
         bar = progress.add_task("checking", total=total)

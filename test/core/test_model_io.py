@@ -35,3 +35,21 @@ def test_outputs_do_not_share_their_taps() -> None:
     first, second = ModelOutput(), ModelOutput()
     first.taps["bev"] = torch.zeros(1)
     assert second.taps == {}
+
+
+def test_rigs_of_several_sizes_are_filled_up_with_missing_cameras() -> None:
+    small, large = (
+        ModelInput(
+            images=torch.full((1, count, 3, 2, 2), count, dtype=torch.uint8),
+            projection=torch.ones(1, count, 3, 4),
+            camera_mask=torch.ones(1, count, dtype=torch.bool),
+        )
+        for count in (4, 7)
+    )
+    both = stack([small, large])
+    assert both.images is not None and both.projection is not None and both.camera_mask is not None
+    assert both.camera_mask.sum(dim=1).tolist() == [4, 7] and both.images.dtype == torch.uint8
+    assert torch.equal(both.images[0, :4], small.images[0]) and not both.images[0, 4:].any()
+    assert torch.equal(both.images[1], large.images[0])
+    assert not both.projection[0, 4:].any() and both.projection.shape == (2, 7, 3, 4)
+    assert stack([small]).images is not None

@@ -12,14 +12,19 @@ from typer.testing import CliRunner
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.datasets.synthetic.presets import SynthConfig
+from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
+from hdmap_core.model_io import stack
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.heads.dense import DenseConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
 from hdmap_core.models.priors.sd_fusion import SDFusionConfig
+from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from training.data import preparation as module
 from training.data.keyframes import load_keyframes
 from training.data.preparation import Preparation, left_out, model_of_grid, prepare
@@ -293,3 +298,27 @@ def test_the_verb(root: Path) -> None:
     for said in ("keyframes", "divider elements", "34149 keyframes would take", "1 processes"):
         assert said in done.output
     assert load_keyframes(root, "train", MODEL, keep_inputs=False, workers=1).left_out == 0
+
+
+def test_several_rigs_in_one_folder(tmp_path: Path) -> None:
+    """Towns through rigs of their own: nothing is left out for the cameras that another scene has."""
+    config = SynthConfig(
+        version="v1.0-mini", towns={"train": 2}, keyframes=1, image_size=(45, 80), lidar="none", rigs="varied"
+    )
+    write_dataset(tmp_path / "rigs", config)
+    dataset = NuScenesDataset(tmp_path / "rigs")
+    counts = {dataset.observation(token, images=False).rig.num_cameras for token in dataset.tokens}
+    assert counts == {5, 8}
+    for keep_inputs in (False, True):
+        frames = load_keyframes(
+            tmp_path / "rigs", "train", MODEL, keep_inputs=keep_inputs, cache=tmp_path / "stores", workers=1
+        )
+        assert len(frames) == 2 and not frames.left_out
+        assert frames[1].inputs.ground is not None and frames[1].inputs.ground[0, 3].any()
+    backbone = ImageBackboneConfig(model="resnet18.tv_in1k", image_size=(32, 64))
+    images = ModelConfig(name="images", grid=MODEL.grid, backbone=backbone, view_transform=BEVFormerConfig())
+    frames = load_keyframes(tmp_path / "rigs", "train", images, keep_inputs=False, cache=tmp_path / "b", workers=1)
+    batch = stack([frames[index].inputs for index in range(2)])
+    assert batch.camera_mask is not None and set(batch.camera_mask.sum(dim=1).tolist()) == counts
+    with pytest.raises(DatasetError, match=r"several rigs cannot be kept side by side, say data\.keep_inputs=false"):
+        load_keyframes(tmp_path / "rigs", "train", images, keep_inputs=True, cache=tmp_path / "c", workers=1)

@@ -40,7 +40,7 @@ class Inspection:
         root: the nuScenes folder.
         version: which `v1.0-*` folder of it.
         cache: where its index lies.
-        cameras: which cameras every keyframe must have.
+        cameras: which cameras every keyframe must have; None: those that any keyframe of its scene has.
         sweeps: how many LiDAR sweeps are needed, the keyframe's own and those before it.
         decode: decode every image (at an eighth of its size) instead of only looking for the file.
     """
@@ -48,7 +48,7 @@ class Inspection:
     root: Path
     version: str
     cache: Path
-    cameras: tuple[str, ...]
+    cameras: tuple[str, ...] | None
     sweeps: int = 0
     decode: bool = False
 
@@ -95,31 +95,40 @@ def _scene(job: tuple[tuple[str, ...], Inspection]) -> list[BadKeyframe]:
     tokens, inspection = job
     dataset = open_dataset(inspection.root, inspection.version, inspection.cache)
     found = []
+    cameras = _cameras_of_scene(dataset, tokens) if inspection.cameras is None else inspection.cameras
     for token in tokens:
-        fault = _fault(dataset, token, inspection)
+        fault = _fault(dataset, token, cameras, inspection)
         if fault is not None:
             found.append(BadKeyframe(token, dataset.scene_of(token).name, *fault))
     return found
 
 
-def _fault(dataset: NuScenesDataset, token: str, inspection: Inspection) -> tuple[str, str] | None:
+def _cameras_of_scene(dataset: NuScenesDataset, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """A scene has one rig; another may have another (`hdmap synth --rigs varied`)."""
+    frames = (frame for token in tokens for frame in dataset.tables.keyframe(token).values())
+    return tuple(dict.fromkeys(frame.channel for frame in frames if frame.modality == "camera"))
+
+
+def _fault(
+    dataset: NuScenesDataset, token: str, cameras: tuple[str, ...], inspection: Inspection
+) -> tuple[str, str] | None:
     """(reason, detail) of the first fault."""
     frames = dataset.tables.keyframe(token)
-    missing = [name for name in (LIDAR, *inspection.cameras) if name not in frames]
+    missing = [name for name in (LIDAR, *cameras) if name not in frames]
     if missing:
         kind = "without LiDAR row" if missing[0] == LIDAR else "without all cameras"
         return kind, f"sample_data.json has no {', '.join(missing)}"
     if not dataset.has_vector_map(token):
         city = dataset.scene_of(token).location
         return "without map", f"no {dataset.root / 'maps' / 'expansion' / f'{city}.json'}"
-    for name in inspection.cameras:
+    for name in cameras:
         if not frames[name].path.is_file():
             return "with a missing image", f"no file {frames[name].path}"
     earlier = dataset.tables.previous_sweeps(token)[: inspection.sweeps - 1] if inspection.sweeps > 1 else []
     for sweep in [frames[LIDAR], *earlier] if inspection.sweeps else []:
         if not sweep.path.is_file():
             return "with a missing sweep", f"no file {sweep.path}"
-    for name in inspection.cameras if inspection.decode else ():
+    for name in cameras if inspection.decode else ():
         fault = _unreadable(frames[name])
         if fault is not None:
             return "with an unreadable image", fault

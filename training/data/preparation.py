@@ -110,16 +110,12 @@ def model_of_grid(text: str) -> ModelConfig:
     return ModelConfig(name="grid", grid=BEVGrid.parse(text, _RESOLUTION))
 
 
-def inspection_of(preparation: Preparation, index: KeyframeIndex) -> Inspection:
-    """What every keyframe must have: the cameras that the model names, else all of the rig; for a refiner, none."""
+def inspection_of(preparation: Preparation, version: str) -> Inspection:
+    """What every keyframe must have: the cameras that the model names, else all of its rig; for a refiner, none."""
     model = preparation.model
-    backbone = model.image_backbone
-    cameras = (backbone.cameras if backbone is not None else ()) or index.cameras
-    if model.view_transform is None:
-        cameras = ()
-    return Inspection(
-        preparation.root, index.version, preparation.cache, cameras, preparation.sweeps, preparation.decode
-    )
+    named = () if model.image_backbone is None else model.image_backbone.cameras
+    cameras = () if model.view_transform is None else named or None
+    return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps, preparation.decode)
 
 
 def left_out(folder: Path) -> list[BadKeyframe]:
@@ -194,7 +190,7 @@ def _inspected(
     bar = progress.add_task(f"checking {preparation.split}", total=total)
     bad = find_bad(
         scenes,
-        inspection_of(preparation, index),
+        inspection_of(preparation, index.version),
         preparation.processes,
         preparation.ray,
         lambda count: progress.advance(bar, count),
@@ -226,7 +222,13 @@ def _prepare_scene(job: Job) -> int:
         if kept:
             inputs = camera_inputs(dataset.observation(token, points=preparation.sweeps > 0), model)
             for name, rows in kept.items():
-                rows[index] = getattr(inputs, name)[0].numpy()
+                value = getattr(inputs, name)[0].numpy()
+                if value.shape != rows.shape[1:]:
+                    raise DatasetError(
+                        f"sample {token}: {name} of this rig are {value.shape}, the first keyframe's {rows.shape[1:]}; "
+                        "inputs of several rigs cannot be kept side by side, say data.keep_inputs=false"
+                    )
+                rows[index] = value
         areas = dataset.areas(token, grid.x_range, grid.y_range, LAYERS)
         frames.append(
             (token, dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings), areas)

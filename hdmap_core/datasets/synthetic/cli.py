@@ -18,7 +18,8 @@ def synth(
         str,
         typer.Option(
             help="tiny (test data), demo (one drive), v1 (the benchmark), v1-large (52 more towns to train on), v2 "
-            "(the second world: streets closer to real ones) or tiny-v2 (test data of it)."
+            "(the second world: streets closer to real ones), tiny-v2 (test data of it), v2-rigs (through other rigs) "
+            "or unseen-rigs (rigs kept back from training)."
         ),
     ] = "tiny",
     towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the preset's splits.")] = None,
@@ -28,6 +29,13 @@ def synth(
     lidar: Annotated[str | None, typer.Option(help="none, keyframes or all (20 Hz).")] = None,
     sweeps: Annotated[bool | None, typer.Option(help="Camera frames between keyframes too (12 Hz).")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another world.")] = None,
+    rigs: Annotated[
+        str | None,
+        typer.Option(
+            help="nuscenes, varied (4 to 8 cameras, other heights, lenses, calibration off by up to 0.5 degrees) or "
+            "unseen (such rigs kept back from training)."
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(help="Processes; 0 takes one per core. The result does not depend on it.")
     ] = 0,
@@ -52,7 +60,7 @@ def synth(
 
     config = resolve(
         preset, towns=towns, scenes=scenes, keyframes=keyframes, image_size=image_size, lidar=lidar, sweeps=sweeps,
-        seed=seed,
+        seed=seed, rigs=rigs,
     )  # fmt: skip
     if workers < 0:
         raise ConfigError(f"--workers {workers}: give a number of processes, or 0 for one per core")

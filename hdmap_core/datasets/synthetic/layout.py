@@ -32,7 +32,7 @@ Pockets = dict[tuple[int, bool], Pocket]
 
 @dataclass(frozen=True)
 class Layout:
-    """Streets of a town. `trim` and `zones` are keyed by (road, at_start); the second edition alone has the rest."""
+    """Streets of a town. `zones` are keyed by (road, at_start); the second edition alone fills the last two."""
 
     network: Network
     zones: Zones

@@ -40,6 +40,9 @@ class SynthConfig(Config):
     sweeps: bool = Field(default=False, description="also the camera frames between keyframes (12 Hz)")
     jpeg_quality: int = Field(default=90, ge=50, le=100)
     seed: int = Field(default=0, ge=0, le=1_000_000)
+    rigs: Literal["nuscenes", "varied", "unseen"] = Field(
+        default="nuscenes", description="whose cameras: nuScenes', others of many kinds, or others that are kept back"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SynthConfig":
@@ -139,6 +142,9 @@ PRESETS: dict[str, SynthConfig] = {
     "v1-large": SynthConfig(towns={"train": 152, "val": 12, "test": 12}),
     # The second world: streets, paint and clutter closer to real ones (docs/results/town_shapes.md).
     "v2": SynthConfig(edition=2, towns={"train": 152, "val": 12, "test": 12}),
+    # The second world through other rigs: to train on, and the ones that nobody trains on.
+    "v2-rigs": SynthConfig(edition=2, rigs="varied", towns={"train": 152, "val": 12, "test": 12}),
+    "unseen-rigs": SynthConfig(edition=2, rigs="unseen", towns={"test": 12}),
     "tiny": SynthConfig(
         version="v1.0-mini", towns={"train": 1, "val": 1}, keyframes=4, image_size=(225, 400), lidar="keyframes"
     ),

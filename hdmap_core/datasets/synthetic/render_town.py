@@ -12,9 +12,10 @@ import numpy as np
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import STIFF, Drive, draw_springs, plan_drive
 from hdmap_core.datasets.synthetic.optics import Lens, Optics, lens_of
+from hdmap_core.datasets.synthetic.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.own_car import OwnCar, draw_own_car
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
-from hdmap_core.datasets.synthetic.rig import Firing, Rig, firings, varied_rig
+from hdmap_core.datasets.synthetic.rig import Firing, firings, varied_rig
 from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.traffic import around_ego
@@ -40,7 +41,9 @@ class SceneWork:
     def lenses(self) -> dict[str, Lens]:
         """What develops the pictures of each camera that is not perfect."""
         cameras, look = self.shots.rig.cameras, self.town.appearance
-        return {name: lens_of(optics, cameras[name], self.own_car, look) for name, optics in self.optics.items()}
+        return {
+            name: lens_of(optics, cameras[name].pinhole, self.own_car, look) for name, optics in self.optics.items()
+        }
 
     def town_from_ego(self, town_s: float) -> np.ndarray:
         """(4, 4) ego pose at a town time in seconds."""
@@ -66,7 +69,10 @@ class TownWork:
         """The `number`-th drive: its route, rig, stamps, and the town without movers that would hit the ego."""
         config, plan = self.config, self.plan
         rng = np.random.default_rng([plan.seed, 7, number])
-        rig: Rig = varied_rig(rng).resized(config.image_size)
+        rig = varied_rig(rng)  # drawn in any case, so that town and drive are the same through every rig
+        if config.rigs != "nuscenes":
+            rig = other_rig(config.rigs, plan.seed, number)
+        rig = rig.resized(config.image_size)
         route = self.town.routes[number % len(self.town.routes)]
         duration = (config.keyframes - 1) * 0.5
         springs = draw_springs(np.random.default_rng([plan.seed, number, 22])) if config.edition > 1 else STIFF
@@ -116,10 +122,12 @@ def record(
             else:
                 camera = scene.shots.rig.cameras[firing.channel]
                 pose = scene.town_from_ego(scene.town_s(firing)) @ camera.ego_from_camera
+                drawn = camera.pinhole
                 image = renderer.render(
-                    camera.intrinsics, pose, camera.image_size, scene.town_s(firing),
+                    drawn.intrinsics, pose, drawn.image_size, scene.town_s(firing),
                     lenses.get(firing.channel), scene.drive.speed(firing.stamp_us * 1e-6),
                 )  # fmt: skip
+                image = camera.through_lens(image)
                 optics = scene.optics.get(firing.channel, Optics())
                 quality = [cv2.IMWRITE_JPEG_QUALITY, min(config.jpeg_quality, optics.jpeg_quality)]
                 content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()

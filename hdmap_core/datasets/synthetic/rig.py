@@ -4,10 +4,14 @@ The numbers are the calibration and timing of the real vehicle n015 (nuScenes v1
 all 404 keyframes of v1.0-mini).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+import cv2
 import numpy as np
 
+from hdmap_core.datasets.synthetic.lens_view import pinhole_around, places_in_pinhole
+from hdmap_core.geometry.lens import Lens
 from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternion, se3
 
 NATIVE_SIZE = (900, 1600)
@@ -45,11 +49,39 @@ CHANNELS = (*_CAMERAS, "LIDAR_TOP")
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera. `intrinsics` (3, 3) belong to `image_size` (H, W); `ego_from_camera` (4, 4), optical axes."""
+    """A camera. `intrinsics` (3, 3) belong to `image_size` (H, W); `ego_from_camera` (4, 4), optical axes."""
 
     intrinsics: np.ndarray
     ego_from_camera: np.ndarray
     image_size: tuple[int, int]
+    lens: Lens | None = None
+    """That its pictures show; None for a pinhole."""
+    miscalibrated: np.ndarray | None = None
+    """(4, 4) what the tables give in place of `ego_from_camera`; None for the truth."""
+
+    @property
+    def calibrated(self) -> np.ndarray:
+        """(4, 4) `ego_from_camera` as the calibration has it."""
+        return self.ego_from_camera if self.miscalibrated is None else self.miscalibrated
+
+    @cached_property
+    def pinhole(self) -> "Camera":
+        """What is drawn: the camera itself, or where it has a lens a pinhole that sees as much."""
+        if self.lens is None:
+            return self
+        matrix, size = pinhole_around(self.lens, self.intrinsics, self.image_size)
+        return Camera(matrix, self.ego_from_camera, size)
+
+    def through_lens(self, image: np.ndarray) -> np.ndarray:
+        """The picture (H, W, 3) uint8 that the lens makes of one of `pinhole`."""
+        if self.lens is None:
+            return image
+        return cv2.remap(image, self._places, None, cv2.INTER_LINEAR)  # type: ignore[call-overload,no-any-return]
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        assert self.lens is not None  # who asks has looked
+        return places_in_pinhole(self.lens, self.intrinsics, self.image_size, self.pinhole.intrinsics)
 
     @property
     def yaw(self) -> float:
@@ -64,19 +96,21 @@ class Camera:
         intrinsics[1, 1] *= scale_y
         intrinsics[0, 2] = (intrinsics[0, 2] + 0.5) * scale_x - 0.5
         intrinsics[1, 2] = (intrinsics[1, 2] + 0.5) * scale_y - 0.5
-        return Camera(intrinsics, self.ego_from_camera, image_size)
+        return replace(self, intrinsics=intrinsics, image_size=image_size)
 
 
 @dataclass(frozen=True)
 class Rig:
-    """Six cameras by channel name, and `ego_from_lidar` (4, 4)."""
+    """Cameras by channel name, and `ego_from_lidar` (4, 4)."""
 
     cameras: dict[str, Camera]
     ego_from_lidar: np.ndarray
+    aims: dict[str, float] = field(default_factory=dict)
+    """Where each camera is meant to look, radians to the left: by that it fires. Empty: where nuScenes' are."""
 
     def resized(self, image_size: tuple[int, int]) -> "Rig":
         """The rig with all images of another size (H, W)."""
-        return Rig({name: camera.resized(image_size) for name, camera in self.cameras.items()}, self.ego_from_lidar)
+        return replace(self, cameras={name: camera.resized(image_size) for name, camera in self.cameras.items()})
 
 
 def _pose(position: tuple[float, float, float], quaternion: tuple[float, float, float, float]) -> np.ndarray:
@@ -154,9 +188,8 @@ def firings(rng: np.random.Generator, rig: Rig, keyframes: int, sweeps: bool, li
     wander = np.clip(
         400 + 800 * np.sin(np.arange(ticks) * 0.21 + rng.uniform(0, 6)) + rng.normal(0, 250, ticks), -1500, 3900
     )
-    delays = {
-        name: camera_delay_us(camera.yaw) for name, camera in nuscenes_rig().cameras.items() if name in rig.cameras
-    }
+    aims = rig.aims or {name: camera.yaw for name, camera in nuscenes_rig().cameras.items() if name in rig.cameras}
+    delays = {name: camera_delay_us(yaw) for name, yaw in aims.items()}
     for tick in range(ticks):
         is_key = tick % TICKS_PER_KEYFRAME == 0
         keyframe = -(-tick // TICKS_PER_KEYFRAME)

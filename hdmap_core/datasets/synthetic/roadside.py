@@ -124,7 +124,7 @@ def _interrupt(rng: np.random.Generator, found: Roadside, where: tuple[int, Road
             return
         found.gaps.setdefault(k, []).append((opening[0] - 2, opening[1] + 2))
         opening = (opening[0] - 3, opening[1] + 3)
-    if rng.random() < 0.45 or road.profile.median_kind == "island":
+    if rng.random() < 0.55 or road.profile.median_kind == "island":
         found.openings.setdefault(k, []).append(opening)
 
 

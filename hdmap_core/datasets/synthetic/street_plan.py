@@ -112,7 +112,7 @@ def _add_through_street(
 def _add_side_street(plan: _Plan, parent: _Street, along: float, side: int) -> bool:
     """A street that leaves another one; false if there is no room for it."""
     rng = plan.rng
-    rank: Rank = "collector" if parent.rank == "main" and rng.random() < 0.6 else "local"
+    rank: Rank = "collector" if parent.rank != "local" and rng.random() < 0.55 else "local"
     at = points_at(parent.line, np.array([along]))[0]
     skew = float(np.clip(rng.normal(0, np.deg2rad(11)), -0.42, 0.42))
     heading = float(headings_at(parent.line, np.array([along]), 2.0)[0]) + side * np.pi / 2 + skew

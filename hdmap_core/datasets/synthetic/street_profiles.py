@@ -22,9 +22,9 @@ DIVIDER_PAINTS: tuple[tuple[MarkingStyle, MarkingColour, float], ...] = (
 )
 """Style, colour and share of the lines between opposite directions."""
 LANES: dict[Rank, tuple[tuple[tuple[int, int], float], ...]] = {
-    "main": (((2, 2), 0.36), ((3, 3), 0.36), ((3, 2), 0.14), ((2, 3), 0.14)),
-    "collector": (((1, 1), 0.2), ((2, 2), 0.5), ((2, 1), 0.15), ((1, 2), 0.15)),
-    "local": (((1, 1), 0.78), ((2, 1), 0.07), ((1, 0), 0.04), ((2, 0), 0.11)),
+    "main": (((2, 2), 0.24), ((3, 3), 0.44), ((3, 2), 0.16), ((2, 3), 0.16)),
+    "collector": (((1, 1), 0.08), ((2, 2), 0.64), ((2, 1), 0.14), ((1, 2), 0.14)),
+    "local": (((1, 1), 0.66), ((2, 1), 0.14), ((1, 0), 0.03), ((2, 0), 0.17)),
 }
 """Lanes ahead and back, and how often."""
 

@@ -76,8 +76,14 @@ def empty_rows() -> Rows:
     return {name: [] for name in TABLES}
 
 
-def shared_rows(log_tokens: dict[str, list[str]], edition: int = 1) -> Rows:
-    """Rows that do not belong to a town. `log_tokens`: city -> its logs; each log is in exactly one map row."""
+def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...] = CHANNELS, edition: int = 1) -> Rows:
+    """Rows that do not belong to a town.
+
+    Args:
+        log_tokens: city -> its logs; each log is in exactly one map row.
+        channels: every sensor that some rig has.
+        edition: of the world; the second has more kinds of things.
+    """
     rows = empty_rows()
     categories = (*CATEGORIES, *(CATEGORIES_SINCE_2 if edition > 1 else ()))
     rows["category"] = [{"token": token_of("category", n), "name": n, "description": "synthetic"} for n in categories]
@@ -88,7 +94,7 @@ def shared_rows(log_tokens: dict[str, list[str]], edition: int = 1) -> Rows:
     ]
     rows["sensor"] = [
         {"token": token_of("sensor", c), "channel": c, "modality": "lidar" if c == "LIDAR_TOP" else "camera"}
-        for c in CHANNELS
+        for c in channels
     ]
     rows["map"] = [
         {"category": "semantic_prior", "token": MASKS[city], "filename": f"maps/{MASKS[city]}.png",
@@ -135,13 +141,15 @@ class TownRows:
                 {"token": token, "timestamp": stamp, "prev": samples[k - 1] if k else "",
                  "next": samples[k + 1] if k + 1 < len(samples) else "", "scene_token": scene}
             )  # fmt: skip
-        sensors = {**{n: (c.ego_from_camera, c.intrinsics) for n, c in shots.rig.cameras.items()},
-                   "LIDAR_TOP": (shots.rig.ego_from_lidar, None)}  # fmt: skip
-        for channel, (pose, intrinsics) in sensors.items():
+        sensors = {**{n: (c.calibrated, c.intrinsics, c.lens) for n, c in shots.rig.cameras.items()},
+                   "LIDAR_TOP": (shots.rig.ego_from_lidar, None, None)}  # fmt: skip
+        for channel, (pose, intrinsics, lens) in sensors.items():
             self.rows["calibrated_sensor"].append(
                 {"token": token_of(scene, "calibration", channel), "sensor_token": token_of("sensor", channel),
                  "translation": pose[:3, 3].tolist(), "rotation": quaternion_from_rotation(pose[:3, :3]).tolist(),
-                 "camera_intrinsic": [] if intrinsics is None else intrinsics.tolist()}
+                 "camera_intrinsic": [] if intrinsics is None else intrinsics.tolist(),
+                 **({} if lens is None else
+                    {"distortion_model": lens.model, "camera_distortion": list(lens.coefficients)})}
             )  # fmt: skip
         previous: dict[str, Row] = {}
         for firing, pose in zip(shots.firings, poses, strict=True):

@@ -14,9 +14,11 @@ import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into
+from hdmap_core.datasets.synthetic.other_rigs import CHANNELS as OTHER_CHANNELS
+from hdmap_core.datasets.synthetic.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
 from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
-from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, TICKS_PER_KEYFRAME
+from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
 from hdmap_core.datasets.synthetic.tables import MASKS, shared_rows
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import PART
@@ -28,12 +30,20 @@ Progress = Callable[[int, int], None]
 """Called with (files written, files in all)."""
 
 
-def files_per_scene(config: SynthConfig) -> int:
-    """Number of sensor files of one scene."""
+def files_per_scene(config: SynthConfig, cameras: int = 6) -> int:
+    """Number of sensor files of one scene whose rig has so many cameras."""
     gaps = config.keyframes - 1
-    cameras = config.keyframes + gaps * len(CAMERA_TICKS) * config.sweeps
+    pictures = config.keyframes + gaps * len(CAMERA_TICKS) * config.sweeps
     turns = config.keyframes + gaps * (TICKS_PER_KEYFRAME - 1) * (config.lidar == "all")
-    return 6 * cameras + turns
+    return cameras * pictures + turns
+
+
+def _files_of(config: SynthConfig, plan: TownPlan) -> int:
+    """Number of sensor files of a town."""
+    if config.rigs == "nuscenes":
+        return files_per_scene(config) * config.scenes
+    rigs = (other_rig(config.rigs, plan.seed, number) for number in range(config.scenes))
+    return sum(files_per_scene(config, len(rig.cameras)) for rig in rigs)
 
 
 def write_dataset(
@@ -60,14 +70,13 @@ def write_dataset(
         scenes.setdefault(plan.split, []).extend(plan.scene_names)
     is_complete = claim(root, config)
     report = progress or (lambda done, total: None)
-    per_town = files_per_scene(config) * config.scenes
-    total = per_town * len(plans)
+    total = sum(_files_of(config, plan) for plan in plans)
     if is_complete:
         report(total, total)
         _remove_parts(root)
         return scenes
     pending = [plan for plan in plans if not _part_path(root, plan).is_file()]
-    done = per_town * (len(plans) - len(pending))
+    done = total - sum(_files_of(config, plan) for plan in pending)
     report(done, total)
 
     def advance(written: int) -> None:
@@ -220,7 +229,8 @@ def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: di
         merge_into(maps[plan.city], part["map"])
         roads[plan.city].extend(part["sd"])
         logs.setdefault(plan.city, []).extend(row["token"] for row in part["tables"]["log"])
-    for name, shared in shared_rows(logs, config.edition).items():
+    channels = CHANNELS if config.rigs == "nuscenes" else OTHER_CHANNELS
+    for name, shared in shared_rows(logs, channels, config.edition).items():
         rows[name] = shared + rows[name]
     for city, city_map in maps.items():
         write_file(root / "maps" / "expansion" / f"{city}.json", _compact(city_map))

@@ -1,6 +1,6 @@
-"""Pretrained weights of a backbone's trunk: from the hub, from a file, or explicitly none. Strict, and reported.
+"""Pretrained weights of a backbone's trunk: from the hub, a package, a file, or explicitly none. Strict, and reported.
 
-Only safetensors are read (`models/weight_files.py`).
+Of files only safetensors are read (`models/weight_files.py`).
 """
 
 import sys
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.backbones.packaged_weights import PACKAGED, read_packaged
 from hdmap_core.models.state import listed, misfit
 from hdmap_core.models.weight_files import read_weights
 
@@ -29,19 +30,24 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
 
     Args:
         backbone: whose trunk is filled; tuning modes stay as they are.
-        source: "hub" (download, or the hub's local cache), "random" (leave the trunk random), or a .safetensors file.
+        source: "hub" (download, or the hub's local cache), "random" (leave the trunk random), the name of weights that
+            come as a package (`packaged_weights.PACKAGED`), or a .safetensors file.
 
     Returns:
         One line that says what was loaded, resized and left out.
 
     Raises:
         CheckpointError: if the hub cannot be reached, or the file is missing, damaged, a pickle, or does not fit.
+        ConfigError, MissingDependencyError: see `read_packaged`.
     """
     name = backbone.config.model
     if source == "random":
         return f"{name}: the trunk starts from random weights, as asked for"
-    path = _download(backbone) if source == "hub" else Path(source)
-    found = _read(path)
+    if source in PACKAGED:
+        path, found = read_packaged(str(source), name)
+    else:
+        path = _download(backbone) if source == "hub" else Path(source)
+        found = _read(path)
     converted, notes = _converted(backbone.trunk, found, path)
     expected = backbone.trunk.state_dict()
     classifier = _classifier(backbone.trunk)
@@ -65,7 +71,8 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
-            f"pretrained weights {path}: the file does not exist; give 'hub', 'random' or a .safetensors file"
+            f"pretrained weights {path}: the file does not exist; give 'hub', 'random', {', '.join(PACKAGED)} or a "
+            ".safetensors file"
         )
     metadata, tensors = read_weights(
         path,
