@@ -17,13 +17,13 @@ from hdmap_core.datasets.synthetic.relief_view import FAR_M, KERBS_FADE_M, Relie
 from hdmap_core.datasets.synthetic.shading import DISPLAY_GAMMA, Lighting
 
 MAX_SUBROWS = 4
-_BLOCK = 27
+_BLOCK = 15
 """Slices."""
 _FACE_TEXEL_M = 0.2
 _CELL_M = 0.5
 _KERB_TOP_M = 0.1
 _ROAD, _MIXED, _RAISED = 0, 1, 2
-_GROUP = 9
+_GROUP = 5
 """Slices that are looked at together for kerbs."""
 
 
@@ -109,7 +109,7 @@ class ReliefGround:
         level = min(max(level, 0), len(self.texture.levels) - 1)
         texels, texel = self.texture.levels[level], texel * 2**level
         columns, step, thin = target.shape[1], seen.view.step, 1
-        while thin < 4 and step % (2 * thin) == 0 and 2 * thin * across < 0.4 * texel:
+        while thin < 4 and step % (2 * thin) == 0 and 2 * thin * across < 0.6 * texel:
             thin *= 2
         places = _grown(seen.places, part, step, subrows, thin)
         faces = self._find_kerbs(places, part, seen, subrows, thin, footprint)

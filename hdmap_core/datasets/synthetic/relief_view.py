@@ -20,8 +20,8 @@ FAR_M = 500.0
 NEAREST_M = 0.5
 KERBS_FADE_M = (25.0, 50.0)
 """Between these distances kerbs sink into the road; further away they would be a pixel or two high."""
-NUM_SLICES = 200
-_DISTANCES = np.geomspace(NEAREST_M, FAR_M, 144)
+NUM_SLICES = 100
+_DISTANCES = np.geomspace(NEAREST_M, FAR_M, 112)
 _MOST_UPRIGHT = 0.8
 """How upright the image's columns must stand in the world: cameras may be tilted by 37 degrees."""
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from shapely import Point
 
+from hdmap_core.datasets.synthetic.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.curve import left_normals, resample
 from hdmap_core.datasets.synthetic.drive import WHEELBASE_M, Springs, draw_springs, plan_drive, road_below
 from hdmap_core.datasets.synthetic.lidar import cast_sweep
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
@@ -125,3 +127,45 @@ def test_tables_hold_heights_pitch_and_roll(work: TownWork, scene: SceneWork) ->
     for row in tables["sample_annotation"]:
         place = np.array(row["translation"][:2]) - origin
         assert row["translation"][2] - row["size"][2] / 2 == pytest.approx(float(relief.height(place)), abs=1e-6)
+
+
+def test_true_map_lines_lie_on_their_paint_when_heights_are_known(scene: SceneWork) -> None:
+    """Along the map's dividers the picture is brighter than beside them; not so where z = 0 is taken for the road."""
+    town, rig = scene.town, scene.shots.rig
+    renderer = TownRenderer(town, 0.1)
+    found: dict[str, list[float]] = {"heights": [], "plane": []}
+    for time_s in (2.0, 9.0):
+        ego = scene.town_from_ego(time_s)
+        for channel in ("CAM_FRONT", "CAM_BACK"):
+            camera = rig.cameras[channel].resized((900, 1600))
+            pose = ego @ camera.ego_from_camera
+            image = renderer.render(camera.intrinsics, pose, camera.image_size, time_s).mean(axis=2)
+            for marking in town.markings:
+                line = resample(marking.line, 0.5)
+                sides = left_normals(line)
+                near = np.hypot(*(line - ego[:2, 3]).T) < 25.0
+                for way in found:
+                    spots = [
+                        _seen(image, town, camera, pose, ego, (line + s * sides)[near], way) for s in (0, -0.7, 0.7)
+                    ]
+                    contrast = spots[0] - 0.5 * (spots[1] + spots[2])
+                    found[way] += contrast[np.isfinite(contrast)].tolist()
+    assert len(found["heights"]) > 60
+    brightest = {way: np.percentile(contrasts, 80) for way, contrasts in found.items()}
+    assert brightest["heights"] > 20
+    assert np.mean(found["heights"]) > np.mean(found["plane"]) + 2
+
+
+def _seen(image, town, camera, pose, ego, places, way) -> np.ndarray:
+    """Brightness at (N, 2) places of the town, taken to be as high as they are or on the plane of the ego frame."""
+    points = np.c_[places, town.relief.smooth(places)]
+    if way == "plane":
+        up = ego[:3, 2]
+        points[:, 2] = ego[2, 3] - (places - ego[:2, 3]) @ up[:2] / up[2]
+    local = (points - pose[:3, 3]) @ pose[:3, :3] @ camera.intrinsics.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        column, row = np.rint(local[:, :2] / local[:, 2:]).T
+    inside = (local[:, 2] > 2.0) & (column >= 0) & (column < image.shape[1]) & (row >= 0) & (row < image.shape[0])
+    values = np.full(len(places), np.nan)
+    values[inside] = image[row[inside].astype(int), column[inside].astype(int)]
+    return values
