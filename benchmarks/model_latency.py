@@ -5,15 +5,23 @@ recipe publishes, as `hdmap predict` runs it. Every model runs in a process of i
 CPU time on one thread (other work on the machine does not count) and memory is how far resident memory rose above what
 it was before the stage (Linux); on CUDA, it is the time until the device is done and the allocator's peak.
 
+Code that is not ours runs in the same turns by `--beside MODULE:CALLABLE` (Python must find the module). The callable
+gets the observation and returns two things: a function without arguments that runs one frame, and its stages, a dict
+from the names of ours (`backbone`, `view_transform`, ...) to the torch modules that are these.
+
 Run: python benchmarks/model_latency.py [--device cuda [--half]] [--repeats 1] [--only student dinov2_small]
+     python benchmarks/model_latency.py --only resnet50 --beside published:mapqr --turns 2
 """
 
 import argparse
 import ctypes
+import importlib
 import multiprocessing
 import re
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +49,7 @@ RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
 STUDENT = "student"
 SLOTS = ("backbone", "view_transform", "lidar", "sd_prior", "bev_encoder", "vector_head", "segmentation_head")
 SLOTS += ("dense_heads", "hd_refiner")
+OTHER = "other"
 POINTS = 100_000
 # name: recipe, overrides. What is after a comma changes nothing in the backbone, whose cost is taken from the model of
 # the name before the comma, where that one is measured.
@@ -134,34 +143,56 @@ class RandomFeatures(nn.Module):
         return torch.randn(*images.shape[:2], *self.shape, device=images.device)
 
 
-def measure(
-    name: str, observation: Observation, device_name: str, half: bool, warm_up: int, repeats: int
-) -> dict[str, Cost]:
-    """Cost of each slot; of several passes the least seconds and the most memory."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    device = torch.device(device_name)
+Runner = tuple[Callable[[], object], Mapping[str, nn.Module]]
+"""What runs one frame, and its stages."""
+
+
+def recipe_runner(name: str, observation: Observation, device: torch.device) -> Runner:
+    """A model of `MODELS`."""
     recipe, overrides = MODELS[name]
     settings = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides)
     config = settings.model
     content = CheckpointConfig(model=config, decode=settings.decode)
     model = published(Checkpoint(build_model(config).eval(), content, {}, "")).to(device)
     inputs = with_lidar_and_roads(preprocess(observation, config), config).to(device)
-    meter = Meter(device)
     slots = SLOTS
     if "," in name and model.backbone is not None:
         model.backbone, slots = RandomFeatures(model.backbone), SLOTS[1:]
-    costs: dict[str, list[Cost]] = {slot: [] for slot in slots if getattr(model, slot) is not None}
-    for slot, found in costs.items():
-        module = getattr(model, slot)
+    stages = {slot: getattr(model, slot) for slot in slots if getattr(model, slot) is not None}
+    return lambda: model(inputs), stages
+
+
+def beside_runner(name: str, observation: Observation) -> Runner:
+    """Somebody else's code, by MODULE:CALLABLE."""
+    module, _, function = name.partition(":")
+    runner: Runner = getattr(importlib.import_module(module), function)(observation)
+    return runner
+
+
+def measure(
+    name: str, observation: Observation, device_name: str, half: bool, warm_up: int, repeats: int
+) -> dict[str, Cost]:
+    """Cost of each stage, and of what is outside of all; of several passes the least seconds and the most memory."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = torch.device(device_name)
+    run, stages = recipe_runner(name, observation, device) if name in MODELS else beside_runner(name, observation)
+    meter, whole = Meter(device), Meter(device)
+    costs: dict[str, list[Cost]] = {stage: [] for stage in stages}
+    for stage, module in stages.items():
+        found = costs[stage]
         module.register_forward_pre_hook(lambda *_: meter.start())
         module.register_forward_hook(lambda *_, found=found: found.append(meter.stop()))
+    others = []
     with torch.inference_mode(), torch.autocast(device.type, torch.float16, enabled=half):
         for _ in range(warm_up + repeats):
-            model(inputs)
+            whole.start()
+            run()
+            seconds = whole.stop().seconds
+            others.append(Cost(max(seconds - sum(found[-1].seconds for found in costs.values()), 0.0), 0.0))
     return {
-        slot: Cost(min(cost.seconds for cost in found[warm_up:]), max(cost.mebibytes for cost in found))
-        for slot, found in costs.items()
+        stage: Cost(min(cost.seconds for cost in found[warm_up:]), max(cost.mebibytes for cost in found))
+        for stage, found in [*costs.items(), (OTHER, others)]
     }
 
 
@@ -185,20 +216,24 @@ def cameras_per_cell(observation: Observation) -> dict[str, list[int]]:
     return found
 
 
+def total(stages: Mapping[str, Cost]) -> float:
+    """Seconds of all stages."""
+    return sum(cost.seconds for cost in stages.values())
+
+
 def table(title: str, costs: dict[str, dict[str, Cost]]) -> Table:
     """Seconds and MiB per stage, and the ratio of all seconds to the student's."""
     result = Table(title=title)
     for column in ("model", "backbone", "view transform", "BEV and heads", "sum, s", "student = 1", "MiB per stage"):
         result.add_column(column, justify="left" if column == "model" else "right")
-    student = sum(cost.seconds for cost in costs[STUDENT].values()) if STUDENT in costs else None
+    student = total(costs[STUDENT]) if STUDENT in costs else None
     for name, stages in costs.items():
-        total = sum(cost.seconds for cost in stages.values())
         heads = [cost for slot, cost in stages.items() if slot not in ("backbone", "view_transform")]
         groups = [[stages[slot]] if slot in stages else [] for slot in ("backbone", "view_transform")] + [heads]
         seconds = [f"{sum(c.seconds for c in group):.3f}" if group else "-" for group in groups]
         memory = [f"{max(c.mebibytes for c in group):.0f}" if group else "-" for group in groups]
-        ratio = f"{total / student:.0f}" if student else ""
-        result.add_row(name, *seconds, f"{total:.3f}", ratio, " / ".join(memory))
+        ratio = f"{total(stages) / student:.0f}" if student else ""
+        result.add_row(name, *seconds, f"{total(stages):.3f}", ratio, " / ".join(memory))
     return result
 
 
@@ -209,6 +244,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1, help="passes that count")
     parser.add_argument("--warm-up", type=int, default=1, help="passes before them; memory counts from the first")
     parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS), help="these models")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="MODULE:CALLABLE", help="code that is not ours")
+    parser.add_argument("--turns", type=int, default=1, help="so many processes of each, one model after the other")
     arguments = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as folder:
@@ -216,16 +253,19 @@ def main() -> None:
     for name, cells in cameras_per_cell(observation).items():
         seen = ", ".join(f"{count} by {cameras}" for cameras, count in enumerate(cells))
         console.print(f"cells seen by so many cameras, {name}: {seen}")
-    costs = {}
-    for name in arguments.only:
+    turns: dict[str, list[dict[str, Cost]]] = defaultdict(list)
+    for name in [*arguments.only, *arguments.beside] * arguments.turns:
         # A process each: what an earlier model left in the allocator would hide what the next one needs.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             work = (name, observation, arguments.device, arguments.half, arguments.warm_up, arguments.repeats)
             found = pool.apply(measure, work)
-        backbone = costs.get(name.partition(",")[0], {}).get("backbone")
-        costs[name] = {"backbone": backbone, **found} if backbone else found
-        seconds = {slot: f"{cost.seconds:.2f} s, {cost.mebibytes:.0f} MiB" for slot, cost in costs[name].items()}
+        whole = name.partition(",")[0]
+        if whole != name and whole in turns:
+            found = {"backbone": turns[whole][-1]["backbone"], **found}
+        turns[name].append(found)
+        seconds = {stage: f"{cost.seconds:.2f} s, {cost.mebibytes:.0f} MiB" for stage, cost in found.items()}
         console.print(name, seconds)
+    costs = {name: min(found, key=total) for name, found in turns.items()}
     console.print(table(f"batch 1, {arguments.device}, {'fp16' if arguments.half else 'fp32'}", costs))
 
 

@@ -158,7 +158,8 @@ def find_checkpoint(path: str | Path) -> Path:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}: the file does not exist")
-    metadata, tensors = read_weights(path, f"a checkpoint here is a {SUFFIX} file that `hdmap train` wrote")
+    advice = f"a checkpoint here is a {SUFFIX} file that `hdmap train` wrote, or `hdmap import` of a released file"
+    metadata, tensors = read_weights(path, advice)
     if "hdmap_state" in metadata:
         raise CheckpointError(
             f"{path} is what a training run goes on from (`hdmap train --resume`), not a model; give best{SUFFIX} or "

@@ -64,11 +64,13 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.inference.cli import register as register_predict
     from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
+    from hdmap_core.released.cli import register as register_import
 
     register_synth(app)
     register_sdmap(app)
     register_score(app)
     register_predict(app)
+    register_import(app)
     register_export(app)
     register_benchmark(app)
     register_info(app)

@@ -41,6 +41,18 @@ def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) 
     return parse_config(kind, content, str(path))
 
 
+def changed(config: C, overrides: Sequence[str], source: str) -> C:
+    """A config with overrides such as `model.name=mine`; `source` names it in errors.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    content = config.model_dump(mode="json")
+    for override in overrides:
+        _apply_override(content, override)
+    return parse_config(type(config), content, source)
+
+
 def parse_config(kind: type[C], content: Any, source: str) -> C:
     """Validates plain values; `source` names them in errors.
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from hdmap_core.errors import ImageError
@@ -15,12 +17,31 @@ from hdmap_core.geometry.ground_view import check_image, ground_view
 from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.sd_raster import sd_raster
 from hdmap_core.undistortion import without_lenses
 
 _GROUND_IMAGES = (900, 1600)
+_PUBLISHED_POINTS = 81_920
+
+
+class ImageFit(NamedTuple):
+    """How a camera's picture becomes an image of a network; the fields are those of `ImageBackboneConfig`."""
+
+    filled_size: tuple[int, int] | None = None
+    resampling: Literal["area", "bicubic"] = "area"
+    scaling: Literal["edges", "origin"] = "edges"
+
+    @classmethod
+    def of(cls, backbone: ImageBackboneConfig) -> "ImageFit":
+        """That of a backbone."""
+        return cls(backbone.filled_size, backbone.resampling, backbone.scaling)
+
+
+PLAIN = ImageFit()
+"""That of a backbone which says nothing."""
 
 
 def enough_pixels(model: ModelConfig) -> tuple[int, int] | None:
@@ -55,7 +76,7 @@ def camera_inputs(observation: Observation, model: ModelConfig, pool: Executor |
     """
     backbone, inputs = model.image_backbone, ModelInput()
     if backbone is not None:
-        inputs = image_inputs(observation, backbone.image_size, backbone.cameras)
+        inputs = image_inputs(observation, backbone.image_size, backbone.cameras, ImageFit.of(backbone))
     if model.sees_ground:
         inputs.ground = torch.from_numpy(ground_pixels(observation, model.grid, pool))[None]
     return inputs
@@ -94,11 +115,21 @@ def with_points_and_roads(
     added: dict[str, Tensor] = {}
     if reads_points(model):
         points = np.zeros((0, 5), np.float32) if points is None else points
+        if isinstance(model.lidar, PillarsConfig) and model.lidar.cells == "published":
+            points = _published_points(points, model.lidar)
         added["points"] = torch.from_numpy(np.ascontiguousarray(points, np.float32))[None]
         added["point_count"] = torch.tensor([len(points)])
     if model.sd_prior is not None:
         added["sd_raster"] = torch.from_numpy(sd_raster(sd_lines, model.grid))[None]
     return replace(inputs, **added)
+
+
+def _published_points(points: np.ndarray, pillars: PillarsConfig) -> np.ndarray:
+    """As many points as published code takes, which leaves out those of the car itself before it counts."""
+    (x_low, x_high), (y_low, y_high) = pillars.own_vehicle_x, pillars.own_vehicle_y
+    x, y = points[:, 0], points[:, 1]
+    own = (x > x_low) & (x < x_high) & (y > y_low) & (y < y_high)
+    return points[~own][:_PUBLISHED_POINTS]
 
 
 def reads_points(model: ModelConfig) -> bool:
@@ -118,7 +149,9 @@ def ground_pixels(observation: Observation, grid: BEVGrid, pool: Executor | None
     return np.ascontiguousarray(view.transpose(2, 0, 1))
 
 
-def image_inputs(observation: Observation, image_size: tuple[int, int], cameras: tuple[str, ...] = ()) -> ModelInput:
+def image_inputs(
+    observation: Observation, image_size: tuple[int, int], cameras: tuple[str, ...] = (), fit: ImageFit = PLAIN
+) -> ModelInput:
     """A batch of one of resized images and their projections.
 
     Args:
@@ -126,10 +159,12 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
         image_size: (H, W) of the result; both axes are scaled on their own, without cropping.
         cameras: exactly these, in this order, absent ones masked; when empty all cameras in the order of their names,
             so that the order in which a rig lists them never matters.
+        fit: how pictures become images.
     """
     check_images(observation)
     observation = without_lenses(observation)
-    names, _, projection = camera_slots(observation.rig, image_size, cameras)
+    height, width = fit.filled_size or image_size
+    names, _, projection = camera_slots(observation.rig, (height, width), cameras, fit.scaling)
     picture = dict(zip(observation.rig.names, observation.images, strict=True))
     images = np.zeros((len(names), *image_size, 3), np.uint8)
     mask = torch.zeros(len(names), dtype=torch.bool)
@@ -137,14 +172,20 @@ def image_inputs(observation: Observation, image_size: tuple[int, int], cameras:
         image = picture.get(name)
         if image is None:
             continue
-        cv2.resize(image, image_size[::-1], dst=images[index], interpolation=cv2.INTER_AREA)
+        images[index, :height, :width] = _resized(image, (height, width), fit.resampling)
         mask[index] = True
     channels_first = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
     return ModelInput(images=channels_first[None], projection=projection[None], camera_mask=mask[None])
 
 
+def _resized(image: np.ndarray, size: tuple[int, int], resampling: str) -> np.ndarray:
+    if resampling == "area":
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+
+
 def camera_slots(
-    rig: CameraRig, image_size: tuple[int, int], cameras: tuple[str, ...] = ()
+    rig: CameraRig, image_size: tuple[int, int], cameras: tuple[str, ...] = (), scaling: str = "edges"
 ) -> tuple[tuple[str, ...], CameraRig, Tensor]:
     """The cameras that a model is given, for `image_inputs`.
 
@@ -155,5 +196,8 @@ def camera_slots(
     pinholes = without_lenses(Observation((None,) * rig.num_cameras, rig, 0, "")).rig
     names = cameras or tuple(sorted(rig.names))
     resized = replace(pinholes, intrinsics=pinholes.intrinsics.double()).resized(image_size)
+    if scaling == "origin":
+        scales = [[[image_size[1] / w, 0, 0], [0, image_size[0] / h, 0], [0, 0, 1]] for h, w in pinholes.image_sizes]
+        resized = replace(resized, intrinsics=resized.intrinsics.new_tensor(scales) @ pinholes.intrinsics.double())
     known = dict(zip(rig.names, resized.projection().float(), strict=True))
     return names, pinholes, torch.stack([known.get(name, torch.zeros(3, 4)) for name in names])

@@ -111,3 +111,8 @@ class SyncStatistics:
     moved: Counter[str] = field(default_factory=Counter)
     last_move: Move | None = None
     spreads_ns: deque[int] = field(default_factory=lambda: deque(maxlen=200))
+
+    def note(self, move: Move) -> None:
+        """Counts a camera's move, the latest so far."""
+        self.moved[move.camera] += 1
+        self.last_move = move

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
+from hdmap_ros.image_times import ImageTimes
 from hdmap_ros.local_map_output import LocalMapOutput
 from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
@@ -26,11 +27,12 @@ from hdmap_ros.problems import REMINDER_S, Problems
 from hdmap_ros.stamp_order import StampOrder
 from hdmap_ros.stamps import stamp_to_ns
 from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
-from hdmap_ros.synchronizer import ImageSet
+from hdmap_ros.synchronizer import ImageSet, Move
 from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
 _FUTURE_S = 1.0
+_SAID_NS = 2_000_000_000
 _SILENT = ("no_publisher", "no_data", "incompatible_qos")
 
 
@@ -86,7 +88,10 @@ class MapSession:
         self._resets = 0
         self._last_job_ns = 0
         self._newest_ns: dict[str, int] = {}
+        self._said_ns: dict[tuple[str, str], int] = {}  # camera and what is wrong: when diagnostics last said so
+        self._said_move: Move | None = None
         self._order = StampOrder()
+        self._times = self._new_times()
         self._worked = WorkerStatistics()
         self._active_ns = 0  # before the last start
         self._started_ns = self._valid_from_ns = 0  # sets closed before the last reset are of another drive
@@ -104,6 +109,7 @@ class MapSession:
             self._prepare, self._work, self._on_failure, config.max_failures, InferenceError, patience_s, self._worked
         )
         self.output.start()
+        self._times = self._new_times()
         self._started_ns = self._valid_from_ns = time.monotonic_ns()
         self.inputs.open()
 
@@ -133,13 +139,12 @@ class MapSession:
         """Takes an image."""
         now_ns = time.monotonic_ns()
         self.inputs.arrived(camera, now_ns)
-        stamp_ns = stamp_to_ns(message.header.stamp)
-        if stamp_ns == 0:
-            problem = f"camera {camera}: its images have no stamp (0); their time of arrival is used"
-            self.pipeline.builder.problems.add("zero_stamp", camera, problem)
-            stamp_ns = self._host.now_ns()
-        ahead_s = (stamp_ns - self._host.now_ns()) * 1e-9
-        if ahead_s > _FUTURE_S and self._host.now_ns():  # 0: the first /clock has not come
+        clock_ns = self._host.now_ns()
+        stamp_ns = self._times.taken_ns(camera, stamp_to_ns(message.header.stamp), now_ns, clock_ns)
+        if stamp_ns is None:
+            return
+        ahead_s = (stamp_ns - clock_ns) * 1e-9
+        if ahead_s > _FUTURE_S and clock_ns:  # 0: the first /clock has not come
             problem = f"camera {camera}: its stamps lie {ahead_s:.1f} s in the future of the node's clock"
             self.pipeline.builder.problems.add("future_stamp", camera, problem)
         if apart_ns := self._order.apart_ns(camera, stamp_ns):
@@ -158,12 +163,15 @@ class MapSession:
 
     def poll(self) -> None:
         """Closes sets that have waited long enough."""
-        self._filter.poll(time.monotonic_ns())
+        now_ns = time.monotonic_ns()
+        self._times.looked(now_ns)
+        self._filter.poll(now_ns)
 
     def reset(self, reason: str) -> None:
         """Forgets images and phases."""
         if self.worker is not None:
             self._filter.synchronizer.reset()
+            self._times = self._new_times()
             self._forget(reason)
 
     def _on_set(self, images: ImageSet) -> None:
@@ -178,6 +186,11 @@ class MapSession:
         else:
             self._last_job_ns = now_ns
             self.worker.put(_Job(images, now_ns))
+
+    def _new_times(self) -> ImageTimes:
+        times = ImageTimes(len(self._host.config.camera_names), self.pipeline.builder.problems, "their time of arrival")
+        times.looked(time.monotonic_ns())
+        return times
 
     def _is_wanted(self) -> bool:
         return self.output.wanted(self._host.config) or self.local_map.wanted()
@@ -291,8 +304,7 @@ class MapSession:
     def statuses(self) -> list[Status]:
         """The tasks on /diagnostics; cameras that are silent are named in the log as well."""
         config, builder = self._host.config, self.pipeline.builder
-        stale_after_ns = round(config.stale_after * 1e9)
-        states = self.inputs.states(time.monotonic_ns(), stale_after_ns, builder.camera_states)
+        now_ns, states = time.monotonic_ns(), self._states()
         topics = self.inputs.topics()
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
@@ -309,11 +321,28 @@ class MapSession:
                 states[camera], details[camera] = kind, message
             elif states.get(camera, kind) != kind:
                 details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
+        self._said_ns |= dict.fromkeys([*states.items(), *((camera, kind) for kind, camera in news)], now_ns)
+        self._said_move = self._filter.synchronizer.statistics.last_move
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
         statuses = node_statuses(report, states, details, moving, self.broken, config, problem, expected, rig_news)
         return [*statuses, over_time_status(self.local_map)]
+
+    def recheck(self) -> bool:
+        """Looks at the publishers; whether the diagnostics must not wait for their period: something is wrong of which
+        they have not spoken for two seconds, so that they do not follow what comes and goes.
+        """
+        self.inputs.recheck()
+        since_ns = time.monotonic_ns() - _SAID_NS
+        wrong = [entry for entry in self._states().items() if entry[1] != "ok"]
+        wrong += self.pipeline.builder.problems.untold()
+        moved = self._filter.synchronizer.statistics.last_move is not self._said_move
+        return moved or any(self._said_ns.get(entry, since_ns) <= since_ns for entry in wrong)
+
+    def _states(self) -> dict[str, str]:
+        stale_after_ns = round(self._host.config.stale_after * 1e9)
+        return self.inputs.states(time.monotonic_ns(), stale_after_ns, self.pipeline.builder.camera_states)
 
     def _remind(self, subject: str, message: str) -> None:
         """Logs a warning, at most every five seconds per subject."""

@@ -203,7 +203,7 @@ class OnlineMapNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)  # the node's clock stands still when a bag is paused
         self._active_timers = [
             self.create_timer(_POLL_S, self._poll, clock=steady),
-            self.create_timer(_RECHECK_S, session.inputs.recheck, clock=steady),
+            self.create_timer(_RECHECK_S, self._recheck, clock=steady),
             self.create_timer(self.config.diagnostics_period, self._publish_diagnostics, clock=steady),
         ]
         self._publish_info()
@@ -272,6 +272,10 @@ class OnlineMapNode(LifecycleNode):
             self.log("error", f"{self.config.max_failures} sets failed in a row; deactivating")
             self.trigger_deactivate()
 
+    def _recheck(self) -> None:
+        if self.session is not None and self.session.recheck():
+            self._publish_diagnostics()
+
     def _publish_diagnostics(self) -> None:
         if self.session is None or self.session.worker is None:
             return
@@ -282,13 +286,10 @@ class OnlineMapNode(LifecycleNode):
     def _publish_info(self) -> None:
         session = self.session
         assert session is not None
+        info, names = session.pipeline.predictor.info, session.pipeline.builder.cameras
+        frame, least = self.config.base_frame, self.config.score_threshold
         message = model_info_to_message(
-            graph_types(),
-            session.pipeline.predictor.info,
-            camera_names=session.pipeline.builder.cameras,
-            stamp_ns=self.now_ns(),
-            frame_id=self.config.base_frame,
-            score_threshold=self.config.score_threshold,
+            graph_types(), info, camera_names=names, stamp_ns=self.now_ns(), frame_id=frame, score_threshold=least
         )
         self._endpoints.model_info.publish(message)
 
@@ -328,8 +329,7 @@ def run(load: Callable[[OnlineMapConfig], Predictor], arguments: list[str] | Non
         return 1
     executor = make_executor(kind=node.config.executor)
     executor.add_node(node)
-    autostart = node.config.autostart
-    started = not autostart or (node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
+    started = not node.config.autostart or (node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS)
     while started and not stopping and not node.finalized:
         executor.spin_once(timeout_sec=_SPIN_S)
     code = 0 if stopping or node.was_shut_down else 1

@@ -58,6 +58,11 @@ class Problems:
             news, self._news = self._news, {}
         return news
 
+    def untold(self) -> list[tuple[str, str]]:
+        """(camera, kind) of what the next call of `news` will tell."""
+        with self._lock:
+            return [(camera, kind) for kind, camera in self._news]
+
     def report(self) -> dict[str, dict[str, Any]]:
         """Kind -> `count` in all, `cameras` with the count of each, `message`: the first; plain JSON values."""
         with self._lock:

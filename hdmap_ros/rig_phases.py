@@ -287,9 +287,7 @@ class RigPhases:
             self._limit(entry)
 
     def _report(self, camera: Camera, moved_ns: int) -> None:
-        self._statistics.moved[camera.name] += 1
-        stamp_ns = camera.stamps[-1] if camera.stamps else 0
-        self._statistics.last_move = Move(camera.name, moved_ns, stamp_ns)
+        self._statistics.note(Move(camera.name, moved_ns, camera.stamps[-1] if camera.stamps else 0))
 
     def _others(self, camera: Camera) -> list[History]:
         return [

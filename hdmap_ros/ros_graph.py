@@ -115,7 +115,7 @@ class Endpoints:
         self.local_map = node.create_publisher(array, "~/output/local_map", _LATCHED)
         self.local_map_markers = node.create_publisher(drawn, "~/output/local_map_markers", _LATCHED)
         self.model_info = node.create_publisher(get("hdmap_ros/msg/MapModelInfo"), "~/output/model_info", _LATCHED)
-        self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 1)
+        self.diagnostics = node.create_publisher(get("diagnostic_msgs/msg/DiagnosticArray"), "/diagnostics", 10)
         image, compressed = get("sensor_msgs/msg/Image"), get("sensor_msgs/msg/CompressedImage")
         self.image = node.create_publisher(image, "~/debug/image", 1)
         self.compressed = node.create_publisher(compressed, "~/debug/image/compressed", 1)

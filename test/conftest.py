@@ -7,9 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -175,3 +176,28 @@ def without_sd_maps(sensor_world: Path, tmp_path: Path) -> Path:
         if path.name != "sd":
             (root / "maps" / path.name).symlink_to(path)
     return root
+
+
+# --- results of the papers' own code beside the repository ---
+@pytest.fixture(scope="session")
+def oracle() -> Callable[[str], Any]:
+    """A reference model by its name (`reference_models.Oracle`); the test is skipped where it is not at hand."""
+    reference_models = _load_module(Path(__file__).with_name("reference_models.py"))  # imports torch
+
+    def found(name: str) -> Any:
+        folder, shared = reference_models.FOLDER, reference_models.SHARED
+        if not (folder / name / "manifest.json").is_file():
+            pytest.skip(f"{folder / name} is not at hand")
+        fill = folder / "fill.py" if (folder / "fill.py").is_file() else shared / "fill.py"
+        return reference_models.Oracle(folder / name, _load_module(fill))
+
+    return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder for files of half a gigabyte, emptied at the end."""
+    yield tmp_path
+    for path in tmp_path.rglob("*"):
+        if path.suffix in (".pth", ".safetensors"):
+            path.unlink()

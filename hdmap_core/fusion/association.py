@@ -39,31 +39,51 @@ class TrackingConfig(Config):
 
 @dataclass(frozen=True)
 class _Tracks:
-    """Those of one class: a row per place where one was seen, and the rows of a track lie together.
+    """A row per place where one was seen; the rows of a track lie together.
 
     Attributes:
         number: (P,) int, whose place it is.
+        label: (P,) int, the track's class by its place in `MapClass`.
         places: (P, 2) float64, metres in the fixed frame.
         missed: (P,) int, how many maps could have seen it since and did not.
     """
 
     number: np.ndarray
+    label: np.ndarray
     places: np.ndarray
     missed: np.ndarray
 
     def where(self, kept: np.ndarray) -> "_Tracks":
         """Copies of the rows of a mask (P,)."""
-        return _Tracks(self.number[kept], self.places[kept], self.missed[kept])
+        return _Tracks(self.number[kept], self.label[kept], self.places[kept], self.missed[kept])
 
-    def seen_again(self, lines: list[np.ndarray], numbers: list[int]) -> "_Tracks":
+    def seen_again(self, lines: "_Lines", numbers: list[int]) -> "_Tracks":
         """With the places of lines that were just seen."""
-        number = np.concatenate([self.number, np.repeat(np.array(numbers, int), [len(line) for line in lines])])
-        places = np.concatenate([self.places, *lines])
-        missed = np.concatenate([self.missed, np.zeros(len(places) - len(self.missed), int)])
-        return _Tracks(number, places, missed).where(np.argsort(number, kind="stable"))
+        number = np.concatenate([self.number, np.repeat(np.array(numbers, int), lines.sizes)])
+        label = np.concatenate([self.label, np.repeat(lines.label, lines.sizes)])
+        places = np.concatenate([self.places, lines.places])
+        missed = np.concatenate([self.missed, np.zeros(len(lines.places), int)])
+        return _Tracks(number, label, places, missed).where(np.argsort(number, kind="stable"))
 
 
-_NONE = _Tracks(np.zeros(0, int), np.zeros((0, 2)), np.zeros(0, int))
+@dataclass(frozen=True)
+class _Lines:
+    """The elements of a map as places (P, 2), float64, metres in the fixed frame.
+
+    Attributes:
+        label: (N,) int, as in `_Tracks`, rising.
+        first: (N,) int, where each begins in `places`.
+        sizes: (N,) int, how many places each has.
+    """
+
+    label: np.ndarray
+    places: np.ndarray
+    first: np.ndarray
+    sizes: np.ndarray
+
+
+_NONE = _Tracks(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros(0, int))
+_RANK = {label: rank for rank, label in enumerate(MapClass)}
 
 
 class Tracker:
@@ -71,12 +91,16 @@ class Tracker:
 
     def __init__(self, config: TrackingConfig | None = None) -> None:
         self.config = config or TrackingConfig()
-        self._tracks: dict[MapClass, _Tracks] = {}
+        self._tracks = _NONE
         self._last_number = 0
+
+    def __len__(self) -> int:
+        """How many places are kept."""
+        return len(self._tracks.places)
 
     def reset(self) -> None:
         """Forgets the tracks."""
-        self._tracks.clear()
+        self._tracks = _NONE
 
     def update(
         self, elements: Sequence[MapElement], fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool = True
@@ -89,79 +113,82 @@ class Tracker:
             region: in which the map could have elements, None: anywhere; absence outside it means nothing.
             full: whether it could see all of the region; if not, absence means nothing there either.
         """
-        numbers = [0] * len(elements)
-        for label in MapClass:  # in an order that is the same in every process, as the numbers depend on it
-            indices = [index for index, element in enumerate(elements) if element.label is label]
-            lines = [to_fixed(samples(elements[index], self.config.step), fixed_from_ego) for index in indices]
-            joined = self._join(label, lines, fixed_from_ego, region, full)
-            for index, number in zip(indices, joined, strict=True):
-                numbers[index] = number
-        return [replace(element, track_id=number) for element, number in zip(elements, numbers, strict=True)]
-
-    def _join(
-        self, label: MapClass, lines: list[np.ndarray], fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool
-    ) -> list[int]:
-        tracks = self._tracks.get(label, _NONE)
-        if not lines and not len(tracks.places):
+        if not elements and not len(self):
             return []
-        tracks = tracks.where(np.linalg.norm(tracks.places - fixed_from_ego[:2, 3], axis=1) <= self.config.reach)
+        # All classes at once, in an order that is the same in every process, as the numbers depend on it.
+        order = sorted(range(len(elements)), key=lambda index: _RANK[elements[index].label])
+        found = [samples(elements[index], self.config.step) for index in order]
+        sizes = np.array([len(places) for places in found], int)
+        places = to_fixed(np.concatenate([np.zeros((0, 2)), *found]), fixed_from_ego)
+        label = np.array([_RANK[elements[index].label] for index in order], int)
+        joined = self._join(_Lines(label, places, np.cumsum(sizes) - sizes, sizes), fixed_from_ego, region, full)
+        numbers = dict(zip(order, joined, strict=True))
+        return [replace(element, track_id=numbers[index]) for index, element in enumerate(elements)]
+
+    def _join(self, lines: _Lines, fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool) -> list[int]:
+        tracks = self._tracks
+        if np.isfinite(self.config.reach):
+            away = tracks.places - fixed_from_ego[:2, 3]
+            tracks = tracks.where((away * away).sum(axis=1) <= self.config.reach**2)
         visible = np.ones(len(tracks.places), bool)
         if region is not None:
             visible = is_inside(to_ego(tracks.places, fixed_from_ego), region)
         tracks.missed[visible] += full
         seen = tracks.where(visible)
-        known, first = np.unique(seen.number, return_index=True)
-        gain, near = self._compare(lines, seen.places, first)
+        first = np.flatnonzero(np.concatenate([[True], seen.number[1:] != seen.number[:-1]]))[: len(seen.number)]
+        gain, near = self._compare(lines, seen, first)
         pairs = zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True)
+        known = seen.number[first]
         partner = {row: int(known[column]) for row, column in pairs if gain[row, column] > 0}
         numbers = []
         replaced = np.zeros(len(tracks.places), bool)
-        for row in range(len(lines)):
+        for row in range(len(lines.sizes)):
             if row in partner:
                 replaced[visible] |= near[row] & (seen.number == partner[row])
             else:
                 self._last_number = self._last_number % MAX_TRACK_ID + 1
             numbers.append(partner.get(row, self._last_number))
         kept = ~replaced & (tracks.missed <= self.config.patience)
-        self._tracks[label] = tracks.where(kept).seen_again(lines, numbers)
+        self._tracks = tracks.where(kept).seen_again(lines, numbers)
         return numbers
 
-    def _compare(self, lines: list[np.ndarray], seen: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _compare(self, lines: _Lines, seen: _Tracks, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Metres that N lines and M tracks have in common, and which places lie within the gate of each line.
 
         Args:
-            lines: (P, 2) each.
-            seen: (V, 2) places of the tracks, one track after the other.
-            first: (M,) where each begins.
+            lines: N of them.
+            seen: V places of M tracks.
+            first: (M,) where each track begins.
 
         Returns:
             (N, M) gain, 0 where less than `min_share` of both is shared; (N, V) bool.
         """
-        gain, near = np.zeros((len(lines), len(first))), np.zeros((len(lines), len(seen)), bool)
-        gate, sizes = self.config.gate, np.diff(first, append=len(seen))
-        for row, meets in enumerate(_boxes_meet(lines, seen, first, gate)):
-            if not meets.any():
-                continue
+        gain, near = np.zeros((len(lines.sizes), len(first))), np.zeros((len(lines.sizes), len(seen.places)), bool)
+        if not gain.size:
+            return gain, near
+        gate, sizes = self.config.gate, np.append(first[1:], len(seen.places)) - first
+        all_meet = _boxes_meet(lines, seen, first, gate) & np.equal.outer(lines.label, seen.label[first])
+        for row in np.flatnonzero(all_meet.any(axis=1)):
+            meets = all_meet[row]
             places, counts = np.repeat(meets, sizes), sizes[meets]
             starts = np.cumsum(counts) - counts
-            squared = cdist(lines[row], seen[places], "sqeuclidean")
+            line = lines.places[lines.first[row] :][: lines.sizes[row]]
+            squared = cdist(line, seen.places[places], "sqeuclidean")
             of_line = np.sqrt(np.minimum.reduceat(squared, starts, axis=1))  # a column for each track
             of_track = np.sqrt(squared.min(axis=0))
             near_line, near_track = of_line <= gate, of_track <= gate
             near[row, places] = near_track
-            share = np.maximum(near_line.mean(axis=0), np.add.reduceat(near_track, starts, dtype=float) / counts)
+            shares = near_line.sum(axis=0) / len(line), np.add.reduceat(near_track, starts, dtype=float) / counts
             of_both = np.minimum(
                 np.maximum(1 - of_line / gate, 0).sum(axis=0),
                 np.add.reduceat(np.maximum(1 - of_track / gate, 0), starts),
             )
-            gain[row, meets] = np.where(share >= self.config.min_share, self.config.step * of_both, 0)
+            gain[row, meets] = np.where(np.maximum(*shares) >= self.config.min_share, self.config.step * of_both, 0)
         return gain, near
 
 
-def _boxes_meet(lines: list[np.ndarray], seen: np.ndarray, first: np.ndarray, gate: float) -> np.ndarray:
+def _boxes_meet(lines: _Lines, seen: _Tracks, first: np.ndarray, gate: float) -> np.ndarray:
     """(N, M) bool: whether the boxes around lines and tracks come within the gate of each other; see `_compare`."""
-    if not lines or not len(first):
-        return np.zeros((len(lines), len(first)), bool)
-    low, high = np.minimum.reduceat(seen, first), np.maximum.reduceat(seen, first)
-    line_low, line_high = (np.array([side(line, axis=0) for line in lines])[:, None] for side in (np.min, np.max))
-    return (np.maximum(line_low - high, low - line_high) <= gate).all(axis=-1)
+    low, high = np.minimum.reduceat(seen.places, first), np.maximum.reduceat(seen.places, first)
+    line_low, line_high = np.minimum.reduceat(lines.places, lines.first), np.maximum.reduceat(lines.places, lines.first)
+    return (np.maximum(line_low[:, None] - high, low - line_high[:, None]) <= gate).all(axis=-1)

@@ -13,7 +13,8 @@ def to_fixed(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
 
 def to_ego(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
     """The inverse of `to_fixed`."""
-    return (points - fixed_from_ego[:2, 3]) @ np.linalg.inv(fixed_from_ego[:2, :2]).T
+    (a, b), (c, d) = fixed_from_ego[:2, :2].tolist()
+    return (points - fixed_from_ego[:2, 3]) @ (np.array([[d, -c], [-b, a]]) / (a * d - b * c))
 
 
 def is_inside(points: np.ndarray, region: BEVGrid) -> np.ndarray:
@@ -25,5 +26,8 @@ def is_inside(points: np.ndarray, region: BEVGrid) -> np.ndarray:
 def samples(element: MapElement, step: float) -> np.ndarray:
     """(P, 2) float64: points about `step` metres apart along the element, at least two."""
     points = element.points.astype(np.float64)
-    number = max(2, round(polyline.length(points, element.closed) / step) + 1)
-    return polyline.resample(points, number, element.closed)
+    path = polyline.closed_ring(points) if element.closed else points
+    arc = polyline.arc_lengths(path)
+    number = max(2, round(arc[-1] / step) + 1)
+    stations = np.arange(number) * (arc[-1] / (number if element.closed else number - 1))
+    return np.stack([np.interp(stations, arc, path[:, 0]), np.interp(stations, arc, path[:, 1])], axis=1)

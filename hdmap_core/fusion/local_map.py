@@ -46,10 +46,10 @@ class LayerConfig(Config):
 # A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth already.
 _LINE = LineJoining(smoothing=0.0, max_gap=2.0, touching=2.0, max_turn=40.0)
 _KERB = LineJoining(smoothing=0.0, max_gap=4.0, touching=4.0, max_turn=110.0)
-_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.35, line=_LINE))
+_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.3, line=_LINE))
 _LAYERS = {
     MapClass.DIVIDER: _LINES,
-    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.3, outline_level=0.7)),
+    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.2, outline_level=0.7)),
     MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, boundary=_KERB)),
     MapClass.CENTERLINE: _LINES,
 }
@@ -204,12 +204,20 @@ class LocalMap:
                 trust = max(trust_in_length(polyline.length(element.points, element.closed)), _LEAST_TRUST)
                 shade = round(255 * min(element.score / trust, 1.0))
                 cv2.polylines(layer, points, element.closed, shade, 1, cv2.LINE_AA, _SHIFT)
-        drawn = np.empty(shades.shape, np.float32)
+        drawn = np.zeros(shades.shape, np.float32)
         for label, layer, smooth in zip(self.classes, shades, drawn, strict=True):
             sigma = self.config.layers[label].spread / window.resolution
             # A line of one cell keeps its shade at its middle; an area keeps it inside.
             strength = 1.0 if label is MapClass.PED_CROSSING else sigma * np.sqrt(2 * np.pi)
-            size = 2 * math.ceil(_DEVIATIONS * sigma) + 1
-            cv2.GaussianBlur(layer * np.float32(strength / 255), (size, size), sigma, dst=smooth)
-            cv2.threshold(smooth, 1.0, 1.0, cv2.THRESH_TRUNC, dst=smooth)
+            radius = math.ceil(_DEVIATIONS * sigma)
+            x, y, width, height = cv2.boundingRect(layer)
+            part = np.s_[max(y - radius, 0) : y + height + radius, max(x - radius, 0) : x + width + radius]
+            if width:
+                blurred = cv2.GaussianBlur(
+                    layer[part] * np.float32(strength / 255),
+                    (2 * radius + 1, 2 * radius + 1),
+                    sigma,
+                    borderType=cv2.BORDER_CONSTANT,
+                )
+                np.minimum(blurred, 1.0, out=smooth[part])
         return drawn

@@ -26,6 +26,7 @@ _COUNTS = (4, 5, 8, 12, 14)
 _WIDEST_RAD = np.deg2rad(89.0)  # what a polynomial may reach at most
 _LEAST_RAD = np.deg2rad(1.0)  # what a lens sees at least; coefficients that leave less are none
 _STEPS = 2000
+_ITERATIONS = 25
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,34 @@ class Lens:
         radius = np.hypot(points[..., 0], points[..., 1])
         angle = np.interp(radius, np.maximum.accumulate(mean), angles[inside])
         polar = points * (angle / np.maximum(radius, 1e-12))[..., None]
-        for _ in range(20):
+        limit = 1e-8 * (1 + radius)
+        polar, miss = self._solved(polar, points)
+        for share in (0.7, 0.3):  # a tilted sensor's rim is no circle: from further in there is a way to more of it
+            lost = miss >= limit
+            polar[lost], miss[lost] = self._solved(share * polar[lost], points[lost])
+        angle = np.hypot(polar[..., 0], polar[..., 1])
+        scale = np.sinc(angle / np.pi)[..., None]  # sin(angle) / angle
+        return np.concatenate([polar * scale, np.cos(angle)[..., None]], axis=-1), miss < limit
+
+    def _solved(self, polar: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Directions (..., 2) that come to points, sought from `polar` on, and how far (...) they miss them."""
+        miss, share = self._miss(polar, points), np.ones(polar.shape[:-1])
+        for _ in range(_ITERATIONS):
             step = self._newton_step(polar, points)
-            polar = polar - step
-            angle = np.hypot(polar[..., 0], polar[..., 1])
-            polar = polar * (np.minimum(angle, self.reach_rad) / np.maximum(angle, 1e-12))[..., None]
+            tried = polar - share[..., None] * step
+            angle = np.hypot(tried[..., 0], tried[..., 1])
+            tried = tried * (np.minimum(angle, self.reach_rad) / np.maximum(angle, 1e-12))[..., None]
+            missed = self._miss(tried, points)
+            # Near a rim where the lens folds a whole step goes too far, and there and back for ever.
+            better = missed <= miss
+            polar, miss = np.where(better[..., None], tried, polar), np.where(better, missed, miss)
+            share = np.where(better, 1.0, share / 2)
             if np.abs(step).max(initial=0) < 1e-10:
                 break
-        angle = np.hypot(polar[..., 0], polar[..., 1])
-        miss = np.hypot(*np.moveaxis(self._bent(polar) - points, -1, 0))
-        scale = np.sinc(angle / np.pi)[..., None]  # sin(angle) / angle
-        return np.concatenate([polar * scale, np.cos(angle)[..., None]], axis=-1), miss < 1e-8 * (1 + radius)
+        return polar, miss
+
+    def _miss(self, polar: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return np.hypot(*np.moveaxis(self._bent(polar) - points, -1, 0))
 
     def _newton_step(self, polar: np.ndarray, points: np.ndarray) -> np.ndarray:
         step = 1e-6

@@ -14,12 +14,17 @@ def length(points: np.ndarray, closed: bool = False) -> float:
     return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
 
 
+def arc_lengths(path: np.ndarray) -> np.ndarray:
+    """(P,) float64 metres along the path to each of its points, from 0 on."""
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+
+
 def resample(points: np.ndarray, num: int, closed: bool = False) -> np.ndarray:
     """`num` points evenly spaced by arc length, same dtype.
 
     Open: the two ends are kept. Closed: starts at the first point and does not repeat it.
     """
     path = closed_ring(points) if closed else points
-    arc = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    arc = arc_lengths(path)
     stations = np.linspace(0.0, arc[-1], num, endpoint=not closed)
     return np.stack([np.interp(stations, arc, path[:, axis]) for axis in range(2)], axis=1).astype(points.dtype)

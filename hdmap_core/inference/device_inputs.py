@@ -18,7 +18,7 @@ from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, PLACES, plane_from_cells
 from hdmap_core.geometry.lens_sampling import Matrix, Optics
 from hdmap_core.model_io import ModelInput
-from hdmap_core.preprocess import camera_slots
+from hdmap_core.preprocess import PLAIN, ImageFit, camera_slots
 
 _LENS_NODES = 513  # along each side of a lens's table: of a focal length of 1260 pixels off by 0.02 pixels
 _BLENDING = 1e-5  # what `cv2.blendLinear` adds to the sum of weights
@@ -39,6 +39,7 @@ def image_inputs(
     image_size: tuple[int, int],
     cameras: tuple[str, ...],
     device: torch.device,
+    fit: ImageFit = PLAIN,
 ) -> ModelInput:
     """As `preprocess.image_inputs`; projection and mask stay on the host, where engines look at them.
 
@@ -48,8 +49,10 @@ def image_inputs(
         image_size: see there.
         cameras: see there.
         device: of the images.
+        fit: see there.
     """
-    names, pinholes, projection = camera_slots(rig, image_size, cameras)
+    height, width = fit.filled_size or image_size
+    names, pinholes, projection = camera_slots(rig, (height, width), cameras, fit.scaling)
     scaled = torch.zeros(len(names), 3, *image_size, dtype=torch.uint8, device=device)
     mask = torch.zeros(len(names), dtype=torch.bool)
     for slot, name in enumerate(names):
@@ -61,7 +64,8 @@ def image_inputs(
         optics = Optics.of(rig.lens_of_each[place], rig.intrinsics[place].numpy())
         if optics is not None:
             picture = _undistorted(picture, optics, tuple(pinholes.intrinsics[place].flatten().tolist()))
-        scaled[slot] = resized(picture, image_size)
+        small = resized if fit.resampling == "area" else _bicubic
+        scaled[slot, :, :height, :width] = small(picture, (height, width))
         mask[slot] = True
     return ModelInput(images=scaled[None], projection=projection[None], camera_mask=mask[None])
 
@@ -76,6 +80,14 @@ def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
     found = sum(high[..., index] * weight for index, weight in zip(columns, column_weights, strict=True))
     assert isinstance(found, Tensor)
     return _rounded(found)
+
+
+def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """As Pillow: first the columns, rounded, then the rows."""
+    for shape in ((picture.shape[-2], size[1]), size):
+        found = F.interpolate(picture[None].float(), size=shape, mode="bicubic", antialias=True)[0]
+        picture = _rounded(found.clamp(0, 255))
+    return picture
 
 
 def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid, device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
-from hdmap_core.preprocess import check_images, ground_grid, preprocess, with_points_and_roads
+from hdmap_core.preprocess import ImageFit, check_images, ground_grid, preprocess, with_points_and_roads
 
 _CHECKED_SIZE = (180, 320)
 _DECODERS_APART = 2.0
@@ -153,7 +153,7 @@ class DevicePath:
         inputs, backbone, model = ModelInput(), self._model.image_backbone, self._model
         if backbone is not None:
             inputs = device_inputs.image_inputs(
-                images, observation.rig, backbone.image_size, backbone.cameras, self.device
+                images, observation.rig, backbone.image_size, backbone.cameras, self.device, ImageFit.of(backbone)
             )
         if model.sees_ground:
             inputs.ground = device_inputs.ground_pixels(images, observation.rig, ground_grid(model.grid), self.device)

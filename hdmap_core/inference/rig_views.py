@@ -4,6 +4,7 @@ from torch import Tensor, equal
 
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.model_frame import in_model_frame
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig, most_views
 
 
@@ -24,6 +25,8 @@ class RigViews:
             return None
         projection, size = inputs.projection.cpu(), (inputs.images.shape[-2], inputs.images.shape[-1])
         if self._known is None or self._known[1] != size or not equal(self._known[0], projection):
-            found = max(1, most_views(transform, self._model.grid, projection, size))
+            frame = self._model.ego_from_model
+            seen = projection if frame is None else in_model_frame(projection, frame)
+            found = max(1, most_views(transform, self._model.grid, seen, size))
             self._known = projection.clone(), size, found
         return self._known[2]

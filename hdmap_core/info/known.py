@@ -75,6 +75,9 @@ def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> d
         "looks at": _senses(model),
     }
     facts |= {name: str(came[key]) for name, key in (("trained on", "dataset"), ("steps", "step")) if came.get(key)}
+    if imported := came.get("imported"):
+        facts["imported"] = f"{imported['kind']}, of {imported['file']}, SHA-256 {imported['sha256'][:8]}…"
+        facts["licence"] = str(came.get("licence"))
     if metrics := came.get("metrics") or {}:
         facts["validation"] = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     return facts

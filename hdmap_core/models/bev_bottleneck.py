@@ -26,12 +26,14 @@ class BEVBottleneckConfig(Config):
         channels: width in the bottleneck and of what comes out; the teacher's, of cameras and LiDAR together.
         hidden: width between the two convolutions that lead there.
         skip: add the features before the bottleneck to the result. False: as published.
+        aligned_corners: how the enlargement reads the small map. False: as published.
     """
 
     kind: Literal["bottleneck"] = "bottleneck"
     channels: PositiveInt = 192
     hidden: PositiveInt = 96
     skip: bool = False
+    aligned_corners: bool = True
 
 
 class BottleneckOutput(NamedTuple):
@@ -53,20 +55,21 @@ class BEVBottleneck(nn.Module):
         out_channels: channels C of the output.
     """
 
-    def __init__(self, config: BEVBottleneckConfig, *, in_channels: int) -> None:
+    def __init__(self, config: BEVBottleneckConfig, *, in_channels: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.config, self.out_channels = config, config.channels
+        self.config, self.size, self.out_channels = config, size, config.channels
         self.widen = nn.Sequential(
             conv_norm_act(in_channels, config.hidden), conv_norm_act(config.hidden, config.channels)
         )
         self.down = eighth(*[config.channels] * 4)
 
     def forward(self, bev: Tensor) -> BottleneckOutput:
-        """(B, C', Y, X) -> (B, C, Y, X), and what lies between."""
+        """(B, C', y, x), of the grid's cells or others -> (B, C, Y, X) of the grid's, and what lies between."""
         wide = self.widen(bev)
         rows, columns = wide.shape[-2:]
         below, right = -rows % STRIDE, -columns % STRIDE
         small = self.down(F.pad(wide, (0, right, 0, below)))
-        raised = F.interpolate(small, size=(rows + below, columns + right), mode="bilinear", align_corners=True)
-        raised = raised[..., :rows, :columns]
+        padded = (rows + below, columns + right) if (rows, columns) == self.size else self.size
+        raised = F.interpolate(small, size=padded, mode="bilinear", align_corners=self.config.aligned_corners)
+        raised = raised[..., : self.size[0], : self.size[1]]
         return BottleneckOutput(bev=wide + raised if self.config.skip else raised, small=small)

@@ -18,25 +18,29 @@ from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads
 from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoder, MapQRDecoderConfig
+from hdmap_core.models.heads.maptr_decoder import MapTRDecoder, MapTRDecoderConfig
 from hdmap_core.models.heads.segmentation import SegmentationConfig, SegmentationHead
 from hdmap_core.models.heads.vector_decoder import VectorDecoder, VectorDecoderConfig
 from hdmap_core.models.lidar.pillars import Pillars, PillarsConfig
 from hdmap_core.models.lidar.simulated import SimulatedLidar, SimulatedLidarConfig
 from hdmap_core.models.map_model import MapModel
+from hdmap_core.models.model_frame import Matrix, PointsToEgo
 from hdmap_core.models.priors.hd_refiner import HDRefiner, HDRefinerConfig
 from hdmap_core.models.priors.sd_fusion import SDFusion, SDFusionConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormer, BEVFormerConfig
+from hdmap_core.models.view_transforms.depth_lift_splat import DepthLiftSplat, DepthLiftSplatConfig
 from hdmap_core.models.view_transforms.ground_pixels import GroundPixels, GroundPixelsConfig
 from hdmap_core.models.view_transforms.lift_splat import LiftSplat, LiftSplatConfig
 from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
 from hdmap_core.required_packages import missing_packages_named
 
 ViewTransformConfig = Annotated[
-    GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig, Field(discriminator="kind")
+    GroundPixelsConfig | BEVFormerConfig | MlpIPMConfig | LiftSplatConfig | DepthLiftSplatConfig,
+    Field(discriminator="kind"),
 ]
 LidarConfig = Annotated[PillarsConfig | SimulatedLidarConfig, Field(discriminator="kind")]
 EncoderConfig = Annotated[BEVEncoderConfig | ResNetEncoderConfig, Field(discriminator="kind")]
-VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig, Field(discriminator="kind")]
+VectorsConfig = Annotated[VectorDecoderConfig | MapQRDecoderConfig | MapTRDecoderConfig, Field(discriminator="kind")]
 
 
 _OF_A_REFINER = {"name", "grid", "classes", "view_transform", "hd_refiner"}
@@ -48,6 +52,9 @@ class ModelConfig(Config):
 
     Attributes:
         view_transform: None only for a model that is nothing but an HD-map refiner (its pre-training).
+        ego_from_model: (4, 4) rigid, from the frame that `grid` is meant in, for weights of vector models that were
+            trained around a LiDAR; None: it is the ego frame. Heights such as `view_transform.z_range` are that
+            frame's as well; what the model says is in the ego frame.
     """
 
     name: str
@@ -64,6 +71,7 @@ class ModelConfig(Config):
     dense: DenseConfig | None = None
     hd_refiner: HDRefinerConfig | None = None
     auxiliary: AuxiliaryConfig | None = None
+    ego_from_model: Matrix | None = None
 
     @property
     def sees_ground(self) -> bool:
@@ -104,6 +112,8 @@ class ModelConfig(Config):
             )
         self._cameras_fit()
         self._heads_fit()
+        if self.ego_from_model is not None:
+            self._frame_fits(self.ego_from_model)
         return self
 
     def _no_centerlines(self) -> None:
@@ -124,6 +134,13 @@ class ModelConfig(Config):
         view, backbone = self.view_transform, self.backbone
         if backbone is None:
             return
+        if isinstance(view, MlpIPMConfig) and view.cell is not None:
+            alone = self.bottleneck is not None and not self.bottleneck.skip and self.lidar is None
+            if not alone or view.cell < self.grid.resolution:
+                raise ValueError(
+                    "view_transform.cell is for cells larger than the grid's, and needs a bottleneck, which leads from "
+                    "one to the other, without skip, and no lidar"
+                )
         if isinstance(view, MlpIPMConfig) and view.weights == "per_camera" and not backbone.cameras:
             raise ValueError(
                 "view_transform mlp_ipm has weights per camera: name the cameras in backbone.cameras, or take "
@@ -134,6 +151,15 @@ class ModelConfig(Config):
                 raise ValueError("lidar.backbone.image_size must be backbone.image_size: both see the same images")
             if self.lidar.backbone.cameras not in ((), backbone.cameras):
                 raise ValueError("lidar.backbone.cameras must be empty or backbone.cameras: both see the same images")
+
+    def _frame_fits(self, pose: Matrix) -> None:
+        rows = torch.tensor(pose, dtype=torch.float64) if [len(row) for row in pose] == [4] * 4 else None
+        if rows is None or not torch.allclose(rows[:3, :3] @ rows[:3, :3].T, torch.eye(3).double(), atol=1e-4):
+            raise ValueError("ego_from_model must be four rows of four numbers, a rotation and a translation")
+        if rows[2, 2] < 0.5 or rows[3].tolist() != [0, 0, 0, 1]:
+            raise ValueError("ego_from_model must have its z axis about upright, and the last row 0, 0, 0, 1")
+        if self.sees_ground or self.lidar or self.sd_prior or self.segmentation or self.dense or self.vectors is None:
+            raise ValueError("ego_from_model is for models that see cameras alone, and have no head but vectors")
 
     def _heads_fit(self) -> None:
         two_levels = isinstance(self.bev_encoder, ResNetEncoderConfig)
@@ -208,13 +234,13 @@ def build_model(config: ModelConfig) -> MapModel:
     if config.view_transform is None:
         return MapModel(hd_refiner=refiner)
     backbone = None if config.backbone is None else ImageBackbone(config.backbone)
-    view_transform = _view_transform(config.view_transform, config.grid, backbone)
+    view_transform = _view_transform(config.view_transform, config.grid, backbone, config.ego_from_model)
     lidar = None if config.lidar is None else _lidar(config.lidar, config.grid)
     channels = view_transform.out_channels + (0 if lidar is None else lidar.out_channels)
     sd_prior = None if config.sd_prior is None else SDFusion(config.sd_prior, in_channels=channels, size=size)
     bottleneck = None
     if config.bottleneck is not None:
-        bottleneck = BEVBottleneck(config.bottleneck, in_channels=channels)
+        bottleneck = BEVBottleneck(config.bottleneck, in_channels=channels, size=size)
         channels = bottleneck.out_channels
     bev_encoder = _bev_encoder(config.bev_encoder, channels)
     dense_heads = None
@@ -245,12 +271,14 @@ def build_model(config: ModelConfig) -> MapModel:
             image_channels=None if backbone is None else backbone.out_channels,
             bev_channels=channels,
         ),
+        ego_from_model=config.ego_from_model,
+        to_ego=None if config.ego_from_model is None else PointsToEgo(config.ego_from_model, config.grid),
     )
 
 
 def _view_transform(
-    config: ViewTransformConfig, grid: BEVGrid, backbone: ImageBackbone | None
-) -> GroundPixels | BEVFormer | MlpIPM | LiftSplat:
+    config: ViewTransformConfig, grid: BEVGrid, backbone: ImageBackbone | None, ego_from_model: Matrix | None
+) -> GroundPixels | BEVFormer | MlpIPM | LiftSplat | DepthLiftSplat:
     if isinstance(config, GroundPixelsConfig):
         return GroundPixels(config, grid=grid)
     assert backbone is not None  # ModelConfig has seen to it
@@ -259,10 +287,12 @@ def _view_transform(
         case BEVFormerConfig():
             return BEVFormer(config, grid=grid, in_channels=channels)
         case MlpIPMConfig():
-            cameras = len(backbone.config.cameras)
-            return MlpIPM(config, grid=grid, in_channels=channels, feature_size=size, num_cameras=cameras)
+            cameras, own_grid = len(backbone.config.cameras), config.own_grid(grid)
+            return MlpIPM(config, grid=own_grid, in_channels=channels, feature_size=size, num_cameras=cameras)
         case LiftSplatConfig():
             return LiftSplat(config, grid=grid, in_channels=channels)
+        case DepthLiftSplatConfig():
+            return DepthLiftSplat(config, grid=grid, in_channels=channels, ego_from_model=ego_from_model)
         case other:
             assert_never(other)
 
@@ -289,7 +319,9 @@ def _bev_encoder(config: EncoderConfig | None, in_channels: int) -> BEVUNet | Re
             assert_never(other)
 
 
-def _vector_head(config: ModelConfig, in_channels: int, num_classes: int) -> VectorDecoder | MapQRDecoder | None:
+def _vector_head(
+    config: ModelConfig, in_channels: int, num_classes: int
+) -> VectorDecoder | MapQRDecoder | MapTRDecoder | None:
     match config.vectors:
         case None:
             return None
@@ -297,5 +329,7 @@ def _vector_head(config: ModelConfig, in_channels: int, num_classes: int) -> Vec
             return VectorDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
         case MapQRDecoderConfig() as chosen:
             return MapQRDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
+        case MapTRDecoderConfig() as chosen:
+            return MapTRDecoder(chosen, in_channels=in_channels, num_classes=num_classes)
         case other:
             assert_never(other)

@@ -3,18 +3,22 @@
 `backbone -> view_transform (+ lidar) -> sd_prior or bottleneck -> bev_encoder -> heads -> hd_refiner`
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from hdmap_core.errors import ConfigError
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.model_frame import Matrix, PointsToEgo, in_model_frame
 
 
 class MapModel(nn.Module):
     """Sensors to map, one slot after the other; a slot that is None is skipped, a head that is None makes nothing."""
 
     backbone: ImageBackbone | None
+    ego_from_model: Tensor | None
 
     def __init__(
         self,
@@ -30,6 +34,8 @@ class MapModel(nn.Module):
         dense_heads: nn.Module | None = None,
         hd_refiner: nn.Module | None = None,
         auxiliary_heads: nn.Module | None = None,
+        ego_from_model: Matrix | None = None,
+        to_ego: PointsToEgo | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -43,6 +49,9 @@ class MapModel(nn.Module):
         self.dense_heads = dense_heads
         self.hd_refiner = hd_refiner
         self.auxiliary_heads = auxiliary_heads
+        self.to_ego = to_ego
+        pose = None if ego_from_model is None else torch.tensor(ego_from_model, dtype=torch.float32)
+        self.register_buffer("ego_from_model", pose, persistent=False)
 
     def forward(self, inputs: ModelInput) -> ModelOutput:
         """Runs the slots in order.
@@ -62,20 +71,31 @@ class MapModel(nn.Module):
             return ModelOutput(dense=self.hd_refiner(inputs.semantic, is_logits=False))
         if self.backbone is not None and inputs.images is None:
             raise ConfigError("the model's backbone needs ModelInput.images; preprocess makes them")
+        if self.ego_from_model is not None:
+            inputs = self._in_model_frame(inputs, self.ego_from_model)
         features = None if self.backbone is None else self.backbone(inputs.images)
         bev, taps = self._fused(features, inputs)
         pyramid = (bev,) if self.bev_encoder is None else self.bev_encoder(bev)
         dense = None if self.dense_heads is None else self.dense_heads(pyramid)
         refined = None if self.hd_refiner is None or dense is None else self.hd_refiner(dense.semantic)
         auxiliary_heads = self.auxiliary_heads if self.training else None
+        vectors = None if self.vector_head is None else self.vector_head(pyramid)
         return ModelOutput(
-            vectors=None if self.vector_head is None else self.vector_head(pyramid),
+            vectors=vectors if vectors is None or self.to_ego is None else self.to_ego(vectors),
             semantic=None if self.segmentation_head is None else self.segmentation_head(pyramid[0]),
             dense=dense if refined is None else refined,
             unrefined=None if refined is None else dense,
             auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0]),
             taps={**taps, "bev": pyramid[0]},
         )
+
+    @staticmethod
+    def _in_model_frame(inputs: ModelInput, ego_from_model: Tensor) -> ModelInput:
+        if inputs.previous_bev is not None:
+            raise ConfigError("a model with ego_from_model takes no previous_bev: poses are those of the ego frame")
+        if inputs.projection is None:
+            return inputs
+        return replace(inputs, projection=in_model_frame(inputs.projection, ego_from_model))
 
     def _fused(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, dict[str, Tensor]]:
         """The BEV of all sensors and priors, and what it was made of."""

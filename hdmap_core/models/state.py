@@ -16,12 +16,12 @@ def misfit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str |
     shared = sorted(expected.keys() & given.keys())
     other = [name for name in shared if expected[name].shape != given[name].shape]
     if lacking:
-        return f"lacks {_counted(lacking)}"
+        return f"lacks {counted(lacking)}"
     if unknown:
-        return f"has unknown {_counted(unknown)}"
+        return f"has unknown {counted(unknown)}"
     if other:
         is_now, wanted = (tuple(state[other[0]].shape) for state in (given, expected))
-        return f"has misshapen {_counted(other)} ({is_now} instead of {wanted})"
+        return f"has misshapen {counted(other)} ({is_now} instead of {wanted})"
     return None
 
 
@@ -31,5 +31,6 @@ def listed(names: Collection[str]) -> str:
     return ", ".join(ordered[:_SHOWN]) + (f" and {len(ordered) - _SHOWN} more" if len(ordered) > _SHOWN else "")
 
 
-def _counted(names: list[str]) -> str:
+def counted(names: list[str]) -> str:
+    """How many tensors, and the names of the first of them."""
     return f"{len(names)} tensors: {listed(names)}" if len(names) > 1 else f"1 tensor: {names[0]}"

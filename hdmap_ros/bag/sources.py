@@ -10,6 +10,7 @@ from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_ros.bag.layouts import TopicLayout
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.calibration import CameraCalibration
+from hdmap_ros.image_times import ImageTimes
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observation_builder import ObservationBuilder
 from hdmap_ros.problems import Problems
@@ -137,18 +138,19 @@ class BagSources:
         """The image sets of the bag in time order."""
         total = sum(self._bag.counts.get(topic, 0) for topic in (*self._image_of, *self._info_of))
         wanted = self._bag.messages(lambda topic: topic in self._image_of or topic in self._info_of, self._unreadable)
+        clock = "the time at which they were recorded"
+        times = ImageTimes(len(self._image_of), self._problems, clock, self._have_stamps())
         seen: dict[str, dict[int, None]] = defaultdict(dict)  # camera -> its stamps in the order in which they came
         for number, (topic, log_ns, message) in enumerate(wanted, start=1):
             progress(number, total)
             if topic in self._info_of:
                 builder.add_camera_info(self._info_of[topic], message)
                 continue
-            camera, stamp_ns = self._image_of[topic], stamp_to_ns(message.header.stamp)
+            camera = self._image_of[topic]
             self.images[camera] += 1
-            if stamp_ns == 0:
-                problem = f"camera {camera}: its images have no stamp (0); the time at which they were recorded is used"
-                self._problems.add("zero_stamp", camera, problem)
-                stamp_ns = log_ns
+            stamp_ns = times.taken_ns(camera, stamp_to_ns(message.header.stamp), log_ns, log_ns)
+            if stamp_ns is None:
+                continue
             stamps = seen[camera]
             if stamp_ns in stamps and stamp_ns < next(reversed(stamps)) - sync.config.jump_ns:
                 # The recording begins anew; a short one would look to the synchroniser like images that come twice.
@@ -159,6 +161,15 @@ class BagSources:
             yield from sync.poll(log_ns)
             yield from sync.add(camera, stamp_ns, message, log_ns)
         yield from sync.flush()
+
+    def _have_stamps(self) -> bool | None:
+        """Whether the cameras have stamps, looked up ahead."""
+        times = ImageTimes(len(self._image_of), Problems(), "")
+        for topic, log_ns, message in self._bag.messages(lambda topic: topic in self._image_of, lambda *_: None):
+            times.taken_ns(topic, stamp_to_ns(message.header.stamp), log_ns, log_ns)
+            if times.stamped is not None:
+                break
+        return times.stamped
 
     def _unreadable(self, topic: str, reason: str) -> None:
         camera = self._image_of.get(topic) or self._info_of.get(topic) or ""

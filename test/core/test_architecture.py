@@ -66,6 +66,20 @@ RULES = {
     "hdmap_core.fusion": rule(
         CORE_TYPES | {"hdmap_core.fusion", "hdmap_core.config", "hdmap_core.postprocess"}, CORE_NEVER
     ),
+    "hdmap_core.released": rule(
+        {
+            "hdmap_core.released",
+            "hdmap_core.models",
+            "hdmap_core.postprocess",
+            "hdmap_core.checkpoint",
+            "hdmap_core.config",
+            "hdmap_core.files",
+            "hdmap_core.file_kinds",
+            "hdmap_core.geometry",
+            "hdmap_core.elements",
+        },
+        CORE_NEVER,
+    ),
     "hdmap_core.inference": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_core.export": rule(never=CORE_NEVER | {"hdmap_core.cli"}),
     "hdmap_ros": rule(never={"training", "rclpy"} | TRAINING_FRAMEWORKS),

@@ -3,16 +3,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import ground_view
 from hdmap_core.image_decoding import reduction_for
 from hdmap_core.models import ModelConfig
-from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
+from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
-from hdmap_core.preprocess import enough_pixels, ground_grid, ground_pixels, image_inputs, preprocess
+from hdmap_core.preprocess import ImageFit, enough_pixels, ground_grid, ground_pixels, image_inputs, preprocess
 
 GRID = BEVGrid((-12.0, 12.0), (-6.0, 6.0), 0.6)
 SIZE = (60, 100)
@@ -241,3 +242,48 @@ def test_larger_images_than_the_student_was_trained_with_are_not_needed(
 def test_what_a_backbone_sees_is_left_whole() -> None:
     backbone = ImageBackboneConfig(image_size=(64, 96))
     assert enough_pixels(ModelConfig(name="x", backbone=backbone, view_transform=BEVFormerConfig())) is None
+
+
+# --- images as published code makes them ---
+
+
+def test_pictures_fill_the_upper_left_alone_and_projections_know_it() -> None:
+    seen = surround()
+    batch = image_inputs(seen, (64, 50), fit=ImageFit(filled_size=(30, 50)))
+    plain = image_inputs(seen, (30, 50))
+    assert batch.images is not None and plain.images is not None
+    assert batch.images.shape == (1, 4, 3, 64, 50) and not batch.images[..., 30:, :].any()
+    assert torch.equal(batch.images[..., :30, :], plain.images)
+    torch.testing.assert_close(batch.projection, plain.projection)
+
+
+def test_bicubic_is_pillows() -> None:
+    seen = surround(("FRONT",))
+    batch = image_inputs(seen, (32, 44), fit=ImageFit(resampling="bicubic"))
+    assert batch.images is not None and seen.images[0] is not None
+    wanted = Image.fromarray(seen.images[0]).resize((44, 32))  # whose default it is
+    np.testing.assert_array_equal(batch.images[0, 0].permute(1, 2, 0).numpy(), np.asarray(wanted))
+
+
+def test_scaling_by_the_origin_multiplies_pixels() -> None:
+    seen = surround()
+    batch = image_inputs(seen, (30, 50), fit=ImageFit(scaling="origin"))
+    order = seen.rig.select(sorted(NAMES))
+    scale = torch.tensor([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 1]]).double()
+    assert batch.projection is not None
+    torch.testing.assert_close(batch.projection[0], (scale @ order.projection()).float())
+
+
+def test_what_is_not_filled_is_zero_behind_the_normalisation() -> None:
+    config = ImageBackboneConfig(model="resnet18.tv_in1k", image_size=(64, 64), filled_size=(40, 64))
+    backbone = ImageBackbone(config).eval()
+    seen: list[torch.Tensor] = []
+    backbone.trunk.conv1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = torch.randint(0, 255, (1, 1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        backbone(images)
+    assert not seen[0][..., 40:, :].any()
+    wanted = (images[0].float() - backbone.mean) / backbone.std
+    torch.testing.assert_close(seen[0][..., :40, :], wanted[..., :40, :])
+    with pytest.raises(ValueError, match="larger than image_size"):
+        ImageBackboneConfig(image_size=(64, 64), filled_size=(64, 96))

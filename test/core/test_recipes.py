@@ -93,6 +93,7 @@ def test_how_many() -> None:
         "mapfm": 15,
         "mapkd": 7,
         "mapqr": 9,
+        "maptr": 2,
         "pmapnet": 8,
         "student": 7,
         "tiny": 1,
@@ -167,6 +168,14 @@ def test_every_published_variant_is_compared() -> None:
 def test_size_of_the_published_models(name: str, millions: float) -> None:
     """Derived counts; docs/results/model_parameters.md explains the rest of 0.2 %."""
     assert count(name) / 1e6 == pytest.approx(millions, rel=2e-3)
+
+
+def test_size_of_maptr_and_maptrv2() -> None:
+    """Counted from the published code's state dicts, without what reads the CAN bus, cameras' names or nothing."""
+    can_bus, levels, cameras, weights_of_codes = 35_968, 4 * 256, 6 * 256, 4
+    unread, tables, cells = can_bus + levels + cameras + weights_of_codes, 300 * 128, 9
+    assert count("maptr/tiny_r50") == 36_193_568 - unread
+    assert count("maptr/v2_r50") == 40_578_399 - unread - tables - cells
 
 
 def test_lean_gather_saves_most_of_the_decoder() -> None:

@@ -1,6 +1,7 @@
 """A rig of six small cameras on a moving car: messages with true stamps, poses and pixels."""
 
 import functools
+import subprocess
 import sys
 import threading
 import time
@@ -271,6 +272,21 @@ def make_builder(load_module: Callable[[Path], ModuleType], rig_module: Any, bag
 def faults(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     """`fault_injection.py`: faults, the traffic that they happen to, and a network that fails."""
     return load_module(Path(__file__).with_name("fault_injection.py"))
+
+
+@pytest.fixture
+def start_process() -> Iterator[Callable[..., "subprocess.Popen[Any]"]]:
+    """Starts programs as `subprocess.Popen` does; what still runs at the end of the test is killed."""
+    started: list[subprocess.Popen[Any]] = []
+
+    def start(*command: str, **places: Any) -> "subprocess.Popen[Any]":
+        started.append(subprocess.Popen(command, **places))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

@@ -191,8 +191,9 @@ class Traffic:
 
 
 def said(status: Any) -> str:
-    """A task's sentence and values in one text."""
-    return " ".join([status.message, *(f"{pair.key}={pair.value}" for pair in status.values)])
+    """A task's sentence and values in one text; of a value that says several things, each one with the key."""
+    values = [(pair.key, part) for pair in status.values for part in (pair.value, *pair.value.split("; ")[1:])]
+    return " ".join([status.message, *(f"{key}={part}" for key, part in values)])
 
 
 def _nothing(traffic: Traffic) -> None:

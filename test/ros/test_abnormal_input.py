@@ -36,11 +36,6 @@ FORMATS = (
 LEAST_CYCLES = 8
 
 
-@pytest.fixture(scope="module")
-def faults(load_module: Any) -> ModuleType:
-    return load_module(Path(__file__).with_name("fault_injection.py"))
-
-
 @pytest.fixture(scope="module", params=["compressed", "raw"])
 def traffic(request: pytest.FixtureRequest, faults: ModuleType, rig_module: Any, make_graph: Any) -> Iterator[Any]:
     """The rig before a node that does with five cameras."""
@@ -112,6 +107,10 @@ def frame(name: str) -> Change:
     return change
 
 
+def no_stamp(traffic: Any, shot: Any) -> None:
+    shot.image.header.stamp = type(shot.image.header.stamp)()
+
+
 def raw(encoding: str = "rgb8", **fields: Any) -> Change:
     def change(traffic: Any, shot: Any) -> None:
         shot.image = traffic.graph.rig.raw_image(shot.camera, shot.stamp_ns, encoding, **fields)
@@ -179,6 +178,7 @@ REJECTED: dict[str, list[tuple[str, Change, str]]] = {
     "compressed": [
         ("depth", depth, "rejected_image: camera CAM_BACK: format '16UC1; compressedDepth png' is a depth image"),
         ("neither_jpeg_nor_png", neither_jpeg_nor_png, "rejected_image: camera CAM_BACK: "),
+        ("no_stamp", no_stamp, "zero_stamp: camera CAM_BACK: its images have no stamp (0); it is left out, as nothing"),
         ("another_frame", frame("nowhere"), "no_transform: camera CAM_BACK: no transform base_link <- nowhere"),
     ],
     "raw": [

@@ -3,6 +3,7 @@
 The rows of docs/abnormal_input.md that `test_abnormal_input.py` has not.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from hdmap_ros.stamps import stamp_to_ns
 
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
 pytestmark = pytest.mark.ros
@@ -43,6 +46,24 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(set_decoding, "decode_image", noted)
     return frames
+
+
+def test_a_rig_without_stamps_goes_by_arrival(faults: ModuleType, traffic: Any, start_node: Any) -> None:
+    """No camera has any; so none is late by the others, and a map has the time at which its images came."""
+
+    def no_stamp(traffic: Any, shot: Any) -> None:
+        shot.image.header.stamp = type(shot.image.header.stamp)()
+
+    fault = faults.Fault(
+        "no_stamps", cause="CAM_FRONT=zero_stamp: camera CAM_FRONT: its images have no stamp", alter=no_stamp
+    )
+    used = faults.Fault("used", cause="their time of arrival is used, as no camera has stamps")
+    traffic.start_now()
+    start_node(**QUICK)
+    assert traffic.until(lambda: traffic.named(fault) and traffic.named(used) and traffic.maps, [fault]) is not None
+    stamp_ns = stamp_to_ns(traffic.maps[-1].header.stamp)
+    assert abs(time.time_ns() - stamp_ns) < 60_000_000_000
+    assert len(traffic.maps[-1].elements) == 7
 
 
 def logged_by(node: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:

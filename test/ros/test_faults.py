@@ -57,6 +57,45 @@ def test_a_fault_is_named_and_overcome(name: str, faults: ModuleType, traffic: A
     assert node.session.worker is not None, "still active"
 
 
+@pytest.mark.parametrize("name", ["killed_CAM_BACK", "jpeg_cut", "tf_gap", "stamps_of_the_future", "network_raises"])
+def test_what_is_new_does_not_wait_for_the_period(name: str, faults: ModuleType, traffic: Any, start_node: Any) -> None:
+    """A minute, of which nobody waits."""
+    start_node(**{"diagnostics.period": 60.0, "diagnostics.stale_after": 0.5, "sync.min_cameras": 5})
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == name)
+    assert traffic.until(traffic.at_full_rate) is not None
+    traffic.mark()
+    fault.begin(traffic)
+    assert traffic.until(lambda: traffic.named(fault), [fault], most=200) is not None
+    fault.end(traffic)
+
+
+def test_diagnostics_do_not_follow_what_comes_and_goes(faults: ModuleType, traffic: Any, start_node: Any) -> None:
+    start_node(**{"diagnostics.period": 60.0, "sync.min_cameras": 5})
+    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == "jpeg_cut_now_and_then")
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert traffic.until(lambda: traffic.named(fault), [fault]) is not None
+    traffic.mark()
+    begin_s, begin = time.monotonic(), traffic.cycles
+    assert traffic.until(lambda: traffic.cycles >= begin + 40, [fault]) is not None, "five or six damaged ones more"
+    reminders = (time.monotonic() - begin_s) // 2.0 + 1
+    assert len(traffic.diagnostics[traffic.since[1] :]) <= reminders
+
+
+def test_a_camera_without_stamps_is_in_no_map(faults: ModuleType, traffic: Any, node: Any) -> None:
+    """In real time, where its images come some 40 ms before the time that they are of: 0.4 m at this speed."""
+    fault = next(entry for entry in faults.make_faults(traffic.rig, "CAM_BACK_LEFT") if entry.name == "stamps_of_zero")
+    traffic.start_now()
+    assert traffic.until(traffic.at_full_rate) is not None
+    without = faults.FULL_MASK & ~(1 << traffic.rig.CAMERAS.index("CAM_BACK_LEFT"))
+    assert traffic.until(lambda: traffic.maps[-1].camera_mask == without, [fault]) is not None
+    begin, sent = len(traffic.maps), traffic.cycles
+    assert traffic.until(lambda: traffic.named(fault) and traffic.cycles >= sent + 24, [fault]) is not None
+    assert {entry.camera_mask for entry in traffic.maps[begin:]} == {without}
+    traffic.mark()
+    assert traffic.until(traffic.at_full_rate) is not None
+    assert traffic.wrong_maps() == []
+
+
 def test_random_faults_together(faults: ModuleType, traffic: Any, node: Any) -> None:
     """Short, with a fixed seed; `benchmarks/fault_soak.py` goes on for ten minutes."""
     chance = random.Random(15)

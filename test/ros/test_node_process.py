@@ -3,9 +3,7 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -43,38 +41,21 @@ online_map_node.main()
 """
 
 
-@pytest.fixture(scope="session")
-def faults(load_module: Any) -> ModuleType:
-    return load_module(HERE / "fault_injection.py")
-
-
 @pytest.fixture
 def traffic(faults: ModuleType, graph: Any, rig_module: Any) -> Any:
     return faults.Traffic(graph, rig_module, faults.FaultyPredictor(rig_module.RigLines()))
 
 
-@pytest.fixture
-def start_process() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a node as a process in this test's graph."""
-    started = []
-
-    def start(program: str, *parameters: str, **places: Any) -> subprocess.Popen[bytes]:
-        words = [word for entry in parameters for word in ("-p", entry)]
-        process = subprocess.Popen([sys.executable, "-c", program, "--ros-args", *words], **places)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+def node_in(program: str, *parameters: str) -> list[str]:
+    """The command of a node that this program runs."""
+    return [sys.executable, "-c", program, "--ros-args", *(word for entry in parameters for word in ("-p", entry))]
 
 
 def test_killed_and_started_again_under_load(traffic: Any, start_process: Any) -> None:
     program = STAND_IN.format(conftest=str(HERE / "conftest.py"))
     for _ in range(2):
         traffic.mark()
-        process = start_process(program)
+        process = start_process(*node_in(program))
         assert traffic.until(traffic.at_full_rate, most=1500) is not None
         process.send_signal(signal.SIGKILL)  # amid the images
         for _ in range(3):
@@ -95,7 +76,7 @@ def test_it_writes_its_log_and_its_report_and_connects_to_nobody(
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     environment = kept | {name: str(path) for name, path in places.items()} | {"PYTHONDONTWRITEBYTECODE": "1"}
     parameters = [f"report_file:={report / 'report.json'}", "model.device:=cpu", "model.warmup_iterations:=1"]
-    process = start_process(AUDITED.format(notes=str(notes)), *parameters, env=environment, cwd=home)
+    process = start_process(*node_in(AUDITED.format(notes=str(notes)), *parameters), env=environment, cwd=home)
     assert traffic.until(lambda: traffic.maps, most=1500) is not None
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 0

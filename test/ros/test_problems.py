@@ -45,5 +45,7 @@ def test_news_are_told_once() -> None:
     for number in range(2):
         problems.add("rejected_image", "CAM_BACK", f"cut {number}")
     problems.add("failed", "", "the network failed")
+    assert problems.untold() == [("CAM_BACK", "rejected_image"), ("", "failed")]
     assert problems.news() == {("rejected_image", "CAM_BACK"): "cut 1", ("failed", ""): "the network failed"}
     assert problems.news() == {}
+    assert problems.untold() == []

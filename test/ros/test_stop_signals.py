@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,22 +80,12 @@ def test_a_signal_while_it_imports_or_loads(module: str, number: signal.Signals)
 
 
 @pytest.fixture
-def quick_node() -> Iterator[Callable[..., Any]]:
+def quick_node(start_process: Callable[..., Any]) -> Callable[..., Any]:
     """Starts processes of the real node with a model that needs no loading."""
     pytest.importorskip("rclpy", reason="the node needs rclpy; run make setup")
-    started = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", QUICK_NODE, "--ros-args", "-p", "model.warmup_iterations:=0", *arguments]
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, env=environment())
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    words = (sys.executable, "-c", QUICK_NODE, "--ros-args", "-p", "model.warmup_iterations:=0")
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return lambda *arguments: start_process(*words, *arguments, **streams, env=environment())
 
 
 def until(process: subprocess.Popen[str], text: str) -> str:

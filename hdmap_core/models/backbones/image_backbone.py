@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import Self
 
 from hdmap_core.config import Config
@@ -25,6 +26,12 @@ class ImageBackboneConfig(Config):
     Attributes:
         model: timm's name; the tag after the dot decides the pretrained weights and the normalisation of pixels.
         image_size: (height, width) of the images, whole multiples of the network's patch or stride.
+        filled_size: (height, width) in the upper left of the images that pictures are resized to; what is below and to
+            the right is zero behind the normalisation, as MapTR and its kin pad. None: all of them.
+        resampling: how pictures are resized: `area`, the mean over each pixel's area; `bicubic` with antialiasing, as
+            Pillow does it and HDMapNet's line was trained with.
+        scaling: where the calibration puts things in resized pictures. `edges`: what they are, the outer edges stay;
+            `origin`: numbers of pixels are multiplied, as published code does it, by a fraction of a pixel elsewhere.
         cameras: names in order, for slots that bind weights to cameras; empty: any rig.
         features: which maps are taken, from 0, negative from the end: blocks of a ViT, stages of a Swin; of a ResNet
             0 is the stem and 1 to 4 are its stages. Layers behind the last one taken are cut off.
@@ -41,6 +48,9 @@ class ImageBackboneConfig(Config):
     kind: Literal["timm"] = "timm"
     model: str = "vit_small_patch14_dinov2.lvd142m"
     image_size: tuple[PositiveInt, PositiveInt] = (448, 798)
+    filled_size: tuple[PositiveInt, PositiveInt] | None = None
+    resampling: Literal["area", "bicubic"] = "area"
+    scaling: Literal["edges", "origin"] = "edges"
     cameras: tuple[str, ...] = ()
     features: tuple[int, ...] = Field(default=(-1,), min_length=1)
     aggregation: Aggregation = "last"
@@ -60,6 +70,8 @@ class ImageBackboneConfig(Config):
             )
         if self.frozen_stages is not None and self.tuning != "full":
             raise ValueError(f"frozen_stages is for tuning 'full'; {self.tuning!r} says itself what is fixed")
+        if self.filled_size is not None and any(a > b for a, b in zip(self.filled_size, self.image_size, strict=True)):
+            raise ValueError(f"filled_size {self.filled_size} is larger than image_size {self.image_size}")
         if len(set(self.cameras)) != len(self.cameras):
             raise ValueError(f"cameras names one twice: {list(self.cameras)}")
         if taken := OURS & self.arguments.keys():
@@ -136,6 +148,11 @@ class ImageBackbone(nn.Module):
         """(K, 3, H, W) uint8 -> (K, C, h, w)."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         pixels = (pixels.to(self.mean.dtype) - self.mean) / self.std
+        if self.config.filled_size is not None:
+            (height, width), (filled_height, filled_width) = self.config.image_size, self.config.filled_size
+            filled = pixels[..., :filled_height, :filled_width]
+            pixels = F.pad(filled, (0, width - filled_width, 0, height - filled_height))
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         # Maps of a ViT are taken behind its final norm, without class and register tokens.
         maps = self.trunk.forward_intermediates(pixels, indices=self.indices, norm=True, intermediates_only=True)
         return self.neck(maps)

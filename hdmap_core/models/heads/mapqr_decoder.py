@@ -5,8 +5,6 @@ Deliberate differences from the published code: one-to-one and one-to-many queri
 reference points, heads and sampling are float32 under any autocast, and references are carried before the sigmoid.
 """
 
-import itertools
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,10 +15,8 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
+from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch
 from hdmap_core.models.heads.mapqr_layer import GatherKind, MapQRLayer, start_xavier
-
-_LOGIT_LIMIT = math.log((1 - 1e-5) / 1e-5)
-_PRIOR = 0.01
 
 
 class MapQRDecoderConfig(Config):
@@ -87,8 +83,10 @@ class MapQRDecoder(nn.Module):
             )
             for _ in range(config.layers)
         )
-        self.classify = nn.ModuleList(_class_branch(channels, num_classes) for _ in range(config.layers))
-        self.refine = nn.ModuleList(_point_branch(channels, coordinates) for _ in range(config.layers))
+        self.classify = nn.ModuleList(class_branch(channels, num_classes) for _ in range(config.layers))
+        self.refine = nn.ModuleList(
+            point_branch([channels, *[2 * channels] * 3, coordinates]) for _ in range(config.layers)
+        )
 
     def forward(self, pyramid: Sequence[Tensor]) -> VectorOutput:
         """`pyramid[0]`: (B, C', Y, X). In training with one-to-many queries, which the other modes do not compute."""
@@ -108,31 +106,10 @@ class MapQRDecoder(nn.Module):
             with torch.autocast(features.device.type, enabled=False):  # bfloat16 costs 4 cm of 60 m, at worst 25
                 queries = queries.float()
                 all_logits.append(classify(queries))
-                points = points.clamp(-_LOGIT_LIMIT, _LOGIT_LIMIT) + refine(queries).view_as(points)
+                points = points.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + refine(queries).view_as(points)
                 all_points.append(points.sigmoid())
             points = points.detach()
         logits, places = torch.stack(all_logits), torch.stack(all_points)
         one = config.num_queries
         many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
         return VectorOutput(logits[:, :, :one], places[:, :, :one], many, queries[:, :one])
-
-
-def _class_branch(channels: int, num_classes: int) -> nn.Sequential:
-    """Its last bias says that one query in a hundred is of a class (Lin et al. 2017, section 4.1)."""
-    last = nn.Linear(channels, num_classes)
-    nn.init.constant_(last.bias, -math.log((1 - _PRIOR) / _PRIOR))
-    hidden = [
-        module
-        for _ in range(2)
-        for module in (nn.Linear(channels, channels), nn.LayerNorm(channels), nn.ReLU(inplace=True))
-    ]
-    return nn.Sequential(*hidden, last)
-
-
-def _point_branch(channels: int, coordinates: int) -> nn.Sequential:
-    """Starts as torch starts linear layers, not at zero, as published."""
-    widths = [channels, *[2 * channels] * 3]
-    hidden = [
-        module for low, high in itertools.pairwise(widths) for module in (nn.Linear(low, high), nn.ReLU(inplace=True))
-    ]
-    return nn.Sequential(*hidden, nn.Linear(2 * channels, coordinates))

@@ -44,6 +44,10 @@ class PillarsConfig(Config):
         convolutions: how many each block has.
         fusion_channels: width of the first layer that sees all blocks.
         out_channels: channels of the slot's output.
+        cells: `floor`: as told above. `published`, for weights that were trained so: numbers of cells are cut off
+            towards zero, so that points up to one cell below the lower ends of the grid, and up to the height of
+            `z_range` below it, count in the first cell; padding and other points outside count, with features of zero,
+            in the mean and the centroid of cell 0.
     """
 
     kind: Literal["pillars"] = "pillars"
@@ -56,6 +60,7 @@ class PillarsConfig(Config):
     convolutions: tuple[PositiveInt, ...] = (2, 3, 3)
     fusion_channels: PositiveInt = 256
     out_channels: PositiveInt = 128
+    cells: Literal["floor", "published"] = "floor"
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -115,7 +120,7 @@ class Pillars(nn.Module):
         for block, branch in zip(self.blocks, self.branches, strict=True):
             bev = block(bev)
             # First up, then the convolution, as published; where it costs less, the convolution is computed before.
-            branches.append(upsampled_conv(branch, bev, self.grid.shape, align_corners=False))
+            branches.append(upsampled_conv(branch, bev, self.grid.shape, align_corners=True))
         return self.fusion(torch.cat(branches, dim=1))
 
     def pillars(self, points: Tensor, point_count: Tensor) -> Tensor:
@@ -130,34 +135,48 @@ class Pillars(nn.Module):
         """
         batch, most = points.shape[:2]
         (height, width), device = self.grid.shape, points.device
-        column_row = (self.grid.to_cells(points[..., :2]) + 0.5).floor()
-        valid = self._valid(points, column_row) & (torch.arange(most, device=device) < point_count[:, None])
-        # What is not valid may be anything, also not finite; it goes to a cell behind the last one.
+        published = self.config.cells == "published"
+        places = self.grid.to_cells(points[..., :2]) + 0.5
+        column_row = places.trunc() if published else places.floor()
+        given = torch.arange(most, device=device) < point_count[:, None]
+        valid = given & points.isfinite().all(-1) & self._inside(points, column_row)
+        if published:  # the car itself is left out before, as `preprocess` does
+            counted = points.isfinite().all(-1)
+        else:
+            valid = counted = valid & ~self._own_vehicle(points)
+        # What does not count may be anything, also not finite; it goes to a cell behind the last one.
         column_row = torch.where(valid[..., None], column_row, 0.0)
-        points = torch.where(valid[..., None], points, 0.0).flatten(0, 1)
+        points = torch.where(counted[..., None], points, 0.0).flatten(0, 1)
         column, row = column_row.long().unbind(-1)
         sample = torch.arange(batch, device=device)[:, None]
         cells = batch * height * width
-        index = torch.where(valid, (sample * height + row) * width + column, cells).flatten()
+        index = torch.where(counted, (sample * height + row) * width + column, cells).flatten()
         valid = valid.flatten()
 
         ones = valid.to(points.dtype)[:, None]
         count = _sums(ones, index, cells).clamp(min=1)
+        of_all = _sums(counted.flatten().to(ones)[:, None], index, cells).clamp(min=1) if published else count
         offset = self._from_cell_centre(points, column_row.flatten(0, 1))
         # Means are taken of offsets within the cell: coordinates of 100 m would leave few digits.
-        from_mean = offset - (_sums(offset, index, cells) / count)[index]
+        from_mean = offset - (_sums(offset, index, cells) / of_all)[index]
         described = torch.cat([points, count[index], from_mean, points[:, :3] - from_mean, offset], dim=1)
         encoded = F.relu(self.norm(self.linear(described), valid)) * ones
-        means = _sums(encoded, index, cells)[:cells] / count[:cells]
+        means = _sums(encoded, index, cells)[:cells] / of_all[:cells]
         return means.reshape(batch, height, width, -1).permute(0, 3, 1, 2).contiguous()
 
-    def _valid(self, points: Tensor, column_row: Tensor) -> Tensor:
-        """(B, P) bool: finite, on the grid, within the heights, and not the car itself."""
+    def _inside(self, points: Tensor, column_row: Tensor) -> Tensor:
+        """(B, P) bool: on the grid and within the heights."""
         height, width = self.grid.shape
-        (x, y, z), (column, row) = points[..., :3].unbind(-1), column_row.unbind(-1)
-        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        own = _between(x, self.config.own_vehicle_x) & _between(y, self.config.own_vehicle_y)
-        return inside & _between(z, self.config.z_range) & ~own & points.isfinite().all(-1)
+        column, row = column_row.unbind(-1)
+        low, high = self.config.z_range
+        heights = (2 * low - high, high) if self.config.cells == "published" else (low, high)
+        on_grid = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        return on_grid & _between(points[..., 2], heights)
+
+    def _own_vehicle(self, points: Tensor) -> Tensor:
+        """(B, P) bool: what the car itself reflects."""
+        x, y = points[..., :2].unbind(-1)
+        return _between(x, self.config.own_vehicle_x) & _between(y, self.config.own_vehicle_y)
 
     def _from_cell_centre(self, points: Tensor, column_row: Tensor) -> Tensor:
         """(M, 3) metres from the centre of the point's cell, which is as high as `z_range`."""

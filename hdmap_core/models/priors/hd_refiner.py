@@ -8,11 +8,13 @@ Different from the published code, on purpose:
   raw logits (`inputs: logits`).
 - The class token, the classifier and a second patch embedding, all unused there, are left out.
 - The 1x1 convolution runs before the bilinear enlargement that it commutes with: the same result at a quarter of the
-  cost. Nothing between the transformer and the batch norm has a bias, which that would take away.
+  cost. Between the transformer and the batch norm nothing has a bias, which that would take away but for a pattern of
+  four values that the first enlargement makes of its own (`first_bias`).
 - Grids that the patch does not divide are padded with zeros (no class, nor background) and the result is cropped.
 """
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -41,6 +43,8 @@ class HDRefinerConfig(Config):
         mlp_ratio: hidden width of a block's feed-forward network over `width`.
         up_channels: width between the tokens and the encoder.
         inputs: what the transformer sees of logits: the probabilities of their softmax, or themselves as published.
+        first_bias: the first enlargement has a bias, as published. It is seldom of use, as it hardly differs from one
+            that the norm takes away, but weights that were trained with it need it.
         bev_encoder: the encoder behind the transformer.
         dense: the heads behind the encoder.
     """
@@ -53,6 +57,7 @@ class HDRefinerConfig(Config):
     mlp_ratio: PositiveFloat = 4.0
     up_channels: PositiveInt = 768
     inputs: Literal["probabilities", "logits"] = "probabilities"
+    first_bias: bool = False
     bev_encoder: ResNetEncoderConfig = ResNetEncoderConfig()
     dense: DenseConfig = DenseConfig()
 
@@ -71,16 +76,20 @@ class HDRefiner(nn.Module):
 
         super().__init__()
         self.config, self.size = config, size
+        norm: Any = partial(nn.LayerNorm, eps=1e-6)  # as Vision Transformers have it, the published one too
         self.token_size = (-(-size[0] // config.patch), -(-size[1] // config.patch))
         self.embed = nn.Conv2d(1 + num_classes, config.width, config.patch, config.patch)
         self.places = nn.Parameter(torch.empty(1, self.token_size[0] * self.token_size[1], config.width))
         nn.init.trunc_normal_(self.places, std=0.02)
         self.blocks = nn.Sequential(
-            *(Block(config.width, config.heads, mlp_ratio=config.mlp_ratio, qkv_bias=True) for _ in range(config.depth))
+            *(
+                Block(config.width, config.heads, mlp_ratio=config.mlp_ratio, qkv_bias=True, norm_layer=norm)
+                for _ in range(config.depth)
+            )
         )
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = norm(config.width)
         self.up = nn.Sequential(
-            nn.ConvTranspose2d(config.width, config.up_channels, 4, 2, 1, bias=False),
+            nn.ConvTranspose2d(config.width, config.up_channels, 4, 2, 1, bias=config.first_bias),
             nn.ConvTranspose2d(config.up_channels, config.up_channels, 4, 2, 1, bias=False),
             nn.Conv2d(config.up_channels, config.up_channels, 1, bias=False),
         )

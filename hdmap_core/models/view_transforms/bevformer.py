@@ -37,6 +37,9 @@ from hdmap_core.models.view_transforms.spatial_cross_attention import HeightKern
 
 Views = PillarViews | PairViews
 
+UNBOUNDED_M = 100.0
+"""How far up and down cameras are asked what they see, where heights have no bound."""
+
 
 class BEVFormerConfig(Config):
     """Defaults: the encoder of MapQR and MapFM.
@@ -49,12 +52,21 @@ class BEVFormerConfig(Config):
         dropout: on the output of every block and inside the feed-forward ones.
         self_attention_samples: places that a head reads in each of the two BEV maps.
         cross_attention: `height_kernel`: MapQR's GKT-h, one anchor per head at a learned height; `kernel`: the same at
-            fixed heights, so that where a cell looks depends on the calibration only; `deformable`: BEVFormer's.
-        kernel_size: (rows, columns) in feature pixels, of the two kernels.
+            fixed heights, so that where a cell looks depends on the calibration only; `nearest_kernel`: MapTR's GKT,
+            which reads whole pixels, at fixed heights like those of `deformable`; `deformable`: BEVFormer's.
+        kernel_size: (rows, columns) in feature pixels, of the three kernels.
+        kernel_heads: of the cross-attention, where it is a kernel; null: `heads`.
         anchors: heights per cell, `deformable` only.
         samples: places that a head reads in a camera, `deformable` only; a multiple of `anchors`.
         z_range: metres in the ego frame. Published is -2..2 m in the LiDAR's frame, whose origin is 1.84 m above ours.
-        height_bound: learned heights stay within this many metres of their anchors, however many layers move them.
+        height_bound: learned heights stay within this many metres of their anchors, however many layers move them;
+            null: no bound, as published.
+        unseen_bias: a cell that no camera sees gets the bias of the cross-attention's output layer, as published, and
+            not nothing.
+        position_halves: which half of the position code says what: `column_row`, or `row_column`, as MapTR and its kin
+            have it, whose columns are our rows.
+        half_pixel: the centre of the first pixel lies half a pixel inside of the image, as it does; false: at its edge,
+            as published.
         max_views: read at most this many cameras per cell, those that see most of its anchors; None reads all. Equal
             to None if no cell is seen by more. Engines find out by themselves what the rig asks for; training on a GPU,
             whose time and memory go with it, does not.
@@ -63,30 +75,37 @@ class BEVFormerConfig(Config):
     """
 
     kind: Literal["bevformer"] = "bevformer"
-    channels: int = Field(256, gt=0)
-    layers: int = Field(3, gt=0)
-    heads: int = Field(8, gt=0)
-    feedforward: int = Field(512, gt=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    self_attention_samples: int = Field(4, gt=0)
-    cross_attention: Literal["height_kernel", "kernel", "deformable"] = "height_kernel"
+    channels: int = Field(default=256, gt=0)
+    layers: int = Field(default=3, gt=0)
+    heads: int = Field(default=8, gt=0)
+    feedforward: int = Field(default=512, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    self_attention_samples: int = Field(default=4, gt=0)
+    cross_attention: Literal["height_kernel", "kernel", "nearest_kernel", "deformable"] = "height_kernel"
     kernel_size: tuple[int, int] = (2, 4)
-    anchors: int = Field(4, gt=0)
-    samples: int = Field(8, gt=0)
+    kernel_heads: int | None = Field(default=None, gt=0)
+    anchors: int = Field(default=4, gt=0)
+    samples: int = Field(default=8, gt=0)
     z_range: tuple[float, float] = (-0.16, 3.84)
-    height_bound: float = Field(2.0, gt=0)
-    max_views: int | None = Field(None, gt=0)
-    camera_embeddings: int = Field(0, ge=0)
+    height_bound: float | None = Field(default=2.0, gt=0)
+    unseen_bias: bool = False
+    position_halves: Literal["column_row", "row_column"] = "column_row"
+    half_pixel: bool = True
+    max_views: int | None = Field(default=None, gt=0)
+    camera_embeddings: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
         if self.channels % self.heads or self.channels % 2:
             raise ValueError(f"channels is {self.channels}; make it an even multiple of heads ({self.heads})")
+        if self.channels % (self.kernel_heads or 1):
+            raise ValueError(f"channels is {self.channels}; make it a multiple of kernel_heads ({self.kernel_heads})")
         if self.samples % self.anchors:
             raise ValueError(f"samples is {self.samples}; make it a multiple of anchors ({self.anchors})")
         if self.z_range[0] >= self.z_range[1]:
             raise ValueError(f"z_range is {self.z_range}; give the lower end first")
-        if self.cross_attention == "deformable" and self.z_range[1] - self.z_range[0] <= 2 * ANCHOR_MARGIN:
+        inner = self.cross_attention in ("deformable", "nearest_kernel")
+        if inner and self.z_range[1] - self.z_range[0] <= 2 * ANCHOR_MARGIN:
             raise ValueError(
                 f"z_range is {self.z_range}; BEVFormer's anchors begin {ANCHOR_MARGIN} m off both ends, so give more "
                 f"than {2 * ANCHOR_MARGIN:g} m"
@@ -98,7 +117,8 @@ class BEVFormerConfig(Config):
 
 def heights_in_reach(config: BEVFormerConfig) -> tuple[float, float]:
     """The lowest and the highest z that any anchor can have, in metres, whatever is learned."""
-    reach = config.height_bound if config.cross_attention == "height_kernel" else 0.0
+    bound = UNBOUNDED_M if config.height_bound is None else config.height_bound
+    reach = bound if config.cross_attention == "height_kernel" else 0.0
     return config.z_range[0] - reach, config.z_range[1] + reach
 
 
@@ -112,7 +132,15 @@ def most_views(config: BEVFormerConfig, grid: BEVGrid, projection: Tensor, image
         image_size: (H, W) in pixels.
     """
     centres = grid.cell_centres().flatten(0, 1)
-    return pillars_in_reach(centres, heights_in_reach(config), projection, image_size).most
+    return pillars_in_reach(centres, heights_in_reach(config), _pixels_of(config, projection), image_size).most
+
+
+def _pixels_of(config: BEVFormerConfig, projection: Tensor) -> Tensor:
+    """(B, N, 3, 4) whose pixels are counted as `pillar_projection` counts them."""
+    if config.half_pixel:
+        return projection
+    projection = projection.float()
+    return torch.cat([projection[..., :2, :] - 0.5 * projection[..., 2:, :], projection[..., 2:, :]], dim=-2)
 
 
 class BEVFormerLayer(nn.Module):
@@ -126,13 +154,24 @@ class BEVFormerLayer(nn.Module):
         self.cross_attention: nn.Module
         if config.cross_attention == "deformable":
             self.cross_attention = SpatialCrossAttention(
-                channels, in_channels=in_channels, heads=heads, samples=config.samples
+                channels,
+                in_channels=in_channels,
+                heads=heads,
+                samples=config.samples,
+                unseen_bias=config.unseen_bias,
             )
         else:
             self.cross_attention = HeightKernelAttention(
-                channels, in_channels=in_channels, heads=heads, kernel_size=config.kernel_size
+                channels,
+                in_channels=in_channels,
+                heads=config.kernel_heads or heads,
+                kernel_size=config.kernel_size,
+                unseen_bias=config.unseen_bias,
+                nearest=config.cross_attention == "nearest_kernel",
             )
-        self.height = nn.Linear(channels, heads) if config.cross_attention == "height_kernel" else None
+        self.height = (
+            nn.Linear(channels, config.kernel_heads or heads) if config.cross_attention == "height_kernel" else None
+        )
         if self.height is not None:
             nn.init.zeros_(self.height.weight)
             nn.init.zeros_(self.height.bias)
@@ -173,7 +212,8 @@ class BEVFormerLayer(nn.Module):
         if self.height is not None:
             with torch.autocast(bev.device.type, enabled=False):
                 offsets = offsets + self.height(bev.float())
-            views = look((offsets / self.height_bound).tanh() * self.height_bound)
+            bound = self.height_bound
+            views = look(offsets if bound is None else (offsets / bound).tanh() * bound)
         bev = self.norms[1](bev + self.dropout(self.cross_attention(bev, features, views)))
         return self.norms[2](bev + self.dropout(self.feedforward(bev))), offsets
 
@@ -186,11 +226,12 @@ class BEVFormer(nn.Module):
 
     def __init__(self, config: BEVFormerConfig, *, grid: BEVGrid, in_channels: int) -> None:
         super().__init__()
-        self.out_channels = config.channels
+        self.config, self.out_channels = config, config.channels
         self.max_views, self.learned_heights = config.max_views, config.cross_attention == "height_kernel"
         self.shape = rows, columns = grid.shape
-        kernels = config.cross_attention != "deformable"
-        heights = anchor_heights(config.z_range, config.heads if kernels else config.anchors, ends=kernels)
+        many = config.anchors if config.cross_attention == "deformable" else config.kernel_heads or config.heads
+        ends = config.cross_attention in ("height_kernel", "kernel")
+        heights = anchor_heights(config.z_range, many, ends=ends)
         self.z_range = heights_in_reach(config)
         self.register_buffer("anchors", heights, persistent=False)
         self.register_buffer("centres", grid.cell_centres().flatten(0, 1), persistent=False)
@@ -282,14 +323,15 @@ class BEVFormer(nn.Module):
                 f"view_transform.camera_embeddings is {len(self.camera_embedding)}, but {features.shape[1]} cameras "
                 "came; a model with camera embeddings works with its own rig only"
             )
-        return features, inputs.images, inputs.projection
+        return features, inputs.images, _pixels_of(self.config, inputs.projection)
 
     def _position(self) -> Tensor:
-        """(Q, C): column's half, row's half."""
+        """(Q, C): a half of the column, a half of the row."""
         rows, columns = self.shape
         column = self.column_position[None].expand(rows, -1, -1)
         row = self.row_position[:, None].expand(-1, columns, -1)
-        return torch.cat([column, row], dim=-1).flatten(0, 1)
+        halves = [column, row] if self.config.position_halves == "column_row" else [row, column]
+        return torch.cat(halves, dim=-1).flatten(0, 1)
 
     def _past(self, inputs: ModelInput) -> tuple[Tensor, Tensor] | None:
         if inputs.previous_bev is None:

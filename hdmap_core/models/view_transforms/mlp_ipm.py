@@ -41,6 +41,10 @@ class MlpIPMConfig(Config):
             intrinsics are ignored, as published; right only for the rig of the training.
         aspect: width / height of the canonical cameras' images before they were squeezed into the network's size;
             their pixels were square.
+        cell: metres per cell of what leaves the slot, for a model whose bottleneck leads on to the grid's cells; None:
+            the grid's.
+        geometry: `metres`: as told above. `published`: as the published code has it, for weights that were trained so:
+            of its first difference the other side of each.
     """
 
     kind: Literal["mlp_ipm"] = "mlp_ipm"
@@ -50,12 +54,20 @@ class MlpIPMConfig(Config):
     fusion: Literal["max", "mean"] = "max"
     focals: tuple[PositiveFloat, ...] = ()
     aspect: PositiveFloat = 16 / 9
+    cell: PositiveFloat | None = None
+    geometry: Literal["metres", "published"] = "metres"
 
     @model_validator(mode="after")
     def _shared_weights_know_one_camera(self) -> Self:
         if self.weights == "shared" and len(self.focals) > 1:
             raise ValueError("focals has several values, but shared weights know one canonical camera; give one value")
+        if self.geometry == "published" and self.unit is not None:
+            raise ValueError("geometry is published, which has units of its own; leave unit out")
         return self
+
+    def own_grid(self, grid: BEVGrid) -> BEVGrid:
+        """The grid's region in the cells of what leaves the slot."""
+        return BEVGrid(grid.x_range, grid.y_range, self.cell or grid.resolution)
 
 
 class PinholeCameras(NamedTuple):
@@ -108,7 +120,8 @@ class MlpIPM(nn.Module):
         self.feature_size, self.num_cameras = tuple(feature_size), num_cameras
         rows, columns = self.shape = grid.shape
         self.plan = config.plan or (max(rows // 5, 2), max(columns // 5, 2))
-        self.unit = config.unit or grid.resolution / 0.3
+        self.published = config.geometry == "published"
+        self.unit = 1.0 if self.published else config.unit or grid.resolution / 0.3
         if len(config.focals) not in (0, 1, num_cameras):
             raise ConfigError(
                 f"view_transform.focals has {len(config.focals)} values for {num_cameras} cameras; give one for each, "
@@ -121,10 +134,11 @@ class MlpIPM(nn.Module):
         # Half as many places as cells each way, from the first cell's centre to the last one's: interpolation with
         # aligned corners then leads back to the centres exactly.
         half = grid.resolution / 2
-        x, y = (
-            torch.linspace(low + half, high - half, -(-cells // 2))
-            for (low, high), cells in ((grid.x_range, columns), (grid.y_range, rows))
-        )
+        ends = [(low + half, high - half) for low, high in (grid.x_range, grid.y_range)]
+        if self.published:  # in units, from end to end, whatever the region is
+            reach = self.plan[1] * 3 // 4
+            ends = [(-reach, reach), (-reach / 2, reach / 2)]
+        x, y = (torch.linspace(*each, -(-cells // 2)) for each, cells in zip(ends, (columns, rows), strict=True))
         ground = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
         self.register_buffer("ground", ground, persistent=False)
         self.register_buffer("focals", torch.tensor(config.focals), persistent=False)
@@ -204,7 +218,10 @@ class MlpIPM(nn.Module):
         across = lateral / self.unit + rows / 2
         # Whole numbers are centres of plan cells; beyond the outermost, the plan fades out within one cell.
         places = torch.stack([(2 * along + 1) / columns - 1, (2 * across + 1) / rows - 1], dim=-1)
-        seen = (depth > 0) & (along > -1) & (along < columns) & (across > -1) & (across < rows)
+        if self.published:  # the last row and column are never read alone, and nothing fades
+            seen = (along >= 0) & (along < columns - 1) & (across >= 0) & (across < rows - 1)
+        else:
+            seen = (depth > 0) & (along > -1) & (along < columns) & (across > -1) & (across < rows)
         if camera_mask is not None:
             seen = seen & camera_mask[:, :, None, None]
         views = F.grid_sample(plans.flatten(0, 1), places.flatten(0, 1), align_corners=False)

@@ -23,7 +23,7 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import DecodeConfig
 from hdmap_core.postprocess.decode import reduced
-from hdmap_core.preprocess import image_inputs
+from hdmap_core.preprocess import ImageFit, image_inputs
 
 CPU = torch.device("cpu")
 GRID = BEVGrid((-15.0, 15.0), (-9.0, 9.0), 0.3)
@@ -114,10 +114,11 @@ def test_resizing_is_opencvs(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("cameras", [(), ("BACK", "TOP", "FRONT", "LEFT")], ids=["all", "named"])
 @pytest.mark.parametrize("case", CASES)
-def test_images_are_opencvs(case: dict[str, Any], cameras: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("fit", [ImageFit(), ImageFit((90, 160), "bicubic", "origin")], ids=["ours", "published"])
+def test_images_are_opencvs(case: dict[str, Any], cameras: tuple[str, ...], fit: ImageFit) -> None:
     seen = surround(**case)
-    wanted = image_inputs(seen, (96, 160), cameras)
-    found = device_inputs.image_inputs(on_device(seen), seen.rig, (96, 160), cameras, CPU)
+    wanted = image_inputs(seen, (96, 160), cameras, fit)
+    found = device_inputs.image_inputs(on_device(seen), seen.rig, (96, 160), cameras, CPU, fit)
     assert found.images is not None and wanted.images is not None
     assert found.images.dtype == torch.uint8
     apart = (found.images.int() - wanted.images.int()).abs()

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -13,6 +14,7 @@ import torchvision.io
 from torch import Tensor
 
 from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
+from hdmap_core.config import load_config
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.image_decoding import decode_image
 from hdmap_core.inference import device_inputs, load_predictor
@@ -21,13 +23,10 @@ from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.predictor import Predictor
 from hdmap_core.inference.sample import ring_observation
 from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.heads.dense import DenseConfig
-from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
-from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.postprocess import DecodeConfig
 
 CPU = torch.device("cpu")
@@ -38,23 +37,7 @@ STUDENT = ModelConfig(
     bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8),
     vectors=VectorDecoderConfig(num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2),
 )
-MAPQR = ModelConfig(
-    name="small-mapqr",
-    grid=GRID,
-    backbone=ImageBackboneConfig(
-        model="resnet18.tv_in1k",
-        image_size=(32, 64),
-        cameras=("LEFT", "FRONT"),
-        out_channels=8,
-        arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
-    ),
-    view_transform=BEVFormerConfig(channels=8, layers=1, heads=2, feedforward=16),
-    bev_encoder=None,
-    vectors=MapQRDecoderConfig(
-        num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2, feedforward=16, one_to_many=1
-    ),
-    segmentation=None,
-)
+MAPQR = load_config(ModelConfig, Path(__file__).with_name("small_mapqr.yaml"))
 DENSE = ModelConfig(
     name="small-dense",
     grid=GRID,

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from hdmap_core.config import load_config
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError, ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
@@ -18,15 +19,11 @@ from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.sample import sample_observation
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.models.bev_resnet import ResNetEncoderConfig
-from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
 from hdmap_core.models.heads.dense import DenseConfig
-from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.heads.vector_decoder import VectorDecoderConfig
 from hdmap_core.models.priors.hd_refiner import HDRefinerConfig
-from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess import DecodeConfig
 from hdmap_core.postprocess.decode import decode
@@ -164,25 +161,9 @@ def test_another_head(checkpoint: Path) -> None:
 
 def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:
     """MapFM, small: cameras by name, whatever is missing, without the heads of training."""
+    changes = ["name=small-mapfm", "backbone.cameras=[ANY_NAME,ANOTHER]", "auxiliary={channels: 4}"]
     config = CheckpointConfig(
-        model=ModelConfig(
-            name="small-mapfm",
-            grid=CONFIG.model.grid,
-            backbone=ImageBackboneConfig(
-                model="resnet18.tv_in1k",
-                image_size=(32, 64),
-                cameras=("ANY_NAME", "ANOTHER"),
-                out_channels=8,
-                arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8]},
-            ),
-            view_transform=BEVFormerConfig(channels=8, layers=1, heads=2, feedforward=16),
-            bev_encoder=None,
-            vectors=MapQRDecoderConfig(
-                num_queries=9, num_points=4, channels=8, layers=1, attention_heads=2, feedforward=16, one_to_many=1
-            ),
-            segmentation=None,
-            auxiliary=AuxiliaryConfig(channels=4),
-        ),
+        model=load_config(ModelConfig, Path(__file__).with_name("small_mapqr.yaml"), changes),
         decode=DecodeConfig(head="vectors", score_threshold=0.0, max_elements=12),
     )
     torch.manual_seed(0)

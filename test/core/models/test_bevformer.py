@@ -19,7 +19,7 @@ from hdmap_core.models.view_transforms.pillar_projection import (
 )
 
 GRIDS = [BEVGrid((-9.0, 9.0), (-4.5, 4.5), 1.5), BEVGrid((0.0, 8.8), (-3.0, 4.2), 0.8)]  # even and odd numbers of cells
-KINDS = ["height_kernel", "kernel", "deformable"]
+KINDS = ["height_kernel", "kernel", "nearest_kernel", "deformable"]
 SIZE = (48, 80)
 IN_CHANNELS = 6
 
@@ -339,3 +339,90 @@ def test_it_exports(kind: str) -> None:
     arguments = features, other.images, other.projection, mask.logical_and(torch.tensor([True, False, True]))
     with torch.no_grad():
         torch.testing.assert_close(program.module()(*arguments), module(*arguments), rtol=1e-4, atol=1e-5)
+
+
+def test_unbounded_heights_move_as_far_as_they_say() -> None:
+    """Anchors lie where the offsets of the layers add up to, and what sees them is found however high they are."""
+    module = build(height_bound=None)
+    for layer in module.layers:
+        torch.nn.init.constant_(layer.height.bias, 1.5)  # type: ignore[union-attr, arg-type]
+        torch.nn.init.zeros_(layer.height.weight)  # type: ignore[union-attr, arg-type]
+    features, inputs = batch_of(surround(1))
+    looked: list[Tensor] = []
+    original = module._look
+
+    def watched(given: Any) -> Any:
+        look = original(given)
+        return lambda offsets: looked.append(offsets) or look(offsets)  # type: ignore[func-returns-value]
+
+    module._look = watched  # type: ignore[method-assign]
+    with torch.no_grad():
+        module(features, inputs)
+    assert [float(offsets.max()) for offsets in looked] == [1.5, 3.0]
+    torch.testing.assert_close(dense(module, features, inputs), module(features, inputs).detach(), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unseen_cells_get_the_bias_where_that_is_asked_for(kind: str) -> None:
+    module, published = build(cross_attention=kind), build(cross_attention=kind, unseen_bias=True)
+    published.load_state_dict(module.state_dict())
+    features, inputs = batch_of([rig(1, 0)])
+    assert inputs.projection is not None
+    blind = replace(inputs, camera_mask=torch.zeros(1, 1, dtype=torch.bool))
+    attention = published.layers[0].cross_attention
+    views = published._look((inputs.projection, SIZE, blind.camera_mask))(published.anchors.new_zeros(1, 72, 4))
+    query = torch.randn(1, 72, 16)
+    with torch.no_grad():
+        given = attention(query, features, views)  # type: ignore[operator]
+        torch.testing.assert_close(given, attention.output.bias.expand_as(given))  # type: ignore[union-attr, operator]
+        assert module.layers[0].cross_attention(query, features, views).abs().max() == 0  # type: ignore[operator]
+        assert (published(features, blind) - module(features, blind)).abs().max() > 1e-4
+
+
+def test_halves_of_the_position_code_can_be_exchanged() -> None:
+    module, other = build(GRIDS[1]), build(GRIDS[1], position_halves="row_column")
+    first, second = module._position().chunk(2, dim=-1)
+    torch.testing.assert_close(other._position(), torch.cat([second, first], dim=-1))
+
+
+def test_without_the_half_pixel_places_are_shares_of_the_image() -> None:
+    """Published: u / W. Here (u + 0.5) / W, so a projection that is half a pixel farther gives the same."""
+    module, published = build(), build(half_pixel=False)
+    features, inputs = batch_of(surround(2))
+    assert inputs.projection is not None
+    farther = inputs.projection.clone()
+    farther[..., :2, :] += 0.5 * farther[..., 2:, :]
+    with torch.no_grad():
+        wanted = module(features, inputs)
+        torch.testing.assert_close(
+            published(features, replace(inputs, projection=farther)), wanted, atol=1e-4, rtol=1e-4
+        )
+        assert (published(features, inputs) - wanted).abs().max() > 1e-4
+
+
+def test_nearest_kernels_read_whole_pixels_and_the_border_for_what_lies_beyond() -> None:
+    """By hand, one cell and one camera; and pairs agree with all."""
+    module = build(cross_attention="nearest_kernel", kernel_size=(3, 5), kernel_heads=2, layers=1)
+    assert len(module.anchors) == 2 and module.anchors[0] - BEVFormerConfig().z_range[0] == pytest.approx(0.5)
+    attention = module.layers[0].cross_attention
+    value = torch.randn(1, 1, IN_CHANNELS, 6, 10)
+    points = torch.tensor([[0.93, 0.04], [0.349, 0.75]])  # of the two anchors
+    views = PairViews(
+        pillar=torch.tensor([0]),
+        camera=torch.tensor([0]),
+        points=points[None],
+        share=torch.ones(1),
+        seen=torch.ones(1, 1).bool(),
+    )
+    query = torch.randn(1, 1, 16)
+    wanted = torch.zeros(16)
+    with torch.no_grad():
+        weights = attention.weight(query).view(2, 15).softmax(-1)  # type: ignore[operator]
+        maps = attention.value(value[0])[0].view(2, 8, 6, 10)  # type: ignore[operator]
+        for head in range(2):
+            for tap, (dy, dx) in enumerate((dy, dx) for dy in (-1, 0, 1) for dx in (-2, -1, 0, 1, 2)):
+                x = min(max(round(float(points[head, 0]) * 10 + dx), 0), 9)
+                y = min(max(round(float(points[head, 1]) * 6 + dy), 0), 5)
+                wanted[8 * head : 8 * head + 8] += weights[head, tap] * maps[head, :, y, x]
+        found = attention(query, value, views)  # type: ignore[operator]
+        torch.testing.assert_close(found[0, 0], attention.output(wanted), atol=1e-4, rtol=1e-4)  # type: ignore[operator]

@@ -161,7 +161,7 @@ def test_missing_cameras_give_nothing() -> None:
     others = replace(inputs, projection=projection[:, ::2], camera_mask=None)
     torch.testing.assert_close(module(features[:, ::2], others), masked)
     assert masked.isfinite().all() and masked.any()
-    assert frustum_points(projection, module.depths, SIZE, CELLS).isfinite().all()
+    assert frustum_points(projection, module.splat.depths, SIZE, CELLS).isfinite().all()
 
 
 def test_autocast_changes_nothing_but_the_convolution() -> None:
@@ -186,3 +186,28 @@ def test_missing_fields_are_named(missing: str) -> None:
 def test_impossible_ranges_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         LiftSplatConfig(**wrong)
+
+
+def test_published_rays_go_through_the_outermost_pixels() -> None:
+    seen = rig(2, 3)
+    projection = seen.projection().float()[None]
+    points = frustum_points(projection, torch.tensor([2.0, 5.0]), SIZE, CELLS, corners=True)
+    pixels, depth, _ = seen.project(points[0, :, 1].reshape(2, -1, 3)[0].double())
+    u = np.linspace(0, SIZE[1] - 1, CELLS[1])
+    torch.testing.assert_close(pixels[0].view(*CELLS, 2)[0, :, 0], torch.from_numpy(u), atol=1e-3, rtol=0)
+    torch.testing.assert_close(depth[0], torch.full_like(depth[0], 5.0), atol=1e-4, rtol=0)
+
+
+def test_published_cells_are_cut_off_towards_zero() -> None:
+    """Points a little below the lower ends count in the first cell, and a cell farther they do not."""
+    module = build(geometry="published")
+    points = torch.tensor([[-9.4, -4.9, -29.0], [-9.6, 0.0, 0.0], [0.0, 0.0, -31.0], [0.0, 0.0, 9.9], [9.1, 0.0, 0.0]])
+    inside = module.splat._inside(points).all(dim=-1)
+    assert inside.tolist() == [True, False, False, True, False]
+    assert build().splat._inside(points).all(dim=-1).tolist() == [False, False, False, True, False]
+    lifted = torch.zeros(1, 1, 16 + 4, 1, 1)
+    lifted[:, :, 16:] = 1.0
+    where = points[:1].expand(16, 3).reshape(1, 1, 16, 1, 1, 3)
+    bev = module.splat._sums(lifted, where, torch.ones(1, 1, 16, 1, 1, dtype=torch.bool))
+    torch.testing.assert_close(bev[0, :, 0, 0], torch.ones(4))
+    torch.testing.assert_close(bev.sum(), torch.tensor(4.0))

@@ -170,7 +170,7 @@ def test_grid_and_classes_shape_the_model() -> None:
         ({"classes": []}, "at least one class"),
         ({"classes": ["divider", "divider"]}, "none twice"),
         ({"classes": ["kerb"]}, "classes.0"),
-        ({"vectors": {"kind": "maptr"}}, "vectors"),
+        ({"vectors": {"kind": "detr"}}, "vectors"),
         ({"vectors": {"num_queries": 9}}, "vectors needs kind: one of 'scatter_gather', 'mapqr'"),
         ({"view_transform": {"kind": "bevformer"}}, "every other one needs a backbone"),
         ({"backbone": {}}, "needs backbone: null"),
@@ -270,8 +270,8 @@ def test_taps_are_as_wide_as_announced(changes: dict[str, Any], grid: BEVGrid) -
 def test_bottleneck_by_hand() -> None:
     """The skip adds what went in, widened; the border is padded, then cut."""
     torch.manual_seed(0)
-    plain = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3), in_channels=2).eval()
-    skipping = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3, skip=True), in_channels=2).eval()
+    plain = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3), in_channels=2, size=(10, 19)).eval()
+    skipping = BEVBottleneck(BEVBottleneckConfig(channels=4, hidden=3, skip=True), in_channels=2, size=(10, 19)).eval()
     skipping.load_state_dict(plain.state_dict())
     features = torch.randn(1, 2, 10, 19)
     bev, small = plain(features)
@@ -280,3 +280,20 @@ def test_bottleneck_by_hand() -> None:
     torch.testing.assert_close(bev[..., 0, 0], small[..., 0, 0])  # corners lie on corners
     with pytest.raises(ConfigError, match="only one of sd_prior and bottleneck"):
         parse_config(ModelConfig, {"name": "two", "sd_prior": {}, "bottleneck": {}}, "recipe")
+
+
+def test_bottleneck_leads_to_the_grid_as_published() -> None:
+    """MapKD's student: whatever comes in, the rasters have the grid's cells, read with unaligned corners."""
+    torch.manual_seed(0)
+    sizes = BEVBottleneckConfig(channels=4, hidden=3, aligned_corners=False)
+    bev, small = BEVBottleneck(sizes, in_channels=2, size=(40, 80)).eval()(torch.randn(1, 2, 16, 32))
+    wanted = torch.nn.functional.interpolate(small, size=(40, 80), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(bev, wanted)
+    dense: dict[str, Any] = {"bev_encoder": {"kind": "resnet18"}, "vectors": None, "segmentation": None, "dense": {}}
+    backbone = {"model": "resnet18.tv_in1k", "image_size": [64, 96], "cameras": ["A"]}
+    view = {"kind": "mlp_ipm", "cell": 1.2}
+    model = {"name": "m", "backbone": backbone, "view_transform": view, **dense}
+    with pytest.raises(ConfigError, match="needs a bottleneck"):
+        parse_config(ModelConfig, model, "recipe")
+    chosen = parse_config(ModelConfig, {**model, "bottleneck": {}}, "recipe")
+    assert build_model(chosen).view_transform.shape == (25, 50)  # type: ignore[union-attr]

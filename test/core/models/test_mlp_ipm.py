@@ -262,3 +262,29 @@ def test_what_does_not_fit_is_said() -> None:
         build()(features, replace(inputs, projection=None))
     with pytest.raises(ConfigError, match="focals needs"):
         build(focals=(0.6,))(features, replace(inputs, images=None))
+
+
+def test_published_geometry_by_hand() -> None:
+    """Places from end to end in units, the camera's place in metres, and nothing beyond the outermost plan cells."""
+    grid = BEVGrid((-30.0, 30.0), (-15.0, 15.0), 0.75)  # plans of (8, 16), units of 2.5 m
+    module = build(grid, cameras=1, geometry="published")
+    plan = torch.rand(8, 16)
+    say_always(module, 0, plan)
+    features, inputs = batch_of([rig([0.0], place=(1.0, 0.5, 1.6))])
+    seen = torch.zeros(20, 40)
+    for row, y in enumerate(np.linspace(-6, 6, 20)):
+        for column, x in enumerate(np.linspace(-12, 12, 40)):
+            along, across = x - 1.0 - 16 / 8, -(y - 0.5) + 8 / 2
+            if 0 <= along < 15 and 0 <= across < 7:
+                i, j = int(across), int(along)
+                u, v = along - j, across - i
+                top, bottom = (plan[k, j] * (1 - u) + plan[k, j + 1] * u for k in (i, i + 1))
+                seen[row, column] = top * (1 - v) + bottom * v
+    wanted = torch.nn.functional.interpolate(seen[None, None], size=grid.shape, mode="bilinear", align_corners=True)
+    assert seen.count_nonzero() > 100
+    torch.testing.assert_close(module(features, inputs)[0, :1], wanted[0], atol=1e-5, rtol=0)
+
+
+def test_published_geometry_has_its_own_units() -> None:
+    with pytest.raises(ValueError, match="units of its own"):
+        MlpIPMConfig(geometry="published", unit=0.5)

@@ -199,6 +199,24 @@ def test_images_without_stamps_go_by_the_time_of_recording(
     assert len(warnings) == 6
 
 
+def test_one_camera_without_stamps_is_left_out(drive: Path, replayed: Any, tmp_path: Path, changed: Any) -> None:
+    """Against the others' stamps the time of recording says nothing of when its images were taken."""
+
+    def unstamped(topic: str, number: int, message: Any) -> Any:
+        if topic == BACK:
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+        return message
+
+    path = changed(drive, tmp_path / "zero.mcap", unstamped)
+    report, warnings = replayed(path, min_cameras=5)
+    assert report["published"] == 8
+    assert report["synchroniser"]["missing"] == {"CAM_BACK": 8}
+    assert report["problems"]["zero_stamp"]["cameras"] == {"CAM_BACK": 8}
+    assert "left out, as nothing tells when they were taken" in warnings[0]
+    with pytest.raises(BagError, match="CAM_BACK: its images have no stamp"):
+        replayed(path)
+
+
 def test_a_network_that_keeps_failing(drive: Path, predictor: Any, tmp_path: Path) -> None:
     predictor.fail = True
     with pytest.raises(InferenceError, match="no prediction today"):

@@ -1,5 +1,6 @@
 """Pillars: what each point contributes, and everything that must contribute nothing."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -147,3 +148,56 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(ConfigError, match="z_range is"):
         parse_config(PillarsConfig, {"z_range": [1.0, 1.0]}, "x.yaml")
     parse_config(PillarsConfig, {"own_vehicle_x": [0.0, 0.0]}, "x.yaml")  # no box
+
+
+def test_blocks_are_enlarged_with_aligned_corners() -> None:
+    """As HDMapNet and P-MapNet do: corners of a coarse map lie on corners of the grid."""
+    module = build(grid=BEVGrid((-6.0, 6.0), (-3.0, 3.0), 0.5)).eval()
+    seen: dict[int, Tensor] = {}
+    for index, branch in enumerate(module.branches):
+        branch.register_forward_pre_hook(lambda _, given, index=index: seen.update({index: given[0]}))  # type: ignore[misc]
+    coarse: list[Tensor] = []
+    module.blocks[-1].register_forward_hook(lambda _, __, made: coarse.append(made))
+    module(None, batch(random_points(200)))
+    torch.testing.assert_close(
+        seen[2][..., [0, 0, -1, -1], [0, -1, 0, -1]], coarse[0][..., [0, 0, -1, -1], [0, -1, 0, -1]]
+    )
+
+
+def test_published_cells() -> None:
+    """Points below the lower ends count in the first cell; padding and outsiders thin out the mean of cell 0."""
+    published = PillarsConfig(
+        point_channels=8, channels=(8, 12, 16), fusion_channels=12, out_channels=10, cells="published"
+    )
+    module, plain = build(published).eval(), build().eval()
+    x, y = GRID.x_range[0], GRID.y_range[0]
+    first = torch.tensor([[x + 0.1, y + 0.1, 0.5, 9.0, 0.0]])
+    below = torch.tensor([[x - 0.2, y + 3.0, -25.0, 9.0, 0.0]])
+    far = torch.tensor([[x - 5.0, y, 0.0, 9.0, 0.0]])
+    assert encoded(module, batch(below))[0, :, 10, 0].abs().sum() > 0
+    assert encoded(plain, batch(below)).abs().sum() == 0
+    alone = encoded(module, batch(first))[0, :, 0, 0]
+    torch.testing.assert_close(alone, encoded(plain, batch(first))[0, :, 0, 0])
+    for more in (batch(torch.cat([first, far])), batch(first, padding=1)):
+        thinned = encoded(module, more)[0, :, 0, 0]
+        assert (thinned - alone).abs().max() > 1e-3
+    # By hand: the centroid is that of both, the count and the one feature that is not zero are of the point.
+    assert far.shape == first.shape
+    offset, other = (points[0, :3] - torch.tensor([x + 0.15, y + 0.15, 0.0]) for points in (first, far))
+    from_mean = offset - (offset + other) / 2
+    features = torch.cat([first[0], torch.ones(1), from_mean, first[0, :3] - from_mean, offset])
+    wanted = torch.relu(module.norm(module.linear(features[None]), torch.ones(1, dtype=torch.bool)))[0] / 2
+    torch.testing.assert_close(
+        encoded(module, batch(torch.cat([first, far])))[0, :, 0, 0], wanted, atol=1e-4, rtol=1e-4
+    )
+
+
+def test_published_points_are_those_beside_the_car_and_no_more() -> None:
+    from hdmap_core.models import ModelConfig
+    from hdmap_core.preprocess import with_points_and_roads
+
+    points = np.zeros((82_000, 5), np.float32)
+    points[10:, 0] = 10.0  # the first ten are the car itself
+    for cells, many in (("published", 81_920), ("floor", 82_000)):
+        model = ModelConfig(name="m", lidar=PillarsConfig(cells=cells))  # type: ignore[arg-type]
+        assert with_points_and_roads(ModelInput(), points, None, model).point_count == many

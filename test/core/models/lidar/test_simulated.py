@@ -80,7 +80,7 @@ def test_published_size() -> None:
         module = SimulatedLidar(SimulatedLidarConfig(), grid=BEVGrid(resolution=0.15))
     published = (99.7 - 7.9) - (86.1 - 4.04) - 1.69
     assert sum(p.numel() for p in module.parameters()) == pytest.approx(published * 1e6, abs=0.1e6)
-    assert module.lift_splat.depths.shape == (41,) and module.out_channels == 128
+    assert module.lift_splat.splat.depths.shape == (41,) and module.out_channels == 128
     assert module.backbone.feature_size == (8, 22)
 
 

@@ -121,3 +121,26 @@ def test_what_enters_the_encoder_is_as_published(patch: int) -> None:
 def test_heads_divide_the_width() -> None:
     with pytest.raises(ConfigError, match="width is 100; give a multiple of heads"):
         parse_config(HDRefinerConfig, {"width": 100}, "x.yaml")
+
+
+def test_norms_are_those_of_a_vision_transformer() -> None:
+    module = build()
+    norms = [each for each in (*module.blocks.modules(), module.norm) if isinstance(each, nn.LayerNorm)]
+    assert len(norms) > 2 and {norm.eps for norm in norms} == {1e-6}
+
+
+@pytest.mark.parametrize("patch", [8, 2])
+def test_the_first_bias_is_a_pattern_that_no_norm_takes_away(patch: int) -> None:
+    """Equal to the steps one by one, and other values in even and odd rows."""
+    module = build(patch=patch, first_bias=True).eval()
+    assert isinstance(module.up[0], nn.ConvTranspose2d) and module.up[0].bias is not None
+    with torch.no_grad():
+        module.up[0].bias.normal_()
+        tokens = torch.randn(1, module.config.width, *module.token_size)
+        below, right = module._padding()
+        size = (SIZE[0] + below, SIZE[1] + right)
+        large = nn.functional.interpolate(module.up(tokens), size=size, mode="bilinear")
+        wanted = module.bev_encoder.stem[0](module.up_norm(large[..., : SIZE[0], : SIZE[1]]))
+        torch.testing.assert_close(module._stem(tokens), wanted, atol=1e-4, rtol=1e-4)
+        pattern = module.up[1](module.up[0](torch.zeros_like(tokens)))[0, :, 4:8, 4]
+    assert (pattern[:, 0] - pattern[:, 1]).abs().max() > 1e-3

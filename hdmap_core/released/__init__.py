@@ -1,0 +1,1 @@
+"""The papers' released weights: their files, read without running them, become checkpoints of ours."""

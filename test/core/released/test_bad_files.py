@@ -1,0 +1,239 @@
+"""Files that must not become checkpoints: one line, exit code 2, nothing written, nothing run."""
+
+import io
+import pickle
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hdmap_core.cli import main
+from hdmap_core.errors import CheckpointError, ConfigError, HdmapError
+from hdmap_core.released.importing import import_file
+from hdmap_core.released.weight_file import read_weight_file
+
+
+def refused(path: Path, **options: Any) -> str:
+    """The message, if nothing was written."""
+    out = path.with_name("out.safetensors")
+    with pytest.raises(HdmapError) as caught:
+        import_file(path, out, **options)
+    assert not list(path.parent.glob("out*"))
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message
+    return message
+
+
+def saved(path: Path, content: object) -> Path:
+    torch.save(content, path)
+    return path
+
+
+# --- files that run code ---
+
+
+class Runs:
+    """A pickle of it creates a file as soon as it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("layout", ["zip", "bare pickle", "in meta", "legacy"])
+def test_a_pickle_that_runs_code_is_refused_and_not_run(tmp_path: Path, layout: str) -> None:
+    trace, path = tmp_path / "ran", tmp_path / "weights.pth"
+    evil = {"weight": torch.zeros(2), "x": Runs(trace)}
+    if layout == "bare pickle":
+        path.write_bytes(pickle.dumps(Runs(trace)))
+    elif layout == "in meta":
+        saved(path, {"meta": {"hook": Runs(trace)}, "state_dict": {"weight": torch.zeros(2)}})
+    else:
+        torch.save(evil, path, _use_new_zipfile_serialization=layout == "zip")
+    assert "refused" in refused(path) and not trace.exists()
+
+
+def test_what_it_asked_for_is_named(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pth", {"meta": {"run": subprocess.Popen}, "state_dict": {"w": torch.zeros(2)}})
+    assert "Popen, which could run code" in refused(path)
+
+
+# --- files that are something else ---
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x80\x02}q\x00.", "no PyTorch file"),
+        (b"\x00\x01\x02 noise \xff" * 50, "damaged"),
+    ],
+)
+def test_files_of_another_kind_are_told(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    assert says in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ([torch.zeros(2)], "holds a list"),
+        ({}, "no state dict"),
+        ({"epoch": 3, "net": {"w": torch.zeros(2)}}, "epoch, net"),
+        ({"state_dict": {}}, "none at all"),
+        ({"state_dict": {"w": torch.zeros(2), "step": 3}}, "step"),
+        ({"w": torch.zeros(2).to_sparse()}, "sparse"),
+        ({"encoder.weight": torch.zeros(2)}, "none of the models that are known"),
+    ],
+)
+def test_contents_of_another_kind_are_told(tmp_path: Path, content: object, says: str) -> None:
+    assert says in refused(saved(tmp_path / "weights.pth", content))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert "No such file" in refused(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_file_that_is_cut_off(tmp_path: Path, share: float) -> None:
+    whole = io.BytesIO()
+    torch.save({"w": torch.randn(1000)}, whole)
+    path = tmp_path / "weights.pth"
+    path.write_bytes(whole.getvalue()[: int(share * len(whole.getvalue()))])
+    message = refused(path)
+    assert "cut off" in message
+
+
+def test_a_zip_of_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "a zip archive, to be unpacked first" in refused(path)
+
+
+def test_wrappers_and_prefixes_are_found(tmp_path: Path) -> None:
+    tensor = torch.ones(2)
+    for content in (
+        {"module.w": tensor},
+        {"w": tensor},
+        {"state_dict": {"w": tensor}},
+        {"model": {"module.w": tensor}},
+    ):
+        assert list(read_weight_file(saved(tmp_path / "w.pth", content)).tensors) == ["w"]
+    save_file({"module.w": tensor}, tmp_path / "w.safetensors")
+    assert list(read_weight_file(tmp_path / "w.safetensors").tensors) == ["w"]
+    mixed = read_weight_file(saved(tmp_path / "w.pth", {"module.w": tensor, "other": tensor}))
+    assert list(mixed.tensors) == ["module.w", "other"]
+
+
+# --- files of a known model that do not fit ---
+
+
+@pytest.fixture
+def dense(oracle: Callable[[str], Any]) -> tuple[Any, dict[str, Tensor]]:
+    """An oracle of P-MapNet's HDMapNet, and tensors of its names that hold nothing."""
+    found = oracle("pmapnet_hdmapnet_camera")
+    return found, found.hollow()
+
+
+@pytest.fixture
+def vector(oracle: Callable[[str], Any]) -> tuple[Any, dict[str, Tensor]]:
+    found = oracle("mapqr_r50")
+    return found, found.hollow()
+
+
+def test_a_file_that_does_not_tell_what_it_is_asks(tmp_path: Path, dense: tuple[Any, dict[str, Tensor]]) -> None:
+    found, state = dense
+    path = found.write(tmp_path / "weights.pt", state)
+    message = refused(path)
+    assert all(kind in message for kind in ("hdmapnet-60x30", "pmapnet-60x30", "pmapnet-120x60", "--as"))
+    assert "is of hdmapnet or pmapnet" in refused(path, kind="mapkd")
+    assert "neither a family" in str(error_of(path, kind="resnet"))
+    assert "do not fit that region" in refused(path, kind="pmapnet-50x30")
+    import_file(path, tmp_path / "good.safetensors", kind="pmapnet-60x30")
+    assert (tmp_path / "good.safetensors").is_file()
+
+
+def error_of(path: Path, **options: Any) -> HdmapError:
+    with pytest.raises(HdmapError) as caught:
+        import_file(path, path.with_name("out.safetensors"), **options)
+    return caught.value
+
+
+def test_one_tensor_missing_or_too_many(tmp_path: Path, dense: tuple[Any, dict[str, Tensor]]) -> None:
+    found, state = dense
+    gone = dict(state)
+    del gone["camencode.up1.conv.3.weight"]
+    message = refused(found.write(tmp_path / "a.pt", gone), kind="pmapnet-60x30")
+    assert "lacks 1 tensor" in message and "camencode.up1.conv.3.weight" in message
+    more = {**state, "extra_head.weight": torch.zeros(3)}
+    message = refused(found.write(tmp_path / "b.pt", more), kind="pmapnet-60x30")
+    assert "no place for 1 tensor: extra_head.weight" in message
+
+
+def test_another_shape_and_numbers_that_are_not_finite(tmp_path: Path, dense: tuple[Any, dict[str, Tensor]]) -> None:
+    found, state = dense
+    wide = {**state, "camencode.trunk._conv_stem.weight": torch.zeros(48, 3, 3, 3)}  # of EfficientNet-B4
+    assert "misshapen" in refused(found.write(tmp_path / "a.pt", wide), kind="pmapnet-60x30")
+    broken = {**state, "bevencode.up2.4.bias": torch.full((4,), float("nan"))}
+    message = refused(found.write(tmp_path / "b.pt", broken), kind="pmapnet-60x30")
+    assert "numbers are not finite in 1 tensor" in message and "bevencode.up2.4.bias" in message
+
+
+def test_another_backbone_or_rig_of_the_vector_line(tmp_path: Path, vector: tuple[Any, dict[str, Tensor]]) -> None:
+    found, state = vector
+    shallow = {name: tensor for name, tensor in state.items() if not name.startswith("img_backbone.layer3.5")}
+    assert "no ResNet-50" in refused(found.write(tmp_path / "a.pth", shallow))
+    seven = {**state, "pts_bbox_head.transformer.cams_embeds": torch.zeros(7, 256)}
+    assert "7 cameras" in refused(found.write(tmp_path / "b.pth", seven))
+    lidar = {**state, "pts_middle_encoder.conv_input.0.weight": torch.zeros(3)}
+    assert "LiDAR" in refused(found.write(tmp_path / "c.pth", lidar))
+    gone = {name: tensor for name, tensor in state.items() if not name.endswith("layers.0.norms.1.bias")}
+    message = refused(found.write(tmp_path / "d.pth", gone))
+    assert "lacks 2 tensors" in message and "pts_bbox_head.transformer.decoder.layers.0.norms.1.bias" in message
+
+
+def test_the_command_says_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    path = saved(tmp_path / "w.pth", {"encoder.weight": torch.zeros(2)})
+    monkeypatch.setattr(sys, "argv", ["hdmap", "import", str(path), "-o", str(tmp_path / "out.safetensors")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and not (tmp_path / "out.safetensors").exists()
+
+
+def test_vectors_of_the_can_bus_are_checked(tmp_path: Path) -> None:
+    path = saved(tmp_path / "w.pth", {"w": torch.zeros(2)})
+    for vector in ([0.0] * 17, [float("inf")] * 18):
+        with pytest.raises(ConfigError, match="18 finite numbers"):
+            import_file(path, tmp_path / "out.safetensors", can_bus=vector)
+
+
+def test_where_it_came_from_stands_in_the_checkpoint(tmp_path: Path, dense: tuple[Any, dict[str, Tensor]]) -> None:
+    from hdmap_core.checkpoint import load_checkpoint
+    from hdmap_core.info.known import describe
+
+    found, state = dense
+    path, out = found.write(tmp_path / "weights.pt", state), tmp_path / "ours.safetensors"
+    import_file(path, out, kind="pmapnet-60x30", overrides=["decode.max_elements=7"])
+    checkpoint = load_checkpoint(out)
+    came = checkpoint.provenance["imported"]
+    assert came["sha256"] == read_weight_file(path).sha256 and came["kind"] == "pmapnet-60x30"
+    assert "non-commercial" in checkpoint.provenance["licence"] and checkpoint.config.decode.max_elements == 7
+    told = describe(out)
+    assert told is not None and "pmapnet-60x30" in told.facts["imported"]
+    with pytest.raises(CheckpointError, match="checkpoint of hdmap_ros already"):
+        read_weight_file(out)
