@@ -102,7 +102,7 @@ class ReliefGround:
         self, target: np.ndarray, part: tuple[int, int, int, int], seen: _Seen, across: float, along: float
     ) -> None:
         subrows, texel = 1, self.texture.texel_m
-        while subrows < MAX_SUBROWS and along / subrows > 1.2 * max(across, texel):
+        while subrows < MAX_SUBROWS and along / subrows > 1.6 * max(across, texel):
             subrows *= 2
         footprint = max(across, along / subrows) / 1.4
         level = math.ceil(math.log2(max(footprint / texel, 1.0)) - 0.2)

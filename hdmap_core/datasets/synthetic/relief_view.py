@@ -91,7 +91,8 @@ class ReliefView:
         depth = along * (ahead @ axes[:, 2]) + climbs * float(up @ axes[:, 2])
         down = along * (ahead @ axes[:, 1]) + climbs * float(up @ axes[:, 1])
         inverse = 1.0 / np.maximum(depth, 1e-2)
-        return self.intrinsics[1, 1] * down * inverse + self.intrinsics[1, 2], inverse, ahead[:, :2], up[:2]
+        rows = self.intrinsics[1, 1] * down * inverse + self.intrinsics[1, 2]
+        return rows.astype(np.float32), inverse.astype(np.float32), ahead[:, :2], up[:2]
 
     @cached_property
     def skylines(self) -> np.ndarray:
@@ -133,7 +134,7 @@ class ReliefView:
         rows, inverse, _, _ = self._profiles
         row, inverse = rows[int(is_upper)], inverse[int(is_upper)]
         count = self.image_size[0] - self.first_row
-        row = row - self.first_row
+        row = row - np.float32(self.first_row)
         highest = np.minimum.accumulate(row, axis=0)
         is_seen = np.ones(row.shape, dtype=bool)
         is_seen[1:] = row[1:] < highest[:-1]
@@ -144,15 +145,18 @@ class ReliefView:
         nearest[ends[stretch, slices][::-1], slices[::-1]] = stretch[::-1]
         nearest = np.minimum.accumulate(nearest[:count], axis=0)
         # Along a stretch inverse depth is linear in the row, as on any plane.
-        gain = np.zeros(row.shape)
+        gain = np.zeros_like(row)
         np.divide(np.diff(inverse, axis=0), np.diff(row, axis=0), out=gain[1:], where=is_seen[1:])
         gain[0] = gain[1]
         offset = inverse - row * gain
         flat = np.minimum(nearest, len(_DISTANCES) - 1) * row.shape[1] + np.arange(row.shape[1])
-        found = offset.ravel()[flat] + gain.ravel()[flat] * np.arange(count)[:, None]
+        found = offset.ravel()[flat] + gain.ravel()[flat] * np.arange(count, dtype=np.float32)[:, None]
         found = np.where(nearest < len(_DISTANCES), np.maximum(found, 0.5 / FAR_M), 0.5 / FAR_M)
-        depth = (1.0 / found).astype(np.float32)
-        eye, rays = self.town_from_camera[:2, 3], self.rays
-        v = np.arange(count)[:, None] + self.first_row
-        x, y = (eye[i] + depth * (rays[i, 0] * self.columns + rays[i, 1] * v + rays[i, 2]) for i in (0, 1))
-        return Sheet(depth, np.stack([x, y], axis=-1).astype(np.float32))
+        depth = np.asarray(1.0 / found, np.float32)
+        eye, rays = self.town_from_camera[:2, 3].astype(np.float32), self.rays.astype(np.float32)
+        columns = self.columns.astype(np.float32)
+        v = np.arange(count, dtype=np.float32)[:, None] + np.float32(self.first_row)
+        places = np.empty((*depth.shape, 2), np.float32)
+        for i in (0, 1):
+            places[..., i] = eye[i] + depth * (rays[i, 0] * columns + (rays[i, 1] * v + rays[i, 2]))
+        return Sheet(depth, places)

@@ -152,7 +152,9 @@ def _draw_unevenness(rng: np.random.Generator, points: np.ndarray) -> np.ndarray
 
 
 def _finish_kerbs(rng: np.random.Generator, town: Town, lift: np.ndarray) -> np.ndarray:
-    """Heights of kerbs with the islands' own, gentle from one street to the next, dropped where people cross."""
+    """Heights of kerbs with the islands' own, gentle from one street to the next, dropped where people cross
+    and at driveways.
+    """
     rows, columns = lift.shape
     scale = np.array([columns - 1, rows - 1]) / town.size
 
@@ -170,6 +172,8 @@ def _finish_kerbs(rng: np.random.Generator, town: Town, lift: np.ndarray) -> np.
             walk = crossing.corners[3] - crossing.corners[0]
             longer = ends + np.sign(ends @ walk)[:, None] * 1.5 * walk / np.linalg.norm(walk)
             paint(dropped, Polygon(crossing.corners.mean(axis=0) + longer), 1.0)
+    for area in town.flush:
+        paint(dropped, area, 1.0)
     dropped = _blur(dropped, 0.6)
     return lift * (1.0 - dropped) + np.minimum(lift, DROPPED_M) * dropped
 
