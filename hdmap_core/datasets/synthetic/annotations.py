@@ -17,6 +17,11 @@ _CATEGORY = {
     "bus": "vehicle.bus.rigid",
     "person": "human.pedestrian.adult",
     "barrier": "movable_object.barrier",
+    "van": "vehicle.car",
+    "motorcycle": "vehicle.motorcycle",
+    "bicycle": "vehicle.bicycle",
+    "water_barrier": "movable_object.barrier",
+    "cone": "movable_object.trafficcone",
 }
 
 
@@ -35,7 +40,7 @@ def objects_at(town: Town, time_s: float) -> Objects:
     """Everything that gets a box; the order is the same at all times."""
     boxes = [box for box in town.boxes if box.kind in _CATEGORY]
     centres, yaws = mover_poses(town.movers, time_s)
-    parked = {"person": "pedestrian.standing", "barrier": ""}
+    parked = {"person": "pedestrian.standing", "barrier": "", "water_barrier": "", "cone": ""}
     return Objects(
         tuple(box.kind for box in boxes) + tuple(mover.kind for mover in town.movers),
         tuple(parked.get(box.kind, "vehicle.parked") for box in boxes)

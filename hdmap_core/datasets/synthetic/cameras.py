@@ -4,6 +4,8 @@ Pinhole without distortion, optical frame x right, y down, z forward. Pixel (u, 
 integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 """
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -11,21 +13,43 @@ from hdmap_core.datasets.synthetic.faces import Footing, Mesh, Placed
 from hdmap_core.datasets.synthetic.footing import box_footing, ground_below, let_down
 from hdmap_core.datasets.synthetic.ground import bake_ground
 from hdmap_core.datasets.synthetic.ground_view import FAR_M, GroundPlane, add_haze, draw_ground
+from hdmap_core.datasets.synthetic.headlights import Glow, Lights, glows, lights_at
+from hdmap_core.datasets.synthetic.mover_light import draw_beams, draw_shadows, over_ground
+from hdmap_core.datasets.synthetic.object_light import LAMPS_REACH_UP_M, light_reaching
+from hdmap_core.datasets.synthetic.optics import Lens
 from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
 from hdmap_core.datasets.synthetic.relief_view import ReliefView
-from hdmap_core.datasets.synthetic.scene_objects import car_mesh, placements_of, truck_mesh
+from hdmap_core.datasets.synthetic.scene_objects import car_mesh, truck_mesh
+from hdmap_core.datasets.synthetic.sensor_noise import SensorNoise
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.sky import bake_sky, draw_sky, haze_colour
+from hdmap_core.datasets.synthetic.street_objects import shapes_of, vehicle_mesh
 from hdmap_core.datasets.synthetic.town import Mover, Town
+from hdmap_core.datasets.synthetic.wet_ground import bake_puddles, draw_mirror_image, mirrored_faces
 from hdmap_core.errors import CalibrationError
 
 NEAR_M = 0.15
 FARTHEST_OBJECT_M = 220.0
 DETAIL_PIXELS_PER_M = 14.0
 """Details (lamps, frames, seams) are left out where a metre spans fewer pixels."""
+GLOW_BEFORE_M = 0.3
+"""Lamps are drawn as if this much nearer than they are, over what carries them."""
 _CLEARANCE_M = 1.0
 _SHIFT = 4
-_NOISE = 64
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """K faces as a camera sees them."""
+
+    pixels: list[np.ndarray]
+    """Polygons (P, 2) int32 in 1/16 pixels."""
+    mirrored: list[np.ndarray | None]
+    """The same in wet ground; None for what is too small to matter there."""
+    colours: np.ndarray
+    """(K, 3) 0..255."""
+    distance: np.ndarray
+    ranks: np.ndarray
 
 
 class TownRenderer:
@@ -39,14 +63,19 @@ class TownRenderer:
         self.sky = bake_sky(town.appearance)
         self.haze = haze_colour(town.appearance)
         self.still, self.still_footing = _place_boxes(town)
+        self.reach = light_reaching(town.appearance, self.ground.blocked, self.still, self.still.centres)
+        self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
         self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
-        rng = np.random.default_rng([town.appearance.seed, 3])
-        noise = 2.0 * rng.standard_normal((512, 1024, 1), np.float32)
-        noise = noise + 0.9 * rng.standard_normal((512, 1024, 3), np.float32)
-        self.noise = np.tile(np.clip(np.rint(noise + 8.0), 0, 16).astype(np.uint8), (2, 2, 1))
+        self.noise = SensorNoise(town.appearance.seed)
 
     def render(
-        self, intrinsics: np.ndarray, town_from_camera: np.ndarray, image_size: tuple[int, int], time_s: float
+        self,
+        intrinsics: np.ndarray,
+        town_from_camera: np.ndarray,
+        image_size: tuple[int, int],
+        time_s: float,
+        lens: Lens | None = None,
+        speed: float = 0.0,
     ) -> np.ndarray:
         """One frame.
 
@@ -55,6 +84,8 @@ class TownRenderer:
             town_from_camera: (4, 4) pose of the optical frame.
             image_size: (H, W) pixels.
             time_s: when; moves the movers and picks the sensor noise.
+            lens: what develops the picture; None for a perfect camera with a little noise.
+            speed: of the vehicle that carries the camera, m/s.
 
         Returns:
             (H, W, 3) uint8 RGB. Equal inputs give equal bytes.
@@ -86,8 +117,20 @@ class TownRenderer:
             self._draw_sky(image, rays, max(plane.height, 0.0) / FAR_M)
             draw_ground(image, self.ground, plane)
             add_haze(image, plane, self.town.appearance.haze_per_m, self.haze)
-        self._draw_objects(image, intrinsics, pose, time_s, view)
-        return self._develop(image, time_s)
+        centres, yaws = mover_poses(self.town.movers, time_s)
+        lights = None
+        if self.town.appearance.weather.time_of_day != "day":
+            lights = lights_at(self.town, pose[:3, 3], centres, yaws)
+        if self.light.lamps:
+            draw_beams(image, intrinsics, pose, self.town, centres, yaws)
+        elif self.town.appearance.shades_objects:
+            draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
+        self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
+        if lens is None:
+            self.noise.add(image, time_s)
+        else:
+            lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
+        return image
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
         """At half the resolution, since the sky is smooth; rows above the ground only."""
@@ -102,21 +145,43 @@ class TownRenderer:
             image[:kept] = view[:kept, : image.shape[1]]
 
     def _draw_objects(
-        self, image: np.ndarray, intrinsics: np.ndarray, pose: np.ndarray, time_s: float, view: ReliefView | None
+        self,
+        image: np.ndarray,
+        intrinsics: np.ndarray,
+        pose: np.ndarray,
+        movers: tuple[np.ndarray, np.ndarray],
+        view: ReliefView | None,
+        lights: Lights | None,
     ) -> None:
         still, footing = self.still, self.still_footing
-        parts = [self._project(still, still.centres, still.yaws, footing, intrinsics, pose, image.shape, view)]
+        places = still.centres, still.yaws
+        parts = [self._project(still, *places, footing, self.reach, intrinsics, pose, image.shape, view)]
         if self.town.movers:
-            centres, yaws = mover_poses(self.town.movers, time_s)
             if footing is not None:
-                footing = ground_below(self.town.relief, centres, np.ones(len(centres), dtype=bool))
-            parts.append(self._project(self.moving, centres, yaws, footing, intrinsics, pose, image.shape, view))
-        pixels = [p for part in parts for p in part[0]]
-        colours = np.concatenate([part[1] for part in parts]).tolist()
-        distance = np.concatenate([part[2] for part in parts])
-        ranks = np.concatenate([part[3] for part in parts])
-        for i in np.lexsort((ranks, -distance)):
-            cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
+                footing = ground_below(self.town.relief, movers[0], np.ones(len(movers[0]), dtype=bool))
+            reach = light_reaching(self.town.appearance, self.ground.blocked, self.moving, movers[0])
+            parts.append(self._project(self.moving, *movers, footing, reach, intrinsics, pose, image.shape, view))
+        pixels = [p for part in parts for p in part.pixels]
+        colours = np.concatenate([part.colours for part in parts]).tolist()
+        distance = np.concatenate([part.distance for part in parts])
+        ranks = np.concatenate([part.ranks for part in parts])
+        shining: list[Glow] = []
+        if lights is not None:
+            shining = glows(lights, intrinsics, pose, image.shape[:2])
+            distance = np.concatenate([distance, [glow.distance - GLOW_BEFORE_M for glow in shining]])
+            ranks = np.concatenate([ranks, np.full(len(shining), 1000)])
+        order = np.lexsort((ranks, -distance))
+        if self.puddles is not None:
+            mirrored = [m for part in parts for m in part.mirrored]
+            faces = [(polygon, colours[i]) for i in order if i < len(pixels) and (polygon := mirrored[i]) is not None]
+            below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
+            level = over_ground(pose, self.town.relief, pose[:2, 3])
+            draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
+        for i in order:
+            if i < len(pixels):
+                cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
+            else:
+                shining[i - len(pixels)].draw(image)
 
     def _project(
         self,
@@ -124,12 +189,13 @@ class TownRenderer:
         centres: np.ndarray,
         yaws: np.ndarray,
         footing: Footing | None,
+        reach: np.ndarray,
         intrinsics: np.ndarray,
         pose: np.ndarray,
         shape: tuple[int, ...],
         view: ReliefView | None,
-    ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-        """Visible faces as pixel polygons (P, 2) int32 in 1/16 pixels, colours (K, 3), distances and ranks (K,)."""
+    ) -> _Seen:
+        """Visible faces of objects at `centres` (N, 2), to which the share `reach` (N,) of the light comes."""
         height, width = shape[:2]
         eye, axes = pose[:3, 3], pose[:3, :3]
         away = centres - eye[:2]
@@ -178,32 +244,30 @@ class TownRenderer:
         if view is not None and footing is not None and len(faces):
             kept = _hide_behind_ground(pixels, owner, centres, footing, placed.radii, view)
             pixels, faces, normals, owner = [pixels[i] for i in kept], faces[kept], normals[kept], owner[kept]
-        lit = self.light.irradiance(normals)[:, None]
+            camera = camera[kept]
+        height_m = eye[2] + camera @ axes[2]
+        if footing is not None:
+            height_m = height_m - footing.heights[owner, None]
+        share = reach[owner]
+        if self.light.lamps:
+            share = share * np.exp(-np.maximum(height_m[:, 0] - LAMPS_REACH_UP_M, 0.0) / LAMPS_REACH_UP_M)
+        lit = self.light.irradiance(normals, share)[:, None] * self.light.tint
         glow = placed.glow[faces][:, None]
         colours = encode(placed.colours[faces] * (lit * (1.0 - glow) + glow)).astype(np.float64)
         left_over = np.exp(-self.town.appearance.haze_per_m * distance[owner])[:, None]
-        return pixels, colours * left_over + self.haze * (1.0 - left_over), distance[owner], placed.ranks[faces]
-
-    def _develop(self, image: np.ndarray, time_s: float) -> np.ndarray:
-        """Sensor noise: one of many windows of a fixed tile, picked by time."""
-        height, width = image.shape[:2]
-        rng = np.random.default_rng(round(time_s * 1e6) & 0xFFFFFFFF)
-        noise = self.noise
-        if height > noise.shape[0] - _NOISE or width > noise.shape[1] - _NOISE:
-            repeats = (height + _NOISE) // noise.shape[0] + 1, (width + _NOISE) // noise.shape[1] + 1, 1
-            noise = np.tile(noise, repeats)
-        top, left = rng.integers(0, _NOISE, 2)
-        window = noise[top : top + height, left : left + width]
-        cv2.add(image, window, dst=image)
-        return np.asarray(cv2.subtract(image, (8, 8, 8, 0), dst=image))  # type: ignore[call-overload]
+        colours = colours * left_over + self.haze * (1.0 - left_over)
+        mirrored: list[np.ndarray | None] = [None] * len(pixels)
+        if self.puddles is not None:
+            below = camera - 2.0 * height_m[..., None] * axes[2]
+            mirrored = mirrored_faces(below, placed.num_corners[faces], intrinsics)
+        return _Seen(pixels, mirrored, colours, distance[owner], placed.ranks[faces])
 
 
 def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, np.ndarray]:
     """Where movers are: centres (N, 2) and yaws (N,). A mover past either end of its route waits there."""
     centres, yaws = np.empty((len(movers), 2)), np.empty(len(movers))
     for i, mover in enumerate(movers):
-        steps = np.diff(mover.route, axis=0)
-        along = np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+        along = mover.along
         at = np.clip(mover.start + mover.speed * time_s, 0.0, along[-1])
         centres[i] = [np.interp(at, along, mover.route[:, k]) for k in (0, 1)]
         behind, ahead = np.clip([at - 1.3, at + 1.3], 0.0, along[-1])
@@ -216,7 +280,8 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
 
 def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
     """The faces of what stands still, and what it stands on unless the ground is flat."""
-    placements = [(i, placement) for i, box in enumerate(town.boxes) for placement in placements_of(box, i)]
+    after_dark = town.appearance.weather.time_of_day != "day"
+    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in shapes_of(box, i, after_dark)]
     if town.relief.is_flat:
         return Placed.of([placement for _, placement in placements]), None
     below = box_footing(town.relief, town.boxes)
@@ -263,6 +328,8 @@ def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
 def _mover_mesh(mover: Mover) -> Mesh:
     if mover.kind == "car":
         return car_mesh(mover.size, mover.colour)
+    if mover.kind in ("van", "motorcycle", "bicycle"):
+        return vehicle_mesh(mover)
     return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
 
 

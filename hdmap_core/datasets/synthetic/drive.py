@@ -53,6 +53,11 @@ class Drive:
             return pose
         return road_below(self.relief, position, yaw) @ se3(rotation_from_euler(roll, pitch, 0.0), np.zeros(3))
 
+    def speed(self, time_s: float) -> float:
+        """Metres per second at a time."""
+        before, after = np.interp([time_s - 0.05, time_s + 0.05], self.times, self.distance)
+        return float(after - before) / 0.1
+
     def positions(self, times: np.ndarray) -> np.ndarray:
         """(N, 2) ground positions at `times` (N,) seconds."""
         return points_at(self.route, np.interp(times, self.times, self.distance))

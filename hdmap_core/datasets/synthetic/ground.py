@@ -6,7 +6,7 @@ y = (row + 0.5) * texel_m * 2**k; row 0 is the southern edge.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ import shapely
 
 from hdmap_core.datasets.synthetic import ground_decals
 from hdmap_core.datasets.synthetic import ground_shapes as shapes
-from hdmap_core.datasets.synthetic.ground_wear import shade_map, worn
+from hdmap_core.datasets.synthetic.ground_materials import pave_walkways, repave, soaked, walkway_colour
+from hdmap_core.datasets.synthetic.ground_wear import blocked_light, shade_map, worn
 from hdmap_core.datasets.synthetic.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.town import Town
 
@@ -45,6 +46,8 @@ class GroundTexture:
     texel_m: float
     border: tuple[int, int, int]
     """Colour of the land outside the town."""
+    blocked: np.ndarray
+    """Light that does not arrive, as `blocked_light` gives it."""
 
     def level_from_town(self, level: int) -> np.ndarray:
         """(3, 3) map from homogeneous town coordinates (x, y, 1) to texel coordinates (column, row, 1)."""
@@ -86,18 +89,21 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     """
     texel_m = texel_m if texel_m is not None else max(0.05, max(town.size) / MAX_TEXELS)
     columns, rows = (max(math.ceil(edge / texel_m), 2) for edge in town.size)
+    town = replace(town, appearance=soaked(town.appearance))
     look, light = town.appearance, Lighting.of(town.appearance)
     rng = np.random.default_rng([look.seed, 1])
 
     def lit(rgb: tuple[float, float, float], gain: float = 1.0) -> tuple[int, int, int]:
-        r, g, b = encode(np.asarray(rgb) * light.ground * gain)
+        r, g, b = encode(np.asarray(rgb) * np.asarray(light.tint) * light.ground * gain)
         return int(r), int(g), int(b)
 
     canvas = np.empty((rows, columns, 3), np.uint8)
     canvas[:] = lit(look.terrain)
     for walkway in town.walkways:
-        fill(canvas, shapes.rings_of(walkway), lit(look.walkway), texel_m)
-    _lay_slabs(canvas, town, lit(look.walkway, 0.55), texel_m)
+        fill(canvas, shapes.rings_of(walkway), lit(walkway_colour(look)), texel_m)
+    if look.paving.walkway == "slabs":
+        _lay_slabs(canvas, town, lit(look.walkway, 0.55), texel_m)
+    pave_walkways(canvas, town, lit, texel_m)
     for island in town.islands:
         is_wide = not island.buffer(-1.2).is_empty
         fill(canvas, shapes.rings_of(island), lit(look.terrain if is_wide else look.walkway), texel_m)
@@ -111,6 +117,7 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
     ground_decals.paint_kerbs(canvas, town, lit, texel_m, KERB_WIDTH_M)
     drivable = shapes.rings_of(town.drivable.buffer(-_FATTENING_TEXELS * texel_m))
     fill(canvas, drivable, lit(look.asphalt), texel_m)
+    repave(canvas, town, lit, texel_m)
     _patch_asphalt(canvas, town, lit, texel_m, rng)
     # The kerb's face lies in shade, and dirt gathers in the gutter below it.
     _outline(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), 0.05, texel_m)
@@ -118,12 +125,14 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
 
     ground_decals.lay_decals(canvas, town, lit, texel_m)
     _paint_lines(canvas, town, lit, texel_m, rng)
-    _apply_shade(canvas, soft, shade_map(town, rng), rng)
+    blocked = blocked_light(town)
+    _apply_shade(canvas, soft, shade_map(town, blocked, rng), rng)
 
     levels: list[np.ndarray] = [canvas]
     while len(levels) < NUM_LEVELS and min(levels[-1].shape[:2]) >= 4:
         levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    return GroundTexture(tuple(levels), texel_m, lit(look.terrain))
+    border = lit(look.terrain, light.sky / light.ground if light.lamps else 1.0)
+    return GroundTexture(tuple(levels), texel_m, border, blocked)
 
 
 def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.ndarray, np.ndarray]:

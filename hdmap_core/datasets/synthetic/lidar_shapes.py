@@ -12,7 +12,9 @@ from hdmap_core.datasets.synthetic.town import Box, Mover
 
 _INTENSITY = {
     "building": 28.0, "car": 26.0, "truck": 34.0, "bus": 34.0, "tree": 14.0, "pole": 55.0, "person": 20.0,
-    "barrier": 60.0,
+    "barrier": 60.0, "van": 30.0, "motorcycle": 24.0, "bicycle": 22.0, "water_barrier": 50.0, "railing": 45.0,
+    "cone": 70.0, "bollard": 50.0, "hedge": 14.0, "wall": 26.0, "sign": 110.0, "traffic_light": 40.0, "gantry": 60.0,
+    "bus_stop": 30.0,
 }  # fmt: skip
 
 _CELLAR_M = 8.0
@@ -113,6 +115,11 @@ def slabs_of(things: Sequence[Box | Mover], relief: Relief = FLAT) -> Slabs:
             ]
         elif thing.kind == "tree":
             parts = [((0.0, 0.0), (0.28, 0.28), (0.0, 0.7 * height))]
+        elif thing.kind in ("sign", "traffic_light"):
+            parts = [((0.0, 0.0), (0.08, 0.08), (0.0, height)), ((0.0, 0.0), (0.08, width), (height - width, height))]
+        elif thing.kind == "gantry":
+            posts = [((0.0, y), (0.3, 0.3), (0.0, height)) for y in (-0.5 * width, 0.5 * width)]
+            parts = [*posts, ((0.0, 0.0), (length, width), (height - 1.0, height))]
         for offset, size, span in parts:
             shift = (
                 offset[0] * np.cos(yaw) - offset[1] * np.sin(yaw),

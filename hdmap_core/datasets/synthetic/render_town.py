@@ -1,7 +1,7 @@
 """One town's share of a data set: sensor files, table rows, map layers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,15 @@ import numpy as np
 
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import STIFF, Drive, draw_springs, plan_drive
+from hdmap_core.datasets.synthetic.optics import Lens, Optics, lens_of
 from hdmap_core.datasets.synthetic.other_rigs import other_rig
+from hdmap_core.datasets.synthetic.own_car import OwnCar, draw_own_car
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
 from hdmap_core.datasets.synthetic.rig import Firing, firings, varied_rig
 from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.town import Town
+from hdmap_core.datasets.synthetic.traffic import around_ego
+from hdmap_core.datasets.synthetic.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 from hdmap_core.files import write_atomically
 
@@ -30,6 +34,16 @@ class SceneWork:
     town: Town
     drive: Drive
     shots: SceneShots
+    optics: dict[str, Optics] = field(default_factory=dict)
+    """Of each camera; one that is not named is perfect."""
+    own_car: OwnCar | None = None
+
+    def lenses(self) -> dict[str, Lens]:
+        """What develops the pictures of each camera that is not perfect."""
+        cameras, look = self.shots.rig.cameras, self.town.appearance
+        return {
+            name: lens_of(optics, cameras[name].pinhole, self.own_car, look) for name, optics in self.optics.items()
+        }
 
     def town_from_ego(self, town_s: float) -> np.ndarray:
         """(4, 4) ego pose at a town time in seconds."""
@@ -66,8 +80,17 @@ class TownWork:
         events = firings(rng, rig, config.keyframes, config.sweeps, config.lidar)
         shots = SceneShots(plan.scene_names[number], rig, tuple(events), scene_start_us(plan, number), logfile_of(plan))
         times = np.arange(-0.2, duration + 0.2, 0.1)
-        town = movers_clear_of(self.town, drive.positions(times), times + FIRST_TOWN_S)
-        return SceneWork(town, drive, shots)
+        if config.edition == 1:
+            town = movers_clear_of(self.town, drive.positions(times), times + FIRST_TOWN_S)
+            return SceneWork(town, drive, shots)
+        company, along = np.random.default_rng([plan.seed, number, 35]), np.interp(times, drive.times, drive.distance)
+        town = around_ego(self.town, company, route, along, times + FIRST_TOWN_S)
+        place = plan.index * config.scenes + number
+        look = look_of_scene(town.appearance, plan.seed - plan.index, place)
+        own_car = draw_own_car(np.random.default_rng([plan.seed, number, 33]), rig)
+        optics = draw_optics(np.random.default_rng([plan.seed, number, 34]), look, list(rig.cameras))
+        shots = replace(shots, weather=look.weather)
+        return SceneWork(replace(town, appearance=look), drive, shots, optics, own_car)
 
 
 def record(
@@ -88,7 +111,7 @@ def record(
     counts: dict[str, dict[str, list[int]]] = {}
     for number in range(config.scenes):
         scene = work.scene(number)
-        renderer = TownRenderer(scene.town)
+        renderer, lenses = TownRenderer(scene.town), scene.lenses()
         events = scene.shots.firings
         for firing in events[len(events) * chunk // chunks : len(events) * (chunk + 1) // chunks]:
             path = root / scene.shots.filename(firing)
@@ -100,10 +123,14 @@ def record(
                 camera = scene.shots.rig.cameras[firing.channel]
                 pose = scene.town_from_ego(scene.town_s(firing)) @ camera.ego_from_camera
                 drawn = camera.pinhole
-                image = renderer.render(drawn.intrinsics, pose, drawn.image_size, scene.town_s(firing))
+                image = renderer.render(
+                    drawn.intrinsics, pose, drawn.image_size, scene.town_s(firing),
+                    lenses.get(firing.channel), scene.drive.speed(firing.stamp_us * 1e-6),
+                )  # fmt: skip
                 image = camera.through_lens(image)
-                quality = [cv2.IMWRITE_JPEG_QUALITY, config.jpeg_quality]
-                content = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)[1].tobytes()
+                optics = scene.optics.get(firing.channel, Optics())
+                quality = [cv2.IMWRITE_JPEG_QUALITY, min(config.jpeg_quality, optics.jpeg_quality)]
+                content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
             write_file(path, content)
             tick()
     return counts

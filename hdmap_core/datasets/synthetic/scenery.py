@@ -41,15 +41,16 @@ def draw_appearance(rng: np.random.Generator, seed: int) -> Appearance:
         exposure=float(rng.uniform(0.55, 1.2)),
         haze_per_m=float(rng.choice([0.0, rng.uniform(0.001, 0.004), rng.uniform(0.004, 0.012)], p=[0.35, 0.5, 0.15])),
         sky=(0.78 - 0.38 * blue, 0.8 - 0.2 * blue, 0.82 + 0.08 * blue),
-        asphalt=_clip(np.array([grey * (1 + warm), grey, grey * (1 - warm)])),
-        walkway=_clip(walkway + tint),
-        terrain=_clip(np.array(terrain) * rng.uniform(0.7, 1.4)),
-        kerb=_clip(kerb + 0.5 * tint),
+        asphalt=clipped_colour(np.array([grey * (1 + warm), grey, grey * (1 - warm)])),
+        walkway=clipped_colour(walkway + tint),
+        terrain=clipped_colour(np.array(terrain) * rng.uniform(0.7, 1.4)),
+        kerb=clipped_colour(kerb + 0.5 * tint),
         paint_wear=float(np.clip(rng.gamma(1.6, 0.13), 0.0, 0.6)),
     )
 
 
-def _clip(colour: np.ndarray) -> RGB:
+def clipped_colour(colour: np.ndarray) -> RGB:
+    """A colour (3,) as reflectances that exist."""
     red, green, blue = (float(c) for c in np.clip(colour, 0.02, 0.95))
     return red, green, blue
 
@@ -121,7 +122,9 @@ def draw_buildings(
     for x, y, yaw, front, depth in table.tolist():
         height = float(np.clip(rng.gamma(2.5, tall / 2.5), 3.0, 60.0))
         tone = np.array(colorsys.hsv_to_rgb(float(rng.uniform(0.02, 0.14)), float(rng.uniform(0, 0.4)), 1.0))
-        boxes.append(Box((x, y), yaw, (front, depth, height), _clip(tone * rng.uniform(0.18, 0.7)), "building"))
+        boxes.append(
+            Box((x, y), yaw, (front, depth, height), clipped_colour(tone * rng.uniform(0.18, 0.7)), "building")
+        )
     return boxes
 
 
@@ -139,7 +142,7 @@ def draw_street_furniture(
             spots, _ = _beside(road, along, side, rng.uniform(0.8, room, len(along)))
             for spot in spots[rng.random(len(spots)) < leafy].tolist():
                 crown = float(rng.uniform(1.4, 4.0))
-                green = _clip(np.array([0.1, 0.2, 0.06]) * rng.uniform(0.6, 1.6))
+                green = clipped_colour(np.array([0.1, 0.2, 0.06]) * rng.uniform(0.6, 1.6))
                 boxes.append(Box((spot[0], spot[1]), 0.0, (crown, crown, float(rng.uniform(3.0, 8.0))), green, "tree"))
             posts = np.arange(rng.uniform(5, 25), length - 4, rng.uniform(22, 40))
             spots, _ = _beside(road, posts, side, 0.5)
@@ -150,7 +153,7 @@ def draw_street_furniture(
                 )
             walkers = rng.uniform(2, length - 2, rng.poisson(length / 45))
             spots, headings = _beside(road, walkers, side, rng.uniform(0.4, room, len(walkers)))
-            boxes += [_person(rng, spot, float(yaw)) for spot, yaw in zip(spots, headings, strict=True)]
+            boxes += [draw_person(rng, spot, float(yaw)) for spot, yaw in zip(spots, headings, strict=True)]
             if rng.random() < 0.15 and length > 30:
                 begin = float(rng.uniform(5, length - 24))
                 spots, headings = _beside(road, begin + 3.0 * np.arange(6), side, 0.35)
@@ -169,11 +172,18 @@ def draw_street_furniture(
     return [box for box, ok in zip(boxes, free, strict=True) if ok]
 
 
+def box_outlines(boxes: list[Box]) -> np.ndarray:
+    """(N,) shapely outlines of boxes on the ground."""
+    table = np.array([(*box.centre, box.yaw, *box.size[:2]) for box in boxes], dtype=np.float64).reshape(-1, 5)
+    return _rectangles(table[:, :2], table[:, 2], table[:, 3], table[:, 4])
+
+
 def _footprint(box: Box) -> shapely.Polygon:
     return _rectangles(np.array([box.centre]), np.array([box.yaw]), np.array([box.size[0]]), np.array([box.size[1]]))[0]
 
 
-def _person(rng: np.random.Generator, spot: np.ndarray, yaw: float) -> Box:
+def draw_person(rng: np.random.Generator, spot: np.ndarray, yaw: float) -> Box:
+    """Somebody of any height and in any colour at `spot` (2,)."""
     height = float(np.clip(rng.normal(1.7, 0.12), 1.1, 2.0))
     return Box((float(spot[0]), float(spot[1])), yaw, (0.45, 0.6, height), _paint(rng, 0.9), "person")
 
@@ -186,7 +196,7 @@ def draw_walkers(rng: np.random.Generator, crossings: list[Crossing]) -> list[Bo
             u, v = rng.uniform(0.15, 0.85, 2)
             near, far = crossing.corners[0], crossing.corners[3]
             spot = near + u * (crossing.corners[1] - near) + v * (far - near)
-            people.append(_person(rng, spot, float(np.arctan2(*(far - near)[::-1]))))
+            people.append(draw_person(rng, spot, float(np.arctan2(*(far - near)[::-1]))))
     return people
 
 

@@ -1,4 +1,4 @@
-"""Light and colour of a synthetic town: one sun, one overcast sky, and the display curve.
+"""Light and colour of a synthetic town: one sun, one overcast sky, at night street lamps, and the display curve.
 
 Reflectances are linear; pixels are gamma-encoded 8-bit RGB.
 """
@@ -11,6 +11,8 @@ import numpy as np
 from hdmap_core.datasets.synthetic.town import RGB, Appearance
 
 DISPLAY_GAMMA = 2.2
+NIGHT_SKY = 0.045
+"""Light of the sky at night as a share of that right below a street lamp."""
 
 
 def encode(linear: np.ndarray | RGB) -> np.ndarray:
@@ -29,6 +31,10 @@ class Lighting:
     """Irradiance of a surface that faces the sun."""
     sky: float
     """Irradiance of open ground by the sky alone."""
+    lamps: float = 0.0
+    """Irradiance right below a street lamp; 0 by day."""
+    tint: RGB = (1.0, 1.0, 1.0)
+    """Colour of the light."""
 
     @staticmethod
     def of(appearance: Appearance) -> "Lighting":
@@ -42,22 +48,31 @@ class Lighting:
                 math.sin(elevation),
             ]
         )
+        if appearance.weather.time_of_day == "night":
+            return Lighting(to_sun, 0.0, appearance.exposure * NIGHT_SKY, appearance.exposure, appearance.lamp)
         share = 0.62 * appearance.sun_strength
         # A low sun must not make walls several times as bright as the ground.
         sun = appearance.exposure * share / max(math.sin(elevation), 0.45)
         return Lighting(to_sun, sun, appearance.exposure * (1.0 - share))
 
-    def irradiance(self, normals: np.ndarray) -> np.ndarray:
-        """Light that falls on faces with `normals` (…, 3): shape (…). Cast shadows are not considered."""
+    def irradiance(self, normals: np.ndarray, reach: np.ndarray | float = 1.0) -> np.ndarray:
+        """Light that falls on faces with `normals` (…, 3): shape (…).
+
+        `reach` (…) is the share of the sun's or the lamps' light that arrives: less than 1 in a cast shadow.
+        """
         facing_sky = 0.72 + 0.28 * normals[..., 2]
-        return self.sky * facing_sky + self.sun * np.maximum(normals @ self.to_sun, 0.0)
+        return (self.sky + self.lamps * reach) * facing_sky + self.sun * reach * np.maximum(normals @ self.to_sun, 0.0)
 
     @property
     def ground(self) -> float:
-        """Irradiance of open ground."""
+        """Irradiance of open ground, at night right below a lamp."""
         return float(self.irradiance(np.array([0.0, 0.0, 1.0])))
 
     @property
     def shadow_gain(self) -> float:
         """What a cast shadow multiplies an encoded ground colour with."""
         return (self.sky / self.ground) ** (1.0 / DISPLAY_GAMMA)
+
+    def lamp_gain(self, reach: np.ndarray) -> np.ndarray:
+        """What a distance from the lamps multiplies an encoded ground colour with; `reach` as for `irradiance`."""
+        return ((self.sky + self.lamps * reach) / (self.sky + self.lamps)) ** (1.0 / DISPLAY_GAMMA)

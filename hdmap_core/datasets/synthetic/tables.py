@@ -9,6 +9,7 @@ import numpy as np
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, TownPlan
 from hdmap_core.datasets.synthetic.rig import CHANNELS, Firing, Rig
+from hdmap_core.datasets.synthetic.town import Weather
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 
 # The names nuscenes-devkit expects of the four semantic-prior masks.
@@ -19,6 +20,7 @@ MASKS = {
     "boston-seaport": "36092f0b03a857c6a3403e25b4b7aab3",
 }
 CATEGORIES = ("vehicle.car", "vehicle.truck", "vehicle.bus.rigid", "human.pedestrian.adult", "movable_object.barrier")
+CATEGORIES_SINCE_2 = ("vehicle.motorcycle", "vehicle.bicycle", "movable_object.trafficcone")
 ATTRIBUTES = ("vehicle.moving", "vehicle.stopped", "vehicle.parked", "pedestrian.standing")
 VISIBILITY = ("v0-40", "v40-60", "v60-80", "v80-100")
 FIRST_STAMP_US = 1_700_000_000_000_000
@@ -41,6 +43,7 @@ class SceneShots:
     firings: tuple[Firing, ...]
     start_us: int
     logfile: str
+    weather: Weather = field(default=Weather())
 
     def stamp_us(self, firing: Firing) -> int:
         """Microseconds since 1970."""
@@ -73,15 +76,17 @@ def empty_rows() -> Rows:
     return {name: [] for name in TABLES}
 
 
-def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...] = CHANNELS) -> Rows:
+def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...] = CHANNELS, edition: int = 1) -> Rows:
     """Rows that do not belong to a town.
 
     Args:
         log_tokens: city -> its logs; each log is in exactly one map row.
         channels: every sensor that some rig has.
+        edition: of the world; the second has more kinds of things.
     """
     rows = empty_rows()
-    rows["category"] = [{"token": token_of("category", n), "name": n, "description": "synthetic"} for n in CATEGORIES]
+    categories = (*CATEGORIES, *(CATEGORIES_SINCE_2 if edition > 1 else ()))
+    rows["category"] = [{"token": token_of("category", n), "name": n, "description": "synthetic"} for n in categories]
     rows["attribute"] = [{"token": token_of("attribute", n), "name": n, "description": "synthetic"} for n in ATTRIBUTES]
     rows["visibility"] = [
         {"description": f"visibility of whole object is between {level[1:]} %", "token": str(k + 1), "level": level}
@@ -129,7 +134,7 @@ class TownRows:
         self.rows["scene"].append(
             {"token": scene, "log_token": self.log_token, "nbr_samples": len(samples),
              "first_sample_token": samples[0], "last_sample_token": samples[-1], "name": shots.name,
-             "description": f"synthetic town {self.plan.seed}, {self.plan.split}"}
+             "description": describe_scene(self.plan, shots.weather)}
         )  # fmt: skip
         for k, (token, stamp) in enumerate(zip(samples, stamps, strict=True)):
             self.rows["sample"].append(
@@ -178,6 +183,12 @@ class TownRows:
             "prev": "",
             "next": "",
         }
+
+
+def describe_scene(plan: TownPlan, weather: Weather) -> str:
+    """Weather and time of day as in nuScenes, then the town: "Night, rain, synthetic town 3, val"."""
+    words = [*weather.words, f"synthetic town {plan.seed}", plan.split]
+    return ", ".join(words if not weather.words else [words[0].capitalize(), *words[1:]])
 
 
 def logfile_of(plan: TownPlan) -> str:

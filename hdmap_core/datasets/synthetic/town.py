@@ -7,6 +7,7 @@ are (P, 2) float64 arrays.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -20,7 +21,12 @@ MarkingStyle = Literal["solid", "dashed", "double_solid", "double_dashed", "soli
 """`solid_dashed`: solid on the right of the line's direction, dashed on its left."""
 MarkingColour = Literal["white", "yellow"]
 CrossingStyle = Literal["zebra", "ladder", "lines"]
-VehicleKind = Literal["car", "truck", "bus"]
+VehicleKind = Literal["car", "truck", "bus", "van", "motorcycle", "bicycle"]
+BoxKind = Literal[
+    "building", "car", "truck", "bus", "van", "motorcycle", "bicycle", "tree", "pole", "person", "barrier",
+    "water_barrier", "railing", "cone", "bollard", "hedge", "wall", "sign", "traffic_light", "gantry", "bus_stop",
+]  # fmt: skip
+TimeOfDay = Literal["day", "dusk", "night"]
 DecalMaterial = Literal["white_paint", "yellow_paint", "asphalt", "concrete", "metal", "rubber", "leaves"]
 
 
@@ -113,7 +119,7 @@ class Box:
     size: tuple[float, float, float]
     """Length along yaw, width, height."""
     colour: RGB
-    kind: Literal["building", "car", "truck", "bus", "tree", "pole", "person", "barrier"]
+    kind: BoxKind
 
 
 @dataclass(frozen=True)
@@ -127,6 +133,12 @@ class Mover:
     colour: RGB
     kind: VehicleKind = "car"
 
+    @cached_property
+    def along(self) -> np.ndarray:
+        """(P,) distance of each vertex of the route from its start."""
+        steps = np.diff(self.route, axis=0)
+        return np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+
 
 @dataclass(frozen=True)
 class Street:
@@ -138,6 +150,32 @@ class Street:
 
 
 @dataclass(frozen=True)
+class Weather:
+    """Weather and time of day of one scene; the defaults are a dry day."""
+
+    time_of_day: TimeOfDay = "day"
+    wetness: float = 0.0
+    """0 dry .. 1 wet: darker, mirroring ground with puddles."""
+    rain: float = 0.0
+    """0 none .. 1 heavy: streaks in the air, drops on lenses."""
+    words: tuple[str, ...] = ()
+    """What the scene's description says of it, in nuScenes' words."""
+
+
+@dataclass(frozen=True)
+class Paving:
+    """Of what, and how old, the ground is; the defaults are asphalt of one age and walkways of slabs."""
+
+    resurfaced: float = 0.0
+    """Stretches of newer or older asphalt, and of concrete, per 100 m of lane."""
+    contrast: float = 0.0
+    """How much they differ: 0 not at all .. 1 new asphalt on worn grey."""
+    walkway: Literal["slabs", "pavers", "brick"] = "slabs"
+    grass_edge_m: float = 0.0
+    """How far grass grows over the walkway's edge."""
+
+
+@dataclass(frozen=True)
 class Appearance:
     """How the town looks. Everything random about the drawing derives from `seed`."""
 
@@ -145,7 +183,7 @@ class Appearance:
     sun_azimuth: float
     sun_elevation: float
     sun_strength: float
-    """0 (overcast, no cast shadows) .. 1 (clear)."""
+    """0 (overcast, no cast shadows) .. 1 (clear), 1.3 (clear and dry, with deep shadows)."""
     exposure: float
     """Overall brightness factor, about 0.5 (dusk) .. 1.2."""
     haze_per_m: float
@@ -157,6 +195,18 @@ class Appearance:
     kerb: RGB
     paint_wear: float
     """0 fresh .. 0.6 nearly gone in places."""
+    horizon: RGB | None = None
+    """Colour of the sky low above the horizon, and of haze; None derives it from `sky`."""
+    shadow_softness_m: float = 0.18
+    """Half the width of the edges of cast shadows."""
+    lamp: RGB = (1.0, 0.86, 0.66)
+    """Colour of street lamps at night."""
+    glare: float = 0.0
+    """How strongly the sun blinds a camera that looks towards it; 0 also leaves its disc out of the sky."""
+    shades_objects: bool = False
+    """Whether what stands in a cast shadow, or far from the lamps, is dark too, and vehicles cast moving shadows."""
+    weather: Weather = field(default=Weather())
+    paving: Paving = field(default=Paving())
 
 
 @dataclass(frozen=True)
@@ -184,10 +234,10 @@ class Town:
     appearance: Appearance
     islands: tuple[Polygon, ...] = field(default=())
     """Raised islands and medians: holes of `drivable` with a kerb around them."""
+    relief: Relief = field(default=FLAT)
+    """Height of the ground."""
     decals: tuple[Decal, ...] = field(default=())
     """A town that has any brings its lane arrows and covers among them."""
     kerb_paint: tuple[KerbPaint, ...] = field(default=())
     flush: tuple[Polygon, ...] = field(default=())
     """Where the outline of the asphalt is no step: driveways' ends, dropped kerbs, roads that go on out of town."""
-    relief: Relief = field(default=FLAT)
-    """Height of the ground."""

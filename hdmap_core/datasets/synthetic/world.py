@@ -14,9 +14,11 @@ from hdmap_core.datasets.synthetic.layout import draw_markings, first_layout, se
 from hdmap_core.datasets.synthetic.road_decals import draw_decals
 from hdmap_core.datasets.synthetic.roads import Network
 from hdmap_core.datasets.synthetic.roadside import Roadside
+from hdmap_core.datasets.synthetic.street_scene import furnished
 from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
 from hdmap_core.datasets.synthetic.terrain import draw_relief
 from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
+from hdmap_core.datasets.synthetic.traffic import with_traffic
 
 MAX_ATTEMPTS = 60
 
@@ -43,6 +45,8 @@ def generate_town(
         except LayoutError:
             continue
         if edition > 1:
+            town = furnished(town, np.random.default_rng([seed, attempt, 31]))
+            town = with_traffic(town, np.random.default_rng([seed, attempt, 32]))
             town = replace(town, relief=draw_relief(np.random.default_rng([seed, attempt, 21]), town))
         return mirrored(town) if drives_left else town
     raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
@@ -159,10 +163,10 @@ def mirrored(town: Town) -> Town:
         routes=tuple(points(r) for r in town.routes),
         streets=tuple(replace(s, line=points(s.line)) for s in town.streets),
         islands=tuple(shape(i) for i in town.islands),
+        relief=town.relief.mirrored(),
         decals=tuple(replace(d, rings=tuple(points(ring) for ring in d.rings)) for d in town.decals),
         kerb_paint=tuple(replace(k, line=points(k.line)) for k in town.kerb_paint),
         flush=tuple(shape(area) for area in town.flush),
-        relief=town.relief.mirrored(),
     )
 
 

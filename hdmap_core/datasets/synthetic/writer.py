@@ -230,7 +230,7 @@ def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: di
         roads[plan.city].extend(part["sd"])
         logs.setdefault(plan.city, []).extend(row["token"] for row in part["tables"]["log"])
     channels = CHANNELS if config.rigs == "nuscenes" else OTHER_CHANNELS
-    for name, shared in shared_rows(logs, channels).items():
+    for name, shared in shared_rows(logs, channels, config.edition).items():
         rows[name] = shared + rows[name]
     for city, city_map in maps.items():
         write_file(root / "maps" / "expansion" / f"{city}.json", _compact(city_map))

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
-from training.evaluation.groups import frame_groups, time_of_day_of, weather_of
+from hdmap_core.datasets.synthetic.presets import SynthConfig, plan_towns
+from hdmap_core.datasets.synthetic.render_town import TownWork, describe
+from training.evaluation.groups import frame_groups, light_of, time_of_day_of, weather_of
 
 
 @pytest.mark.parametrize(
@@ -19,16 +21,36 @@ from training.evaluation.groups import frame_groups, time_of_day_of, weather_of
         ("Heavy snowfall", "snow", "day"),
         ("foggy night", "fog", "night"),
         ("", "dry", "day"),
+        ("Dusk, synthetic town 7, val", "dry", "dusk"),
+        ("Night, after rain, synthetic town 7, val", "rain", "night"),
+        ("Rain, synthetic town 12, train", "rain", "day"),
+        ("Low sun, industrial dust", "dry", "day"),
     ],
 )
 def test_descriptions(description: str, weather: str, time_of_day: str) -> None:
     assert (weather_of(description), time_of_day_of(description)) == (weather, time_of_day)
 
 
+def test_light() -> None:
+    assert light_of("Low sun, synthetic town 7, val") == "low sun"
+    assert light_of("Overcast, parked cars") == "overcast"
+    assert light_of("Parked truck, turn left") == "not said"
+
+
 def test_groups_of_a_folder_cover_every_frame_once(synthetic_root: Path) -> None:
     dataset = NuScenesDataset(synthetic_root)
     groups = frame_groups(dataset, dataset.tokens)
-    assert set(groups) == {"weather", "time of day", "city", "cameras", "scene"}
+    assert set(groups) == {"weather", "time of day", "light", "city", "cameras", "scene"}
     for members in groups.values():
         assert sorted(token for tokens in members.values() for token in tokens) == sorted(dataset.tokens)
     assert list(groups["cameras"]) == ["6"] and len(groups["scene"]) == 2
+
+
+def test_scenes_of_the_second_edition_say_their_weather() -> None:
+    config = SynthConfig(edition=2, towns={"train": 3}, keyframes=1, image_size=(45, 80), lidar="none")
+    for plan in plan_towns(config):
+        (row,) = describe(config, plan, {})["tables"]["scene"]
+        look = TownWork(config, plan).scene(0).town.appearance.weather
+        assert (time_of_day_of(row["description"]) == "night") == (look.time_of_day == "night")
+        assert (weather_of(row["description"]) == "rain") == (look.wetness > 0)
+        assert (weather_of(row["description"]) == "fog") == ("fog" in look.words)

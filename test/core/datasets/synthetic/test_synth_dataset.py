@@ -236,9 +236,11 @@ def test_sd_map_lies_beside(root: Path) -> None:
     assert np.allclose(first["geometry"]["coordinates"], streets[0].line + np.array(plan.origin), atol=1e-3)
 
 
-def test_bytes_do_not_depend_on_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("edition", [1, 2])
+def test_bytes_do_not_depend_on_workers(tmp_path: Path, edition: int) -> None:
     # Enough files that one town is split between the workers.
-    config = CONFIG.model_copy(update={"towns": {"train": 1}, "image_size": (45, 80), "lidar": "none"})
+    changes = {"towns": {"train": 1}, "image_size": (45, 80), "lidar": "none", "edition": edition}
+    config = CONFIG.model_copy(update=changes)
     assert files_per_scene(config) >= 40
     write_dataset(tmp_path / "one", config, 1)
     write_dataset(tmp_path / "two", config, 3)
