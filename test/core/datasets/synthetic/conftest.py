@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import pytest
 from shapely import MultiPolygon, box, union_all
@@ -124,6 +125,29 @@ def make_furnished(appearance: Appearance = APPEARANCE) -> Town:
 def crossroads_town():
     """Function (appearance, boxes, movers) -> Town."""
     return make_crossroads
+
+
+def paint_off_by(image: np.ndarray, corners: np.ndarray) -> float | None:
+    """By how many pixels (of u or v) the middle of a bright spot lies off that of its projected corners (4, 2).
+
+    None if the spot is not wholly in the image (H, W, 3).
+    """
+    low, high = np.floor(corners.min(axis=0)).astype(int) - 6, np.ceil(corners.max(axis=0)).astype(int) + 7
+    if low.min() < 0 or high[0] > image.shape[1] or high[1] > image.shape[0]:
+        return None
+    window = image[low[1] : high[1], low[0] : high[0]].astype(int).min(axis=2)
+    border = np.concatenate([window[0], window[-1], window[:, 0], window[:, -1]])
+    weight = np.where(window > border.mean() + 15, window - border.mean(), 0.0)
+    rows, columns = np.indices(weight.shape)
+    found = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum() + low
+    shape = cv2.moments(corners.astype(np.float32))
+    return float(np.abs(found - np.array([shape["m10"], shape["m01"]]) / shape["m00"]).max())
+
+
+@pytest.fixture(scope="session")
+def spot_offset():
+    """Function (image, projected corners) -> pixels, or None."""
+    return paint_off_by
 
 
 @pytest.fixture(scope="session")

@@ -239,20 +239,8 @@ def test_autocast_keeps_points_in_full_precision(dtype: torch.dtype) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in decoder.parameters() if parameter.grad is not None)
 
 
-class Tensors(nn.Module):
-    """What an exporter wraps a head in: tensors in, tensors out."""
-
-    def __init__(self, decoder: MapQRDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.decoder([features])
-        return output.logits, output.points
-
-
-def test_export() -> None:
-    wrapped = Tensors(build().eval())
+def test_export(tensors_out: type[nn.Module]) -> None:
+    wrapped = tensors_out(build().eval())
     program = torch.export.export(wrapped, (bev(1),))
     other = bev(1, seed=9)
     assert_same(VectorOutput(*program.module()(other)), VectorOutput(*wrapped(other)))

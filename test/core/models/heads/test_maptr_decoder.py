@@ -143,21 +143,9 @@ def test_published_sizes_have_the_published_counts() -> None:
     assert sum(p.numel() for p in decoupled.parameters()) == 6 * (layer + 263_168 + 512 + branches) + 350 * 512 + rest
 
 
-class Tensors(nn.Module):
-    """The decoder with tensors for outputs, as exporters want them."""
-
-    def __init__(self, decoder: MapTRDecoder) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.decoder([features])
-        return output.logits, output.points
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_export(kind: str) -> None:
-    wrapped = Tensors(build(self_attention=kind).eval())
+def test_export(kind: str, tensors_out: type[nn.Module]) -> None:
+    wrapped = tensors_out(build(self_attention=kind).eval())
     program = torch.export.export(wrapped, (bev(1),))
     other = bev(1) + 0.5
     for ours, theirs in zip(program.module()(other), wrapped(other), strict=True):
