@@ -91,7 +91,7 @@ def test_everything_at_once(
     assert ended.code == 0, ended.err
     report = json.loads(ended.out)
     assert len(computed) == 2 * (1 + 6 + 6), "two keyframes: clean, two kinds at three severities, and the baseline's"
-    assert set(report["breakdown"]) == {"distance", "weather", "time of day", "city", "cameras", "scene"}
+    assert set(report["breakdown"]) == {"distance", "weather", "time of day", "light", "city", "cameras", "scene"}
     assert [band["name"] for band in report["breakdown"]["distance"]] == ["0-10 m", "10-20 m", "20-30 m"]
     assert report["breakdown"]["weather"][0]["num_frames"] == 2
     robustness = report["robustness"]
