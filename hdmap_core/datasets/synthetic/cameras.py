@@ -282,15 +282,13 @@ def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
     """The faces of what stands still, and what it stands on unless the ground is flat."""
     after_dark = town.appearance.weather.time_of_day != "day"
     placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in shapes_of(box, i, after_dark)]
+    still = Placed.of([placement for _, placement in placements])
     if town.relief.is_flat:
-        return Placed.of([placement for _, placement in placements]), None
-    below = box_footing(town.relief, town.boxes)
-    owners = [i for i, _ in placements]
-    objects = [
-        let_down(placement, town.relief, float(below.heights[i])) if town.boxes[i].kind == "building" else placement
-        for i, placement in placements
-    ]
-    return Placed.of(objects), below.of(np.array(owners, dtype=int))
+        return still, None
+    owners = np.array([i for i, _ in placements], dtype=int)
+    below = box_footing(town.relief, town.boxes).of(owners)
+    is_house = np.array([box.kind == "building" for box in town.boxes], dtype=bool)[owners]
+    return let_down(still, town.relief, below.heights, is_house), below
 
 
 def _hide_behind_ground(

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.faces import Footing, Mesh
+from hdmap_core.datasets.synthetic.faces import Footing, Placed
 from hdmap_core.datasets.synthetic.ground_wear import box_corners
 from hdmap_core.datasets.synthetic.relief import Relief
-from hdmap_core.datasets.synthetic.scene_objects import Placement
 from hdmap_core.datasets.synthetic.town import Box
 
 WHEELS_M = 1.3
@@ -35,20 +34,18 @@ def box_footing(relief: Relief, boxes: Sequence[Box]) -> Footing:
     centres = np.array([box.centre for box in boxes]).reshape(-1, 2)
     below = ground_below(relief, centres, np.array([box.kind not in _UPRIGHT for box in boxes], dtype=bool))
     heights = below.heights.copy()
-    for i, box in enumerate(boxes):
-        if box.kind == "building":
-            heights[i] = relief.height(box_corners(box)).max()
+    houses = [i for i, box in enumerate(boxes) if box.kind == "building"]
+    if houses:
+        heights[houses] = relief.height(np.stack([box_corners(boxes[i]) for i in houses])).max(axis=1)
     return Footing(heights, below.slopes)
 
 
-def let_down(placement: Placement, relief: Relief, floor: float) -> Placement:
-    """A piece of wall whose foot reaches down from the house's floor to the ground."""
-    mesh, centre, yaw = placement
-    turn = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-    faces = []
-    for face in mesh.faces:
-        corners = face.corners.copy()
-        foot = corners[:, 2] == 0.0
-        corners[foot, 2] = relief.height(corners[foot, :2] @ turn + np.asarray(centre)) - floor - _SUNK_M
-        faces.append(replace(face, corners=corners))
-    return Mesh(tuple(faces), mesh.is_card), centre, yaw
+def let_down(placed: Placed, relief: Relief, floors: np.ndarray, is_house: np.ndarray) -> Placed:
+    """Walls whose feet reach down to the ground: of objects that are houses (N,), with floors at `floors` (N,)."""
+    faces, at = np.nonzero(is_house[placed.owner, None] & (placed.corners[..., 2] == 0.0))
+    owner, local = placed.owner[faces], placed.corners[faces, at, :2]
+    cos, sin = np.cos(placed.yaws[owner]), np.sin(placed.yaws[owner])
+    turned = np.stack([local[:, 0] * cos - local[:, 1] * sin, local[:, 0] * sin + local[:, 1] * cos], axis=1)
+    corners = placed.corners.copy()
+    corners[faces, at, 2] = relief.height(turned + placed.centres[owner]) - floors[owner] - _SUNK_M
+    return replace(placed, corners=corners)

@@ -101,7 +101,8 @@ def _bilinear(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     last = np.array(grid.shape[::-1]) - 1
     at = np.clip(at, 0.0, last)
     low = np.minimum(at.astype(int), np.maximum(last - 1, 0))
-    (fx, fy), (c, r) = np.moveaxis(at - low, -1, 0), np.moveaxis(low, -1, 0)
+    rest = at - low
+    fx, fy, c, r = rest[..., 0], rest[..., 1], low[..., 0], low[..., 1]
     # The sum is taken in this order so that single and many points give the same bits.
     south = grid[r, c] * (1.0 - fx) + grid[r, np.minimum(c + 1, last[0])] * fx
     north = (

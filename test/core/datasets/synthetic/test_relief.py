@@ -5,7 +5,10 @@ import pytest
 from shapely import Point, contains_xy
 
 from hdmap_core.datasets.synthetic.curve import lengths_along, resample
+from hdmap_core.datasets.synthetic.ground import GroundTexture
 from hdmap_core.datasets.synthetic.relief import FLAT, Relief
+from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
+from hdmap_core.datasets.synthetic.shading import Lighting
 from hdmap_core.datasets.synthetic.terrain import draw_relief
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
@@ -111,3 +114,16 @@ def test_same_draw_same_relief_and_mirrors_agree(town: Town) -> None:
     other = generate_town(town.seed, drives_left=True, edition=2)
     points = np.random.default_rng(4).uniform(0, 320, (2000, 2))
     assert np.allclose(other.relief.height(points * (-1, 1) + (320, 0)), town.relief.height(points), atol=1e-9)
+
+
+def test_kerbs_faces_in_shade_are_darker_than_the_ground_though_they_face_a_low_sun() -> None:
+    relief = inclined(0.0, 0.0)
+    light = Lighting(np.array([-0.98, 0.0, 0.2]), sun=1.0, sky=0.4)
+    levels = (np.full((600, 800, 3), 100, np.uint8),)
+    faces = [
+        ReliefGround(
+            GroundTexture(levels, 0.2, (0, 0, 0), np.full((600, 800), blocked, np.float32)), relief, light
+        ).faces[300, 402]
+        for blocked in (0.0, 1.0)
+    ]
+    assert (faces[0] > 110).all() and (faces[1] < 85).all()
