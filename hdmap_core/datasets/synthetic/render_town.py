@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from hdmap_core.datasets.synthetic.traffic import around_ego
 from hdmap_core.datasets.synthetic.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 from hdmap_core.files import write_atomically
+
+if TYPE_CHECKING:
+    from hdmap_core.datasets.synthetic.cameras import TownRenderer
 
 FIRST_TOWN_S = 1.0
 """Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
@@ -120,20 +123,23 @@ def record(
                 if firing.is_keyframe and hits is not None:
                     counts.setdefault(str(number), {})[str(firing.keyframe)] = hits
             else:
-                camera = scene.shots.rig.cameras[firing.channel]
-                pose = scene.town_from_ego(scene.town_s(firing)) @ camera.ego_from_camera
-                drawn = camera.pinhole
-                image = renderer.render(
-                    drawn.intrinsics, pose, drawn.image_size, scene.town_s(firing),
-                    lenses.get(firing.channel), scene.drive.speed(firing.stamp_us * 1e-6),
-                )  # fmt: skip
-                image = camera.through_lens(image)
-                optics = scene.optics.get(firing.channel, Optics())
-                quality = [cv2.IMWRITE_JPEG_QUALITY, min(config.jpeg_quality, optics.jpeg_quality)]
-                content = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1].tobytes()
+                content = photograph(scene, renderer, lenses, firing, config.jpeg_quality)
             write_file(path, content)
             tick()
     return counts
+
+
+def photograph(
+    scene: SceneWork, renderer: "TownRenderer", lenses: dict[str, Lens], firing: Firing, jpeg_quality: int
+) -> bytes:
+    """An exposure of a camera as a JPEG file; `lenses` are the scene's."""
+    camera, at = scene.shots.rig.cameras[firing.channel], scene.town_s(firing)
+    drawn, pose = camera.pinhole, scene.town_from_ego(at) @ camera.ego_from_camera
+    speed = scene.drive.speed(firing.stamp_us * 1e-6)
+    image = renderer.render(drawn.intrinsics, pose, drawn.image_size, at, lenses.get(firing.channel), speed)
+    image = cv2.cvtColor(camera.through_lens(image), cv2.COLOR_RGB2BGR)
+    quality = min(jpeg_quality, scene.optics.get(firing.channel, Optics()).jpeg_quality)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def _sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> tuple[bytes, list[int] | None]:

@@ -1,0 +1,87 @@
+"""What an image and a LiDAR turn of a synthetic town cost: the first edition, the second without and with its relief.
+
+    python benchmarks/synthetic_editions.py [--towns 3] [--rounds 2]
+
+CPU milliseconds on one thread, 900 x 1600, as `hdmap synth` writes them: lenses, own car and JPEG included; the least of some
+rounds of each image, editions in turn. "Prepared" is what a scene needs once, by the 240 images of its 40 keyframes.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from hdmap_core.datasets.synthetic.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.lidar import TownLidar
+from hdmap_core.datasets.synthetic.presets import PRESETS, TownPlan, plan_towns
+from hdmap_core.datasets.synthetic.relief import FLAT
+from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, photograph
+
+KEYFRAMES = (8, 24)
+IMAGES_PER_SCENE = 240
+JPEG_QUALITY = 90
+EDITIONS = ("edition 1", "edition 2, flat", "edition 2")
+
+
+def scenes(plan: TownPlan) -> dict[str, SceneWork]:
+    """The same drive in both editions."""
+    second = TownWork(PRESETS["v2"], plan).scene(0)
+    flat = replace(second, town=replace(second.town, relief=FLAT), drive=replace(second.drive, relief=FLAT))
+    return {"edition 1": TownWork(PRESETS["v1"], plan).scene(0), "edition 2, flat": flat, "edition 2": second}
+
+
+def jobs(scene: SceneWork) -> tuple[float, list[Callable[[], object]], list[Callable[[], object]]]:
+    """CPU milliseconds to prepare a scene; drawing each image of some keyframes; turning the LiDAR once at each of them."""
+    start = time.process_time()
+    renderer = TownRenderer(scene.town)
+    lenses = scene.lenses()
+    prepared = 1e3 * (time.process_time() - start)
+    lidar, rig = TownLidar(scene.town), scene.shots.rig
+    images, turns = [], []
+    for firing in scene.shots.firings:
+        if firing.keyframe not in KEYFRAMES:
+            continue
+        if firing.channel == "LIDAR_TOP":
+            at = scene.town_s(firing)
+            turns.append(lambda at=at: lidar.cast_sweep(scene.town_from_ego, rig.ego_from_lidar, at, 1))
+        else:
+            images.append(lambda firing=firing: photograph(scene, renderer, lenses, firing, JPEG_QUALITY))
+    return prepared, images, turns
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--towns", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    taken: dict[tuple[str, str], list[float]] = {}
+    for plan in plan_towns(PRESETS["v2"].model_copy(update={"towns": {"val": options.towns}})):
+        work = {name: jobs(scene) for name, scene in scenes(plan).items()}
+        least = {(name, kind, i): np.inf for name in EDITIONS for kind in (1, 2) for i in range(len(work[name][kind]))}
+        for key in list(least) * options.rounds:
+            name, kind, i = key
+            start = time.process_time()
+            work[name][kind][i]()
+            least[key] = min(least[key], 1e3 * (time.process_time() - start))
+        for (name, kind, _), milliseconds in least.items():
+            taken.setdefault((name, "image" if kind == 1 else "turn"), []).append(milliseconds)
+        for name in EDITIONS:
+            taken.setdefault((name, "prepared"), []).append(work[name][0] / IMAGES_PER_SCENE)
+    table = Table("", "ms per image", "prepared, per image", "together", "ratio", "ms per LiDAR turn")
+    first = float(np.mean(taken["edition 1", "image"]) + np.mean(taken["edition 1", "prepared"]))
+    for name in EDITIONS:
+        image, prepared, turn = (float(np.mean(taken[name, kind])) for kind in ("image", "prepared", "turn"))
+        figures = (image, prepared, image + prepared)
+        table.add_row(name, *(f"{x:.1f}" for x in figures), f"{(image + prepared) / first:.2f}", f"{turn:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
