@@ -142,17 +142,24 @@ def _vector_plan(path: Path, model: VectorModel, asked: "_Asked", can_bus: Seque
     if asked.family not in (None, model.kind) or asked.region not in (None, (60.0, 30.0)):
         raise ConfigError(f"--as {asked.text}: {path} is {model.kind} of 60 x 30 m ({model.title})")
 
+    if model.looks_by == "depth" and can_bus is not None:
+        raise ConfigError(f"{path} ({model.title}) does not read the CAN bus; leave the vector out")
+
     def fill(translation: Translation, chosen: ModelConfig) -> None:
         translate_vectors(translation, model, chosen, can_bus=STANDING if can_bus is None else can_bus)
 
-    notes = (
-        "It was trained with the car's heading and motion on the CAN bus, and now believes that it stands and looks "
-        "east; --can-bus takes another vector.",
+    notes = [
         "Its frame is nuScenes' LiDAR (model.ego_from_model); give that of your rig if it differs by more than "
-        "centimetres.",
-    )
+        "centimetres."
+    ]
+    if model.looks_by != "depth" and can_bus is None:
+        notes.insert(
+            0,
+            "It was trained with the car's heading and motion on the CAN bus, and now believes that it stands and "
+            "looks east; --can-bus takes another vector.",
+        )
     config = CheckpointConfig(model=vector_config(model), decode=DecodeConfig(head="vectors", max_elements=50))
-    return _Plan(model.kind, model.title, config, fill, notes if can_bus is None else notes[1:])
+    return _Plan(model.kind, model.title, config, fill, tuple(notes))
 
 
 @dataclass(frozen=True)
