@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic_editions.py [--towns 3] [--rounds 2]
 
-CPU milliseconds on one thread, 900 x 1600, as `hdmap synth` writes them: lenses, own car and JPEG included; the least of some
-rounds of each image, editions in turn. "Prepared" is what a scene needs once, by the 240 images of its 40 keyframes.
+CPU milliseconds on one thread, 900 x 1600, as `hdmap synth` writes them, lenses, own car and JPEG included; the least of
+some rounds of each image, editions in turn. "Prepared" is what a scene needs once, by the 240 images of its 40 keyframes.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def scenes(plan: TownPlan) -> dict[str, SceneWork]:
 
 
 def jobs(scene: SceneWork) -> tuple[float, list[Callable[[], object]], list[Callable[[], object]]]:
-    """CPU milliseconds to prepare a scene; drawing each image of some keyframes; turning the LiDAR once at each of them."""
+    """CPU milliseconds to prepare a scene; drawing each image of some keyframes, turning the LiDAR once at each."""
     start = time.process_time()
     renderer = TownRenderer(scene.town)
     lenses = scene.lenses()
