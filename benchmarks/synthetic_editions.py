@@ -2,8 +2,8 @@
 
     python benchmarks/synthetic_editions.py [--towns 3] [--rounds 2]
 
-CPU milliseconds on one thread, 900 x 1600, as `hdmap synth` writes them, lenses, own car and JPEG included; the least of
-some rounds of each image, editions in turn. "Prepared" is what a scene needs once, by the 240 images of its 40 keyframes.
+CPU milliseconds of one thread, 900 x 1600, as `hdmap synth` writes them, lenses and JPEG included; the least of
+some rounds of each image, editions in turn. "Prepared" is what a scene needs once, by the 240 images that it has.
 """
 
 import argparse
