@@ -23,7 +23,7 @@ def import_command(
 ) -> None:
     """Turn released weights of a paper into a checkpoint that predict, evaluate, export and the node take.
 
-    MapQR, MapFM, MapTR, HDMapNet, P-MapNet and MapKD: docs/released_weights.md. The file is read without running it.
+    MapQR, MapFM, MapTR, MapTRv2, HDMapNet, P-MapNet and MapKD: docs/released_weights.md. None of the file is run.
 
     Example: hdmap import mapqr_r50.pth -o mapqr.safetensors
     """

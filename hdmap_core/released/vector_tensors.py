@@ -155,10 +155,7 @@ def _maptr_decoder(translation: Translation, config: MapTRDecoderConfig) -> None
         translation.move(f"{source}.attentions.{rounds}.output_proj", f"{ours}.output")
         _feedforward(translation, source, f"{ours}.feed_forward")
         translation.move(f"{source}.norms", f"{ours}.norms")
-        branches = f"{HEAD}reg_branches.{layer}"
-        translation.move(f"{branches}.4", f"{target}.refine.{layer}.4", {"weight": turned, "bias": turned})
-        translation.move(branches, f"{target}.refine.{layer}")
-        translation.move(f"{HEAD}cls_branches.{layer}", f"{target}.classify.{layer}")
+        _branches(translation, target, layer, last=4)
 
 
 def _mapqr_decoder(translation: Translation, config: MapQRDecoderConfig) -> None:
@@ -177,10 +174,15 @@ def _mapqr_decoder(translation: Translation, config: MapQRDecoderConfig) -> None
             translation.move(f"{source}.attentions.1.output_proj.{part}", f"{ours}.gather.{part + 1}")
         _feedforward(translation, source, f"{ours}.feed_forward")
         translation.move(f"{source}.norms", f"{ours}.norms")
-        branches = f"{HEAD}reg_branches.{layer}"
-        translation.move(f"{branches}.6", f"{target}.refine.{layer}.6", {"weight": turned, "bias": turned})
-        translation.move(branches, f"{target}.refine.{layer}")
-        translation.move(f"{HEAD}cls_branches.{layer}", f"{target}.classify.{layer}")
+        _branches(translation, target, layer, last=6)
+
+
+def _branches(translation: Translation, target: str, layer: int, *, last: int) -> None:
+    """A layer's points, whose branch ends with the linear layer `last`, and its classes."""
+    turned, source = lidar_axes.turned_points, f"{HEAD}reg_branches.{layer}"
+    translation.move(f"{source}.{last}", f"{target}.refine.{layer}.{last}", {"weight": turned, "bias": turned})
+    translation.move(source, f"{target}.refine.{layer}")
+    translation.move(f"{HEAD}cls_branches.{layer}", f"{target}.classify.{layer}")
 
 
 def _sampling(translation: Translation, source: str, target: str) -> None:
