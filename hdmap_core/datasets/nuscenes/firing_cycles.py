@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hdmap_core.datasets.nuscenes.observations import read_image
-from hdmap_core.datasets.nuscenes.tables import SensorFrame
+from hdmap_core.datasets.protocol import SensorFrame
+from hdmap_core.datasets.sensor_files import read_image
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
