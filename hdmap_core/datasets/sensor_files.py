@@ -52,6 +52,6 @@ def read_file(frame: SensorFrame, advice: str = "") -> bytes:
         return frame.path.read_bytes()
     except OSError as error:
         raise DatasetError(
-            f"cannot read {frame.path}, which {frame.named_by} names: {error.strerror or error}; unpack the sensor files"
-            f"{advice}"
+            f"cannot read {frame.path}, which {frame.named_by} names: {error.strerror or error}; unpack the sensor "
+            f"files{advice}"
         ) from None
