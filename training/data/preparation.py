@@ -24,7 +24,7 @@ from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import map_scenes
-from hdmap_core.preprocess import camera_inputs
+from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
 from training.data.inspection import BadKeyframe, Inspection, find_bad, opened, summary
 from training.data.vector_store import LAYERS, VectorStore
 
@@ -143,7 +143,9 @@ def store_key(preparation: Preparation, scenes: Scenes, dataset: MapDataset) -> 
     content += [cameras, preparation.sweeps, model.crossings]
     if preparation.keep_inputs:
         content += [grid.resolution] if model.sees_ground else []
+        fit = PLAIN if backbone is None else ImageFit.of(backbone)
         content += [] if backbone is None else [backbone.image_size]
+        content += [] if fit == PLAIN else [fit]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 

@@ -32,6 +32,7 @@ def observe_cycle(frames: Sequence[SensorFrame], cameras: Sequence[str], anchor:
         [ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor for frame in nearest],
         [frame.image_size for frame in nearest],
         [frame.lens for frame in nearest],
+        [frame.ego_from_sensor for frame in nearest],
     )
     since = anchor.stamp_ns - WINDOW_S * 1e9
     recent = [f for f in frames if f.channel == anchor.channel and since <= f.stamp_ns <= anchor.stamp_ns]

@@ -189,6 +189,7 @@ class NuScenesDataset:
             [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
             sizes,
             [camera.lens for camera in cameras],
+            [camera.ego_from_sensor for camera in cameras],
         )
         if reduction > 1:
             rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])

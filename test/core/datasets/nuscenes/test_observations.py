@@ -32,6 +32,8 @@ def test_frames_and_rig(small_root: Path) -> None:
     # The car moved on by 0.32 and 0.08 m after the exposures.
     positions = observation.rig.ego_from_camera[:, :3, 3].numpy()
     np.testing.assert_allclose(positions, [[1.7 - 0.32, 0, 1.5], [-0.08, 0, 1.5]], atol=1e-9)
+    assert observation.rig.mounted is not None
+    np.testing.assert_allclose(observation.rig.mounted[:, :3, 3], [[1.7, 0, 1.5], [0, 0, 1.5]], atol=1e-9)
     assert [observation.stamp_ns - stamp for stamp in observation.camera_stamps_ns] == [40_000_000, 10_000_000]
 
 
