@@ -53,7 +53,9 @@ def from_nuscenes(
 def from_video(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Videos that begin at the same instant, or a folder of images; named after, or CAMERA=FILE"),
+        typer.Argument(
+            help="Videos that begin together, or a folder of images, named after the cameras; or CAMERA=FILE"
+        ),
     ],
     calibration: Annotated[Path, typer.Option(help="The rig file (docs/your_own_data.md)")],
     out: Out,
@@ -72,12 +74,9 @@ def from_video(
 
     Example: hdmap frames from-video front.mp4 left.mp4 right.mp4 --calibration rig.yaml -o data/drive
     """
-    from dataclasses import replace
-
-    from hdmap_core.datasets.frames.recording import FramesRecorder
+    from hdmap_core.datasets.frames.recording import FramesRecorder, placed
     from hdmap_core.datasets.frames.trajectory import Trajectory
     from hdmap_core.errors import ConfigError
-    from hdmap_core.geometry import se3
     from hdmap_core.progress import progress_bar
     from hdmap_core.recordings.recording import Wanted
     from hdmap_core.recordings.rig_pictures import open_pictures
@@ -86,21 +85,10 @@ def from_video(
         raise ConfigError(f"--start {start:g}: give seconds since 1970, or since the poses' beginning, 0 or more")
     recorder = FramesRecorder(out, scene or out.absolute().name, split, true_map)
     trajectory = None if poses is None else Trajectory(poses)
-    start_ns = round(start * 1e9)
     recording = open_pictures(inputs, Wanted(whole_drive=True, rig=calibration, rate=rate))
     with progress_bar("writing") as (progress, _):
         for number, observation in enumerate(recording.frames, start=1):
-            stamps = [start_ns + stamp for stamp in (observation.stamp_ns, *observation.camera_stamps_ns)]
-            rig, pose = observation.rig, None
-            if trajectory is not None:
-                pose = trajectory.at(stamps[0] * 1e-9)
-                moves = [se3.inverse(pose) @ trajectory.at(stamp * 1e-9) for stamp in stamps[1:]]
-                rig = rig.moved(moves)
-            recorder.add(
-                replace(
-                    observation, rig=rig, stamp_ns=stamps[0], camera_stamps_ns=tuple(stamps[1:]), map_from_ego=pose
-                )
-            )
+            recorder.add(placed(observation, round(start * 1e9), trajectory))
             progress(number, recording.count)
     recorder.finish()
     typer.echo(f"{out}: {len(recorder)} frames of {', '.join(observation.rig.names)}")

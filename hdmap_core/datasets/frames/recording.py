@@ -2,11 +2,15 @@
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+import torch
 
+from hdmap_core.datasets.frames.trajectory import Trajectory
 from hdmap_core.datasets.frames.writing import camera_record, check_new, pose_record, write_frames
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import make_folder, write_atomically
@@ -94,6 +98,28 @@ class FramesRecorder:
                 raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
             self._scene["map"] = f"maps/{self._map.name}"
         write_frames(self._folder, [self._scene], self._frames)
+
+
+def placed(observation: Observation, start_ns: int, trajectory: Trajectory | None) -> Observation:
+    """An observation that counts time from zero, at its time and with its poses.
+
+    Args:
+        observation: with the cameras as they are mounted.
+        start_ns: what its stamps count from.
+        trajectory: the car's poses; None: nobody knows them.
+
+    Raises:
+        DatasetError: if the trajectory has no pose at one of its stamps.
+    """
+    stamp_ns = start_ns + observation.stamp_ns
+    stamps = tuple(start_ns + stamp for stamp in observation.camera_stamps_ns)
+    observation = replace(observation, stamp_ns=stamp_ns, camera_stamps_ns=stamps)
+    if trajectory is None:
+        return observation
+    pose, mounted = trajectory.at(stamp_ns * 1e-9), observation.rig.ego_from_camera
+    motion = np.stack([se3.inverse(pose) @ trajectory.at(stamp * 1e-9) for stamp in stamps])
+    rig = replace(observation.rig, ego_from_camera=torch.from_numpy(motion) @ mounted, mounted=mounted)
+    return replace(observation, rig=rig, map_from_ego=pose)
 
 
 def _plain(name: str) -> str:
