@@ -1,4 +1,4 @@
-"""A bag as a frames folder: sets of images in step as the node would see them, their bytes kept, calibration and poses."""
+"""A bag as a frames folder: sets of images as the node would see them, bytes kept, with calibration and poses."""
 
 from collections.abc import Callable
 from dataclasses import replace

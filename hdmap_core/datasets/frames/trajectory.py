@@ -26,9 +26,8 @@ class Trajectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        rows = [
-            row for number, line in enumerate(_text(path).splitlines(), start=1) if (row := _row(path, number, line))
-        ]
+        lines = enumerate(_text(path).splitlines(), start=1)
+        rows = [row for number, line in lines if (row := _row(path, number, line))]
         if len(rows) < 2:
             raise DatasetError(f"{path}: {len(rows)} poses; expected at least two lines of `time x y z qx qy qz qw`")
         table = np.array(rows)
@@ -72,7 +71,5 @@ def _row(path: Path, number: int, line: str) -> list[float] | None:
     except ValueError:
         row = []
     if len(row) != 8 or not np.isfinite(row).all() or np.linalg.norm(row[4:]) < 1e-8:
-        raise DatasetError(
-            f"{path}, line {number}: expected `time x y z qx qy qz qw`, finite numbers, got {line!r:.60}"
-        )
+        raise DatasetError(f"{path}, line {number}: expected `time x y z qx qy qz qw`, finite, got {line!r:.60}")
     return row
