@@ -1,7 +1,5 @@
 """`hdmap bag write` and `hdmap bag replay`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -36,9 +34,10 @@ def write(
     from hdmap_core.files import check_file
 
     check_file(out, (".mcap",))
+    from hdmap_core.progress import progress_bar
     from hdmap_ros.bag.write import write_bag
 
-    with _progress("writing") as (progress, _):
+    with progress_bar("writing") as (progress, _):
         counts = write_bag(
             dataroot,
             scene,
@@ -131,6 +130,7 @@ def replay(
     place = None if origin is None else parse_origin(origin)
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
+    from hdmap_core.progress import progress_bar
     from hdmap_ros.bag.layouts import load_layout
     from hdmap_ros.bag.replay import ReplayConfig, replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
@@ -152,7 +152,7 @@ def replay(
     target = None if fuse is None else fuse.absolute()
     config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover, target, place)
     folders = folders_of(bags, out)
-    with _progress("replaying") as (progress, warn):
+    with progress_bar("replaying") as (progress, warn):
         if len(bags) > 1 or ray is not None:
             reports = replay_bags(bags, path, device, folders, config, workers=workers, ray=ray, progress=progress)
         else:
@@ -168,19 +168,3 @@ def replay(
             typer.echo(f"  {line}")
     if fuse is not None:
         typer.echo(f"{fuse}: the map of the drive")
-
-
-@contextmanager
-def _progress(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """What moves a progress bar, and what writes a warning above it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None)
-
-        def warn(message: str) -> None:
-            bar.console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
-
-        yield lambda done, total: bar.update(task, completed=done, total=total), warn
