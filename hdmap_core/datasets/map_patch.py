@@ -13,10 +13,10 @@ import shapely
 from shapely import LineString, Polygon, STRtree
 from shapely.geometry.polygon import orient
 
+from hdmap_core.datasets.protocol import Range
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import se3
 
-Range = tuple[float, float]
 EDGE_INSET_M = 0.2
 """Between the patch and the box that cuts boundaries, so that the patch's own border is none (MapTR)."""
 MIN_LENGTH_M = 1e-3

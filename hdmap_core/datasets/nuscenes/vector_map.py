@@ -32,7 +32,6 @@ As in MapTR, x, y and yaw of the pose count; roll, pitch and height do not.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import shapely
@@ -43,7 +42,6 @@ from hdmap_core.datasets.map_patch import (
     MIN_LENGTH_M,
     Outline,
     Patch,
-    Range,
     ShapeIndex,
     element_of,
     line_parts,
@@ -51,11 +49,8 @@ from hdmap_core.datasets.map_patch import (
     tiled,
 )
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
+from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
-
-Crossings = Literal["outlines", "edges"]
-CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
-
 
 class VectorMap:
     """The map of one city.
@@ -113,7 +108,7 @@ class VectorMap:
         map_from_ego: np.ndarray,
         x_range: Range = (-30.0, 30.0),
         y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = ("drivable_area", "ped_crossing"),
+        layers: Sequence[str] = AREA_LAYERS,
     ) -> dict[str, MultiPolygon]:
         """What polygon layers cover of the patch, metres in the ego frame: targets for segmentation.
 
