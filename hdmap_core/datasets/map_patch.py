@@ -4,13 +4,13 @@ Shapes are built once per map and found by an R-tree. Of a pose x, y and yaw cou
 have them become heights above the ego frame's origin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import shapely
-from shapely import LineString, Polygon, STRtree
+from shapely import LineString, MultiPolygon, Polygon, STRtree
 from shapely.geometry.polygon import orient
 
 from hdmap_core.datasets.protocol import Range
@@ -19,7 +19,7 @@ from hdmap_core.geometry import se3
 
 EDGE_INSET_M = 0.2
 """Between the patch and the box that cuts boundaries, so that the patch's own border is none (MapTR)."""
-MIN_LENGTH_M = 1e-3
+_MIN_LENGTH = 1e-3  # metres
 _CHUNK = 32  # vertices of a ring per entry of the R-tree
 _TILE = 100.0  # metres; big areas are cut into tiles once, so that a patch touches few vertices
 
@@ -71,11 +71,11 @@ class Patch:
         if not shapely.has_z(shapes).any():
             return shapely.transform(shapes, lambda xy: (xy - self._centre) @ self._ego_from_map.T)
 
-        def moved(xyz: np.ndarray) -> np.ndarray:
+        def levelled(xyz: np.ndarray) -> np.ndarray:
             level = (xyz[:, :2] - self._centre) @ self._ego_from_map.T
             return np.column_stack([level, xyz[:, 2] - self.map_from_ego[2, 3]])
 
-        return shapely.transform(shapes, moved, include_z=True)
+        return shapely.transform(shapes, levelled, include_z=True)
 
     def shrunk(self, margin: float) -> "Patch":
         """The same less a margin in metres on every side."""
@@ -90,6 +90,14 @@ class Patch:
     @cached_property
     def _centre(self) -> np.ndarray:
         return np.asarray(self.map_from_ego[:2, 3], dtype=np.float64)
+
+
+def moved(map_from_ego: np.ndarray, ego_from_moved: np.ndarray | None) -> np.ndarray:
+    """A pose after a flat motion, in the plane: of a pose the ground truth takes x, y and yaw, and the height."""
+    if ego_from_moved is None:
+        return map_from_ego
+    yaw = se3.yaw_of(map_from_ego)
+    return se3.se3(se3.rotation_from_euler(0, 0, yaw), map_from_ego[:3, 3]) @ ego_from_moved
 
 
 def line_parts(shapes: Sequence[shapely.Geometry] | np.ndarray) -> list[LineString]:
@@ -121,7 +129,21 @@ def tiled(shape: shapely.Geometry) -> list[shapely.Geometry]:
     return [tile for part in parts if not part.is_empty and part.area > 0 for tile in tiled(part)]
 
 
-def element_of(label: MapClass, line: LineString) -> MapElement:
+def elements_of(lines: Iterable[tuple[MapClass, Iterable[LineString]]]) -> list[MapElement]:
+    """Elements of lines of the ego frame, class by class; pieces under a millimetre are dropped."""
+    return [_element(label, line) for label, found in lines for line in found if line.length > _MIN_LENGTH]
+
+
+def areas_in(patch: Patch, layers: Mapping[str, ShapeIndex]) -> dict[str, MultiPolygon]:
+    """What the shapes of each layer cover of a patch, metres in the ego frame."""
+    result = {}
+    for name, index in layers.items():
+        covered = shapely.union_all(patch.clip(index.shapes[index.near(patch.outline)]))
+        result[name] = MultiPolygon([part for part in shapely.get_parts(covered) if isinstance(part, Polygon)])
+    return result
+
+
+def _element(label: MapClass, line: LineString) -> MapElement:
     """The element of a line of the ego frame; closed where its last point is its first."""
     points = shapely.get_coordinates(line, include_z=line.has_z)
     closed = len(points) >= 4 and bool(np.array_equal(points[0, :2], points[-1, :2]))

@@ -1,7 +1,9 @@
-"""Which reader a folder needs, told by what lies in it: nuScenes' tables."""
+"""Which reader a folder needs, told by what lies in it: nuScenes' tables, or Argoverse 2's logs."""
 
 from pathlib import Path
 
+from hdmap_core.datasets.argoverse.logs import is_logs
+from hdmap_core.datasets.argoverse.observations import ArgoverseDataset
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
 from hdmap_core.datasets.nuscenes.splits import version_for
@@ -15,9 +17,10 @@ def open_dataset(
     """The data set in a folder.
 
     Args:
-        root: a nuScenes folder, real or synthetic.
+        root: a nuScenes folder or one of Argoverse 2 logs, real or synthetic.
         version: which of several data sets in the folder (`v1.0-mini` ...); may be left out when there is only one, or
-            when `split` tells.
+            when `split` tells. Of Argoverse 2 logs, how many keyframes per second: `2hz`, what is taken when nothing is
+            said, `10hz` ...
         split: the split that will be read.
         cache: where an index of big tables lies, if there is one.
 
@@ -26,6 +29,8 @@ def open_dataset(
             is damaged.
     """
     root = Path(root)
+    if is_logs(root):
+        return ArgoverseDataset(root, version)
     name = find_version(root, version) if split is None else version_for(root, split, version)
     return NuScenesDataset(root, tables=NuScenesTables(root, name) if cache is None else open_tables(root, cache, name))
 

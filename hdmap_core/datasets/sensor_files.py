@@ -1,4 +1,4 @@
-"""The files that a data set's sensors left: pictures, and LiDAR sweeps as flat float32."""
+"""The files that a data set's sensors left: pictures, and LiDAR sweeps as flat float32 or as feather."""
 
 import numpy as np
 
@@ -33,6 +33,19 @@ def read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float =
 
     What lies within `beyond` metres of the sensor along both x and y is left out.
     """
+    if frame.path.suffix == ".feather":
+        from hdmap_core.datasets.argoverse.sweeps import read_sweep
+
+        points = read_sweep(frame.path)
+    else:
+        points = _read_flat(frame)
+    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
+    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
+    return points
+
+
+def _read_flat(frame: SensorFrame) -> np.ndarray:
+    """(P, 5) float32 of a file that is nothing but that, as nuScenes'; sensor frame."""
     advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
     data = read_file(frame, advice)
     if len(data) % (4 * POINT_FIELDS):
@@ -40,10 +53,7 @@ def read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float =
             f"{frame.path} has {len(data)} bytes, which is no whole number of points of {POINT_FIELDS} float32; the "
             "file is truncated, copy it again"
         )
-    points = np.frombuffer(data, "<f4").reshape(-1, POINT_FIELDS)
-    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
-    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
-    return points
+    return np.frombuffer(data, "<f4").reshape(-1, POINT_FIELDS)
 
 
 def read_file(frame: SensorFrame, advice: str = "") -> bytes:

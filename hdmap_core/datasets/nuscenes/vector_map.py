@@ -35,22 +35,14 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiPolygon, Polygon
+from shapely import LineString, MultiPolygon
 
 from hdmap_core.crossing_edges import long_sides
-from hdmap_core.datasets.map_patch import (
-    MIN_LENGTH_M,
-    Outline,
-    Patch,
-    ShapeIndex,
-    element_of,
-    line_parts,
-    rings_of,
-    tiled,
-)
+from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, areas_in, elements_of, line_parts, rings_of, tiled
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
+
 
 class VectorMap:
     """The map of one city.
@@ -101,7 +93,7 @@ class VectorMap:
             MapClass.BOUNDARY: self._boundary_lines,
             MapClass.CENTERLINE: self._centerlines,
         }
-        return [element_of(label, line) for label in classes for line in make[label](patch) if line.length > MIN_LENGTH_M]
+        return elements_of((label, make[label](patch)) for label in classes)
 
     def areas(
         self,
@@ -115,13 +107,7 @@ class VectorMap:
         Other than for `elements`, invalid polygons are mended, since half a road is better than none here.
         """
         patch = Patch(map_from_ego, x_range, y_range)
-        result = {}
-        for layer in layers:
-            index = self._area_index(layer)
-            covered = shapely.union_all(patch.clip(index.shapes[index.near(patch.outline)]))
-            parts = [part for part in shapely.get_parts(covered) if isinstance(part, Polygon)]
-            result[layer] = MultiPolygon(parts)
-        return result
+        return areas_in(patch, {layer: self._area_index(layer) for layer in layers})
 
     def _divider_lines(self, patch: Patch) -> list[LineString]:
         return line_parts(patch.clip(self._dividers.shapes[self._dividers.near(patch.outline)]))
