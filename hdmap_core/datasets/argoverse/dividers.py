@@ -90,7 +90,9 @@ def painted(lanes: dict[int, LaneSegment], border: Iterable[LineString]) -> list
 
 def _runs_along(line: LineString, other: shapely.Geometry, length: float | None = None) -> bool:
     shorter = min(line.length, other.length) if length is None else length
-    return bool(line.buffer(_NEAR_M).intersection(other.buffer(_NEAR_M)).area > _SHARE * shorter)
+    # Without round ends, which would count the next piece of the same line.
+    strips = (shape.buffer(_NEAR_M, cap_style="flat") for shape in (line, other))
+    return bool(shapely.intersection(*strips).area > _SHARE * shorter)
 
 
 def _distinct(lines: list[np.ndarray]) -> list[LineString]:

@@ -1,7 +1,7 @@
 """Keyframes of Argoverse 2 logs as `Observation`s, with the ground truth of their vector maps.
 
-Which sweeps are keyframes, and what a version is: `keyframe_choice`. Six logs are in no split (`LEFT_OUT`): av2-api names
-four whose maps are broken, MapTRv2's and P-MapNet's code two more.
+Which sweeps are keyframes, and what a version is: `keyframe_choice`. Six logs are in no split (`LEFT_OUT`): av2-api
+names four whose maps are broken, MapTRv2's and P-MapNet's code two more.
 """
 
 import hashlib
