@@ -20,8 +20,9 @@ class DataConfig(Config):
     """Where keyframes come from.
 
     Attributes:
-        root: a nuScenes folder, real or synthetic.
-        version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell.
+        root: a nuScenes folder or one of Argoverse 2 logs, real or synthetic.
+        version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell; of
+            Argoverse 2 logs how many keyframes per second, such as 10hz.
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of
@@ -33,7 +34,7 @@ class DataConfig(Config):
     """
 
     root: Path
-    version: Literal["v1.0-mini", "v1.0-trainval", "v1.0-test"] | None = None
+    version: str | None = None
     train: str = "train"
     val: str = "val"
     cache: Path | None = None
