@@ -92,14 +92,6 @@ class Patch:
         return np.asarray(self.map_from_ego[:2, 3], dtype=np.float64)
 
 
-def moved(map_from_ego: np.ndarray, ego_from_moved: np.ndarray | None) -> np.ndarray:
-    """A pose after a flat motion, in the plane: of a pose the ground truth takes x, y and yaw, and the height."""
-    if ego_from_moved is None:
-        return map_from_ego
-    yaw = se3.yaw_of(map_from_ego)
-    return se3.se3(se3.rotation_from_euler(0, 0, yaw), map_from_ego[:3, 3]) @ ego_from_moved
-
-
 def line_parts(shapes: Sequence[shapely.Geometry] | np.ndarray) -> list[LineString]:
     """The LineStrings in any mixture of geometry; points and areas are left out."""
     parts = shapely.get_parts(shapely.get_parts(np.asarray(shapes, dtype=object)))
@@ -157,11 +149,12 @@ class Outline:
 
     Args:
         area: the road, map frame.
+        kerbs: (N,) LineStrings that are borders by themselves.
     """
 
-    def __init__(self, area: shapely.Geometry) -> None:
+    def __init__(self, area: shapely.Geometry, kerbs: Iterable[LineString] = ()) -> None:
         chunks, owners = [], []
-        for number, ring in enumerate(rings_of(area)):
+        for number, ring in enumerate([*rings_of(area), *kerbs]):
             points = shapely.get_coordinates(ring, include_z=ring.has_z)
             for start in range(0, len(points) - 1, _CHUNK):
                 chunks.append(LineString(points[start : start + _CHUNK + 1]))

@@ -9,8 +9,7 @@ from hdmap_ros.bag.layouts import layout_folder, load_layout
 
 def describe(path: Path) -> What | None:
     """What a file or folder is, if it is a bag."""
-    is_bag = (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-    if not (is_bag if path.is_dir() else path.suffix in (".mcap", ".db3", ".bag")):
+    if not is_bag(path):
         return None
     if (path / "predictions.jsonl").is_file():  # what a replay left
         return None
@@ -19,7 +18,7 @@ def describe(path: Path) -> What | None:
     with open_bag(path) as bag:
         facts = {"topics": f"{len(bag.topics)}"}
         facts |= {f"  {topic}": kind for topic, kind in sorted(bag.topics.items())}
-        fitting = _layouts(set(bag.topics))
+        fitting = fitting_layouts(set(bag.topics))
     named = ", ".join(f"{name} ({count} cameras)" for name, count in fitting)
     facts["topic layouts"] = named or "none of config/topics"
     maps = [topic for topic, kind in bag.topics.items() if kind == "hdmap_ros/msg/MapElementArray"]
@@ -32,7 +31,14 @@ def describe(path: Path) -> What | None:
     return What("a bag", facts, (advice,))
 
 
-def _layouts(topics: set[str]) -> list[tuple[str, int]]:
+def is_bag(path: Path) -> bool:
+    """Whether a file or folder looks like a bag, by its name or those of its files."""
+    if not path.is_dir():
+        return path.suffix in (".mcap", ".db3", ".bag")
+    return (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
+
+
+def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:
     """Layouts that name images of the bag, those with most cameras first, with their numbers of cameras."""
     try:
         names = [file.stem for file in layout_folder().glob("*.yaml")]

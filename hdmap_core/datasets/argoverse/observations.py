@@ -17,8 +17,7 @@ from hdmap_core.datasets.argoverse.ground_height import GroundHeight
 from hdmap_core.datasets.argoverse.keyframe_choice import RATE, chosen_sweeps, rate_of
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR, Log, find_logs
 from hdmap_core.datasets.argoverse.vector_map import ArgoverseMap
-from hdmap_core.datasets.keyframe_view import camera_view, points_view
-from hdmap_core.datasets.map_patch import moved
+from hdmap_core.datasets.observing import moved, observe
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
@@ -26,7 +25,6 @@ from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
 
 RING_CAMERAS = (
     "ring_front_center", "ring_front_right", "ring_front_left", "ring_rear_right", "ring_rear_left",
@@ -170,24 +168,20 @@ class ArgoverseDataset:
                 f"{log.folder} has no pictures in sensors/cameras; download that part of the log too, or read it "
                 "without images"
             )
-        frames, pose = self.keyframe(token), log.map_from_ego(stamp)
-        pictures, rig = camera_view([frames[name] for name in self._names(log)], pose, images, at_least, coarse)
-        cloud, age_s = None, None
-        if points:
-            earlier = self.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ()
-            cloud, age_s = points_view(frames[LIDAR], earlier)
-        observation = Observation(
-            images=pictures,
-            rig=rig,
-            stamp_ns=stamp,
-            token=token,
-            points=cloud,
+        frames = self.keyframe(token)
+        earlier = self.previous_sweeps(token)[: sweeps - 1] if points and sweeps > 1 else []
+        return observe(
+            token,
+            stamp,
+            log.map_from_ego(stamp),
+            [frames[name] for name in self._names(log)],
+            sweeps=[frames[LIDAR], *earlier] if points else [],
+            images=images,
+            at_least=at_least,
+            coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
-            map_from_ego=pose,
-            camera_stamps_ns=tuple(frames[name].stamp_ns for name in rig.names),
-            point_age_s=age_s,
+            recent=self._recent_poses(log, token) if self.road_plane else None,
         )
-        return on_the_road(observation, *self._recent_poses(log, token)) if self.road_plane else observation
 
     def elements(
         self,

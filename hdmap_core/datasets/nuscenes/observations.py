@@ -19,13 +19,12 @@ from typing import Literal, overload
 import numpy as np
 from shapely import MultiPolygon
 
-from hdmap_core.datasets.keyframe_view import camera_view, points_view
-from hdmap_core.datasets.map_patch import moved
 from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
+from hdmap_core.datasets.observing import moved, observe
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
@@ -33,7 +32,6 @@ from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 _TABLES = ("scene", "sample", "calibrated_sensor", "log")
@@ -173,28 +171,24 @@ class NuScenesDataset:
             DatasetError: if a file is missing or does not fit the tables.
             ImageError: if an image is truncated or damaged; the message names the file.
         """
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         frames = self.tables.keyframe(token)
-        anchor = self._anchor(token, frames)
-        cameras = [frames[name] for name in self._camera_names(token, frames)]
-        pictures, rig = camera_view(cameras, anchor.map_from_ego, images, at_least, coarse)
-        cloud, age_s = None, None
-        if points and LIDAR in frames:
-            if sweeps < 1:
-                raise ValueError(f"sweeps must be at least 1, got {sweeps}")
-            cloud, age_s = points_view(anchor, self.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ())
-        observation = Observation(
-            images=pictures,
-            rig=rig,
-            stamp_ns=anchor.stamp_ns,
-            token=token,
-            points=cloud,
+        anchor, lidar = self._anchor(token, frames), frames.get(LIDAR) if points else None
+        older = self.tables.previous_sweeps(token)[: sweeps - 1] if lidar is not None and sweeps > 1 else []
+        return observe(
+            token,
+            anchor.stamp_ns,
+            anchor.map_from_ego,
+            [frames[name] for name in self._camera_names(token, frames)],
+            sweeps=[] if lidar is None else [lidar, *older],
+            images=images,
+            at_least=at_least,
+            coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
-            map_from_ego=anchor.map_from_ego,
-            camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
-            point_age_s=age_s,
             map_origin=CITIES.get(self.scene_of(token).location),
+            recent=self._recent_poses(token) if self.road_plane else None,
         )
-        return on_the_road(observation, *self._recent_poses(token)) if self.road_plane else observation
 
     def elements(
         self,

@@ -32,6 +32,7 @@ As in MapTR, x, y and yaw of the pose count; roll, pitch and height do not.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import shapely
@@ -44,18 +45,37 @@ from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
 
 
+class Layers(Protocol):
+    """What a map consists of, metres in the map frame: `MapLayers` of a map expansion, or another file's."""
+
+    def lines(self, layer: str) -> np.ndarray:
+        """(N,) LineStrings of `road_divider` or `lane_divider`."""
+
+    def polygons(self, layer: str, repair: bool = False) -> np.ndarray:
+        """(N,) polygons of a layer; invalid ones are left out, or mended where `repair` is set."""
+
+    def road(self) -> shapely.Geometry:
+        """The area whose outline is the boundary."""
+
+    def kerbs(self) -> np.ndarray:
+        """(N,) LineStrings that are boundaries by themselves."""
+
+    def centerlines(self) -> np.ndarray:
+        """(N,) LineStrings in the driving direction."""
+
+
 class VectorMap:
     """The map of one city.
 
     Args:
-        path: `maps/expansion/<city>.json`.
+        source: `maps/expansion/<city>.json`, or the layers of another map.
 
     Raises:
         DatasetError: naming the file if it is missing or malformed.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._layers = MapLayers(Path(path))
+    def __init__(self, source: str | Path | Layers) -> None:
+        self.layers: Layers = MapLayers(Path(source)) if isinstance(source, str | Path) else source
         self._areas: dict[str, ShapeIndex] = {}
 
     @classmethod
@@ -127,28 +147,27 @@ class VectorMap:
 
     @cached_property
     def _lane_paths(self) -> ShapeIndex:
-        return ShapeIndex.of(self._layers.centerlines())
+        return ShapeIndex.of(self.layers.centerlines())
 
     @cached_property
     def _dividers(self) -> ShapeIndex:
-        return ShapeIndex.of(np.concatenate([self._layers.lines(layer) for layer in LINE_LAYERS]))
+        return ShapeIndex.of(np.concatenate([self.layers.lines(layer) for layer in LINE_LAYERS]))
 
     @cached_property
     def _crossings(self) -> ShapeIndex:
-        return ShapeIndex.of(self._layers.polygons("ped_crossing"))
+        return ShapeIndex.of(self.layers.polygons("ped_crossing"))
 
     @cached_property
     def _crossing_sides(self) -> ShapeIndex:
-        outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self._layers.polygons("ped_crossing")]
+        outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self.layers.polygons("ped_crossing")]
         return ShapeIndex.of([LineString(side) for outline in outlines for side in long_sides(outline)])
 
     @cached_property
     def _road_edges(self) -> Outline:
-        segments, lanes = (shapely.union_all(self._layers.polygons(layer)) for layer in ("road_segment", "lane"))
-        return Outline(shapely.union(segments, lanes))
+        return Outline(self.layers.road(), self.layers.kerbs())
 
     def _area_index(self, layer: str) -> ShapeIndex:
         if layer not in self._areas:
-            shapes = self._layers.polygons(layer, repair=True)
+            shapes = self.layers.polygons(layer, repair=True)
             self._areas[layer] = ShapeIndex.of([tile for shape in shapes for tile in tiled(shape)])
         return self._areas[layer]

@@ -18,7 +18,7 @@ FRONT = {
 
 def written(folder: Path, **cameras: object) -> Path:
     path = folder / "rig.yaml"
-    path.write_text(yaml.safe_dump({"cameras": cameras}))
+    path.write_text(yaml.safe_dump({"cameras": cameras}, sort_keys=False))
     return path
 
 
