@@ -32,11 +32,11 @@ def open_dataset(
             is damaged.
     """
     root = Path(root)
+    if is_logs(root):
+        return ArgoverseDataset(root, version)
     frames = _frames_file(root, version)
     if frames is not None:
         return FramesDataset(frames)
-    if is_logs(root):
-        return ArgoverseDataset(root, version)
     name = find_version(root, version) if split is None else version_for(root, split, version)
     return NuScenesDataset(root, tables=NuScenesTables(root, name) if cache is None else open_tables(root, cache, name))
 
@@ -46,7 +46,7 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     if root.is_file():
         return root
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give a nuScenes folder, or one with frames.json")
+        raise DatasetError(f"{root}: no such folder; give a nuScenes folder, one with frames.json, or Argoverse 2 logs")
     others = [name for name in VERSIONS if (root / name).is_dir()]
     found = [name for name in FRAMES_FILES if (root / name).is_file()]
     if version is not None:
@@ -54,9 +54,10 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     if found and (others or len(found) > 1):
         raise DatasetError(f"{root} holds {', '.join(others + found)}; say which is meant: --version {found[0]}")
     if not found and not others:
+        names = ", ".join((*VERSIONS, *FRAMES_FILES))
         raise DatasetError(
-            f"{root} holds no data set: none of {', '.join((*VERSIONS, *FRAMES_FILES))}; give the folder above them, "
-            "make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
+            f"{root} holds no data set: none of {names}, and no Argoverse 2 logs in train, val or test; give the folder "
+            "above them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
         )
     return root / found[0] if found else None
 

@@ -175,7 +175,8 @@ def _is_log(folder: Path) -> bool:
 def _stamps(folder: Path, ending: str) -> list[int]:
     """Of the files of a sensor that are called by their stamp; there may be others beside them."""
     names = (path.stem for path in folder.glob(f"*{ending}"))
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19)
+    stamps = (int(name) for name in names if name.isascii() and name.isdigit() and len(name) <= 19)
+    return sorted(stamp for stamp in stamps if stamp < 1 << 63)
 
 
 def _pose(path: Path, columns: dict[str, np.ndarray], row: int, what: str) -> np.ndarray:
