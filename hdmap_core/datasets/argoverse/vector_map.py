@@ -81,12 +81,13 @@ class ArgoverseMap:
         y_range: Range = (-15.0, 15.0),
         layers: Sequence[str] = AREA_LAYERS,
     ) -> dict[str, MultiPolygon]:
-        """What polygon layers cover of the patch, metres in the ego frame.
+        """What polygon layers cover of the patch, metres in the ego frame; nuScenes' road segments are the road here.
 
         Raises:
             DatasetError: if the map has no such layer.
         """
-        known = dict(zip(AREA_LAYERS, (self._road_tiles, self._crossing_areas), strict=True))
+        road = self._road_tiles
+        known = {"drivable_area": road, "road_segment": road, "ped_crossing": self._crossing_areas}
         unknown = [layer for layer in layers if layer not in known]
         if unknown:
             raise DatasetError(
