@@ -228,11 +228,8 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
 
 def wait_for_player(player: subprocess.Popen, node_log: Path, seconds: float) -> int:
     """The player's exit code; until then a bar shows how far the drive must be."""
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
-    )
+    text = "{task.completed:.0f} of {task.total:.0f} s"
+    columns = TextColumn("  {task.description}"), BarColumn(), TextColumn(text)
     with Progress(*columns, console=console, transient=True) as bar:
         task, began = bar.add_task("the node starts", total=seconds), None
         while player.poll() is None:
@@ -289,10 +286,10 @@ def good_moment(published: Elements, truth: Elements) -> int:
 
 
 def ground_at(dataset: NuScenesDataset, scene: Scene, stamps: list[int], stamp_ns: int, grid: BEVGrid) -> np.ndarray:
-    """The ground for the picture of a moment; what the car stands on is what its cameras saw in the second before."""
+    """The ground for the picture of a moment; what the car stands on is what its cameras saw in the seconds before."""
     memory = GroundMemory(pixel_grid(grid, 20))
-    before = [stamp for stamp in stamps if stamp_ns - 1e9 < stamp <= stamp_ns]
-    views = [memory.update(observation_at(dataset, scene, stamp)) for stamp in (*before[:-1:3], stamp_ns)]
+    before = [stamp for stamp in stamps if stamp_ns - 3e9 < stamp <= stamp_ns]
+    views = [memory.update(observation_at(dataset, scene, stamp)) for stamp in (*before[:-1:5], stamp_ns)]
     return views[-1]
 
 

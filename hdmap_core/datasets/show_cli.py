@@ -87,9 +87,8 @@ def _print(dataset: "MapDataset", found: "Contents") -> None:
     def table(title: str, *columns: str) -> Table:
         made = Table(title=escape(title), title_justify="left", title_style="bold")
         for number, column in enumerate(columns):
-            made.add_column(
-                column, justify="right" if number and column not in ("place", "splits", "example") else "left"
-            )
+            is_text = not number or column in ("place", "splits", "example")
+            made.add_column(column, justify="left" if is_text else "right")
         return made
 
     def row(made: Table, *values: Any) -> None:
@@ -107,9 +106,7 @@ def _print(dataset: "MapDataset", found: "Contents") -> None:
         for name, (count, frames) in found.splits.items():
             row(splits, name, count, frames)
         console.print(splits)
-    sensors = [
-        name if size is None or not any(size) else f"{name} {size[1]}x{size[0]}" for name, size in found.sensors.items()
-    ]
+    sensors = [f"{name} {size[1]}x{size[0]}" if size and any(size) else name for name, size in found.sensors.items()]
     console.print(f"[bold]sensors[/]  {escape(', '.join(sensors))}", highlight=False, soft_wrap=True)
     looked = f"{len(found.looked_at)} of {len(dataset.tokens)} frames"
     if found.elements:

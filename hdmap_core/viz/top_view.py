@@ -75,7 +75,7 @@ def without_hole(view: np.ndarray) -> np.ndarray:
         view: (Y, X, 4) uint8 of `ground_view`.
     """
     unseen = (view[..., 3] == 0).astype(np.uint8)
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(unseen)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(unseen)
     right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
     enclosed = (boxes[:, :2] > 0).all(axis=1) & (right < unseen.shape[1]) & (bottom < unseen.shape[0])
     enclosed[0] = False  # what is seen

@@ -132,7 +132,7 @@ def test_without_an_h264_encoder_it_falls_back_and_says_so(tmp_path: Path, monke
 
 def test_places_and_films_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="cannot write .* is not a folder"):
+    with pytest.raises(OutputError, match=r"cannot write .* is not a folder"):
         check_film(tmp_path / "file" / "drive.mp4")
     with pytest.raises(OutputError, match=r"its name must end in .mp4 or .gif or .webp"):
         check_film(tmp_path / "drive.avi")
