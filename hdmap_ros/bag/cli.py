@@ -1,4 +1,4 @@
-"""`hdmap bag write` and `hdmap bag replay`."""
+"""`hdmap bag write`, `hdmap bag replay` and `hdmap frames from-bag`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,12 +7,15 @@ import typer
 
 _NODE = "As the node's parameters"
 
-app = typer.Typer(help="nuScenes to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
+app = typer.Typer(help="Data sets to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
-    """Adds `bag` to the command line."""
+    """Adds `bag`, and `from-bag` to the verbs of `hdmap frames`."""
+    from hdmap_core.datasets.frames.cli import app as frames
+
     root.add_typer(app, name="bag", rich_help_panel="Data")
+    frames.command("from-bag")(frames_from_bag)
 
 
 @app.command()
@@ -168,3 +171,46 @@ def replay(
             typer.echo(f"  {line}")
     if fuse is not None:
         typer.echo(f"{fuse}: the map of the drive")
+
+
+def frames_from_bag(
+    bag: Annotated[Path, typer.Argument(help="An .mcap file or a rosbag2 folder")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The frames folder to write")],
+    topics: Annotated[
+        str | None, typer.Option(help="Topic layout: a name of config/topics, or a .yaml file; the one that fits")
+    ] = None,
+    min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
+    calibration: Annotated[Path | None, typer.Option(help="A rig file, for bags without CameraInfo")] = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
+    ] = False,
+    scene: Annotated[str | None, typer.Option(help="Name of the scene; that of the bag by default")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split the scene is for, e.g. train or val")] = None,
+    true_map: Annotated[
+        Path | None, typer.Option("--map", help="GeoJSON of the true map, metres in the bag's frame map; copied")
+    ] = None,
+) -> None:
+    """Write the cameras of a bag as frames: images as they are, calibration, and the car's poses from TF.
+
+    Example: hdmap frames from-bag drive.mcap -o data/drive
+    """
+    from hdmap_core.datasets.frames.recording import FramesRecorder
+    from hdmap_core.progress import progress_bar
+    from hdmap_ros.bag.frames import write_frames_of_bag
+    from hdmap_ros.bag.layouts import load_layout
+    from hdmap_ros.bag.recording import fitting_layout
+    from hdmap_ros.bag.sources import ReplayConfig
+    from hdmap_ros.calibration import read_calibration_file
+    from hdmap_ros.problems import Problems, problem_lines
+
+    recorder = FramesRecorder(out, scene or bag.stem, split, true_map)
+    calibrations = read_calibration_file(calibration) if calibration else None
+    layout = load_layout(topics or fitting_layout(bag))
+    config = ReplayConfig(layout, min_cameras, every, calibrations, recover=recover)
+    with progress_bar("writing") as (progress, warn):
+        problems = Problems(warn)
+        write_frames_of_bag(bag, recorder, config, problems, progress)
+    typer.echo(f"{out}: {len(recorder)} frames of {', '.join(layout.cameras)}")
+    for line in problem_lines(problems.report()):
+        typer.echo(f"  {line}")

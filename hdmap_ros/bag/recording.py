@@ -30,7 +30,7 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
     if wanted.sweeps or wanted.sd_map:
         raise ConfigError("the model looks at LiDAR or an SD map, but a bag is read for its cameras alone")
     calibrations = None if wanted.rig is None else read_calibration_file(wanted.rig)
-    config = ReplayConfig(load_layout(wanted.topics or _fitting(path)), calibrations=calibrations)
+    config = ReplayConfig(load_layout(wanted.topics or fitting_layout(path)), calibrations=calibrations)
     problems = Problems(lambda message: None)
     return Recording(
         path.name,
@@ -41,7 +41,13 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
     )
 
 
-def _fitting(path: Path) -> str:
+def fitting_layout(path: Path) -> str:
+    """The layout of config/topics that names most of a bag's images.
+
+    Raises:
+        BagError: if the bag cannot be read.
+        ConfigError: if none does.
+    """
     with open_bag(path) as bag:
         fitting = fitting_layouts(set(bag.topics))
     if not fitting:
