@@ -61,7 +61,7 @@ def translate_vectors(
 def _bev_tables(translation: Translation, cells: tuple[int, int], channels: int, can_bus: Sequence[float]) -> None:
     target, forward, right = "view_transform", *cells
     table = translation.take(f"{HEAD}bev_embedding.weight", forward * right, channels)
-    table = table + _can_bus_constant(translation, channels, can_bus)
+    table = table + can_bus_constant(translation, channels, can_bus)
     translation.put(f"{target}.queries", lidar_axes.turned_cells(table, cells))
     cameras = translation.take(f"{TRANSFORMER}cams_embeds", len(CAMERAS), channels)
     levels = translation.take(f"{TRANSFORMER}level_embeds", -1, channels)
@@ -72,7 +72,7 @@ def _bev_tables(translation: Translation, cells: tuple[int, int], channels: int,
     translation.put(f"{target}.column_position", by_forward)
 
 
-def _can_bus_constant(translation: Translation, channels: int, can_bus: Sequence[float]) -> Tensor:
+def can_bus_constant(translation: Translation, channels: int, can_bus: Sequence[float]) -> Tensor:
     """(C,): what the vector adds to every query."""
     source = f"{TRANSFORMER}can_bus_mlp"
     layers = [
