@@ -43,6 +43,7 @@ EXTRAS = {
     "onnxscript": "onnxscript>=0.7",
     "openvino": "openvino>=2025.4",
     "ray": "ray>=2.40",
+    "rerun": "rerun-sdk>=0.41",
     "rosbags": "rosbags>=0.11.7",
     "tensorboard": "tensorboard>=2.17",
 }
