@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split, version_for
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import write_elements
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder, write_atomically
@@ -26,7 +27,7 @@ from training.corruptions import SEVERITIES, Corruption
 from training.evaluation import gallery
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
-from training.evaluation.predictions import Predicted, Source, Wanted, data_digest, predict_frames
+from training.evaluation.predictions import Predicted, Source, Wanted, predict_frames
 from training.evaluation.raster_overlap import iou_json, iou_table, total_iou
 from training.evaluation.robustness import Robustness, robustness_table
 
@@ -40,7 +41,7 @@ class EvaluateOptions:
         gallery: so many best and so many worst frames are drawn.
         corruptions: kinds of corruption; none by default.
         baseline: a checkpoint that the corruption error is relative to.
-        version: which `v1.0-*` folder; by default the one that the split tells.
+        version: which data set of the folder; by default the one that the split tells.
     """
 
     out: str | Path | None = None
@@ -69,7 +70,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
     predictor = load_predictor(path, "cpu" if options.ray else options.device, head=options.head)
     info = predictor.info
     heads = {label.value: predictor.config.decode.head_of(label) for label in info.classes}
-    dataset = NuScenesDataset(dataroot, version_for(dataroot, split, options.version))
+    dataset = open_dataset(dataroot, options.version, split=split)
     scenes = _limited([scene.sample_tokens for scene in scenes_of_split(dataset, split)], options.limit)
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
@@ -80,7 +81,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
     truth = {token: dataset.elements(token, *wanted_truth) for token in tokens}
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
-    version, digest = dataset.tables.version, data_digest(dataset)
+    version, digest = dataset.version, dataset.digest()
     source = Source(path, info.weights_sha256, dataroot, version, digest, options.head, device, dense)
     wanted = _wanted(source, (None, *corruptions), out)
     baseline_name = None
@@ -236,7 +237,7 @@ def _draw(
     folder: Path,
     number: int,
     info: ModelInfo,
-    dataset: NuScenesDataset,
+    dataset: MapDataset,
     predictions: Frames,
     truth: Frames,
     parts: Breakdown,

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder
 from hdmap_core.models import MapModel, ModelConfig, build_model

@@ -31,8 +31,8 @@ def predict(
 
     Example: hdmap predict hdmap_core/weights/student.safetensors data/synth -o map.png
     """
-    from hdmap_core.datasets.nuscenes import NuScenesDataset
-    from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+    from hdmap_core.datasets.opening import open_dataset
+    from hdmap_core.datasets.sensor_check import check_sensors
     from hdmap_core.errors import DatasetError
     from hdmap_core.files import check_file
     from hdmap_core.inference.prediction import PICTURES, SUFFIXES
@@ -40,7 +40,7 @@ def predict(
 
     check_file(out, SUFFIXES)
     predictor = load_predictor(checkpoint, device)
-    dataset = NuScenesDataset(dataroot, version)
+    dataset = open_dataset(dataroot, version)
     if not dataset.tokens:
         raise DatasetError(f"{dataroot} has no keyframes to predict")
     token = sample or dataset.tokens[0]

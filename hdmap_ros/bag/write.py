@@ -1,4 +1,4 @@
-"""A scene of a nuScenes folder, real or synthetic, as a rosbag2.
+"""A scene of a data set as a rosbag2.
 
 Every message keeps its own stamp, also as log time, so the cameras stay staggered over 43 ms as they fired. The
 car's pose is written at every stamp of every sensor: map -> odom is the identity and static, odom -> base_link moves.
@@ -11,7 +11,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, SensorFrame
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import SensorFrame, scene_named
+from hdmap_core.datasets.sensor_files import read_file
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 from hdmap_core.image_decoding import check_complete, decode_image
@@ -19,7 +21,6 @@ from hdmap_ros.bag.mcap import BagWriter, write_mcap
 from hdmap_ros.message_types import MessageTypes, xyz
 
 BASE, ODOM, MAP = "base_link", "odom", "map"
-LIDAR = "LIDAR_TOP"
 _POINT_FIELDS = ("x", "y", "z", "intensity", "ring")
 _TWIST_WINDOW_NS = 100_000_000
 
@@ -38,12 +39,12 @@ def write_bag(
     """Writes one scene; `output` appears only when everything went well.
 
     Args:
-        root: nuScenes folder.
+        root: a data set's folder (`open_dataset`).
         scene_name: for example `scene-0061`.
         output: file ending in .mcap.
-        version: table folder, where the root has several.
+        version: which data set of it, where the folder has several.
         raw: decode the images to sensor_msgs/Image (rgb8) instead of keeping the JPEG bytes.
-        lidar: write LIDAR_TOP as well.
+        lidar: write the LiDAR as well.
         keyframes_only: leave out the sweeps between keyframes.
         progress: called with files done and files in all.
 
@@ -55,15 +56,15 @@ def write_bag(
         ImageError: for a truncated image.
         OutputError: if `output` cannot be written.
     """
-    tables = NuScenesTables(root, version)
+    dataset = open_dataset(root, version)
     frames = [
         frame
-        for frame in tables.sensor_frames(tables.scene(scene_name))
-        if (frame.modality == "camera" or (lidar and frame.channel == LIDAR))
+        for frame in dataset.sensor_frames(scene_named(dataset, scene_name))
+        if (frame.modality == "camera" or (lidar and frame.modality == "lidar"))
         and (frame.is_key_frame or not keyframes_only)
     ]
     if not any(frame.modality == "camera" for frame in frames):
-        raise DatasetError(f"{tables.folder}: scene {scene_name} has no camera images")
+        raise DatasetError(f"{dataset.place}: scene {scene_name} has no camera images")
     poses = {frame.stamp_ns: frame.map_from_ego for frame in frames}
     stamps = sorted(poses)
     velocities = _velocities(stamps, [poses[stamp] for stamp in stamps])
@@ -94,13 +95,13 @@ def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool) -> dict[str, 
         cameras[channel] = f"{name}/image_raw" if raw else f"{name}/image_raw/compressed"
         bag.declare(cameras[channel], "sensor_msgs/msg/Image" if raw else "sensor_msgs/msg/CompressedImage")
         bag.declare(f"{name}/camera_info", "sensor_msgs/msg/CameraInfo")
-    if any(frame.channel == LIDAR for frame in frames):
+    if any(frame.modality == "lidar" for frame in frames):
         bag.declare("/lidar_top/points", "sensor_msgs/msg/PointCloud2")
     return cameras
 
 
 def _write_camera(bag: BagWriter, frame: SensorFrame, topic: str, raw: bool) -> None:
-    data = _read(frame)
+    data = read_file(frame)
     check_complete(data, str(frame.path))
     types, frame_id = bag.types, frame.channel.lower()
     header = types.header(frame.stamp_ns, frame_id)
@@ -144,7 +145,7 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
 
 
 def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
-    data = _read(frame)
+    data = read_file(frame)
     step = 4 * len(_POINT_FIELDS)
     if len(data) % step:
         raise DatasetError(f"{frame.path} has {len(data)} bytes, no whole number of {step}-byte points; copy it again")
@@ -222,11 +223,3 @@ def _velocities(stamps: list[int], poses: list[np.ndarray]) -> dict[int, np.ndar
             velocity[3:] = to_car @ turn[:, 0] / seconds
         result[stamp_ns] = velocity
     return result
-
-
-def _read(frame: SensorFrame) -> bytes:
-    try:
-        return frame.path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise DatasetError(f"cannot read {frame.path}, which sample_data.json names: {reason}; unpack it") from None

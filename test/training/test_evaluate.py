@@ -20,7 +20,6 @@ from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.postprocess import DecodeConfig
 from training.evaluate import EvaluateOptions, evaluate
 from training.evaluation import predictions as predictions_module
-from training.evaluation.predictions import data_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ("--device", "cpu")
@@ -148,11 +147,11 @@ def test_other_maps_are_other_data(synthetic_root: Path, tmp_path: Path, kind: s
     """Predictions of a model with an SD prior depend on the SD map, overlaps with the truth on the HD map."""
     for folder in (find_version(synthetic_root), "maps"):
         shutil.copytree(synthetic_root / folder, tmp_path / folder)
-    first = data_digest(NuScenesDataset(tmp_path))
-    assert data_digest(NuScenesDataset(tmp_path)) == first
+    first = NuScenesDataset(tmp_path).digest()
+    assert NuScenesDataset(tmp_path).digest() == first
     path = next((tmp_path / "maps").glob(kind))
     path.write_text(path.read_text() + "\n")
-    assert data_digest(NuScenesDataset(tmp_path)) != first
+    assert NuScenesDataset(tmp_path).digest() != first
 
 
 def test_predictions_depend_on_all_that_makes_them() -> None:

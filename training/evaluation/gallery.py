@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import OutputError
 from hdmap_core.geometry import BEVGrid
@@ -53,7 +53,7 @@ def extremes(frame_f1: Mapping[str, float], most: int) -> list[tuple[int, str]]:
 
 def draw_frames(
     folder: Path,
-    dataset: NuScenesDataset,
+    dataset: MapDataset,
     ranked: Iterable[tuple[int, str]],
     frame_f1: Mapping[str, float],
     predictions: Mapping[str, Sequence[MapElement]],
@@ -95,7 +95,7 @@ def draw_frames(
 
 def draw_corruptions(
     folder: Path,
-    dataset: NuScenesDataset,
+    dataset: MapDataset,
     token: str,
     truth: Sequence[MapElement],
     corruptions: Sequence[Corruption],

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from hdmap_core.datasets.nuscenes.observations import read_image
-from hdmap_core.datasets.nuscenes.tables import SensorFrame
+from hdmap_core.datasets.protocol import SensorFrame
+from hdmap_core.datasets.sensor_files import read_image
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.observation import Observation
@@ -32,6 +32,7 @@ def observe_cycle(frames: Sequence[SensorFrame], cameras: Sequence[str], anchor:
         [ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor for frame in nearest],
         [frame.image_size for frame in nearest],
         [frame.lens for frame in nearest],
+        [frame.ego_from_sensor for frame in nearest],
     )
     since = anchor.stamp_ns - WINDOW_S * 1e9
     recent = [f for f in frames if f.channel == anchor.channel and since <= f.stamp_ns <= anchor.stamp_ns]

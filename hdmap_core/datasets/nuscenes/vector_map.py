@@ -33,7 +33,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import shapely
@@ -42,12 +41,10 @@ from shapely.geometry.polygon import orient
 
 from hdmap_core.crossing_edges import long_sides
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
+from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import se3
 
-Range = tuple[float, float]
-Crossings = Literal["outlines", "edges"]
-CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
 _INSET = 0.2  # metres between the patch and the box that cuts boundaries
 _MIN_LENGTH = 1e-3  # metres
 _CHUNK = 32  # vertices of a ring per entry of the R-tree
@@ -124,7 +121,7 @@ class VectorMap:
         map_from_ego: np.ndarray,
         x_range: Range = (-30.0, 30.0),
         y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = ("drivable_area", "ped_crossing"),
+        layers: Sequence[str] = AREA_LAYERS,
     ) -> dict[str, MultiPolygon]:
         """What polygon layers cover of the patch, metres in the ego frame: targets for segmentation.
 
