@@ -20,7 +20,7 @@ class DataConfig(Config):
     """Where keyframes come from.
 
     Attributes:
-        root: a nuScenes folder, real or synthetic.
+        root: a data set: a nuScenes folder, real or synthetic, or frames of your own.
         version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell.
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.

@@ -1,12 +1,15 @@
-"""Which reader a folder needs, told by what lies in it: nuScenes' tables."""
+"""Which reader a folder needs, told by what lies in it: nuScenes' tables, or frames of one's own."""
 
 from pathlib import Path
 
+from hdmap_core.datasets.frames.dataset import FramesDataset
+from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
 from hdmap_core.datasets.nuscenes.splits import version_for
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, find_version
+from hdmap_core.datasets.nuscenes.tables import VERSIONS, NuScenesTables, find_version
 from hdmap_core.datasets.protocol import MapDataset
+from hdmap_core.errors import DatasetError
 
 
 def open_dataset(
@@ -15,9 +18,9 @@ def open_dataset(
     """The data set in a folder.
 
     Args:
-        root: a nuScenes folder, real or synthetic.
-        version: which of several data sets in the folder (`v1.0-mini` ...); may be left out when there is only one, or
-            when `split` tells.
+        root: a nuScenes folder, real or synthetic; a frames folder, or its file.
+        version: which of several data sets in the folder (`v1.0-mini`, `frames.json` ...); may be left out when there
+            is only one, or when `split` tells.
         split: the split that will be read.
         cache: where an index of big tables lies, if there is one.
 
@@ -26,8 +29,37 @@ def open_dataset(
             is damaged.
     """
     root = Path(root)
+    frames = _frames_file(root, version)
+    if frames is not None:
+        return FramesDataset(frames)
     name = find_version(root, version) if split is None else version_for(root, split, version)
     return NuScenesDataset(root, tables=NuScenesTables(root, name) if cache is None else open_tables(root, cache, name))
+
+
+def _frames_file(root: Path, version: str | None) -> Path | None:
+    """The frames file that is meant; None where it is none."""
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise DatasetError(f"{root}: no such folder; give a nuScenes folder, or one with frames.json")
+    others = [name for name in VERSIONS if (root / name).is_dir()]
+    found = [name for name in FRAMES_FILES if (root / name).is_file()]
+    if version is not None:
+        return root / version if version in found or version.endswith((".json", ".jsonl")) else None
+    if found and (others or len(found) > 1):
+        raise DatasetError(f"{root} holds {', '.join(others + found)}; say which is meant: --version {found[0]}")
+    if not found and not others:
+        raise DatasetError(
+            f"{root} holds no data set: neither {', '.join(VERSIONS)} of nuScenes nor {' or '.join(FRAMES_FILES)}; give "
+            "the folder above them, make one with `hdmap synth`, or describe your own in frames.json "
+            "(docs/your_own_data.md)"
+        )
+    return root / found[0] if found else None
+
+
+def cache_of(root: Path) -> Path:
+    """Where what is prepared of a data set lies unless somebody says otherwise."""
+    return (root.parent if root.is_file() else root) / "cache"
 
 
 def with_index(dataset: MapDataset, cache: Path) -> MapDataset:

@@ -58,6 +58,7 @@ class SensorFrame:
         image_size: (H, W) as the data set says; (0, 0) where it says nothing.
         lens: that the images still show; None for a pinhole, as all of nuScenes.
         named_by: the file that names this one, for messages.
+        point_columns: float32 per point of a LiDAR file; the first are x, y, z, intensity and ring.
     """
 
     token: str
@@ -73,6 +74,7 @@ class SensorFrame:
     image_size: tuple[int, int]
     lens: Lens | None = None
     named_by: str = "sample_data.json"
+    point_columns: int = 5
 
 
 class MapDataset(Protocol):

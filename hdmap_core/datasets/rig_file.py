@@ -69,7 +69,7 @@ def read_rig_file(path: str | Path) -> dict[str, RigCamera]:
     cameras = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(cameras, dict) or not cameras:
         raise CalibrationError(f"{path}: expected a mapping 'cameras' with one entry per camera")
-    return {str(name): _camera(path, str(name), entry) for name, entry in cameras.items()}
+    return {str(name): rig_camera(str(path), str(name), entry) for name, entry in cameras.items()}
 
 
 def scaled_intrinsics(
@@ -130,8 +130,18 @@ def rig_for(cameras: Mapping[str, RigCamera], sizes: Mapping[str, tuple[int, int
     )
 
 
-def _camera(path: Path, name: str, entry: Any) -> RigCamera:
-    where = f"{path}, camera {name}"
+def rig_camera(source: str, name: str, entry: Any) -> RigCamera:
+    """What an entry of `cameras` says.
+
+    Args:
+        source: the file, and what else tells the place in it.
+        name: of the camera.
+        entry: a mapping; what it holds beside these fields is not read.
+
+    Raises:
+        CalibrationError: naming source, camera and field.
+    """
+    where = f"{source}, camera {name}"
     try:
         intrinsics = _intrinsics(entry["intrinsics"])
         height, width = (int(side) for side in entry["image_size"])

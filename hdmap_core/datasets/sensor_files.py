@@ -29,18 +29,22 @@ def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> 
 
 
 def read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float = 0.0) -> np.ndarray:
-    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring.
+    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring; 0 what the file has not.
 
     What lies within `beyond` metres of the sensor along both x and y is left out.
+
+    Raises:
+        DatasetError: if the file is missing or cut off.
     """
     advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
     data = read_file(frame, advice)
-    if len(data) % (4 * POINT_FIELDS):
+    if len(data) % (4 * frame.point_columns):
         raise DatasetError(
-            f"{frame.path} has {len(data)} bytes, which is no whole number of points of {POINT_FIELDS} float32; the "
-            "file is truncated, copy it again"
+            f"{frame.path} has {len(data)} bytes, which is no whole number of points of {frame.point_columns} float32; "
+            "the file is truncated, copy it again"
         )
-    points = np.frombuffer(data, "<f4").reshape(-1, POINT_FIELDS)
+    stored = np.frombuffer(data, "<f4").reshape(-1, frame.point_columns)[:, :POINT_FIELDS]
+    points = np.pad(stored, ((0, 0), (0, POINT_FIELDS - stored.shape[1])))
     points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
     points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
     return points

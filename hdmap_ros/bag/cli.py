@@ -19,14 +19,14 @@ def register(root: typer.Typer) -> None:
 
 @app.command()
 def write(
-    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    dataroot: Annotated[Path, typer.Argument(help="A data set: nuScenes, real or synthetic, or frames of your own")],
     scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0061")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The bag: one file that ends in .mcap")],
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Decoded images (24 times as large) instead of JPEG")] = False,
-    lidar: Annotated[bool, typer.Option(help="LIDAR_TOP as PointCloud2")] = True,
+    lidar: Annotated[bool, typer.Option(help="Points as PointCloud2")] = True,
     keyframes_only: Annotated[bool, typer.Option("--keyframes-only", help="Without the frames in between")] = False,
 ) -> None:
     """Write a scene as a rosbag2 that `ros2 bag play` and Foxglove open.

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.opening import cache_of, open_dataset
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
 from hdmap_core.lidar_points import lidar_points
@@ -191,7 +191,7 @@ def load_keyframes(
         DatasetError: if the folder, the split or one of its files cannot be used.
         OutputError: if the cache cannot be written.
     """
-    root, cache = Path(root), cache or Path(root) / "cache"
+    root, cache = Path(root), cache or cache_of(Path(root))
     version = open_dataset(root, version, split=split, cache=cache).version
     preparation = Preparation(
         root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers, version=version

@@ -24,20 +24,16 @@ from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
+from hdmap_core.datasets.observing import moved, observe
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
-from hdmap_core.datasets.sensor_files import read_image, read_points
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
-from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
-from hdmap_core.image_decoding import reduction_for
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
 _TABLES = ("scene", "sample", "calibrated_sensor", "log")
 _SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
 _MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
@@ -175,38 +171,24 @@ class NuScenesDataset:
             DatasetError: if a file is missing or does not fit the tables.
             ImageError: if an image is truncated or damaged; the message names the file.
         """
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         frames = self.tables.keyframe(token)
-        anchor = self._anchor(token, frames)
-        names = self._camera_names(token, frames)
-        cameras = [frames[name] for name in names]
-        ego_from_map = se3.inverse(anchor.map_from_ego)
-        sizes = [camera.image_size for camera in cameras]
-        reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-        pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
-        rig = CameraRig.from_arrays(
-            names,
-            np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
-            [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
-            sizes,
-            [camera.lens for camera in cameras],
-            [camera.ego_from_sensor for camera in cameras],
-        )
-        if reduction > 1:
-            rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])
-        cloud, age_s = self._points(token, anchor, sweeps) if points and LIDAR in frames else (None, None)
-        observation = Observation(
-            images=pictures,
-            rig=rig,
-            stamp_ns=anchor.stamp_ns,
-            token=token,
-            points=cloud,
+        anchor, lidar = self._anchor(token, frames), frames.get(LIDAR) if points else None
+        older = self.tables.previous_sweeps(token)[: sweeps - 1] if lidar is not None and sweeps > 1 else []
+        return observe(
+            token,
+            anchor.stamp_ns,
+            anchor.map_from_ego,
+            [frames[name] for name in self._camera_names(token, frames)],
+            sweeps=[] if lidar is None else [lidar, *older],
+            images=images,
+            at_least=at_least,
+            coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
-            map_from_ego=anchor.map_from_ego,
-            camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
-            point_age_s=age_s,
             map_origin=CITIES.get(self.scene_of(token).location),
+            recent=self._recent_poses(token) if self.road_plane else None,
         )
-        return on_the_road(observation, *self._recent_poses(token)) if self.road_plane else observation
 
     def elements(
         self,
@@ -280,21 +262,6 @@ class NuScenesDataset:
         reach = (-self.sd_range, self.sd_range)
         return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
 
-    def _points(self, token: str, key: SensorFrame, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, 5) and their ages (P,), newest sweep first.
-
-        Returns from the car itself are left out of older sweeps, where its motion would draw them out behind it.
-        """
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
-        clouds, ages = [read_points(key, key.ego_from_sensor)], [0.0]
-        ego_from_map = se3.inverse(key.map_from_ego)
-        for frame in self.tables.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ():
-            key_from_sensor = ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor
-            clouds.append(read_points(frame, key_from_sensor, beyond=OWN_VEHICLE_M))
-            ages.append((key.stamp_ns - frame.stamp_ns) * 1e-9)
-        return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
-
     def _recent_poses(self, token: str) -> tuple[list[np.ndarray], list[int]]:
         """Poses and stamps of the scene's keyframes up to this one, as far back as they tell of the road."""
         tokens = self.scene_of(token).sample_tokens
@@ -328,11 +295,3 @@ class NuScenesDataset:
             raise DatasetError(f"{self.tables.folder}: sample {token!r} has no camera keyframe")
         known = [name for name in CAMERAS if name in present]
         return list(self.cameras or known + sorted(set(present) - set(known)))
-
-
-def moved(map_from_ego: np.ndarray, ego_from_moved: np.ndarray | None) -> np.ndarray:
-    """A pose after a flat motion, in the plane: of a pose the ground truth takes x, y and yaw."""
-    if ego_from_moved is None:
-        return map_from_ego
-    yaw = se3.yaw_of(map_from_ego)
-    return se3.se3(se3.rotation_from_euler(0, 0, yaw), [*map_from_ego[:2, 3], 0.0]) @ ego_from_moved

@@ -33,6 +33,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import shapely
@@ -65,18 +66,37 @@ class _Index:
         return np.sort(self.tree.query(area, predicate="intersects"))
 
 
+class Layers(Protocol):
+    """What a map consists of, metres in the map frame: `MapLayers` of a map expansion, or another file's."""
+
+    def lines(self, layer: str) -> np.ndarray:
+        """(N,) LineStrings of `road_divider` or `lane_divider`."""
+
+    def polygons(self, layer: str, repair: bool = False) -> np.ndarray:
+        """(N,) polygons of a layer; invalid ones are left out, or mended where `repair` is set."""
+
+    def road(self) -> shapely.Geometry:
+        """The area whose outline is the boundary."""
+
+    def kerbs(self) -> np.ndarray:
+        """(N,) LineStrings that are boundaries by themselves."""
+
+    def centerlines(self) -> np.ndarray:
+        """(N,) LineStrings in the driving direction."""
+
+
 class VectorMap:
     """The map of one city.
 
     Args:
-        path: `maps/expansion/<city>.json`.
+        source: `maps/expansion/<city>.json`, or the layers of another map.
 
     Raises:
         DatasetError: naming the file if it is missing or malformed.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._layers = MapLayers(Path(path))
+    def __init__(self, source: str | Path | Layers) -> None:
+        self.layers: Layers = MapLayers(Path(source)) if isinstance(source, str | Path) else source
         self._areas: dict[str, _Index] = {}
 
     @classmethod
@@ -161,27 +181,26 @@ class VectorMap:
 
     @cached_property
     def _lane_paths(self) -> _Index:
-        return _Index.of(self._layers.centerlines())
+        return _Index.of(self.layers.centerlines())
 
     @cached_property
     def _dividers(self) -> _Index:
-        return _Index.of(np.concatenate([self._layers.lines(layer) for layer in LINE_LAYERS]))
+        return _Index.of(np.concatenate([self.layers.lines(layer) for layer in LINE_LAYERS]))
 
     @cached_property
     def _crossings(self) -> _Index:
-        return _Index.of(self._layers.polygons("ped_crossing"))
+        return _Index.of(self.layers.polygons("ped_crossing"))
 
     @cached_property
     def _crossing_sides(self) -> _Index:
-        outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self._layers.polygons("ped_crossing")]
+        outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self.layers.polygons("ped_crossing")]
         return _Index.of([LineString(side) for outline in outlines for side in long_sides(outline)])
 
     @cached_property
     def _boundary_chunks(self) -> tuple[list[LineString], list[int]]:
-        """Rings of all that is road in the city, cut into short lines, with the number of the ring of each."""
-        segments, lanes = (shapely.union_all(self._layers.polygons(layer)) for layer in ("road_segment", "lane"))
+        """Outlines of all that is road in the city, cut into short lines, with the number of the outline of each."""
         chunks, owners = [], []
-        for number, ring in enumerate(_rings(shapely.union(segments, lanes))):
+        for number, ring in enumerate([*_rings(self.layers.road()), *self.layers.kerbs()]):
             points = shapely.get_coordinates(ring)
             for start in range(0, len(points) - 1, _CHUNK):
                 chunks.append(LineString(points[start : start + _CHUNK + 1]))
@@ -198,7 +217,7 @@ class VectorMap:
 
     def _area_index(self, layer: str) -> _Index:
         if layer not in self._areas:
-            shapes = self._layers.polygons(layer, repair=True)
+            shapes = self.layers.polygons(layer, repair=True)
             self._areas[layer] = _Index.of([tile for shape in shapes for tile in _tiled(shape)])
         return self._areas[layer]
 
