@@ -21,6 +21,8 @@ class DataConfig(Config):
 
     Attributes:
         root: a data set: a nuScenes folder, real or synthetic, or frames of your own.
+        more: further folders, whose `train` keyframes are trained on too; one that is named twice counts twice.
+            Validation is of `root` alone.
         version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell.
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.
@@ -33,6 +35,7 @@ class DataConfig(Config):
     """
 
     root: Path
+    more: tuple[Path, ...] = ()
     version: Literal["v1.0-mini", "v1.0-trainval", "v1.0-test"] | None = None
     train: str = "train"
     val: str = "val"
@@ -199,6 +202,8 @@ class TrainConfig(CheckpointConfig):
             )
         if self.best_by == "mIoU" and self.model.dense is None and self.model.hd_refiner is None:
             raise ValueError("best_by: mIoU needs the dense heads, whose score it is")
+        if self.data.more and self.data.keep_sources:
+            raise ValueError("data.keep_sources is for one folder; set it to false with data.more")
         return self
 
     @model_validator(mode="after")

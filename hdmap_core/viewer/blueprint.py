@@ -1,11 +1,11 @@
 """How the viewer is laid out: six cameras above; below them the bird's-eye view, the fused map and the plots."""
 
-import math
 from typing import TYPE_CHECKING
 
-from hdmap_core.geometry import BEVGrid, CameraRig
+from hdmap_core.geometry import BEVGrid
 from hdmap_core.viewer.footage import Moment
 from hdmap_core.viewer.recording import EGO, FRAME, TIME
+from hdmap_core.viz.camera_mosaic import camera_rows
 
 if TYPE_CHECKING:
     import rerun.blueprint
@@ -24,10 +24,11 @@ def layout(first: Moment, region: BEVGrid) -> "rerun.blueprint.Blueprint":
 
     lines = [f"+ /{EGO}/predicted/**", f"+ /{EGO}/truth/**"]
     tiles = [
-        rrb.Spatial2DView(origin=f"/{EGO}/{name}", contents=["+ $origin/**", *lines], name=name)
-        for name in (in_rows(first.observation.rig) if first.observation is not None else ())
+        rrb.Spatial2DView(origin=f"/{EGO}/{name}", contents=["+ $origin/**", *lines], name=name, background=_BACKGROUND)
+        for row in (camera_rows(first.observation.rig) if first.observation is not None else ())
+        for name in row
     ]
-    height = 1.3 * max(region.size)
+    height = 0.8 * max(region.size)  # metres
     above = rrb.EyeControls3D(position=(0.0, 0.0, height), look_target=(0.0, 0.0, 0.0), eye_up=(1.0, 0.0, 0.0))
     ground: list[rrb.View] = [
         rrb.Spatial3DView(
@@ -63,12 +64,3 @@ def layout(first: Moment, region: BEVGrid) -> "rerun.blueprint.Blueprint":
         rrb.BlueprintPanel(state="collapsed"),
         auto_views=False,
     )
-
-
-def in_rows(rig: CameraRig) -> list[str]:
-    """Cameras that look ahead, from left to right, then those that look back: what is left of the car stays left."""
-    axes = rig.ego_from_camera[:, :2, 2].tolist()
-    angles = {name: math.degrees(math.atan2(y, x)) for name, (x, y) in zip(rig.names, axes, strict=True)}
-    ahead = sorted((name for name in rig.names if abs(angles[name]) <= 90), key=lambda name: -angles[name])
-    back = sorted((name for name in rig.names if abs(angles[name]) > 90), key=lambda name: angles[name] % 360)
-    return ahead + back

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from hdmap_core.elements import MapElement, read_elements
+from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
 from hdmap_core.viewer.footage import Footage, Moment, region_of
 
@@ -89,27 +89,30 @@ def result_footage(path: Path) -> Footage:
 
 
 def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Token -> stage -> milliseconds, where a replay has written them."""
+    """Token -> stage -> milliseconds, of the newest frames of a replay."""
     stages = report.get("latency_ms_by_map")
-    if not isinstance(stages, dict) or any(len(values) != len(tokens) for values in stages.values()):
+    lengths = {len(values) for values in stages.values()} if isinstance(stages, dict) else set()
+    if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):
         return {}
-    return {token: {stage: values[index] for stage, values in stages.items()} for index, token in enumerate(tokens)}
+    newest = tokens[len(tokens) - number :]
+    return {token: {stage: values[at] for stage, values in stages.items()} for at, token in enumerate(newest)}
 
 
-def data_footage(path: Path) -> Footage | None:
-    """The scenes of a data set, with ground truth where it has a vector map."""
-    from hdmap_core.datasets.nuscenes import NuScenesDataset
-    from hdmap_core.datasets.nuscenes.tables import VERSIONS
+def data_footage(path: Path) -> Footage:
+    """The scenes of a data set, with ground truth where it has a vector map.
 
-    if not any((path / version).is_dir() for version in VERSIONS):
-        return None
-    dataset = NuScenesDataset(path)
+    Raises:
+        DatasetError: if the folder holds none.
+    """
+    from hdmap_core.datasets.opening import open_dataset
+
+    dataset = open_dataset(path)
     scenes = {scene.name: scene.sample_tokens for scene in dataset.scenes}
 
     def moments(scene: str) -> Iterator[Moment]:
         for token in scenes[scene]:
-            observation = dataset.observation(token, points=True, at_least=ENOUGH_PIXELS, coarse=True)
-            truth: list[MapElement] | None = dataset.elements(token) if dataset.has_vector_map(token) else None
+            observation = dataset.observation(token, at_least=ENOUGH_PIXELS, coarse=True)
+            truth = dataset.elements(token) if dataset.has_vector_map(token) else None
             yield Moment(token, observation.stamp_ns, observation, truth=truth)
 
-    return Footage(str(path), (f"{len(scenes)} scenes, {len(dataset)} keyframes",), scenes, moments)
+    return Footage(str(path), (f"{len(scenes)} scenes, {len(dataset.tokens)} keyframes",), scenes, moments)

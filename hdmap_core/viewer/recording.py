@@ -151,7 +151,7 @@ def _log_static(stream: "rerun.RecordingStream", grid: BEVGrid) -> None:
     for label in MapClass:
         line = rerun.SeriesLines(colors=COLOURS[label], names=label.value.replace("_", " "))
         stream.log(f"plots/elements/{label.value}", line, static=True)
-    stream.log("plots/f1", rerun.SeriesLines(colors=_WHITE, names="F1 of the frame"), static=True)
+    stream.log("plots/f1", rerun.SeriesLines(colors=(120, 130, 255), names="F1 of the frame"), static=True)
 
 
 def _log_cameras(

@@ -53,7 +53,7 @@ class Inspection:
     decode: bool = False
 
 
-@lru_cache(maxsize=2)  # training and validation may be of two versions
+@lru_cache(maxsize=8)  # training and validation may be of two versions, and training of several folders
 def opened(root: Path, version: str, cache: Path) -> MapDataset:
     """A data set, by its index if it has one; kept open in this process."""
     return open_dataset(root, version, cache=cache)
