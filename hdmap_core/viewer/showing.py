@@ -5,7 +5,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ import typer
 from hdmap_core.errors import ConfigError, OutputError
 from hdmap_core.files import PART, make_folder
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.interruption import Interrupted
 from hdmap_core.required_packages import missing_packages_named
 from hdmap_core.viewer.footage import Moment
 
@@ -84,8 +85,9 @@ def show(
         typer.echo(f"{screen.save}: {recorder.count} moments, {size_mb:.1f} MB; next: rerun {screen.save}")
     elif screen.web:
         typer.echo(f"all {recorder.count} moments are there; Ctrl-C ends it")
-        while True:
-            time.sleep(3600)
+        with suppress(Interrupted):
+            while True:
+                time.sleep(3600)
 
 
 @contextmanager
