@@ -57,7 +57,10 @@ def write_maps(path: Path, drive: Path, rig: Any, frame: str, tf: bool) -> list[
             bag.write(name, log_ns, data)
         values = {"network_p50_ms": 12.5, "network_p99_ms": 99.0, "processing_time_ms": 1.0}
         status = [Status("latency", 0, "", values), Status("cameras", 0, "", {"odd_p50_ms": "none"})]
-        bag.write(DIAGNOSTICS, stamp_ns - 1, to_message(bag.types, status, stamp_ns, "online_map", ""))
+        said = to_message(bag.types, status, stamp_ns, "online_map", "")
+        for entry in said.status:
+            entry.level = 0  # a byte in ROS, a number in rosbags
+        bag.write(DIAGNOSTICS, stamp_ns - 1, said)
         for name, score in ((MAPS, 0.75), ("/online_map/output/local_map", 0.1)):
             message = elements_to_message(
                 bag.types,
