@@ -56,6 +56,7 @@ def _run() -> None:
 
 def register(app: "typer.Typer") -> None:
     """Adds the core's verbs."""
+    from hdmap_core.datasets.frames.cli import register as register_frames
     from hdmap_core.datasets.sd_cli import register as register_sdmap
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
@@ -68,6 +69,7 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.viewer.cli import register as register_view
 
     register_synth(app)
+    register_frames(app)
     register_sdmap(app)
     register_score(app)
     register_predict(app)

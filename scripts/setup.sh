@@ -68,8 +68,8 @@ make_venv() {
 }
 
 install_packages() {
-    local uv_pin extras=train,bags,ray,export,openvino,dev versions=(--constraints constraints.txt)
-    if $LOWER_BOUNDS; then extras=train,bags,dev versions=(--resolution lowest-direct); fi
+    local uv_pin extras=train,bags,ray,export,openvino,video,dev versions=(--constraints constraints.txt)
+    if $LOWER_BOUNDS; then extras=train,bags,video,dev versions=(--resolution lowest-direct); fi
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
     uv_pin=$(grep '^uv==' constraints.txt)
     [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||

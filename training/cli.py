@@ -11,7 +11,7 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
 Version = Annotated[
     str | None,
-    typer.Option(help="v1.0-mini, v1.0-trainval, frames.json ... where the folder has several and the split does not tell"),
+    typer.Option(help="v1.0-mini, frames.json ... where the folder has several and the split does not tell"),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the recipe, e.g. optim.lr=1e-3")]
 

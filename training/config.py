@@ -23,7 +23,7 @@ class DataConfig(Config):
         root: a data set: a nuScenes folder, real or synthetic, or frames of your own.
         more: further folders, whose `train` keyframes are trained on too; one that is named twice counts twice.
             Validation is of `root` alone.
-        version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell.
+        version: v1.0-mini, v1.0-trainval, frames.json ..., where the folder has several and the splits do not tell.
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of
@@ -36,7 +36,7 @@ class DataConfig(Config):
 
     root: Path
     more: tuple[Path, ...] = ()
-    version: Literal["v1.0-mini", "v1.0-trainval", "v1.0-test"] | None = None
+    version: str | None = None
     train: str = "train"
     val: str = "val"
     cache: Path | None = None

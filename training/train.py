@@ -14,6 +14,7 @@ from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder
+from hdmap_core.inference.known_rigs import described
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
@@ -31,6 +32,9 @@ from training.objectives import masked_autoencoder, supervised
 from training.pictures import picture_predictions
 from training.quick_score import quick_score
 from training.run_folder import RunFolder, state_file
+
+_RIG_SCENES = 64
+"""Scenes whose rigs a checkpoint's provenance holds."""
 
 
 def train(
@@ -168,9 +172,23 @@ def _provenance(config: TrainConfig, parts: Sequence[Keyframes]) -> dict[str, An
         "dataset_version": parts[0].version,
         "train_split": config.data.train,
         "train_keyframes": sum(map(len, parts)),
+        "rigs": _rigs(parts),
         "seed": config.seed,
         "commit": _commit(),
     }
+
+
+def _rigs(parts: Sequence[Keyframes]) -> list[list[dict[str, Any]]]:
+    """The different rigs of the scenes, of at most so many of each folder."""
+    seen: list[list[dict[str, Any]]] = []
+    for part in parts:
+        dataset = part.dataset
+        first = {dataset.scene_of(token).name: token for token in reversed(part.tokens.tolist())}
+        for token in list(first.values())[:_RIG_SCENES]:
+            rig = described(dataset.observation(token, images=False, points=False, roads=False).rig)
+            if rig not in seen:
+                seen.append(rig)
+    return seen
 
 
 def _commit() -> str:

@@ -50,9 +50,8 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
         raise DatasetError(f"{root} holds {', '.join(others + found)}; say which is meant: --version {found[0]}")
     if not found and not others:
         raise DatasetError(
-            f"{root} holds no data set: neither {', '.join(VERSIONS)} of nuScenes nor {' or '.join(FRAMES_FILES)}; give "
-            "the folder above them, make one with `hdmap synth`, or describe your own in frames.json "
-            "(docs/your_own_data.md)"
+            f"{root} holds no data set: none of {', '.join((*VERSIONS, *FRAMES_FILES))}; give the folder above them, "
+            "make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
         )
     return root / found[0] if found else None
 

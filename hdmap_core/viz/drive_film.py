@@ -1,13 +1,12 @@
 """A drive as a film: each map is fused with those before, drawn and added."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.fusion.drive import Drive
-from hdmap_core.fusion.ground import to_fixed
+from hdmap_core.fusion.ground import elements_to_fixed
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.observation import Observation
 from hdmap_core.viz.film_sheet import FilmSheet
@@ -50,29 +49,28 @@ class DriveFilm:
             clock: at the upper right.
             facts: beside the map.
         """
-        pose = observation.map_from_ego
-        if pose is not None:
-            self._fuse(observation, elements, pose)
+        self.fuse(observation, elements)
+        if observation.map_from_ego is not None:
+            self._trace(observation.map_from_ego)
         shown = [element for element in elements if element.score >= self._min_score]
         return self._sheet.draw(observation, shown, truth, self._fused, clock, facts)
 
-    def _fuse(self, observation: Observation, elements: Sequence[MapElement], pose: np.ndarray) -> None:
-        full = all(observation.camera_mask)
-        self.drive.number(elements, observation.stamp_ns, pose, full)
-        self.drive.fuse(elements, pose, full)
-        if self._last is not None:
+    def fuse(self, observation: Observation, elements: Sequence[MapElement]) -> None:
+        """Adds a frame to the map of the drive and draws nothing; one without a pose is left out."""
+        pose = observation.map_from_ego
+        if pose is not None:
+            full = all(observation.camera_mask)
+            self.drive.number(elements, observation.stamp_ns, pose, full)
+            self.drive.fuse(elements, pose, full)
+
+    def _trace(self, pose: np.ndarray) -> None:
+        """The fused map as lines, now and then: it takes the longer the longer the drive is."""
+        if self._last is not None and not self.drive.restarted:
             self._way += float(np.linalg.norm(pose[:2, 3] - self._last[:2, 3]))
-        if self._last is None or self.drive.restarted or self._way - self._traced_at >= self._until_next():
-            local_map = self.drive.local_map
-            assert local_map is not None
-            self._fused = in_map(local_map.elements(), local_map.fixed_from_map)
-            self._traced_at = self._way
-        self._last = pose
-
-    def _until_next(self) -> float:
-        return max(_STRIDE, _SHARE * self._way)
-
-
-def in_map(elements: Sequence[MapElement], map_from_ego: np.ndarray) -> list[MapElement]:
-    """Elements of the ego frame, on the plane of the map's frame."""
-    return [replace(e, points=to_fixed(e.points.astype(np.float64), map_from_ego)) for e in elements]
+            self._last = pose
+            if self._way - self._traced_at < max(_STRIDE, _SHARE * self._way):
+                return
+        local_map = self.drive.local_map
+        assert local_map is not None
+        self._fused = elements_to_fixed(local_map.elements(), local_map.fixed_from_map)
+        self._traced_at, self._last = self._way, pose

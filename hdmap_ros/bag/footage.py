@@ -37,7 +37,7 @@ def bag_footage(path: Path) -> Footage | None:
     Raises:
         BagError: if it cannot be read, or has neither.
     """
-    if not is_bag(path):
+    if not is_bag(path) or (path / "predictions.jsonl").is_file():  # what a replay left is read as a result
         return None
     with open_bag(path) as bag:
         fitting = fitting_layouts(set(bag.topics))

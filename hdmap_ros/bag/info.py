@@ -11,6 +11,8 @@ def describe(path: Path) -> What | None:
     """What a file or folder is, if it is a bag."""
     if not is_bag(path):
         return None
+    if (path / "predictions.jsonl").is_file():  # what a replay left
+        return None
     from hdmap_ros.bag.mcap import open_bag
 
     with open_bag(path) as bag:
@@ -30,11 +32,10 @@ def describe(path: Path) -> What | None:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a file or folder looks like a bag; a folder that a replay left does not."""
-    if path.is_file():
+    """Whether a file or folder looks like a bag, by its name or those of its files."""
+    if not path.is_dir():
         return path.suffix in (".mcap", ".db3", ".bag")
-    looks = (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-    return looks and not (path / "predictions.jsonl").is_file()
+    return (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
 
 
 def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:

@@ -153,7 +153,7 @@ def _features(path: Path, origin: MapOrigin | None) -> list[tuple[int, dict[str,
         if not np.isfinite(shapely.get_coordinates(shape)).all():
             raise DatasetError(f"{path}: feature {number} has a coordinate that is not finite")
     # A map measures many metres, and less than one degree.
-    if not len(points) or np.ptp(points, axis=0).max() >= 1.0:
+    if not len(points) or not 0.0 < np.ptp(points, axis=0).max() < 1.0:
         return found
     if origin is None:
         raise DatasetError(

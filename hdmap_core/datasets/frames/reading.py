@@ -94,17 +94,17 @@ def _loaded(data: bytes, where: str) -> Any:
 
 def _explained(kind: type[BaseModel], problem: Any, content: Any) -> str:
     """Like `frame 'f1', camera 'front': 'translation' must be [x, y, z], metres; got [1, 2]`."""
-    place, field, description, value = [], "", kind.__doc__ or "", content
+    place, fields, description, value = [], [], kind.__doc__ or "", content
     section: type[BaseModel] | None = kind
-    missing = problem["type"] in ("missing", "extra_forbidden")
+    if kind is Frame:
+        place.append(_called(kind, value, 0))
     for part in problem["loc"]:
-        if isinstance(part, int):
-            if section is None or not isinstance(value, list):
-                break
-            value = value[part] if part < len(value) else None
+        if isinstance(part, int) and section is not None and isinstance(value, list):
+            value, fields = value[part] if part < len(value) else None, []
             place.append(_called(section, value, part))
-        elif section is not None and part in section.model_fields:
-            field, about = part, section.model_fields[part]
+        elif isinstance(part, str) and section is not None and part in section.model_fields:
+            fields.append(part)
+            about = section.model_fields[part]
             description = about.description or ""
             value = value.get(part) if isinstance(value, dict) else None
             section = _section_of(about.annotation)
@@ -113,7 +113,8 @@ def _explained(kind: type[BaseModel], problem: Any, content: Any) -> str:
             return _at(place, f"the field {part!r} is not known; known are {known}")
         else:
             break
-    if problem["type"] == "missing" and missing:
+    field = ".".join(fields)
+    if problem["type"] == "missing" and fields and problem["loc"][-1] == fields[-1]:
         return _at(place, f"the field {field!r} is missing: {description}")
     if not field:
         return _at(place, f"expected an object, got {_short(value)}")
