@@ -103,13 +103,14 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
 
     bands = distance_bands(info.grid.x_range, info.grid.y_range)
 
-
     def run_of(name: str, said: Frames) -> Run:
         scored = breakdown(said, truth, groups, bands, options.protocol, info.classes, MIN_SCORE)
         return Run(name, said, scored)
 
     runs = [run_of(info.model_id, predicted[0])]
-    runs += [] if other is None else [run_of(*other)]
+    if other is not None:
+        name, said = other
+        runs.append(run_of(f"{name}, {options.beside}" if name == info.model_id else name, said))
     parts = runs[0].parts
     robustness = None
     if corruptions:

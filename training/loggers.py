@@ -6,6 +6,7 @@ they say nothing of lies in the run folder. A run that goes on, goes on in the s
 
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,10 +53,9 @@ class WandbRun:
     """A run in Weights & Biases."""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        import wandb
         from lightning.pytorch.loggers import WandbLogger
 
-        number = _identity(folder, "wandb") or wandb.util.generate_id()
+        number = _identity(folder, "wandb") or secrets.token_hex(4)
         project = os.environ.get("WANDB_PROJECT", _PROJECT)
         self._logger = WandbLogger(name=folder.name, save_dir=folder, project=project, id=number, resume="allow")
         self._logger.log_hyperparams(dict(recipe))
@@ -77,6 +77,8 @@ class MlflowRun:
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
         from lightning.pytorch.loggers import MLFlowLogger
 
+        # Without a server the run lies in its own folder: a store that MLflow keeps, but wants to be asked for.
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         number = _identity(folder, "mlflow")
         self._logger = MLFlowLogger(
             experiment_name=os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT),

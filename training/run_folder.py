@@ -128,6 +128,7 @@ class RunFolder:
         if self._tensorboard is not None:
             for name, picture in pictures.items():
                 self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+            self._tensorboard.flush()
         for logger in self._loggers:
             logger.show(step, pictures)
 

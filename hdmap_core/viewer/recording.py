@@ -154,9 +154,7 @@ def _log_static(stream: "rerun.RecordingStream", grid: BEVGrid) -> None:
     stream.log("plots/f1", rerun.SeriesLines(colors=(120, 130, 255), names="F1 of the frame"), static=True)
 
 
-def _log_cameras(
-    stream: "rerun.RecordingStream", rig: CameraRig, images: Iterable[np.ndarray | None]
-) -> None:
+def _log_cameras(stream: "rerun.RecordingStream", rig: CameraRig, images: Iterable[np.ndarray | None]) -> None:
     import rerun
 
     poses, matrices = rig.ego_from_camera.numpy(), rig.intrinsics.numpy()
@@ -168,7 +166,9 @@ def _log_cameras(
         height, width = image.shape[:2]
         stream.log(entity, rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3]))
         pinhole = rerun.Pinhole(
-            image_from_camera=matrix, resolution=(width, height), camera_xyz=rerun.ViewCoordinates.RDF,
+            image_from_camera=matrix,
+            resolution=(width, height),
+            camera_xyz=rerun.ViewCoordinates.RDF,
             image_plane_distance=1.5,
         )
         stream.log(entity, pinhole)

@@ -39,6 +39,7 @@ def test_the_tensorboard_has_recipe_scores_and_pictures(recipe: Path, tmp_path: 
 def test_mlflow(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow-skinny is not installed")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     written(tmp_path / "run", recipe, "mlflow")
     written(tmp_path / "run", recipe, "mlflow", first=5)
     number = json.loads((tmp_path / "run" / "loggers.json").read_text())["mlflow"]

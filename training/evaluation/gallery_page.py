@@ -142,7 +142,9 @@ def _strip(files: Mapping[Corruption, str]) -> str:
 
 def _controls(runs: Sequence[Run]) -> str:
     known = runs[0].parts.overall.classes
-    boxes = [(label.value, f'<span class="key {label.value}"></span>{label.value.replace("_", " ")}') for label in MapClass]
+    boxes = [
+        (label.value, f'<span class="key {label.value}"></span>{label.value.replace("_", " ")}') for label in MapClass
+    ]
     layers = [box for box in boxes if MapClass(box[0]) in known]
     layers += [("predicted", "predicted"), ("truth", "truth, white"), ("image", "images")]
     checks = "".join(
@@ -180,7 +182,8 @@ def _card(card: FrameCard, runs: Sequence[Run]) -> str:
 def _side(card: FrameCard, index: int, name: str) -> str:
     """What one run says of the frame. A run alone has its cameras beside the view from above."""
     counts = "; ".join(
-        f"{label.replace('_', ' ')} {found} predicted, {true} true" for label, (found, true) in card.counts[index].items()
+        f"{label.replace('_', ' ')} {found} predicted, {true} true"
+        for label, (found, true) in card.counts[index].items()
     )
     about = f"frame {card.rank} of {card.scene}" + (f", {name}" if name else "")
     rows = "".join(

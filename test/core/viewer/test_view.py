@@ -135,9 +135,7 @@ def test_elements_alone(hdmap: Callable[..., Any], truth: dict[str, list[MapElem
     assert np.abs(edge[:, 0]).max() == 60.0 and "time" not in found.timelines
 
 
-def test_a_model_beside_the_truth(
-    hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path
-) -> None:
+def test_a_model_beside_the_truth(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:
     ended = hdmap("view", sensor_world, "--weights", default_weights(), "--save", tmp_path / "x.rrd")
     assert ended.code == 0, ended.err
     found = Recording(tmp_path / "x.rrd")

@@ -93,7 +93,9 @@ def test_a_recording_of_the_node(drive: Path, tmp_path: Path, rig_module: Any, f
 
 def test_what_cannot_be_shown(drive: Path, tmp_path: Path, rig_module: Any) -> None:
     write_maps(tmp_path / "lost.mcap", drive, rig_module, "odom", tf=False)
-    with pytest.raises(BagError, match=r"lost.mcap: /online_map/output/map_elements is not in the car's frame base_link"):
+    with pytest.raises(
+        BagError, match=r"lost.mcap: /online_map/output/map_elements is not in the car's frame base_link"
+    ):
         bag_footage(tmp_path / "lost.mcap")
     with write_mcap(tmp_path / "chatter.mcap") as bag:
         bag.declare("/chatter", "std_msgs/msg/Header")
