@@ -93,12 +93,12 @@ def _draw_camera(
     rig = observation.rig.select([name]).resized((height, width))
     plain = max(2, round(height / 120))
     for element in truth:
-        for line, _ in _projected(rig, element):
+        for line, _ in projected(rig, element):
             stroke(window, line, False, TRUTH, 1, halo=1)
     pieces = [
         (line, COLOURS[element.label], int(np.clip(round(plain * _THICK / depth), 1, 2 * plain)))
         for element in elements
-        for line, depth in _projected(rig, element)
+        for line, depth in projected(rig, element)
     ]
     for line, _, thickness in pieces:  # all rims first: a piece's rim would cut the one before
         stroke(window, line, False, BACKGROUND, thickness + 2, halo=0)
@@ -107,7 +107,7 @@ def _draw_camera(
     write(window, (label_size // 2, label_size // 3), name, label_size, rim=1)
 
 
-def _projected(rig: CameraRig, element: MapElement) -> list[tuple[np.ndarray, float]]:
+def projected(rig: CameraRig, element: MapElement) -> list[tuple[np.ndarray, float]]:
     """Pieces (P, 2) in pixels of an element on the ground that one camera may see, each with its depth in metres."""
     length = polyline.length(element.points, element.closed)
     dense = polyline.resample(element.points, min(max(2, int(length / _STEP) + 1), 2000), element.closed)
