@@ -33,7 +33,8 @@ def test_one_of_them(drive: Path, rig_module: Any) -> None:
 
 
 def test_what_is_no_bag_or_has_not_what_a_model_needs(drive: Path, tmp_path: Path) -> None:
-    assert open_bag_recording([str(tmp_path)], Wanted()) is None
+    (tmp_path / "folder").mkdir()
+    assert open_bag_recording([str(tmp_path / "folder")], Wanted()) is None
     assert open_bag_recording([str(tmp_path / "none.mcap")], Wanted()) is None
     with pytest.raises(ConfigError, match="for its cameras alone"):
         open_bag_recording([str(drive)], Wanted(sweeps=1))
