@@ -67,6 +67,7 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
     from hdmap_core.released.cli import register as register_import
+    from hdmap_core.viewer.cli import register as register_view
 
     register_synth(app)
     register_frames(app)
@@ -74,6 +75,7 @@ def register(app: "typer.Typer") -> None:
     register_show(app)
     register_score(app)
     register_predict(app)
+    register_view(app)
     register_import(app)
     register_export(app)
     register_benchmark(app)

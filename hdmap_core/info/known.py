@@ -218,7 +218,7 @@ def _results(path: Path) -> What:
     for key in ("checkpoint", "split", "mAP", "sets", "published"):
         if isinstance(report, dict) and key in report:
             facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
-    commands = [f"hdmap info {path / 'predictions.jsonl'}"]
+    commands = [f"hdmap view {path}", f"hdmap info {path / 'predictions.jsonl'}"]
     if (path / "gt.jsonl").is_file():
         commands.append(f"hdmap score {path / 'predictions.jsonl'} {path / 'gt.jsonl'}")
     return What("results of a model", facts, tuple(commands))

@@ -43,8 +43,8 @@ def draw_cameras(
     rows = camera_rows(observation.rig)
     height, width = tile
     rig = observation.rig.resized([_fitted(size, tile) for size in observation.rig.image_sizes])
-    drawn = [(element, _pieces(rig, element)) for element in elements]
-    true = [(element, _pieces(rig, element)) for element in truth]
+    drawn = [(element, projected(rig, element)) for element in elements]
+    true = [(element, projected(rig, element)) for element in truth]
     mosaic = np.full((height * len(rows), width * max(map(len, rows)), 3), BACKGROUND, np.uint8)
     for number, row in enumerate(rows):
         start = (mosaic.shape[1] - width * len(row)) // 2
@@ -121,8 +121,13 @@ def _write_name(window: np.ndarray, name: str) -> None:
     write(window, (size // 2, size // 3), name, size, rim=1)
 
 
-def _pieces(rig: CameraRig, element: MapElement) -> list[Pieces]:
-    """What each camera may see of an element on the ground, cut where the line's thickness changes."""
+def projected(rig: CameraRig, element: MapElement) -> list[Pieces]:
+    """What each camera may see of an element on the ground, cut where the line's thickness changes.
+
+    Args:
+        rig: in the pixels of the pictures.
+        element: metres, ego frame.
+    """
     length = polyline.length(element.points, element.closed)
     dense = polyline.resample(element.points, min(max(2, int(length / _STEP) + 1), 2000), element.closed)
     if element.closed:
