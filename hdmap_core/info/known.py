@@ -235,6 +235,7 @@ def _nuscenes(path: Path, kind: str) -> What:
     commands = (
         f"hdmap predict CHECKPOINT {path} -o map.png{option}",
         f"hdmap evaluate CHECKPOINT {path} --split {split}{option}",
+        f"hdmap show {path}{option}",
         f"hdmap prepare {path} --check{option}",
     )
     return What(kind, facts, commands)
