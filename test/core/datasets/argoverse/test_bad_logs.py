@@ -47,6 +47,12 @@ def refused(log: Path, *parts: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def layers(**given: str) -> str:
+    """A map file whose layers are empty but for these."""
+    content = {name: "{}" for name in ("lane_segments", "pedestrian_crossings", "drivable_areas")} | given
+    return "{" + ", ".join(f'"{name}": {layer}' for name, layer in content.items()) + "}"
+
+
 @pytest.mark.parametrize("name", [INTRINSICS, MOUNTS, POSES])
 @pytest.mark.parametrize("share", [0.0, 0.4, 0.97])
 def test_truncated_feather(one_log: Path, name: str, share: float) -> None:
@@ -116,12 +122,12 @@ def test_columns_of_text(one_log: Path) -> None:
         ('{"lane_segments": {', "broken or truncated JSON"),
         ("[]", "no 'lane_segments'"),
         ('{"type": "FeatureCollection", "features": []}', "no 'lane_segments'"),
-        ('{"lane_segments": [], "pedestrian_crossings": {}, "drivable_areas": {}}', "no 'lane_segments'"),
-        ('{"lane_segments": {"7": {}}, "pedestrian_crossings": {}, "drivable_areas": {}}', "'left_lane_boundary' of record '7'"),
-        ('{"lane_segments": {}, "pedestrian_crossings": {"3": {"edge1": 5}}, "drivable_areas": {}}', "'edge1' of record '3'"),
-        ('{"lane_segments": {}, "pedestrian_crossings": {}, "drivable_areas": {"1": {"area_boundary": [{"x": 1}]}}}', "'area_boundary' of record '1'"),
+        (layers(lane_segments="[]"), "no 'lane_segments'"),
+        (layers(lane_segments='{"7": {}}'), "'left_lane_boundary' of record '7'"),
+        (layers(pedestrian_crossings='{"3": {"edge1": 5}}'), "'edge1' of record '3'"),
+        (layers(drivable_areas='{"1": {"area_boundary": [{"x": 1}]}}'), "'area_boundary' of record '1'"),
     ],
-)  # fmt: skip
+)
 def test_foreign_json(one_log: Path, content: str, said: str) -> None:
     map_of(one_log).write_text(content)
     refused(one_log, map_of(one_log).name, said, "again")
