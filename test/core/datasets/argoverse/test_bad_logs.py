@@ -49,7 +49,7 @@ def refused(log: Path, *parts: str) -> None:
 
 def layers(**given: str) -> str:
     """A map file whose layers are empty but for these."""
-    content = {name: "{}" for name in ("lane_segments", "pedestrian_crossings", "drivable_areas")} | given
+    content = dict.fromkeys(("lane_segments", "pedestrian_crossings", "drivable_areas"), "{}") | given
     return "{" + ", ".join(f'"{name}": {layer}' for name, layer in content.items()) + "}"
 
 
