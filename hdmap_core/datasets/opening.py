@@ -56,8 +56,8 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     if not found and not others:
         names = ", ".join((*VERSIONS, *FRAMES_FILES))
         raise DatasetError(
-            f"{root} holds no data set: none of {names}, no Argoverse 2 logs in train, val or test; give the folder above "
-            "them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
+            f"{root} holds no data set: none of {names}, no Argoverse 2 logs in train, val or test; give the folder "
+            "above them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
         )
     return root / found[0] if found else None
 
