@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How long the same keyframes take to load from a nuScenes folder and from a frames folder, in one run, in turns.
 
-benchmarks/dataset_formats.py [--towns 4] [--keyframes 20] [--rounds 5]
+benchmarks/frames_loading.py [--towns 4] [--keyframes 20] [--rounds 5]
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         root, frames, cache = Path(place) / "nuscenes", Path(place) / "frames", Path(place) / "cache"
-        change = {"towns": {"train": arguments.towns}, "keyframes": arguments.keyframes, "image_size": (225, 400)}
+        change = {"towns": {"train": arguments.towns}, "keyframes": arguments.keyframes, "image_size": (90, 160)}
         write_dataset(root, PRESETS["tiny"].model_copy(update={**change, "lidar": "keyframes"}))
         nuscenes = NuScenesDataset(root)
         from_nuscenes(nuscenes, nuscenes.scenes, frames)
