@@ -24,13 +24,13 @@ from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 
 _OPEN = (
-    "from hdmap_core.datasets.opening import open_dataset; import time; s = time.perf_counter(); "
-    "d = open_dataset({root!r}, cache={cache}); d.keyframe(d.tokens[0]); print(time.perf_counter() - s)"
+    "from hdmap_core.datasets.opening import open_dataset; import time; s = time.process_time(); "
+    "d = open_dataset({root!r}, cache={cache}); d.keyframe(d.tokens[0]); print(time.process_time() - s)"
 )
 
 
 def opening(root: Path, cache: Path | None) -> float:
-    """Seconds in a process of its own, without the imports: nothing is in memory yet."""
+    """CPU seconds in a process of its own, without the imports: nothing is in memory yet."""
     place = "None" if cache is None else f"__import__('pathlib').Path({str(cache)!r})"
     code = _OPEN.format(root=str(root), cache=place)
     return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
