@@ -108,7 +108,8 @@ def test_the_official_package_reads_a_log(argoverse_world: Path) -> None:
     found = poses(log)
     assert stamps <= set(found)
     place = found[min(stamps)].translation
-    assert city_map.get_ground_height_at_xy(place[None, :2])[0] == pytest.approx(place[2] - 0.33, abs=0.02)
+    ground = city_map.raster_ground_height_layer.get_ground_height_at_xy(place[None, :2])
+    assert ground[0] == pytest.approx(place[2] - 0.33, abs=0.02)
     assert city_map.get_raster_layer_points_boolean(place[None, :2], layer_name="DRIVABLE_AREA").all()
     assert camera_model.from_feather(log, "CAM_FRONT").width_px == 80
 
