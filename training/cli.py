@@ -210,6 +210,9 @@ def evaluate(
     baseline: Annotated[
         Path | None, typer.Option(help="Checkpoint that the corruption error (mCE) is relative to")
     ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier evaluation of the same frames, to compare in the gallery")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
@@ -242,6 +245,7 @@ def evaluate(
         gallery=gallery,
         corruptions=kinds,
         baseline=baseline,
+        beside=beside,
         workers=workers,
         ray=ray,
         as_json=as_json,

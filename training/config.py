@@ -175,6 +175,7 @@ class TrainConfig(CheckpointConfig):
             `efficientnet_lite0` to `2` (ImageNet weights, the extra `pretrained`), a .safetensors file, or `random`. A
             model without a backbone does not look at it.
         best_by: which score of the validations decides what `best.safetensors` is; mIoU is for dense heads.
+        loggers: where figures and pictures go besides the run folder and its TensorBoard (the extra `loggers`).
     """
 
     data: DataConfig
@@ -193,6 +194,7 @@ class TrainConfig(CheckpointConfig):
     evaluate_every: PositiveInt = 2000
     evaluate_frames: PositiveInt = 120
     best_by: Literal["mAP", "mIoU"] = "mAP"
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> Self:

@@ -101,7 +101,8 @@ def train(
                 return supervised(model, batch, config)
 
     def evaluate(model: nn.Module) -> Evaluation:
-        return Evaluation(quick_score(model, validation, config), picture_predictions(model, validation, config))
+        pictures = picture_predictions(model, validation, config, validation.dataset)
+        return Evaluation(quick_score(model, validation, config), pictures)
 
     batches = TrainBatches(
         JoinedKeyframes(lists),

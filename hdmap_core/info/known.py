@@ -235,6 +235,7 @@ def _nuscenes(path: Path, kind: str) -> What:
     commands = (
         f"hdmap predict CHECKPOINT {path} -o map.png{option}",
         f"hdmap evaluate CHECKPOINT {path} --split {split}{option}",
+        f"hdmap show {path}{option}",
         f"hdmap prepare {path} --check{option}",
     )
     return What(kind, facts, commands)
@@ -250,7 +251,7 @@ def _results(path: Path) -> What:
     for key in ("checkpoint", "split", "mAP", "sets", "published"):
         if isinstance(report, dict) and key in report:
             facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
-    commands = [f"hdmap info {path / 'predictions.jsonl'}"]
+    commands = [f"hdmap view {path}", f"hdmap info {path / 'predictions.jsonl'}"]
     if (path / "gt.jsonl").is_file():
         commands.append(f"hdmap score {path / 'predictions.jsonl'} {path / 'gt.jsonl'}")
     return What("results of a model", facts, tuple(commands))

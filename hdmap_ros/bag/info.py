@@ -24,9 +24,9 @@ def describe(path: Path) -> What | None:
     maps = [topic for topic, kind in bag.topics.items() if kind == "hdmap_ros/msg/MapElementArray"]
     if fitting:
         option = "" if fitting[0][0] == "hdmap" else f" --topics {fitting[0][0]}"
-        return What("a bag with cameras", facts, (f"hdmap bag replay {path} -o out/{option}",))
+        return What("a bag with cameras", facts, (f"hdmap bag replay {path} -o out/{option}", f"hdmap view {path}"))
     if maps:
-        return What("a bag with maps", facts, (f"ros2 bag play {path}",))
+        return What("a bag with maps", facts, (f"hdmap view {path}", f"ros2 bag play {path}"))
     advice = "hdmap bag replay needs a topic layout for it: copy config/topics/hdmap.yaml and give it with --topics"
     return What("a bag", facts, (advice,))
 

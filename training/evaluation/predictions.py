@@ -21,6 +21,8 @@ from hdmap_core.elements import MapElement, read_elements, write_elements
 from hdmap_core.errors import ElementError, OutputError
 from hdmap_core.files import write_atomically
 from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.inference.one_ahead import one_ahead
+from hdmap_core.inference.predictor import PreparedInput
 from hdmap_core.parallel import map_scenes
 from training.corruptions import Corruption, corrupt
 from training.evaluation.raster_overlap import Overlap, raster_overlap
@@ -148,16 +150,19 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
     model, grid = predictor.config.model, predictor.info.grid
     dataset, sweeps = _dataset(source.dataroot, source.version, source.data_digest), predictor.info.lidar_sweeps
-    frames = {}
-    for token in piece.tokens:
+
+    def prepare(token: str) -> PreparedInput:
         enough = predictor.info.enough_pixels if source.corruption is None else None
         observation = dataset.observation(
             token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
         )
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
-        prediction = predictor.predict(observation)
-        overlap = None
+        return predictor.prepare(observation)
+
+    frames = {}
+    for token, outcome in one_ahead(piece.tokens, prepare, predictor.complete):
+        prediction, overlap = outcome.result(), None
         if source.has_overlaps and prediction.raster is not None:
             truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
             overlap = raster_overlap(prediction.raster, truth, model)
