@@ -107,8 +107,19 @@ class MapPipeline:
             NotReadyError: if the set is not what the model takes.
             InferenceError: if the network fails.
         """
+        return self.result_of(prepared, self.infer(prepared))
+
+    def infer(self, prepared: PreparedSet) -> Any:
+        """The network's part of `complete`: touches nothing that `prepare` of another set does.
+
+        Raises:
+            NotReadyError, InferenceError: as `complete`.
+        """
         with _telling_faults():
-            prediction = self.predictor.complete(prepared.inputs)
+            return self.predictor.complete(prepared.inputs)
+
+    def result_of(self, prepared: PreparedSet, prediction: Any) -> MapResult:
+        """The rest of `complete`."""
         if prediction.not_finite:
             lost = f"{prediction.not_finite} elements that the network gave are no numbers; they are left out"
             self.builder.problems.add("not_finite", "", lost)

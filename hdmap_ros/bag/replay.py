@@ -1,14 +1,14 @@
 """A bag through synchroniser, builder and predictor without a ROS graph: deterministic, every set, any speed.
 
-The same classes as in the node do the work. Transforms and the first CameraInfo of each camera are read ahead, so that
-their arrival does not matter.
+The same classes as in the node do the work, and as there the next set is prepared while one is in the network.
+Transforms and the first CameraInfo of each camera are read ahead, so that their arrival does not matter.
 """
 
 import functools
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import BagError
 from hdmap_core.exchange.map_file import write_map
 from hdmap_core.geometry.map_origin import MapOrigin
+from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
@@ -25,10 +26,10 @@ from hdmap_ros.diagnostics import LatencyLog
 from hdmap_ros.map_memory import MapMemory
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observation_builder import NotReadyError
-from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, check_cameras
+from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, check_cameras
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer
+from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet
 
 
 def replay_bag(
@@ -80,14 +81,16 @@ def replay_bag(
         reach = 0.0 if config.fuse is None else np.inf
         tell = functools.partial(problems.add, "jump", "")
         memory = MapMemory(predictor.info, pipeline.builder.transforms, node.base_frame, node.fixed_frame, reach, tell)
+
+        def inferred(prepared: PreparedSet) -> tuple[PreparedSet, Any]:
+            return prepared, pipeline.infer(prepared)
+
         with write_mcap(folder / "map.mcap") as output:
             writer = MapWriter(output, predictor.info, node)
-            for number, images in enumerate(sources.sets(sync, pipeline.builder, progress)):
-                if number % config.every:
-                    counts["skipped"] += 1
-                    continue
+            sets = sources.sets(sync, pipeline.builder, progress)
+            for images, outcome in one_ahead(_every(config.every, sets, counts), pipeline.prepare, inferred):
                 try:
-                    result = memory.number(pipeline.process(images))
+                    result = memory.number(pipeline.result_of(*outcome.result()))
                     failures = 0
                 except NotReadyError as error:
                     counts[error.state] += 1
@@ -115,6 +118,7 @@ def replay_bag(
         seconds = time.perf_counter() - begin
         report = {
             "bag": path.name,
+            "data": str(path.resolve()),
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
             "cameras": pipeline.builder.readings,
@@ -127,11 +131,20 @@ def replay_bag(
             "seconds": round(seconds, 3),
             "rate_hz": round(len(frames) / seconds, 3),
             "latency_ms": latencies.summary(),
+            "latency_ms_by_map": latencies.newest(),
         }
         write_report(folder / "report.json", report)
         if config.fuse is not None:
             _write_fused(config.fuse, memory, path, images.stamp_ns, config.origin)
         return report
+
+
+def _every(step: int, sets: Iterable[ImageSet], counts: Counter[str]) -> Iterator[ImageSet]:
+    for number, images in enumerate(sets):
+        if number % step:
+            counts["skipped"] += 1
+        else:
+            yield images
 
 
 def _write_fused(path: Path, memory: MapMemory, bag: Path, stamp_ns: int, origin: MapOrigin | None) -> None:

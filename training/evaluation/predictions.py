@@ -15,21 +15,21 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement, read_elements, write_elements
 from hdmap_core.errors import ElementError, OutputError
 from hdmap_core.files import write_atomically
 from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.inference.one_ahead import one_ahead
+from hdmap_core.inference.predictor import PreparedInput
 from hdmap_core.parallel import map_scenes
 from training.corruptions import Corruption, corrupt
 from training.evaluation.raster_overlap import Overlap, raster_overlap
 
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
-_TABLES = ("scene", "sample", "calibrated_sensor", "log")
-_MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
 _SOURCES = ("hdmap_core", "training/corruptions", "training/data", "training/evaluation/raster_overlap.py")
-_SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Source:
     Attributes:
         checkpoint: a file.
         sha256: of its content.
-        version: which `v1.0-*` folder of the data set.
-        data_digest: see `data_digest`.
+        version: which data set of the folder.
+        data_digest: see `MapDataset.digest`.
         head: see `load_predictor`.
         dense: the model has dense heads.
     """
@@ -144,35 +144,25 @@ def predict_frames(
     return ordered
 
 
-def data_digest(dataset: NuScenesDataset) -> str:
-    """Tells data sets apart: a digest of the smaller tables, of the maps, and of the size of the big tables."""
-    digest = hashlib.sha256(dataset.tables.version.encode())
-    folder = dataset.tables.folder
-    for path in [*(folder / f"{name}.json" for name in _TABLES), dataset.root / "synth.json"]:
-        digest.update(path.read_bytes() if path.is_file() else b"-")
-    for path in sorted(path for pattern in _MAPS for path in dataset.root.glob(pattern)):
-        digest.update(str(path.relative_to(dataset.root)).encode() + path.read_bytes())
-    for name in _SIZES_ONLY:
-        digest.update(str((folder / f"{name}.json").stat().st_size).encode())
-    return digest.hexdigest()
-
-
 def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     """In a worker."""
     source = piece.source
     predictor = _predictor(source.checkpoint, source.sha256, source.device, source.head)
     model, grid = predictor.config.model, predictor.info.grid
     dataset, sweeps = _dataset(source.dataroot, source.version, source.data_digest), predictor.info.lidar_sweeps
-    frames = {}
-    for token in piece.tokens:
+
+    def prepare(token: str) -> PreparedInput:
         enough = predictor.info.enough_pixels if source.corruption is None else None
         observation = dataset.observation(
             token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
         )
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)
-        prediction = predictor.predict(observation)
-        overlap = None
+        return predictor.prepare(observation)
+
+    frames = {}
+    for token, outcome in one_ahead(piece.tokens, prepare, predictor.complete):
+        prediction, overlap = outcome.result(), None
         if source.has_overlaps and prediction.raster is not None:
             truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
             overlap = raster_overlap(prediction.raster, truth, model)
@@ -190,8 +180,8 @@ def _predictor(checkpoint: Path, sha256: str, device: str, head: str | None) -> 
 
 
 @lru_cache(maxsize=1)
-def _dataset(root: Path, version: str, digest: str) -> NuScenesDataset:
-    return NuScenesDataset(root, version)
+def _dataset(root: Path, version: str, digest: str) -> MapDataset:
+    return open_dataset(root, version)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Bag to elements without a graph, and layouts."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,38 @@ def test_it_is_deterministic(drive: Path, tmp_path: Path, rig_module: Any) -> No
         replay_bag(drive, rig_module.RigLines(), tmp_path / name, CONFIG)
     assert (tmp_path / "a" / "predictions.jsonl").read_bytes() == (tmp_path / "b" / "predictions.jsonl").read_bytes()
     assert (tmp_path / "a" / "map.mcap").read_bytes() == (tmp_path / "b" / "map.mcap").read_bytes()
+
+
+def test_the_next_set_is_prepared_while_one_is_in_the_network(drive: Path, tmp_path: Path, rig_module: Any) -> None:
+    """And nothing of it shows: the maps are those of one set after the other."""
+
+    class Waits(rig_module.RigLines):
+        waits = True
+
+        def prepare(self, observation: Any, pool: Any = None) -> Any:
+            prepared.append(observation.token)
+            begun[min(len(prepared), 8) - 1].set()
+            return super().prepare(observation, pool)
+
+        def complete(self, observation: Any) -> Any:
+            number = prepared.index(observation.token)
+            assert not self.waits or number == 7 or begun[number + 1].wait(10)
+            return super().complete(observation)
+
+    class OneAfterTheOther(Waits):
+        waits = False
+
+        def prepare(self, observation: Any, pool: Any = None) -> Any:
+            return super().complete(super().prepare(observation, pool))
+
+        def complete(self, prediction: Any) -> Any:
+            return prediction
+
+    for name, kind in (("beside", Waits), ("after", OneAfterTheOther)):
+        prepared, begun = [], [threading.Event() for _ in range(8)]
+        replay_bag(drive, kind(), tmp_path / name, CONFIG)
+    for name in ("predictions.jsonl", "map.mcap"):
+        assert (tmp_path / "beside" / name).read_bytes() == (tmp_path / "after" / name).read_bytes()
 
 
 def test_every_second_set(drive: Path, predictor: Any, tmp_path: Path) -> None:
