@@ -98,7 +98,7 @@ def test_import_released(oracle: Callable[[str], Any], tiny_world: Path, place: 
     reference, out = oracle("hdmapnet_camera"), place / "imported.safetensors"
     reference.write(place / "released.pth", reference.state())
     said = run("import_released.py", place / "released.pth", tiny_world, "--as", "hdmapnet-60x30", "-o", out)
-    assert "13.7 M parameters" in said and is_picture(place / "imported.png") and load_predictor(out, "cpu")
+    assert "12.0 M parameters" in said and is_picture(place / "imported.png") and load_predictor(out, "cpu")
 
 
 @pytest.mark.ros
