@@ -173,11 +173,14 @@ class TownRenderer:
         order = np.lexsort((ranks, -distance))
         if self.puddles is not None:
             mirrored = [m for part in parts for m in part.mirrored]
-            faces = [(polygon, colours[i]) for i in order if i < len(pixels) and (polygon := mirrored[i]) is not None]
+            count = len(pixels)
+            faces = [
+                (polygon, colours[i]) for i in order.tolist() if i < count and (polygon := mirrored[i]) is not None
+            ]
             below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
             level = over_ground(pose, self.town.relief, pose[:2, 3])
             draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
-        for i in order:
+        for i in order.tolist():
             if i < len(pixels):
                 cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
             else:
@@ -268,13 +271,11 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
     centres, yaws = np.empty((len(movers), 2)), np.empty(len(movers))
     for i, mover in enumerate(movers):
         along = mover.along
-        at = np.clip(mover.start + mover.speed * time_s, 0.0, along[-1])
-        centres[i] = [np.interp(at, along, mover.route[:, k]) for k in (0, 1)]
-        behind, ahead = np.clip([at - 1.3, at + 1.3], 0.0, along[-1])
-        chord = [
-            np.interp(ahead, along, mover.route[:, k]) - np.interp(behind, along, mover.route[:, k]) for k in (0, 1)
-        ]
-        yaws[i] = np.arctan2(chord[1], chord[0])
+        at = min(max(mover.start + mover.speed * time_s, 0.0), along[-1])
+        stops = [at, max(at - 1.3, 0.0), min(at + 1.3, along[-1])]
+        (x, back_x, front_x), (y, back_y, front_y) = (np.interp(stops, along, mover.route[:, k]) for k in (0, 1))
+        centres[i] = x, y
+        yaws[i] = np.arctan2(front_y - back_y, front_x - back_x)
     return centres, yaws
 
 
@@ -305,9 +306,9 @@ def _hide_behind_ground(
     kept = np.ones(len(pixels), dtype=bool)
     for i in np.flatnonzero(np.isfinite(limits)):
         limit = round(float(limits[i]) * (1 << _SHIFT))
-        rows = pixels[i][:, 1]
-        if rows.max() > limit:
-            kept[i] = rows.min() < limit
+        rows = pixels[i][:, 1].tolist()
+        if max(rows) > limit:
+            kept[i] = min(rows) < limit
             pixels[i] = _cut_below(pixels[i], limit) if kept[i] else pixels[i]
     return np.flatnonzero(kept)
 

@@ -30,6 +30,7 @@ _ROW = 4096
 _ROAD, _MIXED, _RAISED = 0, 1, 2
 _GROUP = 5
 """Slices that are looked at together for kerbs."""
+_EDGE = np.arange(256) - 127.5
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ class ReliefGround:
         is_mixed = (most != least) | (most == _MIXED)
         is_mixed &= low.depth < KERBS_FADE_M[1]
         places = cv2.copyTo(high.places, (high_kind == _RAISED).astype(np.uint8), low.places.copy())
-        starts = np.arange(1, is_mixed.shape[1] - 1, _GROUP)
-        groups = [is_mixed[:, start - 1 : start + _GROUP + 1].any(axis=1) for start in starts]
-        return _Seen(view, low, high, places, np.stack(groups, axis=1))
+        # A group's slices and one to either side, as a window around its middle; the last group may be cut off.
+        padded = cv2.copyMakeBorder(is_mixed.astype(np.uint8), 0, 0, 0, _GROUP, cv2.BORDER_CONSTANT)
+        around = cv2.dilate(padded, np.ones((1, _GROUP + 2), np.uint8)) > 0
+        kerb_rows = around[:, 1 + _GROUP // 2 : is_mixed.shape[1] - 1 + _GROUP // 2 : _GROUP]
+        return _Seen(view, low, high, places, kerb_rows)
 
     def _draw_block(self, image: np.ndarray, seen: _Seen, left: int, right: int) -> None:
         """Paint slices `left` to `right`, band by band from the top."""
@@ -123,7 +126,7 @@ class ReliefGround:
             face = _sampled(self.faces, lower, _FACE_TEXEL_M, (0, 0, 0))
             patch[rows, cols] = _laid_over(patch[rows, cols], face, share)
         if subrows > 1:
-            patch = cv2.resize(patch, (patch.shape[1], target.shape[0]), interpolation=cv2.INTER_AREA)
+            patch = _mean_of_rows(patch, subrows)
         if thin > 1:
             patch = cv2.resize(patch, (patch.shape[1] * thin, target.shape[0]), interpolation=cv2.INTER_LINEAR)
         target[:] = patch[:, thin : thin + columns]
@@ -144,13 +147,16 @@ class ReliefGround:
         """
         top, bottom, left, right = part
         step, faces = seen.view.step, []
+        first = (left - 1) // _GROUP
+        rows_near = seen.kerb_rows[top:bottom, first : -(-(right - 1) // _GROUP)]
+        with_kerbs = np.flatnonzero(rows_near.any(axis=0)).tolist()
+        if not with_kerbs:
+            return faces
         depth = min(max(math.floor(math.log2(max(footprint / self.mask_texel_m, 1.0))), 0), len(self.masks) - 1)
         texel = self.mask_texel_m * 2**depth
         sharpen = _sharpened(texel / footprint)
-        for start in range(left, right, _GROUP):
-            near = np.flatnonzero(seen.kerb_rows[top:bottom, (start - 1) // _GROUP])
-            if not len(near):
-                continue
+        for group in with_kerbs:
+            near, start = np.flatnonzero(rows_near[:, group]), left + group * _GROUP
             piece = (top + int(near[0]), top + int(near[-1]) + 1, start, min(start + _GROUP, right))
             rows = slice((piece[0] - top) * subrows, (piece[1] - top) * subrows)
             cols = slice((start - left) * step // thin, (piece[3] - left) * step // thin + 2)
@@ -209,8 +215,10 @@ def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrow
     """
     top, bottom, left, right = part
     pad = int(subrows > 1)
-    rows = np.clip(np.arange(top - pad, bottom + pad), 0, len(table) - 1) if pad else slice(top, bottom)
-    piece = table[rows, left - 1 : right + 1]
+    piece = table[max(top - pad, 0) : bottom + pad, left - 1 : right + 1]
+    if top < pad or bottom + pad > len(table):
+        missing = max(pad - top, 0), max(bottom + pad - len(table), 0)
+        piece = cv2.copyMakeBorder(piece, *missing, 0, 0, cv2.BORDER_REPLICATE)
     size = (piece.shape[1] * step // thin, piece.shape[0] * subrows)
     grown = cv2.resize(piece, size, interpolation=cv2.INTER_LINEAR)
     rest = step // thin - 1
@@ -227,9 +235,20 @@ def _sampled(
     )
 
 
+def _mean_of_rows(patch: np.ndarray, count: int) -> np.ndarray:
+    """Each `count` rows, 2 or 4, of (H count, W, 3) uint8 as their mean: what INTER_AREA gives, several times as fast."""
+    if count == 2:
+        return cv2.addWeighted(patch[::2], 0.5, patch[1::2], 0.5, 0.0)
+    rows = patch.reshape(-1, count, patch.shape[1] * 3)
+    total = rows[:, 0].astype(np.uint16)
+    for i in range(1, count):
+        total += rows[:, i]
+    return cv2.convertScaleAbs(total, alpha=1.0 / count).reshape(-1, *patch.shape[1:])
+
+
 def _sharpened(gain: float) -> np.ndarray:
     """(256,) uint8: an edge that is `gain` pixels wide made one pixel wide."""
-    return np.clip((np.arange(256) - 127.5) * max(gain, 1.0) + 127.5, 0, 255).astype(np.uint8)
+    return np.minimum(np.maximum(_EDGE * max(gain, 1.0) + 127.5, 0.0), 255.0).astype(np.uint8)
 
 
 def _laid_over(patch: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
