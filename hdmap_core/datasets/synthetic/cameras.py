@@ -173,10 +173,8 @@ class TownRenderer:
         order = np.lexsort((ranks, -distance))
         if self.puddles is not None:
             mirrored = [m for part in parts for m in part.mirrored]
-            count = len(pixels)
-            faces = [
-                (polygon, colours[i]) for i in order.tolist() if i < count and (polygon := mirrored[i]) is not None
-            ]
+            drawn = (i for i in order.tolist() if i < len(pixels))
+            faces = [(polygon, colours[i]) for i in drawn if (polygon := mirrored[i]) is not None]
             below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
             level = over_ground(pose, self.town.relief, pose[:2, 3])
             draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
@@ -222,10 +220,11 @@ class TownRenderer:
         faces = faces[~placed.is_detail[faces] | is_fine[placed.owner[faces]]]
 
         facing = np.where(placed.is_card, np.arctan2(-away[:, 1], -away[:, 0]) + np.pi, yaws)
-        corners, normals = placed.in_world(faces, centres, facing, footing)
-        front = ((eye - corners[:, 0]) * normals).sum(axis=1) > 0.0
+        first, normals = placed.in_world(faces, centres, facing, footing, count=1)
+        front = ((eye - first[:, 0]) * normals).sum(axis=1) > 0.0
         front |= placed.is_card[placed.owner[faces]]
-        faces, corners, normals = faces[front], corners[front], normals[front]
+        faces, normals = faces[front], normals[front]
+        corners, _ = placed.in_world(faces, centres, facing, footing)
         camera = (corners - eye) @ axes
         ahead = camera[..., 2] > NEAR_M
         some = ahead.any(axis=1)

@@ -98,8 +98,8 @@ def draw_shadows(
         ahead, left = _axes(yaw)
         length, width, height = mover.size
         feet = centre + 0.5 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * (length, width) @ np.stack([ahead, left])
-        outline = shapely.MultiPoint(np.concatenate([feet, feet + 0.85 * height * away])).convex_hull
-        part = _part(image, plane_from_image, np.asarray(outline.exterior.coords)[:-1])
+        outline = shapely.convex_hull(shapely.multipoints(np.concatenate([feet, feet + 0.85 * height * away])))
+        part = _part(image, plane_from_image, shapely.get_coordinates(outline)[:-1])
         if part is None:
             continue
         pixels, low, high = part
@@ -149,7 +149,7 @@ def _part(
     None where some lie behind the camera, or all beside the picture.
     """
     height, width = image.shape[:2]
-    seen = np.c_[corners, np.ones(len(corners))] @ np.linalg.inv(plane_from_image).T
+    seen = np.column_stack([corners, np.ones(len(corners))]) @ np.linalg.inv(plane_from_image).T
     if (np.abs(seen[:, 2]) < 1e-9).any():
         return None
     seen /= seen[:, 2:]
