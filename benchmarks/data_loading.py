@@ -30,7 +30,7 @@ from hdmap_core.datasets.nuscenes.keyframe_index import write_index
 from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import one_thread
-from training.data.inspection import open_dataset
+from training.data.inspection import opened
 from training.data.keyframes import Keyframe, load_keyframes
 from training.data.preparation import Preparation, store_key
 from training.data.vector_store import VectorStore
@@ -236,10 +236,10 @@ def stores(root: Path, split: str, cache: Path) -> Table:
     VectorStore.joined(parts).write(folder)
     joined = time.perf_counter() - started
     (folder / "complete").touch()
-    open_dataset.cache_clear()
+    opened.cache_clear()
     started = time.perf_counter()
     store = load_keyframes(tables.root, split, source.model, keep_inputs=False, cache=cache).truth
-    opened = time.perf_counter() - started
+    took = time.perf_counter() - started
     picks = np.random.default_rng(0).integers(0, TRAINVAL, 500)
     started = time.perf_counter()
     for pick in picks.tolist():
@@ -254,7 +254,7 @@ def stores(root: Path, split: str, cache: Path) -> Table:
     table.add_row("elements, points per keyframe", f"{len(elements)}, {len(store.points) // TRAINVAL}")
     table.add_row("size", f"{size / 1e9:.3f} GB")
     table.add_row("size of the index", f"{index_size / 1e9:.3f} GB")
-    table.add_row("load_keyframes", f"{opened:.2f} s")
+    table.add_row("load_keyframes", f"{took:.2f} s")
     table.add_row("calibration of a first frame", f"{first_row:.2f} s")
     table.add_row("one frame's elements and areas", f"{1e3 * read:.2f} ms")
     table.add_row("joining the parts", f"{joined:.1f} s")

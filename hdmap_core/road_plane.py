@@ -33,7 +33,8 @@ def on_the_road(
         return observation
     import torch
 
+    road_from_ego = torch.from_numpy(road)
     if points is not None:
         points = np.concatenate([se3.transform_points(road, points[:, :3]).astype(np.float32), points[:, 3:]], axis=1)
-    rig = replace(observation.rig, ego_from_camera=torch.from_numpy(road) @ observation.rig.ego_from_camera)
+    rig = observation.rig.changed_poses(lambda poses: road_from_ego @ poses)
     return replace(observation, rig=rig, points=points)

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from hdmap_core.datasets.rig_file import read_rig_file, scaled_intrinsics
 from hdmap_core.errors import CalibrationError
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.lens import FISHEYES, Lens, lens_of
-from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
-from hdmap_core.yaml_files import read_yaml
+from hdmap_core.geometry.se3 import se3
 
-_ASPECT_TOLERANCE = 0.01
 _FARTHEST_CROP = math.tan(math.radians(60.0))  # what a picture must show some of: no crop leaves only more than this
 _RECTIFIED = {"rect", "rectified"}
 
@@ -55,16 +53,7 @@ class CameraCalibration:
         Raises:
             CalibrationError: if the aspect ratio differs by more than 1 %: then it was cropped, nobody knows where.
         """
-        if image_size == self.image_size:
-            return self.intrinsics
-        scale_y, scale_x = image_size[0] / self.image_size[0], image_size[1] / self.image_size[1]
-        if abs(scale_x / scale_y - 1) > _ASPECT_TOLERANCE:
-            raise CalibrationError(
-                f"camera {camera}: the image has {image_size[1]} x {image_size[0]} pixels, its CameraInfo is for "
-                f"{self.image_size[1]} x {self.image_size[0]}: another shape; publish the CameraInfo of this image"
-            )
-        scale = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-        return scale @ self.intrinsics
+        return scaled_intrinsics(camera, self.intrinsics, self.image_size, image_size, "its CameraInfo")
 
 
 def calibration_from_info(camera: str, info: Any, projection: str = "auto", image_topic: str = "") -> CameraCalibration:
@@ -203,42 +192,16 @@ def _check_centre(intrinsics: np.ndarray, size: tuple[int, int]) -> None:
 
 
 def read_calibration_file(path: str | Path) -> dict[str, CameraCalibration]:
-    """Camera name -> calibration from YAML, for rigs without CameraInfo (nuscenes2bag writes none).
+    """Camera name -> calibration from a rig file, for rigs without CameraInfo (nuscenes2bag writes none).
 
-    One mapping per camera: `intrinsics` (3x3), `image_size` [H, W], optional `distortion_model` and
-    `distortion_coefficients` as in CameraInfo (without them a pinhole), optional `translation` [x, y, z] in metres and
-    `rotation` [w, x, y, z] of the camera in the base frame (without them TF is asked), optional `frame_id`.
+    A camera whose entry has no pose stands where TF says; see `hdmap_core.datasets.rig_file`.
 
     Raises:
         CalibrationError: naming file, camera and field.
     """
-    path = Path(path)
-    try:
-        content = read_yaml(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CalibrationError(f"cannot read the calibration file {path}: {error}") from None
-    cameras = content.get("cameras") if isinstance(content, dict) else None
-    if not isinstance(cameras, dict) or not cameras:
-        raise CalibrationError(f"{path}: expected a mapping 'cameras' with one entry per camera")
-    return {str(name): _file_entry(path, str(name), entry) for name, entry in cameras.items()}
-
-
-def _file_entry(path: Path, name: str, entry: Any) -> CameraCalibration:
-    where = f"{path}, camera {name}"
-    try:
-        intrinsics = np.array(entry["intrinsics"], dtype=np.float64)
-        height, width = (int(side) for side in entry["image_size"])
-        lens = lens_of(str(entry.get("distortion_model", "")), entry.get("distortion_coefficients", ()))
-        pose = None
-        if "rotation" in entry or "translation" in entry:
-            rotation = rotation_from_quaternion(entry["rotation"])
-            translation = np.array(entry["translation"], dtype=np.float64)
-            if translation.shape != (3,) or not all(map(math.isfinite, translation)):
-                raise CalibrationError(f"{where}: 'translation' must be three finite numbers")
-            pose = se3(rotation, translation)
-    except KeyError as error:
-        raise CalibrationError(f"{where}: the field {error} is missing") from None
-    except (TypeError, ValueError, OverflowError, AttributeError, CalibrationError) as error:
-        raise CalibrationError(str(error) if str(error).startswith(where) else f"{where}: {error}") from None
-    check_calibration(name, intrinsics, np.eye(4))
-    return CameraCalibration(intrinsics, (height, width), str(entry.get("frame_id", name.lower())), {}, pose, lens)
+    return {
+        name: CameraCalibration(
+            camera.intrinsics, camera.image_size, camera.frame_id, {}, camera.ego_from_camera, camera.lens
+        )
+        for name, camera in read_rig_file(path).items()
+    }

@@ -48,6 +48,11 @@ class LatencyLog:
             for stage, value in timings_ms.items():
                 self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
 
+    def newest(self) -> dict[str, list[float]]:
+        """Stage -> milliseconds of each of the latest sets, the last at the end."""
+        with self._lock:
+            return {stage: [round(value, 2) for value in values] for stage, values in self._stages.items()}
+
     def summary(self) -> dict[str, dict[str, float]]:
         """Stage -> p50, p95, p99, max in milliseconds, in the order in which they happen."""
         with self._lock:

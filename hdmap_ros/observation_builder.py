@@ -142,11 +142,12 @@ class ObservationBuilder:
         errors: list[NotReadyError] = []
         calibrations: dict[str, CameraCalibration] = {}
         poses: dict[str, np.ndarray] = {}
+        mounted: dict[str, np.ndarray] = {}
         deadline_s = time.monotonic() + self.config.tf_timeout_s
         for camera in images.messages:
             try:
                 calibrations[camera] = self._calibration(camera, images.messages[camera])
-                poses[camera] = self._pose(camera, calibrations[camera], images, deadline_s)
+                poses[camera], mounted[camera] = self._poses(camera, calibrations[camera], images, deadline_s)
             except NotReadyError as error:
                 errors.append(error)
         pictures: dict[str, Any] = {}  # arrays, and tensors on a device
@@ -182,6 +183,7 @@ class ObservationBuilder:
                 [poses[camera if camera in pictures else other] for camera in self.cameras],
                 sizes,
                 [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
+                [mounted[camera if camera in pictures else other] for camera in self.cameras],
             ),
             images.stamp_ns,
             str(images.stamp_ns),
@@ -225,14 +227,17 @@ class ObservationBuilder:
             self.problems.add("new_image_size", camera, f"camera {camera}: its decoded images were {sizes} pixels")
         return matrix
 
-    def _pose(self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float) -> np.ndarray:
-        """(4, 4) base frame at the set's stamp from the camera at its own."""
+    def _poses(
+        self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(4, 4) each: base frame at the set's stamp from the camera at its own, and as it is mounted."""
         try:
             base_from_camera = calibration.base_from_camera
             if base_from_camera is None:
                 base_from_frame = self._static_pose(camera, calibration, images, deadline_s)
                 base_from_camera = base_from_frame @ calibration.frame_from_camera
-            return self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s) @ base_from_camera
+            motion = self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s)
+            return motion @ base_from_camera, base_from_camera
         except TransformError as error:
             raise NotReadyError(camera, "no_transform", f"camera {camera}: {error}") from None
 

@@ -11,7 +11,7 @@ Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
 Version = Annotated[
     str | None,
-    typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several and the split does not tell"),
+    typer.Option(help="v1.0-mini, frames.json ... where the folder has several and the split does not tell"),
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the recipe, e.g. optim.lr=1e-3")]
 
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(
-    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    dataroot: Annotated[Path, typer.Argument(help="A data set: nuScenes, real or synthetic, or frames of your own")],
     recipe: Annotated[Path | None, typer.Option(help="Prepare what this recipe needs; else see --grid")] = None,
     grid: Annotated[str, typer.Option(help="Without a recipe: 60x30 or any other metres along x across")] = "60x30",
     split: Annotated[
@@ -47,7 +47,7 @@ def prepare(
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
     ] = None,
 ) -> None:
-    """Check a nuScenes folder and cache its ground truth for training.
+    """Check a data set and cache its ground truth for training.
 
     An interrupted run is finished by the same command. See docs/training-data.md.
 
@@ -56,6 +56,7 @@ def prepare(
     from rich.console import Console
 
     from hdmap_core.config import load_config
+    from hdmap_core.datasets.opening import cache_of
     from hdmap_core.errors import ConfigError
     from hdmap_core.files import check_folder
     from training.config import TrainConfig
@@ -77,7 +78,7 @@ def prepare(
         version = version or config.data.version
     preparation = Preparation(
         root=dataroot,
-        cache=cache or dataroot / "cache",
+        cache=cache or cache_of(dataroot),
         split="",
         model=model or model_of_grid(grid),
         keep_inputs=keep_inputs,
@@ -187,7 +188,7 @@ def overfit(
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="A .safetensors file or a run folder")],
-    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    dataroot: Annotated[Path, typer.Argument(help="A data set: nuScenes, real or synthetic, or frames of your own")],
     split: Annotated[
         str, typer.Option(help="Which scenes: val, test, mini_val, ... or a split of the folder's own")
     ] = "val",
@@ -208,6 +209,9 @@ def evaluate(
     ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="Checkpoint that the corruption error (mCE) is relative to")
+    ] = None,
+    beside: Annotated[
+        Path | None, typer.Option(help="Folder of an earlier evaluation of the same frames, to compare in the gallery")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it")] = 1,
     ray: Annotated[
@@ -241,6 +245,7 @@ def evaluate(
         gallery=gallery,
         corruptions=kinds,
         baseline=baseline,
+        beside=beside,
         workers=workers,
         ray=ray,
         as_json=as_json,

@@ -20,8 +20,11 @@ class DataConfig(Config):
     """Where keyframes come from.
 
     Attributes:
-        root: a nuScenes folder, real or synthetic.
-        version: v1.0-mini, v1.0-trainval or v1.0-test, where the folder has several and the splits do not tell.
+        root: a data set: a nuScenes folder, real or synthetic, frames of your own, or Argoverse 2 logs.
+        more: further folders, whose `train` keyframes are trained on too; one that is named twice counts twice.
+            Validation is of `root` alone.
+        version: v1.0-mini, v1.0-trainval, frames.json ..., where the folder has several and the splits do not tell; of
+            Argoverse 2 logs how many keyframes per second, `2hz` (when nothing is said), `10hz` ...
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of
@@ -33,7 +36,8 @@ class DataConfig(Config):
     """
 
     root: Path
-    version: Literal["v1.0-mini", "v1.0-trainval", "v1.0-test"] | None = None
+    more: tuple[Path, ...] = ()
+    version: str | None = None
     train: str = "train"
     val: str = "val"
     cache: Path | None = None
@@ -171,6 +175,7 @@ class TrainConfig(CheckpointConfig):
             `efficientnet_lite0` to `2` (ImageNet weights, the extra `pretrained`), a .safetensors file, or `random`. A
             model without a backbone does not look at it.
         best_by: which score of the validations decides what `best.safetensors` is; mIoU is for dense heads.
+        loggers: where figures and pictures go besides the run folder and its TensorBoard (the extra `loggers`).
     """
 
     data: DataConfig
@@ -189,6 +194,7 @@ class TrainConfig(CheckpointConfig):
     evaluate_every: PositiveInt = 2000
     evaluate_frames: PositiveInt = 120
     best_by: Literal["mAP", "mIoU"] = "mAP"
+    loggers: tuple[Literal["wandb", "mlflow"], ...] = ()
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> Self:
@@ -199,6 +205,8 @@ class TrainConfig(CheckpointConfig):
             )
         if self.best_by == "mIoU" and self.model.dense is None and self.model.hd_refiner is None:
             raise ValueError("best_by: mIoU needs the dense heads, whose score it is")
+        if self.data.more and self.data.keep_sources:
+            raise ValueError("data.keep_sources is for one folder; set it to false with data.more")
         return self
 
     @model_validator(mode="after")

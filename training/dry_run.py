@@ -12,8 +12,9 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split, version_for
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import scenes_of_split
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import CheckpointError, DatasetError
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
@@ -102,7 +103,7 @@ def _missing_sources(config: TrainConfig) -> list[str]:
 
 
 def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
-    dataset = NuScenesDataset(config.data.root, version_for(config.data.root, config.data.train, config.data.version))
+    dataset = open_dataset(config.data.root, config.data.version, split=config.data.train)
     tokens = [token for scene in scenes_of_split(dataset, config.data.train) for token in scene.sample_tokens]
     if not tokens:
         raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")

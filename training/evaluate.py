@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split, version_for
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
-from hdmap_core.elements import write_elements
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
+from hdmap_core.datasets.sensor_check import check_sensors
+from hdmap_core.elements import read_elements, write_elements
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder, write_atomically
+from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import ModelInfo, load_predictor
 from hdmap_core.metrics.breakdown import Breakdown, Frames, breakdown, distance_bands
 from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
@@ -24,9 +26,11 @@ from hdmap_core.metrics.report import raster_json, score_json, score_table
 from hdmap_core.parallel import ray_has_gpus
 from training.corruptions import SEVERITIES, Corruption
 from training.evaluation import gallery
+from training.evaluation.gallery import Run
 from training.evaluation.gallery_page import gallery_page
 from training.evaluation.groups import frame_groups
-from training.evaluation.predictions import Predicted, Source, Wanted, data_digest, predict_frames
+from training.evaluation.overlays import MIN_SCORE
+from training.evaluation.predictions import Predicted, Source, Wanted, predict_frames
 from training.evaluation.raster_overlap import iou_json, iou_table, total_iou
 from training.evaluation.robustness import Robustness, robustness_table
 
@@ -40,7 +44,8 @@ class EvaluateOptions:
         gallery: so many best and so many worst frames are drawn.
         corruptions: kinds of corruption; none by default.
         baseline: a checkpoint that the corruption error is relative to.
-        version: which `v1.0-*` folder; by default the one that the split tells.
+        beside: the folder of an earlier evaluation of the same frames, shown beside this one in the gallery.
+        version: which data set of the folder; by default the one that the split tells.
     """
 
     out: str | Path | None = None
@@ -51,6 +56,7 @@ class EvaluateOptions:
     gallery: int = 6
     corruptions: tuple[str, ...] = ()
     baseline: str | Path | None = None
+    beside: str | Path | None = None
     workers: int = 1
     ray: str | None = None
     as_json: bool = False
@@ -69,7 +75,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
     predictor = load_predictor(path, "cpu" if options.ray else options.device, head=options.head)
     info = predictor.info
     heads = {label.value: predictor.config.decode.head_of(label) for label in info.classes}
-    dataset = NuScenesDataset(dataroot, version_for(dataroot, split, options.version))
+    dataset = open_dataset(dataroot, options.version, split=split)
     scenes = _limited([scene.sample_tokens for scene in scenes_of_split(dataset, split)], options.limit)
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
@@ -80,7 +86,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
     truth = {token: dataset.elements(token, *wanted_truth) for token in tokens}
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
-    version, digest = dataset.tables.version, data_digest(dataset)
+    version, digest = dataset.version, dataset.digest()
     source = Source(path, info.weights_sha256, dataroot, version, digest, options.head, device, dense)
     wanted = _wanted(source, (None, *corruptions), out)
     baseline_name = None
@@ -89,13 +95,23 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
         baseline_name = theirs.model_id
         check_sensors(dataset, tokens, lidar=theirs.lidar_sweeps > 0, sd_map=theirs.sd_map)
         wanted += _wanted(baseline, corruptions, out and out / "baseline")
+    other = None if options.beside is None else _other(Path(options.beside), tokens)
     if out is not None:
         make_folder(out)  # a place that cannot be written is told before the long part
     frames = _predict(wanted, scenes, f"evaluating {split}", options, gpus)
     predicted = [{token: frame.elements for token, frame in found.items()} for found in frames]
 
     bands = distance_bands(info.grid.x_range, info.grid.y_range)
-    parts = breakdown(predicted[0], truth, groups, bands, options.protocol, info.classes, gallery.MIN_SCORE)
+
+    def run_of(name: str, said: Frames) -> Run:
+        scored = breakdown(said, truth, groups, bands, options.protocol, info.classes, MIN_SCORE)
+        return Run(name, said, scored)
+
+    runs = [run_of(info.model_id, predicted[0])]
+    if other is not None:
+        name, said = other
+        runs.append(run_of(f"{name}, {options.beside}" if name == info.model_id else name, said))
+    parts = runs[0].parts
     robustness = None
     if corruptions:
         scores = [chamfer_ap(found, truth, options.protocol, info.classes).mean_ap for found in predicted[1:]]
@@ -103,7 +119,8 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
             _by_kind(some, corruptions) for some in (scores[: len(corruptions)], scores[len(corruptions) :])
         )
         robustness = Robustness(parts.overall.mean_ap, ours, baseline_name, others or None)
-    report: dict[str, Any] = {"checkpoint": info.model_id, "split": split, "heads": heads}
+    report: dict[str, Any] = {"checkpoint": info.model_id, "data": str(dataroot.resolve())}
+    report |= {"split": split, "heads": heads}
     report |= {**score_json(parts.overall), "breakdown": breakdown_json(parts)}
     iou, rasters = None, []
     if dense:
@@ -124,18 +141,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
                 f"protocol {options.protocol}; heads: "
                 + ", ".join(f"{label.replace('_', ' ')} from {head}" for label, head in heads.items()),
             ]
-            _draw(
-                out / "gallery",
-                options.gallery,
-                info,
-                dataset,
-                predicted[0],
-                truth,
-                parts,
-                robustness,
-                corruptions,
-                facts,
-            )
+            _draw(out / "gallery", options.gallery, dataset, runs, truth, info.grid, robustness, corruptions, facts)
     if options.as_json:
         print(_json(report))
     else:
@@ -153,6 +159,8 @@ def _checked(options: EvaluateOptions) -> list[Corruption]:
         raise ConfigError(f"protocol {options.protocol!r}: use one of {', '.join(PROTOCOLS)}")
     if options.baseline is not None and not options.corruptions:
         raise ConfigError("--baseline is for the corruption error; add --corruptions, or leave it out")
+    if options.beside is not None and (options.out is None or not options.gallery):
+        raise ConfigError("--beside is shown in the gallery; add -o, and leave out --gallery 0")
     if options.ray is not None and options.device not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device {options.device!r} with --ray: use auto, cpu or cuda; Ray chooses which GPU")
     return [Corruption(kind, severity) for kind in options.corruptions for severity in SEVERITIES]
@@ -235,25 +243,47 @@ def _by_kind(scores: Sequence[float], corruptions: Sequence[Corruption]) -> dict
 def _draw(
     folder: Path,
     number: int,
-    info: ModelInfo,
-    dataset: NuScenesDataset,
-    predictions: Frames,
+    dataset: MapDataset,
+    runs: Sequence[Run],
     truth: Frames,
-    parts: Breakdown,
+    grid: BEVGrid,
     robustness: Robustness | None,
     corruptions: Sequence[Corruption],
     facts: Sequence[str],
 ) -> None:
     gallery.clear(folder)
-    ranked = gallery.extremes(parts.frame_f1, number)
+    ranked = gallery.extremes(runs[0].parts.frame_f1, number)
     shown = track(ranked, "drawing the gallery", console=Console(stderr=True))
-    cards = gallery.draw_frames(folder, dataset, shown, parts.frame_f1, predictions, truth, info.grid)
+    cards = gallery.draw_frames(folder, dataset, shown, runs, truth, grid)
     strip = {}
     if corruptions and ranked:
         token = ranked[0][1]
         strip = gallery.draw_corruptions(folder, dataset, token, truth[token], corruptions)
-    page = gallery_page(info.model_id, facts, parts, cards, robustness, strip)
+    page = gallery_page(runs[0].name, facts, runs, cards, robustness, strip)
     write_atomically(folder / "index.html", page.encode())
+
+
+def _other(folder: Path, tokens: Sequence[str]) -> tuple[str, Frames]:
+    """Name and predictions of an earlier evaluation of these frames.
+
+    Raises:
+        ConfigError: if it is none, or of other frames.
+    """
+    path = folder / "predictions.jsonl"
+    if not path.is_file():
+        raise ConfigError(f"--beside {folder} is no folder of hdmap evaluate: it has no predictions.jsonl")
+    said = read_elements(path)
+    missing = [token for token in tokens if token not in said]
+    if missing:
+        raise ConfigError(
+            f"--beside {folder} is of other frames: it lacks {len(missing)} of {len(tokens)}, such as {missing[0]}; "
+            "evaluate that model on the same split and with the same --limit"
+        )
+    try:
+        name = json.loads((folder / "report.json").read_text(encoding="utf-8"))["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = folder.name
+    return str(name), {token: said[token] for token in tokens}
 
 
 def _print(parts: Breakdown, robustness: Robustness | None) -> None:

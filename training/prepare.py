@@ -1,4 +1,4 @@
-"""`hdmap prepare`: checks a nuScenes folder and makes the stores that training opens."""
+"""`hdmap prepare`: checks a data set and makes the stores that training opens."""
 
 import time
 from collections import Counter
@@ -11,48 +11,30 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from hdmap_core.datasets.nuscenes import NuScenesTables, Scene
-from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
-from hdmap_core.datasets.nuscenes.splits import splits_of, version_for
-from hdmap_core.datasets.nuscenes.tables import TABLES
+from hdmap_core.datasets.opening import open_dataset, with_index
+from hdmap_core.datasets.protocol import MapDataset, Scene
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import DatasetError
 from hdmap_core.preprocess import reads_points
-from training.data.inspection import BadKeyframe, find_bad, open_dataset, summary
+from training.data.inspection import BadKeyframe, find_bad, summary
 from training.data.preparation import Preparation, inspection_of, left_out, prepare
 from training.data.vector_store import CLASSES, VectorStore
 
 TRAINVAL_KEYFRAMES = 34149
 
 
-def open_index(root: Path, cache: Path, version: str | None = None) -> KeyframeIndex:
-    """The folder's index, written now if there is none that fits.
-
-    Args:
-        root: a nuScenes folder.
-        cache: where the index lies.
-        version: which `v1.0-*` folder; may be left out when there is only one.
-
-    Raises:
-        DatasetError: if the tables cannot be used.
-        OutputError: if the cache cannot be written.
-    """
-    tables = open_tables(root, cache, version)
-    return write_index(tables, cache) if isinstance(tables, NuScenesTables) else tables
-
-
-def usual_splits(index: KeyframeIndex) -> tuple[str, ...]:
-    """Of a folder: train and val, else mini_train and mini_val, as far as the folder has them.
+def usual_splits(dataset: MapDataset) -> tuple[str, ...]:
+    """Of a data set: train and val, else mini_train and mini_val, as far as it has them.
 
     Raises:
         DatasetError: if it has none of them.
     """
-    splits, present = splits_of(index), {scene.name for scene in index.scenes}
+    splits, present = dataset.splits, {scene.name for scene in dataset.scenes}
     for names in (("train", "val"), ("mini_train", "mini_val")):
-        found = tuple(name for name in names if present & set(splits[name]))
+        found = tuple(name for name in names if present & set(splits.get(name, ())))
         if found:
             return found
-    raise DatasetError(f"{index.folder} has no scene of train, val or mini; say which with --split")
+    raise DatasetError(f"{dataset.place} has no scene of train, val or mini; say which with --split")
 
 
 def check(preparation: Preparation, splits: Sequence[str], console: Console) -> None:
@@ -67,21 +49,21 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
         DatasetError: if keyframes cannot be used, saying how many, why and which first; if the model looks at LiDAR or
             an SD map, and a scene has no points or a city no SD map.
     """
-    versions: dict[str | None, list[str]] = {}
-    for split in splits:
-        versions.setdefault(version_for(preparation.root, split, preparation.version), []).append(split)
-    for version, names in versions.items() or [(preparation.version, [])]:
-        _check_version(preparation, version, names, console)
+    datasets: dict[str, tuple[MapDataset, list[str]]] = {}
+    for split in splits or (None,):
+        dataset = open_dataset(preparation.root, preparation.version, split=split, cache=preparation.cache)
+        datasets.setdefault(dataset.version, (dataset, []))[1].extend([split] if split else [])
+    for dataset, names in datasets.values():
+        _check_dataset(preparation, with_index(dataset, preparation.cache), names, console)
 
 
-def _check_version(preparation: Preparation, version: str | None, splits: Sequence[str], console: Console) -> None:
-    index = open_index(preparation.root, preparation.cache, version)
-    console.print(f"{index.folder}: {len(TABLES)} tables, {len(index.scenes)} scenes")
-    console.print(_split_table(index))
-    wanted = [scene for scene in index.scenes if not splits or _in_splits(scene, splits, index)]
+def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequence[str], console: Console) -> None:
+    console.print(f"{dataset.place}: {len(dataset.scenes)} scenes")
+    console.print(_split_table(dataset))
+    wanted = [scene for scene in dataset.scenes if not splits or _in_splits(scene, splits, dataset)]
     if not wanted:
-        raise DatasetError(f"{index.folder} has no scene of {', '.join(splits)}")
-    inspection = inspection_of(preparation, index.version)
+        raise DatasetError(f"{dataset.place} has no scene of {', '.join(splits)}")
+    inspection = inspection_of(preparation, dataset.version)
     total = sum(len(scene.sample_tokens) for scene in wanted)
     with Progress(console=console) as progress:
         bar = progress.add_task("checking", total=total)
@@ -100,7 +82,6 @@ def _check_version(preparation: Preparation, version: str | None, splits: Sequen
         raise DatasetError(summary(bad, total))
     lidar, sd_map = reads_points(preparation.model), preparation.model.sd_prior is not None
     tokens = [token for scene in wanted for token in scene.sample_tokens]
-    dataset = open_dataset(preparation.root, index.version, preparation.cache)
     check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
     if lidar or sd_map:
         console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
@@ -118,7 +99,9 @@ def run(preparation: Preparation, splits: Sequence[str], console: Console) -> No
         DatasetError: if the folder cannot be used, or keyframes cannot and `on_bad` says `fail`.
         OutputError: if the cache cannot be written.
     """
-    splits = splits or usual_splits(open_index(preparation.root, preparation.cache, preparation.version))
+    if not splits:
+        dataset = open_dataset(preparation.root, preparation.version, cache=preparation.cache)
+        splits = usual_splits(with_index(dataset, preparation.cache))
     for split in splits:
         started = time.monotonic()
         folder = prepare(replace(preparation, split=split))
@@ -132,15 +115,14 @@ def run(preparation: Preparation, splits: Sequence[str], console: Console) -> No
         console.print(_summary(split, folder, seconds, preparation, len(bad)))
 
 
-def _in_splits(scene: Scene, names: Sequence[str], index: KeyframeIndex) -> bool:
-    splits = splits_of(index)
-    return any(scene.name in splits.get(name, ()) for name in names)
+def _in_splits(scene: Scene, names: Sequence[str], dataset: MapDataset) -> bool:
+    return any(scene.name in dataset.splits.get(name, ()) for name in names)
 
 
-def _split_table(index: KeyframeIndex) -> Table:
-    present = {scene.name: len(scene.sample_tokens) for scene in index.scenes}
+def _split_table(dataset: MapDataset) -> Table:
+    present = {scene.name: len(scene.sample_tokens) for scene in dataset.scenes}
     table = Table("split", "scenes here", "of", "keyframes")
-    for name, scenes in sorted(splits_of(index).items()):
+    for name, scenes in sorted(dataset.splits.items()):
         here = [present[scene] for scene in scenes if scene in present]
         if here:
             table.add_row(name, str(len(here)), str(len(scenes)), str(sum(here)))

@@ -24,7 +24,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """Scores of evenly spread validation keyframes.
 
     Returns:
-        `mAP`: Chamfer mAP (MapTR) of what is published; `mAP_<head>` of every vector or segmentation head; `mIoU` of
+        `mAP`: Chamfer mAP (MapTR) of what is published, and the `AP_<class>` of every class; `mAP_<head>` of every vector or segmentation head; `mIoU` of
         the dense heads, and the `IoU_<class>` of every class that occurred. Dense heads know crossings by their two
         long edges, so these are their ground truth.
     """
@@ -49,7 +49,9 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
         if output.dense is not None:
             said = output.dense.semantic[0].argmax(dim=0).cpu().numpy()
             overlap.update(one_hot(said, len(classes)), one_hot(true_raster(frame, config), len(classes)))
-    scores = {name: chamfer_ap(elements, truth, "maptr", classes).mean_ap for name, elements in predictions.items()}
+    scored = {name: chamfer_ap(elements, truth, "maptr", classes) for name, elements in predictions.items()}
+    scores = {name: score.mean_ap for name, score in scored.items()}
+    scores |= {f"AP_{label.value}": score.mean_ap for label, score in scored["mAP"].classes.items()}
     if config.model.dense is not None or config.model.view_transform is None:
         per_class = {f"IoU_{name}": value for name, value in overlap.per_class().items() if not math.isnan(value)}
         scores |= {"mIoU": overlap.mean(), **per_class}

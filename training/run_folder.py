@@ -18,6 +18,7 @@ from hdmap_core.checkpoint import SUFFIX, CheckpointConfig, save_checkpoint
 from hdmap_core.errors import CheckpointError, OutputError
 from hdmap_core.files import make_folder, write_atomically
 from training.config import TrainConfig
+from training.loggers import OtherLogger, open_loggers
 
 _FIXED = ("model", "data.train", "optim.batch_size", "seed")
 """What a run cannot go on without: with another value, it would be another run."""
@@ -48,6 +49,7 @@ class RunFolder:
         self.best = -1.0
         self._writes = writes
         self._tensorboard: SummaryWriter | None = None
+        self._loggers: list[OtherLogger] = []
         if writes:
             make_folder(path)
 
@@ -102,9 +104,11 @@ class RunFolder:
         if metrics.is_file():
             write_atomically(metrics, "".join(json.dumps(record) + "\n" for record in records).encode())
         self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1 if step else None)
+        self._tensorboard.add_text("recipe", f"```yaml\n{plain}```", step)
+        self._loggers = open_loggers(self.config.loggers, self.path, self.config.model_dump(mode="json"))
 
     def log(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
-        """Appends a line to metrics.jsonl and the TensorBoard."""
+        """Appends a line to metrics.jsonl, the TensorBoard, and the other loggers."""
         if not self._writes:
             return
         line = {"phase": phase, "step": step, **{name: round(value, 6) for name, value in numbers.items()}}
@@ -116,12 +120,17 @@ class RunFolder:
         if self._tensorboard is not None:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{phase}/{name}", value, step)
+        for logger in self._loggers:
+            logger.log(phase, step, numbers)
 
     def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Puts (H, W, 3) uint8 RGB pictures on the TensorBoard."""
+        """Puts (H, W, 3) uint8 RGB pictures on the TensorBoard and the other loggers."""
         if self._tensorboard is not None:
             for name, picture in pictures.items():
                 self._tensorboard.add_image(name, picture, step, dataformats="HWC")
+            self._tensorboard.flush()
+        for logger in self._loggers:
+            logger.show(step, pictures)
 
     @property
     def best_in_words(self) -> str:

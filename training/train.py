@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,20 @@ from rich.console import Console
 from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.files import make_folder
+from hdmap_core.inference.known_rigs import described
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.preprocess import reads_points
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.keyframes import Keyframes, load_keyframes, sweeps_for
+from training.data.joined import JoinedKeyframes
+from training.data.keyframes import KeyframeList, Keyframes, load_keyframes, sweeps_for
 from training.data.seen_by import taught_keyframes
 from training.distill.kept_outputs import kept_outputs
 from training.distill.objective import Distillation
-from training.distill.sources import as_provenance, load_sources
+from training.distill.sources import Source, as_provenance, load_sources
 from training.initial_weights import load_initial
 from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
 from training.loop import Evaluation, Terms, fit
@@ -30,6 +32,9 @@ from training.objectives import masked_autoencoder, supervised
 from training.pictures import picture_predictions
 from training.quick_score import quick_score
 from training.run_folder import RunFolder, state_file
+
+_RIG_SCENES = 64
+"""Scenes whose rigs a checkpoint's provenance holds."""
 
 
 def train(
@@ -75,15 +80,15 @@ def train(
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
         make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
-        validation, training = (
-            _keyframes(config, config.model, split) for split in (config.data.val, config.data.train)
-        )
-        seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
-        distillation.kept = kept_outputs(config, sources, training)
-    without = training.left_out + validation.left_out
+        validation = _keyframes(config, config.model, config.data.val)
+        recipes = _per_folder(config)
+        parts = [_keyframes(each, config.model, config.data.train) for each in recipes]
+        lists = [_taught(part, each, sources) for part, each in zip(parts, recipes, strict=True)]
+        distillation.kept = kept_outputs(config, sources, parts[0])
+    without = validation.left_out + sum(part.left_out for part in parts)
     note = f"; {without} that cannot be used are left out" if without else ""
-    console.print(f"{len(training)} training and {len(validation)} validation keyframes{note}")
-    provenance = _provenance(config, training) | ({"sources": as_provenance(sources, config)} if sources else {})
+    console.print(f"{sum(map(len, parts))} training and {len(validation)} validation keyframes{note}")
+    provenance = _provenance(config, parts) | ({"sources": as_provenance(sources, config)} if sources else {})
     run = RunFolder(folder, config, provenance, writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
@@ -96,10 +101,11 @@ def train(
                 return supervised(model, batch, config)
 
     def evaluate(model: nn.Module) -> Evaluation:
-        return Evaluation(quick_score(model, validation, config), picture_predictions(model, validation, config))
+        pictures = picture_predictions(model, validation, config, validation.dataset)
+        return Evaluation(quick_score(model, validation, config), pictures)
 
     batches = TrainBatches(
-        taught_keyframes(training, seen) if seen else training,
+        JoinedKeyframes(lists),
         share,
         model.backbone.feature_size if model.backbone else None,
         {name: source.config for name, source in sources.items()},
@@ -142,6 +148,11 @@ def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes
     return keyframes
 
 
+def _taught(student: Keyframes, config: TrainConfig, sources: Mapping[str, Source]) -> KeyframeList:
+    seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
+    return taught_keyframes(student, seen) if seen else student
+
+
 def _seen_by(config: TrainConfig, name: str, source: ModelConfig) -> Keyframes:
     try:
         return _keyframes(config, source, config.data.train)
@@ -149,15 +160,35 @@ def _seen_by(config: TrainConfig, name: str, source: ModelConfig) -> Keyframes:
         raise DatasetError(f"sources.{name}: {error}") from None
 
 
-def _provenance(config: TrainConfig, training: Keyframes) -> dict[str, Any]:
+def _per_folder(config: TrainConfig) -> list[TrainConfig]:
+    """The recipe once for each folder that it trains on; the folders of `data.more` keep their own caches."""
+    further = [config.data.model_copy(update={"root": root, "cache": None}) for root in config.data.more]
+    return [config, *(config.model_copy(update={"data": data}) for data in further)]
+
+
+def _provenance(config: TrainConfig, parts: Sequence[Keyframes]) -> dict[str, Any]:
     return {
-        "dataset": config.data.root.resolve().name,
-        "dataset_version": training.version,
+        "dataset": " + ".join(part.root.resolve().name for part in parts),
+        "dataset_version": parts[0].version,
         "train_split": config.data.train,
-        "train_keyframes": len(training),
+        "train_keyframes": sum(map(len, parts)),
+        "rigs": _rigs(parts),
         "seed": config.seed,
         "commit": _commit(),
     }
+
+
+def _rigs(parts: Sequence[Keyframes]) -> list[list[dict[str, Any]]]:
+    """The different rigs of the scenes, of at most so many of each folder."""
+    seen: list[list[dict[str, Any]]] = []
+    for part in parts:
+        dataset = part.dataset
+        first = {dataset.scene_of(token).name: token for token in reversed(part.tokens.tolist())}
+        for token in list(first.values())[:_RIG_SCENES]:
+            rig = described(dataset.observation(token, images=False, points=False, roads=False).rig)
+            if rig not in seen:
+                seen.append(rig)
+    return seen
 
 
 def _commit() -> str:

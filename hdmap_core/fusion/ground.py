@@ -1,5 +1,8 @@
 """Points on the ground between the car's frame and the fixed one: the plane part of a pose."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from hdmap_core.elements import MapElement
@@ -9,6 +12,11 @@ from hdmap_core.geometry import BEVGrid, polyline
 def to_fixed(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:
     """(P, 2) metres on the ground of the ego frame -> (P, 2) float64 in the fixed frame's plane."""
     return points @ fixed_from_ego[:2, :2].T + fixed_from_ego[:2, 3]
+
+
+def elements_to_fixed(elements: Sequence[MapElement], fixed_from_ego: np.ndarray) -> list[MapElement]:
+    """Elements of the ego frame in the fixed frame's plane."""
+    return [replace(e, points=to_fixed(e.points.astype(np.float64), fixed_from_ego)) for e in elements]
 
 
 def to_ego(points: np.ndarray, fixed_from_ego: np.ndarray) -> np.ndarray:

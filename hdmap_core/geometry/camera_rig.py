@@ -3,7 +3,7 @@
 Pixel convention: the centre of the top-left pixel is (0, 0), u = fx x / z + cx, as OpenCV and nuScenes have it.
 """
 
-from collections.abc import Sequence, Sized
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -32,6 +32,7 @@ class CameraRig:
         image_size: (H, W) in pixels of all cameras; where they differ, one (H, W) per camera. `image_sizes` has it per
             camera in either case.
         lenses: the lens of each camera whose images still show it; None for a pinhole. Empty: all are pinholes.
+        mounted: (..., N, 4, 4) `ego_from_camera` as the cameras are mounted, without the ego motion; None: the same.
     """
 
     names: tuple[str, ...]
@@ -39,6 +40,7 @@ class CameraRig:
     ego_from_camera: "Tensor"
     image_size: Size | tuple[Size, ...]
     lenses: tuple[Lens | None, ...] = ()
+    mounted: "Tensor | None" = None
 
     @classmethod
     def from_arrays(
@@ -48,8 +50,11 @@ class CameraRig:
         ego_from_camera: Sequence[np.ndarray] | np.ndarray,
         image_size: Size | Sequence[Size],
         lenses: Sequence[Lens | None] = (),
+        mounted: Sequence[np.ndarray] | np.ndarray | None = None,
     ) -> "CameraRig":
         """A checked float64 rig from N (3, 3) intrinsics, N (4, 4) extrinsics, N or one (H, W), N lenses or none.
+
+        `mounted`: N (4, 4), see the class.
 
         Raises:
             CalibrationError: naming the camera whose numbers no pinhole camera can have; if the numbers of cameras
@@ -62,14 +67,16 @@ class CameraRig:
             raise CalibrationError(
                 f"{len(names)} cameras, {len(lenses)} lenses; give one per camera, None for a pinhole"
             )
-        for name, matrix, pose in zip(names, intrinsics, ego_from_camera, strict=True):
-            check_calibration(name, np.asarray(matrix), np.asarray(pose))
+        for poses in (ego_from_camera, *([] if mounted is None else [mounted])):
+            for name, matrix, pose in zip(names, intrinsics, poses, strict=True):
+                check_calibration(name, np.asarray(matrix), np.asarray(pose))
         return cls(
             tuple(names),
             torch.from_numpy(np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3)),
             torch.from_numpy(np.array(ego_from_camera, dtype=np.float64).reshape(-1, 4, 4)),
             _compact(_per_camera(image_size, len(names))),
             tuple(lenses) if any(lenses) else (),
+            None if mounted is None else torch.from_numpy(np.array(mounted, dtype=np.float64).reshape(-1, 4, 4)),
         )
 
     @property
@@ -93,7 +100,17 @@ class CameraRig:
             self,
             intrinsics=self.intrinsics.to(*args, **kwargs),  # type: ignore[call-overload]
             ego_from_camera=self.ego_from_camera.to(*args, **kwargs),  # type: ignore[call-overload]
+            mounted=None if self.mounted is None else self.mounted.to(*args, **kwargs),  # type: ignore[call-overload]
         )
+
+    def changed_poses(self, change: "Callable[[Tensor], Tensor]") -> "CameraRig":
+        """The rig with its poses, with the ego motion and without, changed alike; each is (..., N, 4, 4)."""
+        mounted = None if self.mounted is None else change(self.mounted)
+        return replace(self, ego_from_camera=change(self.ego_from_camera), mounted=mounted)
+
+    def as_mounted(self) -> "CameraRig":
+        """The rig as if the car had stood still between the exposures."""
+        return self if self.mounted is None else replace(self, ego_from_camera=self.mounted)
 
     def select(self, names: Sequence[str]) -> "CameraRig":
         """The rig with these cameras, in this order."""
@@ -108,6 +125,7 @@ class CameraRig:
             ego_from_camera=self.ego_from_camera[..., index, :, :],
             image_size=_compact([self.image_sizes[i] for i in index]),
             lenses=tuple(self.lens_of_each[i] for i in index) if self.lenses else (),
+            mounted=None if self.mounted is None else self.mounted[..., index, :, :],
         )
 
     def resized(self, image_size: Size | Sequence[Size]) -> "CameraRig":

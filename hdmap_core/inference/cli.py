@@ -1,4 +1,4 @@
-"""`hdmap predict`: the map of one keyframe, as a picture, JSON or GeoJSON."""
+"""`hdmap predict`: the map of a frame as a picture, JSON or GeoJSON; of a drive, also as a film."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,58 +9,127 @@ import typer
 if TYPE_CHECKING:
     from hdmap_core.inference.prediction import Prediction
 
+_OWN = "Images, videos, bags"
+
 
 def predict(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint, a file that hdmap export made, or a run folder")],
-    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
-    sample: Annotated[str | None, typer.Option(help="Sample token; the first keyframe by default")] = None,
-    out: Annotated[Path, typer.Option("-o", "--out", help="What to write: .png, .jpg; .json, .jsonl; .geojson")] = Path(
-        "map.png"
-    ),
+    data: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="DATA...",
+            help="A folder of nuScenes, frames or Argoverse 2; a bag; or with --rig images, a folder of images, videos",
+        ),
+    ],
+    sample: Annotated[
+        str | None, typer.Option(help="Token of the frame (of a video its number); the first by default")
+    ] = None,
+    scene: Annotated[str | None, typer.Option(help="All frames of this scene, e.g. scene-0061")] = None,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "-o",
+            "--out",
+            help="What to write, may be given several times: .png, .jpg; .json, .jsonl; .geojson, .osm; of a whole "
+            "drive .mp4, .gif, .webp",
+            show_default="map.png",
+        ),
+    ] = None,
+    rig: Annotated[
+        Path | None,
+        typer.Option(help="Rig file: YAML that says where the cameras are mounted", rich_help_panel=_OWN),
+    ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(min=0, help="Frames per second, at most, of a video or a folder; 0: all", rich_help_panel=_OWN),
+    ] = 10.0,
+    topics: Annotated[
+        str | None, typer.Option(help="Topic layout of a bag; by default the one that fits", rich_help_panel=_OWN)
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
     ] = None,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave elements with a lower score out of the picture")
+        float, typer.Option(min=0, max=1, help="Leave elements with a lower score out of pictures and films")
     ] = 0.3,
 ) -> None:
-    """Predict the map of one keyframe: drawn over the six images and from above, or its elements.
+    """Predict the map of a frame, or of every frame of a drive: drawn over the images and from above, or its elements.
 
-    JSON and GeoJSON hold every element whatever its score; GeoJSON has longitude and latitude.
+    Of a data set it is one keyframe, unless --scene or a film asks for a scene; of images of one instant, that; of a
+    video, a bag or a folder of images all of it, unless --sample names a frame or only pictures are wanted. JSON and
+    GeoJSON hold every element whatever its score; GeoJSON and .osm of a drive are its fused map. Longitude and latitude
+    stand in them where the place on the earth is known.
 
     Example: hdmap predict hdmap_core/weights/student.safetensors data/synth -o map.png
-    """
-    from hdmap_core.datasets.nuscenes import NuScenesDataset
-    from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
-    from hdmap_core.errors import DatasetError
-    from hdmap_core.files import check_file
-    from hdmap_core.inference.prediction import PICTURES, SUFFIXES
-    from hdmap_core.inference.predictor import load_predictor
 
-    check_file(out, SUFFIXES)
+    Example: hdmap predict runs/student data/synth --scene scene-0003 -o drive.mp4 -o map.geojson
+
+    Example: hdmap predict runs/student front.jpg left.jpg --rig rig.yaml -o map.png
+
+    Example: hdmap predict runs/student front.mp4 left.mp4 --rig rig.yaml -o drive.mp4 -o elements.jsonl
+
+    Example: hdmap predict runs/student drive.mcap -o drive.mp4
+    """
+    from hdmap_core.inference.outputs import check_outputs, predict_drive
+    from hdmap_core.inference.prediction import PICTURES
+    from hdmap_core.inference.predictor import load_predictor
+    from hdmap_core.progress import progress_bar
+    from hdmap_core.recordings.opening import open_recording
+    from hdmap_core.recordings.recording import Wanted
+
+    outputs = out or [Path("map.png")]
+    check_outputs(outputs)
     predictor = load_predictor(checkpoint, device)
-    dataset = NuScenesDataset(dataroot, version)
-    if not dataset.tokens:
-        raise DatasetError(f"{dataroot} has no keyframes to predict")
-    token = sample or dataset.tokens[0]
-    sweeps = predictor.info.lidar_sweeps
-    check_sensors(dataset, [token], lidar=sweeps > 0, sd_map=predictor.info.sd_map)
-    enough = predictor.info.enough_pixels
-    observation = dataset.observation(
-        token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
+    info, model = predictor.info, predictor.config.model
+    wanted = Wanted(
+        whole_drive=_whole_drive(outputs, sample, scene),
+        sample=sample,
+        scene=scene,
+        version=version,
+        rig=rig,
+        rate=rate,
+        topics=topics,
+        sweeps=info.lidar_sweeps,
+        sd_map=info.sd_map,
+        at_least=info.enough_pixels,
+        grid=info.grid,
+        classes=model.classes,
+        crossings=model.crossings,
     )
-    prediction = predictor.predict(observation)
-    if out.suffix.lower() not in PICTURES:
-        prediction.save(out)
-        typer.echo(f"{len(prediction.elements)} elements of any score → {out}")
+    recording = open_recording(data, wanted)
+    if recording.whole_drive:
+        with progress_bar("predicting") as (progress, _):
+            report = predict_drive(predictor, recording, outputs, min_score, progress)
+        typer.echo(
+            f"{recording.name}: {report.frames} frames, {report.seconds:.1f} s, {report.elements} elements of any "
+            f"score → {', '.join(map(str, outputs))}"
+        )
+        for note in (*report.notes, *recording.problems()):
+            typer.echo(f"  {note}")
         return
-    truth = None
-    if dataset.has_vector_map(token):
-        grid, model = predictor.info.grid, predictor.config.model
-        truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
-    prediction.save(out, observation, truth, min_score)
-    typer.echo(f"{_shown_and_hidden(prediction, min_score)} → {out}")
+    observation = next(iter(recording.frames))
+    prediction = predictor.predict(observation)
+    for path in outputs:
+        if path.suffix.lower() in PICTURES:
+            prediction.save(path, observation, recording.truth(observation.token), min_score)
+            typer.echo(f"{_shown_and_hidden(prediction, min_score)} → {path}")
+        else:
+            prediction.save(path)
+            typer.echo(f"{len(prediction.elements)} elements of any score → {path}")
+
+
+def _whole_drive(outputs: list[Path], sample: str | None, scene: str | None) -> bool | None:
+    """Whether all frames are wanted; None: as is usual of such data."""
+    from hdmap_core.inference.prediction import PICTURES
+    from hdmap_core.viz.film_file import FILMS
+
+    kinds = {path.suffix.lower() for path in outputs}
+    if kinds & {*FILMS, ".osm"}:
+        return True
+    if sample is not None or kinds <= set(PICTURES):
+        return False
+    return None if scene is None else True
 
 
 def _shown_and_hidden(prediction: "Prediction", min_score: float) -> str:

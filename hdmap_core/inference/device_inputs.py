@@ -52,7 +52,7 @@ def image_inputs(
         fit: see there.
     """
     height, width = fit.filled_size or image_size
-    names, pinholes, projection = camera_slots(rig, (height, width), cameras, fit.scaling)
+    names, pinholes, projection = camera_slots(rig, (height, width), cameras, fit)
     scaled = torch.zeros(len(names), 3, *image_size, dtype=torch.uint8, device=device)
     mask = torch.zeros(len(names), dtype=torch.bool)
     for slot, name in enumerate(names):

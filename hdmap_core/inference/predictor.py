@@ -1,9 +1,11 @@
 """Predictor: one observation in, the elements of its map out, with the time of each stage."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import overload
 
@@ -16,6 +18,7 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.device_path import DevicePath, read
 from hdmap_core.inference.engine import Engine
 from hdmap_core.inference.finite import odd_values, usable
+from hdmap_core.inference.known_rigs import ADVICE, NUSCENES, difference
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
@@ -23,6 +26,8 @@ from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import elements_of, reduced
 from hdmap_core.preprocess import enough_pixels, preprocess
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ class Predictor:
         self.engine = engine
         self.device_path = device_path
         self.config = engine.source.config
+        self._rig_was_looked_at = False
         model, decoding, source = self.config.model, self.config.decode, engine.source
         from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
         self.info = ModelInfo(
@@ -188,6 +194,12 @@ class Predictor:
                 f"{self.info.model_name} was made for the cameras {', '.join(wanted)}; observation "
                 f"{observation.token!r} has {', '.join(names)}: name the cameras of the rig as the model does"
             )
+        if not self._rig_was_looked_at:
+            self._rig_was_looked_at = True
+            known = self.engine.source.provenance.get("rigs") or [NUSCENES]
+            told = difference(observation.rig, known)
+            if told is not None and parent_process() is None:  # a worker's parent says it
+                _log.warning("%s has never seen a rig like this (%s); %s", self.info.model_name, told, ADVICE)
 
 
 def load_predictor(

@@ -74,6 +74,7 @@ def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> d
         "region": f"{model.grid.size[0]:g} x {model.grid.size[1]:g} m, cells of {model.grid.resolution:g} m",
         "looks at": _senses(model),
     }
+    facts["rig"] = _rig(model, came)
     facts |= {name: str(came[key]) for name, key in (("trained on", "dataset"), ("steps", "step")) if came.get(key)}
     if imported := came.get("imported"):
         facts["imported"] = f"{imported['kind']}, of {imported['file']}, SHA-256 {imported['sha256'][:8]}…"
@@ -81,6 +82,27 @@ def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> d
     if metrics := came.get("metrics") or {}:
         facts["validation"] = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
     return facts
+
+
+def _rig(model: Any, came: dict[str, Any]) -> str:
+    """What cameras a model needs, and through which it was trained."""
+    names = model.image_backbone.cameras if model.image_backbone else ()
+    if model.view_transform is None:
+        return "none is looked at"
+    needs = (
+        f"cameras called {', '.join(names)}; one that is missing is masked" if names else "any cameras, of any names"
+    )
+    rigs = came.get("rigs")
+    if not rigs:
+        return f"needs {needs}; trained, as far as it says, through nuScenes' six pinholes"
+    counts = sorted({len(rig) for rig in rigs})
+    heights = [camera["height_m"] for rig in rigs for camera in rig]
+    lenses = sorted({str(camera["lens"]) for rig in rigs for camera in rig})
+    cameras = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return (
+        f"needs {needs}; trained through {len(rigs)} rig{'s' * (len(rigs) > 1)} of {cameras} cameras "
+        f"({', '.join(lenses)}), {min(heights):g} to {max(heights):g} m high; others: docs/results/unseen_rigs.md"
+    )
 
 
 def _uses(path: Path, facts: dict[str, str]) -> list[str]:
@@ -196,7 +218,7 @@ def _results(path: Path) -> What:
     for key in ("checkpoint", "split", "mAP", "sets", "published"):
         if isinstance(report, dict) and key in report:
             facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
-    commands = [f"hdmap info {path / 'predictions.jsonl'}"]
+    commands = [f"hdmap view {path}", f"hdmap info {path / 'predictions.jsonl'}"]
     if (path / "gt.jsonl").is_file():
         commands.append(f"hdmap score {path / 'predictions.jsonl'} {path / 'gt.jsonl'}")
     return What("results of a model", facts, tuple(commands))

@@ -1,7 +1,5 @@
-"""`hdmap bag write` and `hdmap bag replay`."""
+"""`hdmap bag write`, `hdmap bag replay` and `hdmap frames from-bag`."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -9,24 +7,27 @@ import typer
 
 _NODE = "As the node's parameters"
 
-app = typer.Typer(help="nuScenes to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
+app = typer.Typer(help="Data sets to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
-    """Adds `bag` to the command line."""
+    """Adds `bag`, and `from-bag` to the verbs of `hdmap frames`."""
+    from hdmap_core.datasets.frames.cli import app as frames
+
     root.add_typer(app, name="bag", rich_help_panel="Data")
+    frames.command("from-bag")(frames_from_bag)
 
 
 @app.command()
 def write(
-    dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],
+    dataroot: Annotated[Path, typer.Argument(help="A data set: nuScenes, real or synthetic, or frames of your own")],
     scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0061")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The bag: one file that ends in .mcap")],
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
     ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Decoded images (24 times as large) instead of JPEG")] = False,
-    lidar: Annotated[bool, typer.Option(help="LIDAR_TOP as PointCloud2")] = True,
+    lidar: Annotated[bool, typer.Option(help="Points as PointCloud2")] = True,
     keyframes_only: Annotated[bool, typer.Option("--keyframes-only", help="Without the frames in between")] = False,
 ) -> None:
     """Write a scene as a rosbag2 that `ros2 bag play` and Foxglove open.
@@ -36,9 +37,10 @@ def write(
     from hdmap_core.files import check_file
 
     check_file(out, (".mcap",))
+    from hdmap_core.progress import progress_bar
     from hdmap_ros.bag.write import write_bag
 
-    with _progress("writing") as (progress, _):
+    with progress_bar("writing") as (progress, _):
         counts = write_bag(
             dataroot,
             scene,
@@ -131,6 +133,7 @@ def replay(
     place = None if origin is None else parse_origin(origin)
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
+    from hdmap_core.progress import progress_bar
     from hdmap_ros.bag.layouts import load_layout
     from hdmap_ros.bag.replay import ReplayConfig, replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
@@ -152,7 +155,7 @@ def replay(
     target = None if fuse is None else fuse.absolute()
     config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover, target, place)
     folders = folders_of(bags, out)
-    with _progress("replaying") as (progress, warn):
+    with progress_bar("replaying") as (progress, warn):
         if len(bags) > 1 or ray is not None:
             reports = replay_bags(bags, path, device, folders, config, workers=workers, ray=ray, progress=progress)
         else:
@@ -170,17 +173,44 @@ def replay(
         typer.echo(f"{fuse}: the map of the drive")
 
 
-@contextmanager
-def _progress(verb: str) -> Iterator[tuple[Callable[[int, int], None], Callable[[str], None]]]:
-    """What moves a progress bar, and what writes a warning above it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def frames_from_bag(
+    bag: Annotated[Path, typer.Argument(help="An .mcap file or a rosbag2 folder")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The frames folder to write")],
+    topics: Annotated[
+        str | None, typer.Option(help="Topic layout: a name of config/topics, or a .yaml file; the one that fits")
+    ] = None,
+    min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
+    every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
+    calibration: Annotated[Path | None, typer.Option(help="A rig file, for bags without CameraInfo")] = None,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
+    ] = False,
+    scene: Annotated[str | None, typer.Option(help="Name of the scene; that of the bag by default")] = None,
+    split: Annotated[str | None, typer.Option(help="Which split the scene is for, e.g. train or val")] = None,
+    true_map: Annotated[
+        Path | None, typer.Option("--map", help="GeoJSON of the true map, metres in the bag's frame map; copied")
+    ] = None,
+) -> None:
+    """Write the cameras of a bag as frames: images as they are, calibration, and the car's poses from TF.
 
-    columns = (TextColumn(verb), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(verb, total=None)
+    Example: hdmap frames from-bag drive.mcap -o data/drive
+    """
+    from hdmap_core.datasets.frames.recording import FramesRecorder
+    from hdmap_core.progress import progress_bar
+    from hdmap_ros.bag.frames import write_frames_of_bag
+    from hdmap_ros.bag.layouts import load_layout
+    from hdmap_ros.bag.recording import fitting_layout
+    from hdmap_ros.bag.sources import ReplayConfig
+    from hdmap_ros.calibration import read_calibration_file
+    from hdmap_ros.problems import Problems, problem_lines
 
-        def warn(message: str) -> None:
-            bar.console.print(f"warning: {message}", markup=False, highlight=False, soft_wrap=True)
-
-        yield lambda done, total: bar.update(task, completed=done, total=total), warn
+    recorder = FramesRecorder(out, scene or bag.stem, split, true_map)
+    calibrations = read_calibration_file(calibration) if calibration else None
+    layout = load_layout(topics or fitting_layout(bag))
+    config = ReplayConfig(layout, min_cameras, every, calibrations, recover=recover)
+    with progress_bar("writing") as (progress, warn):
+        problems = Problems(warn)
+        write_frames_of_bag(bag, recorder, config, problems, progress)
+    typer.echo(f"{out}: {len(recorder)} frames of {', '.join(layout.cameras)}")
+    for line in problem_lines(problems.report()):
+        typer.echo(f"  {line}")

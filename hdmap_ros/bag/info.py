@@ -9,8 +9,7 @@ from hdmap_ros.bag.layouts import layout_folder, load_layout
 
 def describe(path: Path) -> What | None:
     """What a file or folder is, if it is a bag."""
-    is_bag = (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-    if not (is_bag if path.is_dir() else path.suffix in (".mcap", ".db3", ".bag")):
+    if not is_bag(path):
         return None
     if (path / "predictions.jsonl").is_file():  # what a replay left
         return None
@@ -19,20 +18,27 @@ def describe(path: Path) -> What | None:
     with open_bag(path) as bag:
         facts = {"topics": f"{len(bag.topics)}"}
         facts |= {f"  {topic}": kind for topic, kind in sorted(bag.topics.items())}
-        fitting = _layouts(set(bag.topics))
+        fitting = fitting_layouts(set(bag.topics))
     named = ", ".join(f"{name} ({count} cameras)" for name, count in fitting)
     facts["topic layouts"] = named or "none of config/topics"
     maps = [topic for topic, kind in bag.topics.items() if kind == "hdmap_ros/msg/MapElementArray"]
     if fitting:
         option = "" if fitting[0][0] == "hdmap" else f" --topics {fitting[0][0]}"
-        return What("a bag with cameras", facts, (f"hdmap bag replay {path} -o out/{option}",))
+        return What("a bag with cameras", facts, (f"hdmap bag replay {path} -o out/{option}", f"hdmap view {path}"))
     if maps:
-        return What("a bag with maps", facts, (f"ros2 bag play {path}",))
+        return What("a bag with maps", facts, (f"hdmap view {path}", f"ros2 bag play {path}"))
     advice = "hdmap bag replay needs a topic layout for it: copy config/topics/hdmap.yaml and give it with --topics"
     return What("a bag", facts, (advice,))
 
 
-def _layouts(topics: set[str]) -> list[tuple[str, int]]:
+def is_bag(path: Path) -> bool:
+    """Whether a file or folder looks like a bag, by its name or those of its files."""
+    if not path.is_dir():
+        return path.suffix in (".mcap", ".db3", ".bag")
+    return (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
+
+
+def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:
     """Layouts that name images of the bag, those with most cameras first, with their numbers of cameras."""
     try:
         names = [file.stem for file in layout_folder().glob("*.yaml")]

@@ -118,6 +118,7 @@ def replay_bag(
         seconds = time.perf_counter() - begin
         report = {
             "bag": path.name,
+            "data": str(path.resolve()),
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
             "cameras": pipeline.builder.readings,
@@ -130,6 +131,7 @@ def replay_bag(
             "seconds": round(seconds, 3),
             "rate_hz": round(len(frames) / seconds, 3),
             "latency_ms": latencies.summary(),
+            "latency_ms_by_map": latencies.newest(),
         }
         write_report(folder / "report.json", report)
         if config.fuse is not None:

@@ -1,9 +1,11 @@
-"""A scene of a nuScenes folder, real or synthetic, as a rosbag2.
+"""A scene of a data set as a rosbag2.
 
 Every message keeps its own stamp, also as log time, so the cameras stay staggered over 43 ms as they fired. The
 car's pose is written at every stamp of every sensor: map -> odom is the identity and static, odom -> base_link moves.
+Where nobody knows the poses there is neither. Topics and frames are called after the cameras, as ROS allows.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, SensorFrame
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import SensorFrame, scene_named
+from hdmap_core.datasets.sensor_files import read_file
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 from hdmap_core.image_decoding import check_complete, decode_image
@@ -19,7 +23,6 @@ from hdmap_ros.bag.mcap import BagWriter, write_mcap
 from hdmap_ros.message_types import MessageTypes, xyz
 
 BASE, ODOM, MAP = "base_link", "odom", "map"
-LIDAR = "LIDAR_TOP"
 _POINT_FIELDS = ("x", "y", "z", "intensity", "ring")
 _TWIST_WINDOW_NS = 100_000_000
 
@@ -38,12 +41,12 @@ def write_bag(
     """Writes one scene; `output` appears only when everything went well.
 
     Args:
-        root: nuScenes folder.
+        root: a data set's folder (`open_dataset`).
         scene_name: for example `scene-0061`.
         output: file ending in .mcap.
-        version: table folder, where the root has several.
+        version: which data set of it, where the folder has several.
         raw: decode the images to sensor_msgs/Image (rgb8) instead of keeping the JPEG bytes.
-        lidar: write LIDAR_TOP as well.
+        lidar: write the LiDAR as well.
         keyframes_only: leave out the sweeps between keyframes.
         progress: called with files done and files in all.
 
@@ -55,24 +58,31 @@ def write_bag(
         ImageError: for a truncated image.
         OutputError: if `output` cannot be written.
     """
-    tables = NuScenesTables(root, version)
+    dataset = open_dataset(root, version)
+    scene = scene_named(dataset, scene_name)
+    unposed = [token for token in scene.sample_tokens if dataset.map_from_ego(token) is None]
+    if 0 < len(unposed) < len(scene.sample_tokens):
+        raise DatasetError(
+            f"{dataset.place}: frame {unposed[0]!r} of scene {scene_name} has no pose, others have; give all or none"
+        )
     frames = [
         frame
-        for frame in tables.sensor_frames(tables.scene(scene_name))
-        if (frame.modality == "camera" or (lidar and frame.channel == LIDAR))
+        for frame in dataset.sensor_frames(scene)
+        if (frame.modality == "camera" or (lidar and frame.modality == "lidar"))
         and (frame.is_key_frame or not keyframes_only)
     ]
     if not any(frame.modality == "camera" for frame in frames):
-        raise DatasetError(f"{tables.folder}: scene {scene_name} has no camera images")
+        raise DatasetError(f"{dataset.place}: scene {scene_name} has no camera images")
+    _check_names(frames)
     poses = {frame.stamp_ns: frame.map_from_ego for frame in frames}
     stamps = sorted(poses)
     velocities = _velocities(stamps, [poses[stamp] for stamp in stamps])
     with write_mcap(output) as bag:
-        cameras = _declare(bag, frames, raw)
-        bag.write("/tf_static", stamps[0], _tf_static(bag.types, frames, stamps[0]))
+        cameras = _declare(bag, frames, raw, moves=not unposed)
+        bag.write("/tf_static", stamps[0], _tf_static(bag.types, frames, stamps[0], moves=not unposed))
         posed: set[int] = set()
         for number, frame in enumerate(frames, start=1):
-            if frame.stamp_ns not in posed:
+            if frame.stamp_ns not in posed and not unposed:
                 posed.add(frame.stamp_ns)
                 _write_pose(bag, frame.stamp_ns, poses[frame.stamp_ns], velocities[frame.stamp_ns])
             if frame.channel in cameras:
@@ -83,26 +93,42 @@ def write_bag(
         return dict(bag.counts)
 
 
-def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool) -> dict[str, str]:
+def ros_name(channel: str) -> str:
+    """A sensor's name as a topic and frame of ROS may be called: `Left fisheye` is `left_fisheye`."""
+    name = re.sub("[^a-z0-9_]+", "_", channel.lower()).strip("_")
+    return name if name[:1].isalpha() else f"camera_{name}".rstrip("_")
+
+
+def _check_names(frames: list[SensorFrame]) -> None:
+    channels = dict.fromkeys(frame.channel for frame in frames)
+    taken: dict[str, str] = {}
+    for channel in channels:
+        other = taken.setdefault(ros_name(channel), channel)
+        if other != channel:
+            raise DatasetError(f"{channel!r} and {other!r} are both {ros_name(channel)} in ROS; rename one of them")
+
+
+def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool, moves: bool) -> dict[str, str]:
     """Makes all topics; returns camera -> image topic."""
     bag.declare("/tf_static", "tf2_msgs/msg/TFMessage", latched=True, depth=1)
-    bag.declare("/tf", "tf2_msgs/msg/TFMessage", depth=100)
-    bag.declare("/odom", "nav_msgs/msg/Odometry")
+    if moves:
+        bag.declare("/tf", "tf2_msgs/msg/TFMessage", depth=100)
+        bag.declare("/odom", "nav_msgs/msg/Odometry")
     cameras = {}
     for channel in sorted({frame.channel for frame in frames if frame.modality == "camera"}):
-        name = f"/{channel.lower()}"
+        name = f"/{ros_name(channel)}"
         cameras[channel] = f"{name}/image_raw" if raw else f"{name}/image_raw/compressed"
         bag.declare(cameras[channel], "sensor_msgs/msg/Image" if raw else "sensor_msgs/msg/CompressedImage")
         bag.declare(f"{name}/camera_info", "sensor_msgs/msg/CameraInfo")
-    if any(frame.channel == LIDAR for frame in frames):
+    if any(frame.modality == "lidar" for frame in frames):
         bag.declare("/lidar_top/points", "sensor_msgs/msg/PointCloud2")
     return cameras
 
 
 def _write_camera(bag: BagWriter, frame: SensorFrame, topic: str, raw: bool) -> None:
-    data = _read(frame)
+    data = read_file(frame)
     check_complete(data, str(frame.path))
-    types, frame_id = bag.types, frame.channel.lower()
+    types, frame_id = bag.types, ros_name(frame.channel)
     header = types.header(frame.stamp_ns, frame_id)
     image_size = frame.image_size
     if raw or 0 in image_size:
@@ -129,7 +155,7 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
     assert frame.intrinsics is not None
     region = types.get("sensor_msgs/msg/RegionOfInterest")(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return types.get("sensor_msgs/msg/CameraInfo")(
-        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        header=types.header(frame.stamp_ns, ros_name(frame.channel)),
         height=image_size[0],
         width=image_size[1],
         distortion_model="plumb_bob" if frame.lens is None else frame.lens.model,
@@ -144,16 +170,20 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
 
 
 def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
-    data = _read(frame)
-    step = 4 * len(_POINT_FIELDS)
+    data = read_file(frame)
+    names = (*_POINT_FIELDS, *(f"field_{number}" for number in range(6, 1 + frame.point_columns)))
+    step = 4 * frame.point_columns
     if len(data) % step:
         raise DatasetError(f"{frame.path} has {len(data)} bytes, no whole number of {step}-byte points; copy it again")
     field = types.get("sensor_msgs/msg/PointField")
     return types.get("sensor_msgs/msg/PointCloud2")(
-        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        header=types.header(frame.stamp_ns, ros_name(frame.channel)),
         height=1,
         width=len(data) // step,
-        fields=[field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1) for i, n in enumerate(_POINT_FIELDS)],
+        fields=[
+            field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1)
+            for i, n in enumerate(names[: frame.point_columns])
+        ],
         is_bigendian=False,
         point_step=step,
         row_step=len(data),
@@ -162,10 +192,10 @@ def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
     )
 
 
-def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int) -> Any:
-    mounts = {frame.channel: frame.ego_from_sensor for frame in frames}
-    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))]
-    transforms += [_transform(types, BASE, name.lower(), stamp_ns, pose) for name, pose in sorted(mounts.items())]
+def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int, moves: bool) -> Any:
+    mounts = {ros_name(frame.channel): frame.ego_from_sensor for frame in frames}
+    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))] if moves else []
+    transforms += [_transform(types, BASE, name, stamp_ns, pose) for name, pose in sorted(mounts.items())]
     return types.get("tf2_msgs/msg/TFMessage")(transforms=transforms)
 
 
@@ -222,11 +252,3 @@ def _velocities(stamps: list[int], poses: list[np.ndarray]) -> dict[int, np.ndar
             velocity[3:] = to_car @ turn[:, 0] / seconds
         result[stamp_ns] = velocity
     return result
-
-
-def _read(frame: SensorFrame) -> bytes:
-    try:
-        return frame.path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or error
-        raise DatasetError(f"cannot read {frame.path}, which sample_data.json names: {reason}; unpack it") from None

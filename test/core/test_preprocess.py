@@ -274,6 +274,28 @@ def test_scaling_by_the_origin_multiplies_pixels() -> None:
     torch.testing.assert_close(batch.projection[0], (scale @ order.projection()).float())
 
 
+def test_poses_as_mounted_know_nothing_of_the_cars_motion() -> None:
+    seen = surround()
+    forward = torch.eye(4).double()
+    forward[0, 3] = 0.4
+    moving = replace(
+        seen,
+        rig=replace(seen.rig, ego_from_camera=forward @ seen.rig.ego_from_camera, mounted=seen.rig.ego_from_camera),
+    )
+    wanted, mounted = image_inputs(seen, SIZE).projection, ImageFit(poses="mounted")
+    found = image_inputs(moving, SIZE).projection
+    assert wanted is not None and found is not None
+    assert (found - wanted).abs().max() > 1
+    for observation in (moving, seen):  # one whose car stood still
+        found = image_inputs(observation, SIZE, fit=mounted).projection
+        assert found is not None and torch.equal(found, wanted)
+    by_origin = image_inputs(moving, (30, 50), fit=ImageFit(scaling="origin", poses="mounted")).projection
+    still = image_inputs(seen, (30, 50), fit=ImageFit(scaling="origin")).projection
+    assert by_origin is not None and still is not None and torch.equal(by_origin, still)
+    config = ImageBackboneConfig(image_size=SIZE, poses="mounted", filled_size=(30, 50), resampling="bicubic")
+    assert ImageFit.of(config) == ImageFit((30, 50), "bicubic", "edges", "mounted")
+
+
 def test_what_is_not_filled_is_zero_behind_the_normalisation() -> None:
     config = ImageBackboneConfig(model="resnet18.tv_in1k", image_size=(64, 64), filled_size=(40, 64))
     backbone = ImageBackbone(config).eval()

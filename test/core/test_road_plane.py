@@ -32,6 +32,8 @@ def test_lidar_puts_cameras_and_points_on_the_road(sensor_world: Path) -> None:
         tilt = _body_tilt(without, token)
         assert _degrees_between(tilt, np.eye(4)) > 0.02 > _degrees_between(turned[0], tilt)
         np.testing.assert_allclose(turned, np.broadcast_to(turned[0], turned.shape), atol=1e-9)
+        assert road.rig.mounted is not None and ego.rig.mounted is not None
+        np.testing.assert_allclose(road.rig.mounted, turned @ ego.rig.mounted.numpy(), atol=1e-9)
         assert road.points is not None and ego.points is not None
         moved = se3.transform_points(turned[0], ego.points[:, :3].astype(np.float64))
         np.testing.assert_allclose(road.points[:, :3], moved, atol=1e-5)

@@ -18,10 +18,13 @@ TICK = 1_700_000_001_000_000_000
 def test_each_camera_is_where_it_was_when_it_fired(make_builder: Any, rig_module: Any) -> None:
     observation = make_builder().hear().builder.build(make_builder().hear().images())
     reference = rig_module.odom_from_base(observation.stamp_ns)
-    for camera, pose in zip(rig_module.CAMERAS, observation.rig.ego_from_camera.numpy(), strict=True):
+    rig = observation.rig
+    assert rig.mounted is not None
+    for camera, pose, mounted in zip(rig_module.CAMERAS, rig.ego_from_camera.numpy(), rig.mounted, strict=True):
         then = rig_module.odom_from_base(TICK + rig_module.PHASES_NS[camera])
         expected = np.linalg.inv(reference) @ then @ rig_module.base_from_camera(camera)
         np.testing.assert_allclose(pose, expected, atol=1e-9)
+        np.testing.assert_allclose(mounted, rig_module.base_from_camera(camera), atol=1e-9)
     # 10 m/s: the last camera fired 35 ms after the anchor, 0.35 m further on.
     moved = observation.rig.ego_from_camera[4, 0, 3] - rig_module.base_from_camera("CAM_BACK_LEFT")[0, 3]
     assert float(moved) == pytest.approx(0.35, abs=1e-6)

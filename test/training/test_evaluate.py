@@ -1,6 +1,7 @@
 """`hdmap evaluate` on a few keyframes: what it writes, takes again, refuses, and shows."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -20,7 +21,6 @@ from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.postprocess import DecodeConfig
 from training.evaluate import EvaluateOptions, evaluate
 from training.evaluation import predictions as predictions_module
-from training.evaluation.predictions import data_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ("--device", "cpu")
@@ -72,7 +72,7 @@ class Page(HTMLParser):
         values = dict(attrs)
         self.files += [str(values[name]) for name in ("src", "href") if values.get(name)]
         self.missing_alt += tag == "img" and not values.get("alt")
-        if tag not in ("img", "meta", "link", "br"):
+        if tag not in ("img", "input", "meta", "link", "br"):
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -109,16 +109,50 @@ def test_everything_at_once(
     text = (out / "gallery" / "index.html").read_text()
     page = Page(text)
     images = [name for name in page.files if name.endswith(".jpg")]
-    assert set(page.files) == set(images) and len(set(images)) == 2 * 2 + 6 and not page.missing_alt
+    assert set(page.files) == set(images) and len(set(images)) == 2 * (1 + 6) + 6 and not page.missing_alt
     for name in images:
         with Image.open(out / "gallery" / name) as image:
             image.load()
     assert "://" not in text, "no network"
     assert 'data-rank="1"' in text and "fog, severity 3" in text
+    assert "by distance" in text and "by scene" in text
+    assert "by weather" not in text and "by cameras" not in text, "one group alone says what the overall score says"
+    assert text.count('class="curve ') == 3 * 3, "three classes at three thresholds"
+    assert {"predicted", "truth", "image", "divider"} <= set(re.findall(r'data-layer="(\w+)"', text))
 
     computed.clear()
     again = hdmap(*command, *corrupted)
     assert json.loads(again.out) == report and not computed
+
+
+def test_two_runs_side_by_side(
+    hdmap: Callable[..., Any], checkpoint: Path, synthetic_root: Path, tmp_path: Path
+) -> None:
+    """Scores, curves and every frame of both; elements lie over the pictures with their scores."""
+    other = make_checkpoint(tmp_path / "other.safetensors", 1)
+    command = ("evaluate", synthetic_root, *CPU, "--gallery", 1)
+    assert hdmap(command[0], other, *command[1:], "-o", tmp_path / "a").code == 0
+    ended = hdmap(command[0], checkpoint, *command[1:], "-o", tmp_path / "b", "--beside", tmp_path / "a")
+    assert ended.code == 0, ended.err
+    text = (tmp_path / "b" / "gallery" / "index.html").read_text()
+    assert not Page(text).missing_alt
+    names = [json.loads((tmp_path / run / "report.json").read_text())["checkpoint"] for run in ("b", "a")]
+    assert all(text.count(name) > 5 for name in names) and 'data-sort="apart"' in text
+    assert text.count('class="curve ') == 2 * 9 and text.count('class="curve other"') == 9
+    assert text.count('class="layers"') == 2 * 2 * 7, "two runs, two frames, seven pictures"
+    scores = [float(score) for score in re.findall(r'data-score="([\d.]+)"', text)]
+    said = [e.score for some in read_elements(tmp_path / "b" / "predictions.jsonl").values() for e in some]
+    assert max(s for s in scores if s < 1) == pytest.approx(max(said), abs=1e-3) and min(scores) >= 0.05
+    weak = [float(score) for score in re.findall(r'class="\w+ weak" data-score="([\d.]+)"', text)]
+    assert weak and max(weak) < 0.3, "what is below the slider's first place is there, and not shown"
+
+    first = next(iter(read_elements(tmp_path / "a" / "predictions.jsonl")))
+    lines = (tmp_path / "a" / "predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "a" / "predictions.jsonl").write_text("".join(lines[1:]))
+    again = (command[0], checkpoint, *command[1:], "-o", tmp_path / "b", "--beside")
+    hdmap(*again, tmp_path / "a").assert_refused("other frames", first, "--limit")
+    hdmap(*again, tmp_path).assert_refused("no folder of hdmap evaluate")
+    hdmap(command[0], checkpoint, synthetic_root, *CPU, "--beside", tmp_path / "a").assert_refused("gallery", "-o")
 
 
 def test_only_what_is_missing_is_computed(
@@ -148,11 +182,11 @@ def test_other_maps_are_other_data(synthetic_root: Path, tmp_path: Path, kind: s
     """Predictions of a model with an SD prior depend on the SD map, overlaps with the truth on the HD map."""
     for folder in (find_version(synthetic_root), "maps"):
         shutil.copytree(synthetic_root / folder, tmp_path / folder)
-    first = data_digest(NuScenesDataset(tmp_path))
-    assert data_digest(NuScenesDataset(tmp_path)) == first
+    first = NuScenesDataset(tmp_path).digest()
+    assert NuScenesDataset(tmp_path).digest() == first
     path = next((tmp_path / "maps").glob(kind))
     path.write_text(path.read_text() + "\n")
-    assert data_digest(NuScenesDataset(tmp_path)) != first
+    assert NuScenesDataset(tmp_path).digest() != first
 
 
 def test_predictions_depend_on_all_that_makes_them() -> None:

@@ -117,9 +117,8 @@ def _with_calibration_noise(observation: Observation, corruption: Corruption) ->
         random = _random(corruption, observation, name)
         angles, offset = random.standard_normal(3) * sigma_r, random.standard_normal(3) * sigma_t
         camera_from_noisy.append(se3.se3(se3.rotation_from_euler(*angles), offset))
-    poses = observation.rig.ego_from_camera
-    noise = torch.from_numpy(np.array(camera_from_noisy)).to(poses)
-    return replace(observation, rig=replace(observation.rig, ego_from_camera=poses @ noise))
+    noise = torch.from_numpy(np.array(camera_from_noisy))
+    return replace(observation, rig=observation.rig.changed_poses(lambda poses: poses @ noise.to(poses)))
 
 
 def _random(corruption: Corruption, observation: Observation, *more: str) -> np.random.Generator:

@@ -1,4 +1,4 @@
-"""Which keyframes of a nuScenes folder cannot be used, and why."""
+"""Which keyframes of a data set cannot be used, and why."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from hdmap_core.datasets.nuscenes import LIDAR, NuScenesDataset, SensorFrame
-from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
-from hdmap_core.datasets.nuscenes.observations import read_image
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import MapDataset, SensorFrame, lidar_of
+from hdmap_core.datasets.sensor_files import read_image
 from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.parallel import map_scenes
 
@@ -37,8 +37,8 @@ class Inspection:
     """What to look at.
 
     Attributes:
-        root: the nuScenes folder.
-        version: which `v1.0-*` folder of it.
+        root: the data set's folder.
+        version: which data set of it.
         cache: where its index lies.
         cameras: which cameras every keyframe must have; None: those that any keyframe of its scene has.
         sweeps: how many LiDAR sweeps are needed, the keyframe's own and those before it.
@@ -53,10 +53,10 @@ class Inspection:
     decode: bool = False
 
 
-@lru_cache(maxsize=2)  # training and validation may be of two versions
-def open_dataset(root: Path, version: str, cache: Path) -> NuScenesDataset:
-    """A data set by its index, if it has one; kept open in this process."""
-    return NuScenesDataset(root, tables=open_tables(root, cache, version))
+@lru_cache(maxsize=8)  # training and validation may be of two versions, and training of several folders
+def opened(root: Path, version: str, cache: Path) -> MapDataset:
+    """A data set, by its index if it has one; kept open in this process."""
+    return open_dataset(root, version, cache=cache)
 
 
 def find_bad(
@@ -93,7 +93,7 @@ def summary(bad: Sequence[BadKeyframe], total: int, shown: int = 3) -> str:
 
 def _scene(job: tuple[tuple[str, ...], Inspection]) -> list[BadKeyframe]:
     tokens, inspection = job
-    dataset = open_dataset(inspection.root, inspection.version, inspection.cache)
+    dataset = opened(inspection.root, inspection.version, inspection.cache)
     found = []
     cameras = _cameras_of_scene(dataset, tokens) if inspection.cameras is None else inspection.cameras
     for token in tokens:
@@ -103,29 +103,28 @@ def _scene(job: tuple[tuple[str, ...], Inspection]) -> list[BadKeyframe]:
     return found
 
 
-def _cameras_of_scene(dataset: NuScenesDataset, tokens: tuple[str, ...]) -> tuple[str, ...]:
+def _cameras_of_scene(dataset: MapDataset, tokens: tuple[str, ...]) -> tuple[str, ...]:
     """A scene has one rig; another may have another (`hdmap synth --rigs varied`)."""
-    frames = (frame for token in tokens for frame in dataset.tables.keyframe(token).values())
+    frames = (frame for token in tokens for frame in dataset.keyframe(token).values())
     return tuple(dict.fromkeys(frame.channel for frame in frames if frame.modality == "camera"))
 
 
-def _fault(
-    dataset: NuScenesDataset, token: str, cameras: tuple[str, ...], inspection: Inspection
-) -> tuple[str, str] | None:
+def _fault(dataset: MapDataset, token: str, cameras: tuple[str, ...], inspection: Inspection) -> tuple[str, str] | None:
     """(reason, detail) of the first fault."""
-    frames = dataset.tables.keyframe(token)
-    missing = [name for name in (LIDAR, *cameras) if name not in frames]
+    frames = dataset.keyframe(token)
+    missing = [name for name in cameras if name not in frames]
     if missing:
-        kind = "without LiDAR row" if missing[0] == LIDAR else "without all cameras"
-        return kind, f"sample_data.json has no {', '.join(missing)}"
+        return "without all cameras", f"{dataset.place} has no {', '.join(missing)} of it"
+    lidar = lidar_of(frames) if inspection.sweeps else None
+    if inspection.sweeps and lidar is None:
+        return "without LiDAR", f"{dataset.place} has no LiDAR sweep of it"
     if not dataset.has_vector_map(token):
-        city = dataset.scene_of(token).location
-        return "without map", f"no {dataset.root / 'maps' / 'expansion' / f'{city}.json'}"
+        return "without map", dataset.advice("vector map", token)
     for name in cameras:
         if not frames[name].path.is_file():
             return "with a missing image", f"no file {frames[name].path}"
-    earlier = dataset.tables.previous_sweeps(token)[: inspection.sweeps - 1] if inspection.sweeps > 1 else []
-    for sweep in [frames[LIDAR], *earlier] if inspection.sweeps else []:
+    earlier = dataset.previous_sweeps(token)[: inspection.sweeps - 1] if inspection.sweeps > 1 else []
+    for sweep in [lidar, *earlier] if lidar is not None else []:
         if not sweep.path.is_file():
             return "with a missing sweep", f"no file {sweep.path}"
     for name in cameras if inspection.decode else ():

@@ -12,16 +12,16 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset, version_for
+from hdmap_core.datasets.opening import cache_of, open_dataset
+from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
-from hdmap_core.geometry import se3
 from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.preprocess import camera_inputs, with_points_and_roads
 from training.corruptions import Corruption, corrupt
-from training.data.inspection import open_dataset
+from training.data.inspection import opened
 from training.data.preparation import Preparation, left_out, open_rows, prepare
 from training.data.vector_store import LAYERS, Areas, VectorStore
 
@@ -71,8 +71,8 @@ class Keyframes:
     """The keyframes of a split.
 
     Attributes:
-        root: the nuScenes folder.
-        version: which `v1.0-*` folder of it.
+        root: the data set's folder.
+        version: which data set of it.
         cache: where its index lies, if it has one.
         model: what the inputs are made for.
         truth: the store.
@@ -139,9 +139,9 @@ class Keyframes:
         )
 
     @property
-    def dataset(self) -> NuScenesDataset:
+    def dataset(self) -> MapDataset:
         """What the keyframes are of."""
-        return open_dataset(self.root, self.version, self.cache)
+        return opened(self.root, self.version, self.cache)
 
     @property
     def _enough(self) -> tuple[int, int] | None:
@@ -156,13 +156,10 @@ class Keyframes:
         return camera_inputs(corrupt(observation, corruption), self.model)
 
     def _cut(self, token: str, ego_from_moved: np.ndarray) -> tuple[list[MapElement], Areas]:
-        grid, city = self.model.grid, self.dataset.vector_map(self.dataset.scene_of(token).location)
-        pose = self.dataset.map_from_ego(token)
-        # Of a pose the ground truth takes x, y and yaw, so the motion is applied in that plane.
-        flat = se3.se3(se3.rotation_from_euler(0, 0, se3.yaw_of(pose)), [*pose[:2, 3], 0.0]) @ ego_from_moved
-        ranges, model = (grid.x_range, grid.y_range), self.model
-        elements = city.elements(flat, *ranges, model.classes, model.crossings)
-        return elements, city.areas(flat, *ranges, LAYERS)
+        model, dataset = self.model, self.dataset
+        ranges = model.grid.x_range, model.grid.y_range
+        elements = dataset.elements(token, *ranges, model.classes, model.crossings, ego_from_moved)
+        return elements, dataset.areas(token, *ranges, LAYERS, ego_from_moved)
 
 
 def load_keyframes(
@@ -180,7 +177,7 @@ def load_keyframes(
     """The keyframes of a split, prepared now or before (`hdmap prepare`).
 
     Args:
-        root: a nuScenes folder.
+        root: a data set's folder (`open_dataset`).
         split: its name.
         model: what the keyframes are prepared for.
         keep_inputs: keep the model's inputs as well as the ground truth, so that no image is decoded again.
@@ -188,14 +185,14 @@ def load_keyframes(
         cache: where prepared keyframes lie; `<root>/cache` by default.
         workers: processes that prepare; 0 = one per core.
         reduced: where images are decoded as they are needed, decode them at the smallest size that is enough.
-        version: which `v1.0-*` folder; by default the one that the split tells.
+        version: which data set of the folder; by default the one that the split tells.
 
     Raises:
         DatasetError: if the folder, the split or one of its files cannot be used.
         OutputError: if the cache cannot be written.
     """
-    root, cache = Path(root), cache or Path(root) / "cache"
-    version = version_for(root, split, version)
+    root, cache = Path(root), cache or cache_of(Path(root))
+    version = open_dataset(root, version, split=split, cache=cache).version
     preparation = Preparation(
         root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers, version=version
     )

@@ -17,15 +17,15 @@ from typing import Literal
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables, scenes_of_split, version_for
-from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
+from hdmap_core.datasets.opening import open_dataset, with_index
+from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.parallel import map_scenes
-from hdmap_core.preprocess import camera_inputs
-from training.data.inspection import BadKeyframe, Inspection, find_bad, open_dataset, summary
+from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
+from training.data.inspection import BadKeyframe, Inspection, find_bad, opened, summary
 from training.data.vector_store import LAYERS, VectorStore
 
 _VERSION = 4
@@ -39,8 +39,8 @@ class Preparation:
     """What a store is made of.
 
     Attributes:
-        root: a nuScenes folder.
-        version: which `v1.0-*` folder of it; by default the one that the split tells.
+        root: a data set's folder (`open_dataset`).
+        version: which data set of it; by default the one that the split tells.
         cache: where stores and indices lie.
         split: whose keyframes.
         model: for its grid and classes, and for its inputs if they are kept.
@@ -80,12 +80,12 @@ def prepare(preparation: Preparation) -> Path:
     if preparation.model.view_transform is None:  # it looks at maps only, whatever `keep_inputs` says
         preparation = replace(preparation, keep_inputs=False)
     root, split = preparation.root, preparation.split
-    preparation = replace(preparation, version=version_for(root, split, preparation.version))
-    tables = open_tables(root, preparation.cache, preparation.version)
-    scenes = [scene.sample_tokens for scene in scenes_of_split(tables, split) if scene.sample_tokens]
+    dataset = open_dataset(root, preparation.version, split=split, cache=preparation.cache)
+    preparation = replace(preparation, version=dataset.version)
+    scenes = [scene.sample_tokens for scene in scenes_of_split(dataset, split) if scene.sample_tokens]
     if not scenes:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
-    name = f"{split}-{store_key(preparation, scenes)}"
+    name = f"{split}-{store_key(preparation, scenes, dataset)}"
     folder = preparation.cache / name
     if preparation.model.view_transform is None and not (folder / "complete").is_file():
         folder = preparation.cache / f"maps-{name}"  # nobody looks for images, so it must serve no model of cameras
@@ -94,7 +94,7 @@ def prepare(preparation: Preparation) -> Path:
             with alone(folder / "lock"):
                 if not (folder / "complete").is_file():  # another run may have made it meanwhile
                     (folder / "parts").mkdir(parents=True, exist_ok=True)
-                    _make(preparation, folder, scenes, tables)
+                    _make(preparation, folder, scenes, dataset)
         except OSError as error:
             reason = error.strerror or error
             raise OutputError(f"cannot write the cache {folder}: {reason}; name another with data.cache=...") from None
@@ -128,14 +128,14 @@ def left_out(folder: Path) -> list[BadKeyframe]:
         raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
 
 
-def store_key(preparation: Preparation, scenes: Scenes) -> str:
-    """A hash of all that a store's content depends on; of the HD maps, their sizes, which a copied folder keeps.
+def store_key(preparation: Preparation, scenes: Scenes, dataset: MapDataset) -> str:
+    """A hash of all that a store's content depends on; of the true maps, what `truth_state` says.
 
     Which cameras and sweeps its keyframes were looked through for decides which of them it has.
     """
     model = preparation.model
     grid = model.grid
-    maps = [(path.name, path.stat().st_size) for path in sorted((preparation.root / "maps/expansion").glob("*.json"))]
+    maps = dataset.truth_state()
     classes = [label.value for label in model.classes]
     backbone = model.image_backbone
     cameras = () if backbone is None else backbone.cameras
@@ -143,16 +143,18 @@ def store_key(preparation: Preparation, scenes: Scenes) -> str:
     content += [cameras, preparation.sweeps, model.crossings]
     if preparation.keep_inputs:
         content += [grid.resolution] if model.sees_ground else []
+        fit = PLAIN if backbone is None else ImageFit.of(backbone)
         content += [] if backbone is None else [backbone.image_size]
+        content += [] if fit == PLAIN else [fit]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
-def _make(preparation: Preparation, folder: Path, scenes: Scenes, tables: NuScenesTables | KeyframeIndex) -> None:
-    index = tables if isinstance(tables, KeyframeIndex) else write_index(tables, preparation.cache)
-    open_dataset.cache_clear()  # it may have been opened without the index
+def _make(preparation: Preparation, folder: Path, scenes: Scenes, dataset: MapDataset) -> None:
+    dataset = with_index(dataset, preparation.cache)
+    opened.cache_clear()  # it may have been opened without the index
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as progress:
-        bad = {frame.token for frame in _inspected(preparation, folder, scenes, index, progress)}
+        bad = {frame.token for frame in _inspected(preparation, folder, scenes, dataset.version, progress)}
         scenes = [tuple(token for token in tokens if token not in bad) for tokens in scenes]
         scenes = [tokens for tokens in scenes if tokens]
         if not scenes:
@@ -180,7 +182,7 @@ def _make(preparation: Preparation, folder: Path, scenes: Scenes, tables: NuScen
 
 
 def _inspected(
-    preparation: Preparation, folder: Path, scenes: Scenes, index: KeyframeIndex, progress: Progress
+    preparation: Preparation, folder: Path, scenes: Scenes, version: str, progress: Progress
 ) -> Sequence[BadKeyframe]:
     """The keyframes to leave out, found now or before an interruption."""
     record = folder / "left_out.json"
@@ -190,7 +192,7 @@ def _inspected(
     bar = progress.add_task(f"checking {preparation.split}", total=total)
     bad = find_bad(
         scenes,
-        inspection_of(preparation, index.version),
+        inspection_of(preparation, version),
         preparation.processes,
         preparation.ray,
         lambda count: progress.advance(bar, count),
@@ -257,9 +259,9 @@ def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -
     fresh.rename(folder / "inputs")
 
 
-def _dataset(preparation: Preparation) -> NuScenesDataset:
+def _dataset(preparation: Preparation) -> MapDataset:
     assert preparation.version is not None
-    return open_dataset(preparation.root, preparation.version, preparation.cache)
+    return opened(preparation.root, preparation.version, preparation.cache)
 
 
 def open_rows(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:

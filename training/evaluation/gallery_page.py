@@ -1,59 +1,27 @@
-"""The page of a gallery: plain HTML with its own style and a few lines of script that sort; no other file but images.
+"""The page of a gallery: plain HTML with its own style and a few lines of script; no other file but images.
 
-Without script the frames stand in order of their rank, best first.
+Without script the frames stand in order of their rank, best first, with everything that is shown by default.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from hdmap_core.elements import MapClass
-from hdmap_core.metrics.breakdown import Breakdown, GroupScore
+from hdmap_core.metrics.breakdown import GroupScore
 from hdmap_core.metrics.breakdown_report import number
-from hdmap_core.viz import COLOURS
+from hdmap_core.metrics.chamfer_ap import ChamferScore
 from training.corruptions import SEVERITIES, Corruption
-from training.evaluation.gallery import FrameCard
+from training.evaluation.gallery import FrameCard, Layered, Run
+from training.evaluation.gallery_style import SCRIPT, STYLE
+from training.evaluation.overlays import LOWEST_SCORE, MIN_SCORE
+from training.evaluation.pr_curves import pr_curves
 from training.evaluation.robustness import Robustness
-
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8882; --accent: #2f6fde; }
-@media (prefers-color-scheme: dark) { :root { --accent: #8ab4ff; } }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1.5rem; max-width: 1500px; }
-h1 { font-size: 1.7rem; margin: 0 0 .2rem; } h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; }
-h3 { font-size: 1.05rem; margin: 0; }
-p { margin: .3rem 0; } a { color: var(--accent); } .soft { opacity: .75; }
-.tables { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; } .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; }
-thead th { font-weight: 600; } th:first-child { text-align: left; }
-article { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; margin: 0 0 1.2rem; }
-.pictures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 480px), 1fr)); gap: .8rem; }
-.pictures img, .strip img { width: 100%; height: auto; display: block; border-radius: .3rem; background: var(--soft); }
-.strip { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .8rem; }
-figure { margin: 0; } figcaption { font-size: .9rem; }
-.key { display: inline-block; width: 1.6rem; height: .35rem; border-radius: .2rem; margin: 0 .4rem .15rem 0; }
-.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: .5rem 0; } code { font-size: .85em; }
-button { font: inherit; padding: .3rem .9rem; margin-right: .4rem; border: 1px solid var(--line); border-radius: .4rem;
-  background: var(--soft); color: inherit; cursor: pointer; }
-button[aria-pressed=true] { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
-:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-"""
-_SCRIPT = """
-const list = document.getElementById('frames'), buttons = document.querySelectorAll('button[data-sort]');
-const orders = { best: (a, b) => a.dataset.rank - b.dataset.rank, worst: (a, b) => b.dataset.rank - a.dataset.rank,
-  scene: (a, b) => a.dataset.scene.localeCompare(b.dataset.scene) || a.dataset.rank - b.dataset.rank };
-buttons.forEach(button => button.addEventListener('click', () => {
-  [...list.children].sort(orders[button.dataset.sort]).forEach(card => list.append(card));
-  buttons.forEach(other => other.setAttribute('aria-pressed', other === button));
-}));
-"""
 
 
 def gallery_page(
     title: str,
     facts: Sequence[str],
-    parts: Breakdown,
+    runs: Sequence[Run],
     cards: Sequence[FrameCard],
     robustness: Robustness | None = None,
     strip: Mapping[Corruption, str] | None = None,
@@ -63,7 +31,7 @@ def gallery_page(
     Args:
         title: what was evaluated.
         facts: lines below it: split, protocol ...
-        parts: the score.
+        runs: what was evaluated, and perhaps another run beside it.
         cards: the frames, best first.
         robustness: scores under corruptions.
         strip: corruption -> picture in `images/` of the same frame.
@@ -73,24 +41,27 @@ def gallery_page(
         *(f'<p class="soft">{escape(fact)}</p>' for fact in facts),
         "</header><main>",
         "<h2>Scores</h2>",
-        f'<div class="tables">{_overall(parts)}{"".join(_groups(*item) for item in parts.groups.items())}</div>',
+        f'<div class="tables">{_overall(runs)}{_groups(runs)}</div>',
+        "<h2>Precision and recall</h2>",
+        "<p>Solid is the strictest threshold; point at a line for its AP.</p>",
+        pr_curves({run.name: run.parts.overall for run in runs}),
     ]
     if robustness is not None:
         body += ["<h2>Under corruptions</h2>", _robustness(robustness), _strip(strip or {})]
     body += [
         "<h2>Frames</h2>",
-        "<p>F1 of the frame over all classes, mean over the thresholds; rank 1 is the best frame.</p>",
-        _legend(),
-        _buttons(),
+        "<p>F1 of the frame over all classes, mean over the thresholds; rank 1 is the best frame. Click a picture to "
+        "enlarge it, turn the wheel to come closer.</p>",
+        _controls(runs),
         '<div id="frames">',
-        *(_card(card) for card in cards),
-        "</div></main>",
+        *(_card(card, runs) for card in cards),
+        "</div></main><dialog><p>wheel: closer · drag: move · Esc: back</p></dialog>",
     ]
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n<body>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n<body>'
         + "\n".join(body)
-        + f"\n<script>{_SCRIPT}</script></body></html>\n"
+        + f"\n<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -106,25 +77,42 @@ def _table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -
     )
 
 
-def _overall(parts: Breakdown) -> str:
-    classes = parts.overall.classes
-    thresholds = list(next(iter(classes.values())).ap)
+def _overall(runs: Sequence[Run]) -> str:
+    return "".join(_overall_of(run.name if len(runs) > 1 else "", run.parts.overall) for run in runs)
+
+
+def _overall_of(name: str, overall: ChamferScore) -> str:
+    thresholds = list(next(iter(overall.classes.values())).ap)
     rows = []
-    for label, score in classes.items():
+    for label, score in overall.classes.items():
         counts = f"{score.num_truth:,}", f"{score.num_predictions:,}"
         rows.append((label.value, *counts, *map(number, score.ap.values()), number(score.mean_ap)))
-    rows.append(("mAP", *[""] * (2 + len(thresholds)), number(parts.overall.mean_ap)))
+    rows.append(("mAP", *[""] * (2 + len(thresholds)), number(overall.mean_ap)))
     header = ("class", "truth", "predicted", *(f"AP@{threshold:g} m" for threshold in thresholds), "AP")
-    return _table("by class and threshold", header, rows)
+    return _table(f"{name}, by class and threshold".removeprefix(", "), header, rows)
 
 
-def _groups(kind: str, groups: Sequence[GroupScore]) -> str:
-    classes = list(groups[0].ap) if groups else []
+def _groups(runs: Sequence[Run]) -> str:
+    """A table for everything that has more than one group: one alone says what the overall score says."""
+    return "".join(
+        _group_table(kind, groups, [run.parts.groups.get(kind, ()) for run in runs[1:]])
+        for kind, groups in runs[0].parts.groups.items()
+        if len(groups) > 1
+    )
+
+
+def _group_table(kind: str, groups: Sequence[GroupScore], others: Sequence[Sequence[GroupScore]]) -> str:
+    classes = list(groups[0].ap)
+    beside = [{group.name: group.mean_ap for group in other} for other in others]
     rows = (
-        (group.name, f"{group.num_frames:,}", *(number(group.ap[label]) for label in classes), number(group.mean_ap))
+        (
+            *(group.name, f"{group.num_frames:,}", *(number(group.ap[label]) for label in classes)),
+            *(number(group.mean_ap), *(number(means.get(group.name)) for means in beside)),
+        )
         for group in groups
     )
-    return _table(f"by {kind}", (kind, "frames", *(label.value for label in classes), "mAP"), rows)
+    header = (kind, "frames", *(label.value for label in classes), "mAP", *["mAP of the other"] * len(beside))
+    return _table(f"by {kind}", header, rows)
 
 
 def _robustness(result: Robustness) -> str:
@@ -152,39 +140,64 @@ def _strip(files: Mapping[Corruption, str]) -> str:
     return f'<p>One frame under each; the lines are ground truth.</p><div class="strip">{figures}</div>'
 
 
-def _legend() -> str:
-    keys = "".join(
-        f'<span><span class="key" style="background: rgb{COLOURS[label]}"></span>{label.value.replace("_", " ")}</span>'
-        for label in MapClass
+def _controls(runs: Sequence[Run]) -> str:
+    known = runs[0].parts.overall.classes
+    boxes = [
+        (label.value, f'<span class="key {label.value}"></span>{label.value.replace("_", " ")}') for label in MapClass
+    ]
+    layers = [box for box in boxes if MapClass(box[0]) in known]
+    layers += [("predicted", "predicted"), ("truth", "truth, white"), ("image", "images")]
+    checks = "".join(
+        f'<label><input type="checkbox" checked data-layer="{name}"> {text}</label>' for name, text in layers
     )
-    white = '<span><span class="key" style="background: #fff; border: 1px solid #888"></span>ground truth</span>'
-    return f'<div class="legend">{keys}{white}<span class="soft">the car drives to the right; grid 10 m</span></div>'
-
-
-def _buttons() -> str:
-    orders = (("best", "best first", "true"), ("worst", "worst first", "false"), ("scene", "by scene", "false"))
+    orders = [("best", "best first"), ("worst", "worst first"), ("scene", "by scene")]
+    orders += [("apart", "most different first")] if len(runs) > 1 else []
+    buttons = "".join(
+        f'<button type="button" class="order" data-sort="{order}" aria-pressed="{str(order == "best").lower()}">{text}</button>'
+        for order, text in orders
+    )
     return (
-        '<p role="group" aria-label="Order of the frames">'
-        + "".join(
-            f'<button type="button" data-sort="{order}" aria-pressed="{pressed}">{text}</button>'
-            for order, text, pressed in orders
-        )
-        + "</p>"
+        f'<div class="controls"><span role="group" aria-label="Order of the frames">{buttons}</span>{checks}'
+        f'<label>score at least <input type="range" id="score" min="{LOWEST_SCORE}" max="0.95" step="0.01" '
+        f'value="{MIN_SCORE}"><output>{MIN_SCORE:.2f}</output></label>'
+        '<span class="soft">the car drives to the right; grid 10 m</span></div>'
     )
 
 
-def _card(card: FrameCard) -> str:
+def _card(card: FrameCard, runs: Sequence[Run]) -> str:
+    f1 = " · ".join(
+        f"F1 {value:.3f}" + (f" {escape(run.name)}" if len(runs) > 1 else "")
+        for value, run in zip(card.f1, runs, strict=True)
+    )
+    apart = max(card.f1) - min(card.f1)
+    return (
+        f'<article data-rank="{card.rank}" data-scene="{escape(card.scene)}" data-apart="{apart:.4f}">'
+        f"<h3>rank {card.rank} · {f1} · {escape(card.scene)}</h3>"
+        f'<p class="soft">{escape(card.description)} · <code>{escape(card.token)}</code></p><div class="runs">'
+        + "".join(_side(card, index, run.name if len(runs) > 1 else "") for index, run in enumerate(runs))
+        + "</div></article>"
+    )
+
+
+def _side(card: FrameCard, index: int, name: str) -> str:
+    """What one run says of the frame. A run alone has its cameras beside the view from above."""
     counts = "; ".join(
-        f"{label.replace('_', ' ')} {found} predicted, {true} true" for label, (found, true) in card.counts.items()
+        f"{label.replace('_', ' ')} {found} predicted, {true} true"
+        for label, (found, true) in card.counts[index].items()
     )
-    about = escape(f"frame {card.rank} of {card.scene}")
+    about = f"frame {card.rank} of {card.scene}" + (f", {name}" if name else "")
+    rows = "".join(
+        f'<div class="row">{"".join(_picture(picture, index, about) for picture in row)}</div>' for row in card.cameras
+    )
+    heading = f"<p>{escape(f'{name}: ' if name else '')}{escape(counts)}</p>"
+    between = "" if name else "</div><div>"
+    return f"<div>{heading}{_picture(card.bev, index, about)}{between}{rows}</div>"
+
+
+def _picture(picture: Layered, index: int, about: str) -> str:
+    width, height = picture.size
     return (
-        f'<article data-rank="{card.rank}" data-scene="{escape(card.scene)}">'
-        f"<h3>rank {card.rank} · F1 {card.f1:.3f} · {escape(card.scene)}</h3>"
-        f'<p class="soft">{escape(card.description)} · <code>{escape(card.token)}</code></p><p>{escape(counts)}</p>'
-        '<div class="pictures">'
-        f'<a href="images/{escape(card.bev)}"><img loading="lazy" src="images/{escape(card.bev)}" '
-        f'alt="View from above of {about}: prediction over ground truth"></a>'
-        f'<a href="images/{escape(card.cameras)}"><img loading="lazy" src="images/{escape(card.cameras)}" '
-        f'alt="Camera images of {about} with the prediction"></a></div></article>'
+        f'<button type="button" class="layered"><img loading="lazy" src="images/{escape(picture.file)}" '
+        f'width="{width}" height="{height}" alt="{escape(picture.shows)} of {escape(about)}">'
+        f'<svg class="layers" viewBox="0 0 {width} {height}" aria-hidden="true">{picture.layers[index]}</svg></button>'
     )

@@ -8,7 +8,7 @@ words are looked for: "train station" is no rain. Our own synthetic scenes say m
 import re
 from collections.abc import Mapping, Sequence
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.protocol import MapDataset
 
 _WEATHER = {
     "rain": r"\brain(s|y|ing|fall)?\b",
@@ -41,7 +41,7 @@ def _first_said(patterns: Mapping[str, str], description: str, otherwise: str) -
     return otherwise
 
 
-def frame_groups(dataset: NuScenesDataset, tokens: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+def frame_groups(dataset: MapDataset, tokens: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """What is compared -> group -> frame tokens; groups in order of their names.
 
     Raises:
@@ -50,7 +50,7 @@ def frame_groups(dataset: NuScenesDataset, tokens: Sequence[str]) -> dict[str, d
     groups: dict[str, dict[str, list[str]]] = {}
     for token in tokens:
         scene = dataset.scene_of(token)
-        cameras = sum(frame.modality == "camera" for frame in dataset.tables.keyframe(token).values())
+        cameras = sum(frame.modality == "camera" for frame in dataset.keyframe(token).values())
         for kind, name in (
             ("weather", weather_of(scene.description)),
             ("time of day", time_of_day_of(scene.description)),

@@ -15,7 +15,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
+from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement, read_elements, write_elements
 from hdmap_core.errors import ElementError, OutputError
 from hdmap_core.files import write_atomically
@@ -28,10 +29,7 @@ from training.evaluation.raster_overlap import Overlap, raster_overlap
 
 PIECE = 20
 """Frames per piece of work, of one scene: what is lost at most per worker when the power goes."""
-_TABLES = ("scene", "sample", "calibrated_sensor", "log")
-_MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
 _SOURCES = ("hdmap_core", "training/corruptions", "training/data", "training/evaluation/raster_overlap.py")
-_SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class Source:
     Attributes:
         checkpoint: a file.
         sha256: of its content.
-        version: which `v1.0-*` folder of the data set.
-        data_digest: see `data_digest`.
+        version: which data set of the folder.
+        data_digest: see `MapDataset.digest`.
         head: see `load_predictor`.
         dense: the model has dense heads.
     """
@@ -146,19 +144,6 @@ def predict_frames(
     return ordered
 
 
-def data_digest(dataset: NuScenesDataset) -> str:
-    """Tells data sets apart: a digest of the smaller tables, of the maps, and of the size of the big tables."""
-    digest = hashlib.sha256(dataset.tables.version.encode())
-    folder = dataset.tables.folder
-    for path in [*(folder / f"{name}.json" for name in _TABLES), dataset.root / "synth.json"]:
-        digest.update(path.read_bytes() if path.is_file() else b"-")
-    for path in sorted(path for pattern in _MAPS for path in dataset.root.glob(pattern)):
-        digest.update(str(path.relative_to(dataset.root)).encode() + path.read_bytes())
-    for name in _SIZES_ONLY:
-        digest.update(str((folder / f"{name}.json").stat().st_size).encode())
-    return digest.hexdigest()
-
-
 def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     """In a worker."""
     source = piece.source
@@ -195,8 +180,8 @@ def _predictor(checkpoint: Path, sha256: str, device: str, head: str | None) -> 
 
 
 @lru_cache(maxsize=1)
-def _dataset(root: Path, version: str, digest: str) -> NuScenesDataset:
-    return NuScenesDataset(root, version)
+def _dataset(root: Path, version: str, digest: str) -> MapDataset:
+    return open_dataset(root, version)
 
 
 @cache

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, Scene, SensorFrame, find_version
+from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, find_version
+from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.geometry.lens import lens_of
 

@@ -79,6 +79,15 @@ class MapLayers:
             shapes = shapely.make_valid(shapes)
         return shapes[shapely.is_valid(shapes) & ~shapely.is_empty(shapes)] if len(shapes) else shapes
 
+    def road(self) -> shapely.Geometry:
+        """The union of road segments and lanes, whose outline is the boundary."""
+        segments, lanes = (shapely.union_all(self.polygons(layer)) for layer in ("road_segment", "lane"))
+        return shapely.union(segments, lanes)
+
+    def kerbs(self) -> np.ndarray:
+        """(0,): the map expansion knows boundaries as outlines only."""
+        return np.zeros(0, dtype=object)
+
     def centerlines(self) -> np.ndarray:
         """(N,) LineStrings in the driving direction, one per lane and lane connector that has a path.
 

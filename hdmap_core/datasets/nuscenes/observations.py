@@ -4,33 +4,40 @@ The instant of a keyframe is the stamp of its LIDAR_TOP sweep. Every camera fire
 carried over by the car's own motion:
 
     ego_from_camera = inverse(map_from_ego[lidar stamp]) @ map_from_ego[camera stamp] @ ego_from_camera[calibrated]
+
+A folder without LIDAR_TOP, as a car without LiDAR leaves it, takes stamp and pose of CAM_FRONT, else of its first
+camera; that is said once.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 from shapely import MultiPolygon
 
 from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
-from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables, Scene, SensorFrame
-from hdmap_core.datasets.nuscenes.vector_map import CLASSES, Crossings, Range, VectorMap
+from hdmap_core.datasets.nuscenes.splits import splits_of
+from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
+from hdmap_core.datasets.nuscenes.vector_map import VectorMap
+from hdmap_core.datasets.observing import moved, observe
+from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
-from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
-from hdmap_core.image_decoding import decode_image, reduction_for
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
-OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
-_POINT_FIELDS = 5  # x, y, z, intensity, ring
+_TABLES = ("scene", "sample", "calibrated_sensor", "log")
+_SIZES_ONLY = ("sample_data", "ego_pose")  # a gigabyte each in the full data set
+_MAPS = ("maps/sd/*.geojson", "maps/expansion/*.json")  # models look at SD maps; overlaps are with the HD maps
+_log = logging.getLogger(__name__)
 
 
 class NuScenesDataset:
@@ -58,12 +65,13 @@ class NuScenesDataset:
         road_plane: bool = True,
     ) -> None:
         self.tables = tables or NuScenesTables(root, version)
-        self.root = self.tables.root
+        self.root, self.version, self.place = self.tables.root, self.tables.version, self.tables.folder
         self.cameras = None if cameras is None else tuple(cameras)
         self.sd_range = sd_range
         self.road_plane = road_plane
         self._maps: dict[str, VectorMap] = {}
         self._sd_maps: dict[str, SdMap | None] = {}
+        self._anchored_by: set[str] = set()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -95,6 +103,11 @@ class NuScenesDataset:
         return self.tables.scenes
 
     @cached_property
+    def splits(self) -> Mapping[str, Sequence[str]]:
+        """Split name -> scene names: the published lists and the folder's own."""
+        return splits_of(self.tables)
+
+    @cached_property
     def tokens(self) -> tuple[str, ...]:
         """Sample tokens of all keyframes, scene by scene in time order."""
         return tuple(self._scene_of)
@@ -111,7 +124,22 @@ class NuScenesDataset:
 
     def map_from_ego(self, token: str) -> np.ndarray:
         """(4, 4) float64: the car's pose at the keyframe's instant."""
-        return self._lidar(token, self.tables.keyframe(token)).map_from_ego
+        return self._anchor(token, self.tables.keyframe(token)).map_from_ego
+
+    def keyframe(self, token: str) -> dict[str, SensorFrame]:
+        """See `NuScenesTables.keyframe`."""
+        return self.tables.keyframe(token)
+
+    def previous_sweeps(self, token: str) -> list[SensorFrame]:
+        """See `NuScenesTables.previous_sweeps`."""
+        return self.tables.previous_sweeps(token)
+
+    def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
+        """See `NuScenesTables.sensor_frames`; reads the tables anew where only an index is open."""
+        tables = self.tables
+        if isinstance(tables, KeyframeIndex):
+            tables = NuScenesTables(self.root, self.version)
+        return tables.sensor_frames(scene, channels)
 
     def observation(
         self,
@@ -143,37 +171,24 @@ class NuScenesDataset:
             DatasetError: if a file is missing or does not fit the tables.
             ImageError: if an image is truncated or damaged; the message names the file.
         """
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         frames = self.tables.keyframe(token)
-        lidar = self._lidar(token, frames)
-        names = self._camera_names(token, frames)
-        cameras = [frames[name] for name in names]
-        ego_from_map = se3.inverse(lidar.map_from_ego)
-        sizes = [camera.image_size for camera in cameras]
-        reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-        pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
-        rig = CameraRig.from_arrays(
-            names,
-            np.array([camera.intrinsics for camera in cameras]).reshape(-1, 3, 3),
-            [ego_from_map @ camera.map_from_ego @ camera.ego_from_sensor for camera in cameras],
-            sizes,
-            [camera.lens for camera in cameras],
-        )
-        if reduction > 1:
-            rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])
-        cloud, age_s = self._points(token, lidar, sweeps) if points else (None, None)
-        observation = Observation(
-            images=pictures,
-            rig=rig,
-            stamp_ns=lidar.stamp_ns,
-            token=token,
-            points=cloud,
+        anchor, lidar = self._anchor(token, frames), frames.get(LIDAR) if points else None
+        older = self.tables.previous_sweeps(token)[: sweeps - 1] if lidar is not None and sweeps > 1 else []
+        return observe(
+            token,
+            anchor.stamp_ns,
+            anchor.map_from_ego,
+            [frames[name] for name in self._camera_names(token, frames)],
+            sweeps=[] if lidar is None else [lidar, *older],
+            images=images,
+            at_least=at_least,
+            coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
-            map_from_ego=lidar.map_from_ego,
-            camera_stamps_ns=tuple(camera.stamp_ns for camera in cameras),
-            point_age_s=age_s,
             map_origin=CITIES.get(self.scene_of(token).location),
+            recent=self._recent_poses(token) if self.road_plane else None,
         )
-        return on_the_road(observation, *self._recent_poses(token)) if self.road_plane else observation
 
     def elements(
         self,
@@ -182,25 +197,54 @@ class NuScenesDataset:
         y_range: Range = (-15.0, 15.0),
         classes: Sequence[MapClass] = CLASSES,
         crossings: Crossings = "outlines",
+        ego_from_moved: np.ndarray | None = None,
     ) -> list[MapElement]:
         """The keyframe's ground truth: see `VectorMap.elements`."""
-        return self.vector_map(self.scene_of(token).location).elements(
-            self.map_from_ego(token), x_range, y_range, classes, crossings
-        )
+        pose = moved(self.map_from_ego(token), ego_from_moved)
+        return self.vector_map(self.scene_of(token).location).elements(pose, x_range, y_range, classes, crossings)
 
     def areas(
         self,
         token: str,
         x_range: Range = (-30.0, 30.0),
         y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = ("drivable_area", "ped_crossing"),
+        layers: Sequence[str] = AREA_LAYERS,
+        ego_from_moved: np.ndarray | None = None,
     ) -> dict[str, MultiPolygon]:
         """What polygon layers cover around the car at a keyframe: see `VectorMap.areas`."""
-        return self.vector_map(self.scene_of(token).location).areas(self.map_from_ego(token), x_range, y_range, layers)
+        pose = moved(self.map_from_ego(token), ego_from_moved)
+        return self.vector_map(self.scene_of(token).location).areas(pose, x_range, y_range, layers)
 
     def has_vector_map(self, token: str) -> bool:
         """Whether the folder holds the map expansion of the keyframe's city."""
-        return (self.root / "maps" / "expansion" / f"{self.scene_of(token).location}.json").is_file()
+        return self._map_path(token).is_file()
+
+    def advice(self, what: Literal["vector map", "SD map", "LiDAR"], token: str) -> str:
+        """See `MapDataset.advice`."""
+        if what == "vector map":
+            return f"no {self._map_path(token)}"
+        if what == "LiDAR":
+            return "a synthetic data set needs `hdmap synth --lidar keyframes`, or `all` for several sweeps"
+        path = self.root / "maps" / "sd" / f"{self.scene_of(token).location}.geojson"
+        return f"{path} is missing; `hdmap sdmap OSM_FOLDER {self.root}` makes it"
+
+    def truth_state(self) -> list[tuple[str, object]]:
+        """Names and sizes of the HD maps."""
+        return [(path.name, path.stat().st_size) for path in sorted((self.root / "maps/expansion").glob("*.json"))]
+
+    def digest(self) -> str:
+        """Of the smaller tables, of the maps, and of the size of the big tables."""
+        digest = hashlib.sha256(self.version.encode())
+        for path in [*(self.place / f"{name}.json" for name in _TABLES), self.root / "synth.json"]:
+            digest.update(path.read_bytes() if path.is_file() else b"-")
+        for path in sorted(path for pattern in _MAPS for path in self.root.glob(pattern)):
+            digest.update(str(path.relative_to(self.root)).encode() + path.read_bytes())
+        for name in _SIZES_ONLY:
+            digest.update(str((self.place / f"{name}.json").stat().st_size).encode())
+        return digest.hexdigest()
+
+    def _map_path(self, token: str) -> Path:
+        return self.root / "maps" / "expansion" / f"{self.scene_of(token).location}.json"
 
     def vector_map(self, city: str) -> VectorMap:
         """The vector map of a city, read once."""
@@ -218,40 +262,27 @@ class NuScenesDataset:
         reach = (-self.sd_range, self.sd_range)
         return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
 
-    def _points(self, token: str, key: SensorFrame, sweeps: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, 5) and their ages (P,), newest sweep first.
-
-        Returns from the car itself are left out of older sweeps, where its motion would draw them out behind it.
-        """
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
-        clouds, ages = [_read_points(key, key.ego_from_sensor)], [0.0]
-        ego_from_map = se3.inverse(key.map_from_ego)
-        for frame in self.tables.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ():
-            key_from_sensor = ego_from_map @ frame.map_from_ego @ frame.ego_from_sensor
-            clouds.append(_read_points(frame, key_from_sensor, beyond=OWN_VEHICLE_M))
-            ages.append((key.stamp_ns - frame.stamp_ns) * 1e-9)
-        return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
-
     def _recent_poses(self, token: str) -> tuple[list[np.ndarray], list[int]]:
         """Poses and stamps of the scene's keyframes up to this one, as far back as they tell of the road."""
         tokens = self.scene_of(token).sample_tokens
         recent: list[SensorFrame] = []
         for earlier in reversed(tokens[: tokens.index(token) + 1]):
-            frame = self.tables.keyframe(earlier).get(LIDAR)
-            if frame is None or (recent and recent[0].stamp_ns - frame.stamp_ns > WINDOW_S * 1e9):
+            frame = self._anchor(earlier, self.tables.keyframe(earlier))
+            if recent and recent[0].stamp_ns - frame.stamp_ns > WINDOW_S * 1e9:
                 break
             recent.append(frame)
         recent.reverse()
         return [frame.map_from_ego for frame in recent], [frame.stamp_ns for frame in recent]
 
-    def _lidar(self, token: str, frames: dict[str, SensorFrame]) -> SensorFrame:
-        if LIDAR not in frames:
-            raise DatasetError(
-                f"{self.tables.folder}: sample {token!r} has no {LIDAR} keyframe, whose pose and stamp are the "
-                "reference of the frame"
-            )
-        return frames[LIDAR]
+    def _anchor(self, token: str, frames: dict[str, SensorFrame]) -> SensorFrame:
+        """The file whose stamp and pose are the keyframe's."""
+        if LIDAR in frames:
+            return frames[LIDAR]
+        name = self._camera_names(token, frames)[0] if CAMERAS[0] not in frames else CAMERAS[0]
+        if name not in self._anchored_by:
+            self._anchored_by.add(name)
+            _log.warning("%s has no %s: stamps and poses of keyframes are those of %s", self.place, LIDAR, name)
+        return frames[name]
 
     def _camera_names(self, token: str, frames: dict[str, SensorFrame]) -> list[str]:
         present = [name for name, frame in frames.items() if frame.modality == "camera"]
@@ -264,48 +295,3 @@ class NuScenesDataset:
             raise DatasetError(f"{self.tables.folder}: sample {token!r} has no camera keyframe")
         known = [name for name in CAMERAS if name in present]
         return list(self.cameras or known + sorted(set(present) - set(known)))
-
-
-def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> np.ndarray:
-    """A camera frame's picture, (H, W, 3) uint8 RGB, at 1/reduction of its size; see `decode_image`.
-
-    Raises:
-        DatasetError: if the file is missing or has another size than the tables say.
-        ImageError: if it is damaged.
-    """
-    image = decode_image(_read_bytes(frame.path), str(frame.path), reduction, coarse=coarse)
-    expected = tuple(-(-side // reduction) for side in frame.image_size)
-    if image.shape[:2] != expected:
-        raise DatasetError(
-            f"{frame.path} has {image.shape[1] * reduction} x {image.shape[0] * reduction} pixels, sample_data.json "
-            f"says {frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"
-        )
-    return image
-
-
-def _read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float = 0.0) -> np.ndarray:
-    """(P, 5) float32: x, y, z in metres (ego frame of the keyframe), intensity 0..255, ring.
-
-    What lies within `beyond` metres of the sensor along both x and y is left out.
-    """
-    advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
-    data = _read_bytes(frame.path, advice)
-    if len(data) % (4 * _POINT_FIELDS):
-        raise DatasetError(
-            f"{frame.path} has {len(data)} bytes, which is no whole number of points of {_POINT_FIELDS} float32; the "
-            "file is truncated, copy it again"
-        )
-    points = np.frombuffer(data, "<f4").reshape(-1, _POINT_FIELDS)
-    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
-    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
-    return points
-
-
-def _read_bytes(path: Path, advice: str = "") -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DatasetError(
-            f"cannot read {path}, which sample_data.json names: {error.strerror or error}; unpack the sensor files"
-            f"{advice}"
-        ) from None

@@ -16,8 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
-from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables, Scene, find_version, versions_in
+from hdmap_core.datasets.nuscenes.tables import NuScenesTables, find_version, versions_in
 from hdmap_core.errors import DatasetError
 
 # Scene numbers; both ends of a range belong to it.
@@ -64,25 +63,6 @@ def official_splits() -> dict[str, tuple[str, ...]]:
     rest = (numbers["train"] | numbers["val"]) - numbers["val_disjoint"] - _numbers(_LEFT_OUT)
     numbers["train_disjoint"] = rest
     return {name: tuple(f"scene-{number:04d}" for number in sorted(found)) for name, found in numbers.items()}
-
-
-def scenes_of_split(dataset: NuScenesDataset | NuScenesTables | KeyframeIndex, name: str) -> list[Scene]:
-    """The scenes of a split that this folder has, in the folder's order.
-
-    Raises:
-        DatasetError: listing the splits that have scenes here, if `name` is not one of them.
-    """
-    tables = dataset.tables if isinstance(dataset, NuScenesDataset) else dataset
-    splits = splits_of(tables)
-    wanted = set(splits.get(name, ()))
-    found = [scene for scene in tables.scenes if scene.name in wanted]
-    if not found:
-        present = {scene.name for scene in tables.scenes}
-        usable = sorted(split for split, scenes in splits.items() if present & set(scenes))
-        raise DatasetError(
-            f"{tables.folder} has no scene of a split {name!r}; it has scenes of {', '.join(usable) or 'no split'}"
-        )
-    return found
 
 
 def version_for(root: Path, split: str, version: str | None = None) -> str:

@@ -8,16 +8,15 @@ one scene) are kept.
 import itertools
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from hdmap_core.datasets.nuscenes.records import Record, city_of, inside, lens_of_record, read_records
+from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry import se3
-from hdmap_core.geometry.lens import Lens
 
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 LIDAR = "LIDAR_TOP"
@@ -55,52 +54,6 @@ _FIELDS = {
     "scene": ("name", "log_token", "nbr_samples"),
     "sensor": ("channel", "modality"),
 }
-
-
-@dataclass(frozen=True)
-class Scene:
-    """About 20 s of one drive.
-
-    Attributes:
-        name: for example `scene-0061`.
-        location: the city; names its map files.
-        sample_tokens: the keyframes in time order.
-    """
-
-    token: str
-    name: str
-    location: str
-    logfile: str
-    description: str
-    sample_tokens: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SensorFrame:
-    """One file of one sensor (a row of `sample_data`) with its calibration and the car's pose at its own stamp.
-
-    Attributes:
-        path: the file, which may be missing until somebody reads it.
-        stamp_ns: exposure time, or end of the LiDAR turn, nanoseconds since 1970.
-        ego_from_sensor: (4, 4) float64.
-        map_from_ego: (4, 4) float64, the pose at `stamp_ns`.
-        intrinsics: (3, 3) float64, pixels; None unless a camera.
-        image_size: (H, W) as the table says; (0, 0) where it says nothing.
-        lens: that the images still show, see `lens_of_record`; None for a pinhole, as all of nuScenes.
-    """
-
-    token: str
-    sample_token: str
-    channel: str
-    modality: str
-    path: Path
-    stamp_ns: int
-    is_key_frame: bool
-    ego_from_sensor: np.ndarray
-    map_from_ego: np.ndarray
-    intrinsics: np.ndarray | None
-    image_size: tuple[int, int]
-    lens: Lens | None = None
 
 
 class NuScenesTables:
@@ -190,19 +143,6 @@ class NuScenesTables:
                 )
             )
         return tuple(scenes)
-
-    def scene(self, name: str) -> Scene:
-        """The scene of this name.
-
-        Raises:
-            DatasetError: listing the scenes that exist.
-        """
-        for scene in self.scenes:
-            if scene.name == name:
-                return scene
-        names = sorted(scene.name for scene in self.scenes)
-        shown = ", ".join(names[:12]) + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
-        raise DatasetError(f"{self.folder} has no scene {name!r}; it has {shown or 'none'}")
 
     @property
     def keyframes(self) -> dict[str, dict[str, Record]]:

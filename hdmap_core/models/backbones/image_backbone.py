@@ -32,6 +32,8 @@ class ImageBackboneConfig(Config):
             Pillow does it and HDMapNet's line was trained with.
         scaling: where the calibration puts things in resized pictures. `edges`: what they are, the outer edges stay;
             `origin`: numbers of pixels are multiplied, as published code does it, by a fraction of a pixel elsewhere.
+        poses: where the calibration puts the cameras. `moved`: where each was when it saw, by the car's motion;
+            `mounted`: as if the car had stood still, as HDMapNet's line and MapTRv2 were trained.
         cameras: names in order, for slots that bind weights to cameras; empty: any rig.
         features: which maps are taken, from 0, negative from the end: blocks of a ViT, stages of a Swin; of a ResNet
             0 is the stem and 1 to 4 are its stages. Layers behind the last one taken are cut off.
@@ -51,6 +53,7 @@ class ImageBackboneConfig(Config):
     filled_size: tuple[PositiveInt, PositiveInt] | None = None
     resampling: Literal["area", "bicubic"] = "area"
     scaling: Literal["edges", "origin"] = "edges"
+    poses: Literal["moved", "mounted"] = "moved"
     cameras: tuple[str, ...] = ()
     features: tuple[int, ...] = Field(default=(-1,), min_length=1)
     aggregation: Aggregation = "last"

@@ -53,6 +53,23 @@ def test_batches_equal_single_rigs(rig: CameraRig) -> None:
         assert torch.equal(visible[index], single[2])
 
 
+def test_poses_as_mounted_go_along(rig: CameraRig) -> None:
+    """Chosen, resized, moved to another type and frame like the poses that have the car's motion in them."""
+    moved = rig.ego_from_camera.numpy().copy()
+    moved[:, 0, 3] += 0.5
+    both = CameraRig.from_arrays(rig.names, rig.intrinsics.numpy(), moved, (90, 160), (), rig.ego_from_camera.numpy())
+    assert torch.equal(both.as_mounted().projection(), rig.projection())
+    changed = both.select(["back"]).resized((45, 80)).cropped(5, 5, (30, 30)).to(torch.float32)
+    turn = torch.from_numpy(se3.se3(se3.rotation_from_euler(0, 0.1, 0), [0, 0, 1])).float()
+    changed = changed.changed_poses(lambda poses: turn @ poses)
+    assert changed.mounted is not None and changed.mounted.dtype == torch.float32
+    torch.testing.assert_close(changed.mounted, (turn.double() @ rig.ego_from_camera[1:]).float())
+    torch.testing.assert_close(changed.ego_from_camera, (turn.double() @ both.ego_from_camera[1:]).float())
+    assert rig.as_mounted() is rig and rig.changed_poses(torch.clone).mounted is None
+    with pytest.raises(CalibrationError, match="camera back: the extrinsics"):
+        CameraRig.from_arrays(["front", "back"], [K, K], moved, (90, 160), (), [moved[0], np.zeros((4, 4))])
+
+
 def test_resizing_keeps_pixel_edges(rig: CameraRig) -> None:
     points = torch.tensor([[11.0, 2.0, 0.3]], dtype=torch.float64)
     before = rig.project(points)[0][0, 0]

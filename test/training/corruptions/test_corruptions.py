@@ -1,5 +1,7 @@
 """Corruptions: the same every time, stronger with severity, and never written into what they are given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -123,11 +125,14 @@ def test_a_camera_that_is_missing_already_stays_missing() -> None:
 
 
 def test_calibration_noise_has_the_sigma_it_names() -> None:
+    """The same error with the car's motion in the poses and without."""
     offsets, angles = [], []
     for index in range(80):
         seen = observation(f"frame-{index}")
-        noisy = corrupt(seen, Corruption("calibration_noise", 3)).rig.ego_from_camera.numpy()
-        poses = seen.rig.ego_from_camera.numpy()
+        seen = replace(seen, rig=replace(seen.rig, mounted=seen.rig.ego_from_camera.clone()))
+        rig = corrupt(seen, Corruption("calibration_noise", 3)).rig
+        noisy, poses = rig.ego_from_camera.numpy(), seen.rig.ego_from_camera.numpy()
+        assert rig.mounted is not None and (rig.mounted.numpy() == noisy).all()
         error = se3.inverse(poses) @ noisy
         offsets.append(error[:, :3, 3])
         skew = error[:, :3, :3]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.nuscenes.keyframe_index import open_tables
-from hdmap_core.datasets.nuscenes.sensor_check import check_sensors
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.geometry import BEVGrid, se3

@@ -12,6 +12,7 @@ import torch
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.sd_map import road_feature
+from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.image_decoding import decode_image
@@ -31,6 +32,8 @@ def test_frames_and_rig(small_root: Path) -> None:
     # The car moved on by 0.32 and 0.08 m after the exposures.
     positions = observation.rig.ego_from_camera[:, :3, 3].numpy()
     np.testing.assert_allclose(positions, [[1.7 - 0.32, 0, 1.5], [-0.08, 0, 1.5]], atol=1e-9)
+    assert observation.rig.mounted is not None
+    np.testing.assert_allclose(observation.rig.mounted[:, :3, 3], [[1.7, 0, 1.5], [0, 0, 1.5]], atol=1e-9)
     assert [observation.stamp_ns - stamp for stamp in observation.camera_stamps_ns] == [40_000_000, 10_000_000]
 
 
@@ -154,11 +157,27 @@ def test_other_damage_is_named(small_root: Path) -> None:
         dataset.observation(TOKEN, images=False)
 
 
-def test_a_frame_without_lidar_has_no_reference(small_root: Path) -> None:
+@pytest.mark.parametrize("front", [True, False])
+def test_a_folder_without_lidar_takes_a_cameras_instant(
+    small_root: Path, front: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = {"LIDAR_TOP"} if front else {"LIDAR_TOP", "CAM_FRONT"}
     path = small_root / "v1.0-mini" / "sample_data.json"
-    path.write_text(json.dumps([row for row in json.loads(path.read_text()) if "LIDAR" not in row["token"]]))
-    with pytest.raises(DatasetError, match="'sample-0-1' has no LIDAR_TOP keyframe"):
-        NuScenesDataset(small_root).observation(TOKEN)
+    rows = [row for row in json.loads(path.read_text()) if row["token"].split("-")[0] not in gone]
+    path.write_text(json.dumps(rows))
+    dataset, name = NuScenesDataset(small_root), "CAM_FRONT" if front else "CAM_BACK"
+    anchor = dataset.tables.keyframe(TOKEN)[name]
+    for token in dataset.tokens:
+        observation = dataset.observation(token)
+    observation = dataset.observation(TOKEN)
+    assert observation.points is None and observation.stamp_ns == anchor.stamp_ns
+    np.testing.assert_array_equal(observation.map_from_ego, anchor.map_from_ego)
+    np.testing.assert_array_equal(dataset.map_from_ego(TOKEN), anchor.map_from_ego)
+    bare = NuScenesDataset(small_root, road_plane=False).observation(TOKEN, images=False).rig
+    np.testing.assert_allclose(bare.select([name]).ego_from_camera[0], anchor.ego_from_sensor, atol=1e-9)
+    assert sum(f"are those of {name}" in message for message in caplog.messages) == 2, "once per data set"
+    with pytest.raises(DatasetError, match=f"looks at LiDAR, but the sweep of sample {TOKEN} of scene-0061 is missing"):
+        check_sensors(dataset, [TOKEN], lidar=True, sd_map=False)
 
 
 def test_images_of_different_size_in_one_frame(small_root: Path) -> None:

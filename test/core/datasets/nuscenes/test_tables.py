@@ -13,6 +13,7 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables, scenes
 from hdmap_core.datasets.nuscenes.keyframe_index import write_index
 from hdmap_core.datasets.nuscenes.records import read_records
 from hdmap_core.datasets.nuscenes.splits import official_splits
+from hdmap_core.datasets.protocol import scene_named
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.lens import Lens
 
@@ -32,7 +33,7 @@ def test_scenes_and_samples_in_time_order(small_root: Path) -> None:
     assert tables.version == "v1.0-mini"
     assert [scene.name for scene in tables.scenes] == ["scene-0061", "scene-0103"]
     assert tables.scenes[0].sample_tokens == ("sample-0-0", "sample-0-1")
-    assert tables.scene("scene-0103").location == "boston-seaport"
+    assert tables.scenes[1].location == "boston-seaport"
 
 
 def test_keyframes_carry_calibration_and_pose(small_root: Path) -> None:
@@ -90,10 +91,10 @@ def test_tables_cannot_name_files_elsewhere(small_root: Path, name: str) -> None
 
 def test_sweeps_come_in_time_order(small_root: Path) -> None:
     tables = NuScenesTables(small_root)
-    frames = tables.sensor_frames(tables.scene("scene-0061"))
+    frames = tables.sensor_frames(tables.scenes[0])
     assert [frame.stamp_ns for frame in frames] == sorted(frame.stamp_ns for frame in frames)
     assert [frame.is_key_frame for frame in frames].count(False) == 2
-    lidar = tables.sensor_frames(tables.scene("scene-0061"), ["LIDAR_TOP"])
+    lidar = tables.sensor_frames(tables.scenes[0], ["LIDAR_TOP"])
     assert {frame.channel for frame in lidar} == {"LIDAR_TOP"}
 
 
@@ -110,9 +111,10 @@ def test_official_splits_agree_with_the_devkit() -> None:
 
 
 def test_splits_of_a_folder(small_root: Path) -> None:
-    tables = NuScenesTables(small_root)
+    tables = NuScenesDataset(small_root)
     assert [scene.name for scene in scenes_of_split(tables, "mini_val")] == ["scene-0103"]
     (small_root / "v1.0-mini" / "splits.json").write_text(json.dumps({"val": ["scene-0061"], "empty": []}))
+    tables = NuScenesDataset(small_root)
     assert [scene.name for scene in scenes_of_split(tables, "val")] == ["scene-0061"]  # the folder's own goes first
     with pytest.raises(DatasetError, match="no scene of a split 'empty'; it has scenes of mini_train, mini_val, train"):
         scenes_of_split(tables, "empty")
@@ -138,7 +140,7 @@ def test_unknown_version_scene_and_sample(small_root: Path) -> None:
         NuScenesTables(small_root, "v1.0-trainval")
     tables = NuScenesTables(small_root, "v1.0-mini")
     with pytest.raises(DatasetError, match="no scene 'scene-9'; it has scene-0061, scene-0103"):
-        tables.scene("scene-9")
+        scene_named(NuScenesDataset(small_root), "scene-9")
     with pytest.raises(DatasetError, match="no sample 'nowhere'"):
         tables.keyframe("nowhere")
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ from hdmap_core.errors import OutputError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.observation import Observation
 from hdmap_core.viz import COLOURS, draw_bev, draw_cameras, draw_map, write_picture
+from hdmap_core.viz.camera_mosaic import camera_rows
+from hdmap_core.viz.strokes import BACKGROUND
+from hdmap_core.viz.top_view import GroundMemory, pixel_grid
 
 GRID = BEVGrid((-30.0, 30.0), (-15.0, 15.0), 0.3)
 SIZE = (90, 160)
@@ -67,18 +71,64 @@ def test_missing_images_stay_dark() -> None:
     assert np.median(mosaic[:360, :640]) == 100
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 7])
-def test_any_number_of_cameras(count: int) -> None:
+@pytest.mark.parametrize(("count", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 2, 3), (7, 2, 4), (8, 3, 3)])
+def test_any_number_of_cameras(count: int, rows: int, columns: int) -> None:
     seen = observation(tuple(f"cam{index}" for index in range(count)))
     mosaic = draw_cameras(seen, [LINE, RING])
-    assert mosaic.shape == (360 * -(-count // 3), 640 * min(count, 3), 3)
+    assert mosaic.shape == (360 * rows, 640 * columns, 3)
+    assert (mosaic == 100).all(axis=-1).sum() > 0.9 * count * 360 * 640, "all of them are drawn"
     assert draw_map(seen, [LINE], None, GRID).dtype == np.uint8
 
 
-def test_six_and_one_more_camera_are_all_drawn() -> None:
-    mosaic = draw_cameras(observation((*SIX, "CAM_EXTRA")), [])
-    assert mosaic.shape[0] == 1080
-    assert np.median(mosaic[720:, :640]) == 100
+def test_cameras_stand_as_they_look_whatever_they_are_called() -> None:
+    names = ("a", "b", "c", "d", "e", "f")  # ahead, ahead to the left, back to the left, back, ...
+    assert camera_rows(observation(names).rig) == [["b", "a", "f"], ["c", "d", "e"]]
+
+
+def test_a_tall_image_keeps_its_shape() -> None:
+    seen = observation(("tall",))
+    rig = CameraRig.from_arrays(["tall"], seen.rig.intrinsics.numpy(), seen.rig.ego_from_camera.numpy(), (160, 90))
+    tall = replace(seen, images=(np.full((160, 90, 3), 100, np.uint8),), rig=rig)
+    rows, columns = np.nonzero((draw_cameras(tall, []) == 100).all(axis=-1))
+    assert (rows.min(), rows.max()) == (0, 359)
+    assert columns.max() - columns.min() + 1 == pytest.approx(360 * 90 / 160, abs=2)
+
+
+def test_truth_is_drawn_in_the_images_too() -> None:
+    plain, told = draw_cameras(observation(), []), draw_cameras(observation(), [], [LINE])
+    brighter = (told.astype(int) - plain > 100).all(axis=-1)
+    assert brighter[:360, 640:1280].sum() > 50, "the line is 5 m to the left of the front camera"
+
+
+def test_ground_under_the_car_is_filled_from_around_it() -> None:
+    """No camera sees it; a rig whose cameras look ahead alone has no hole but an unseen half, which stays dark."""
+    around = draw_bev(observation(), [], None, GRID, pixels_per_metre=10)
+    beside_the_car = around[150 - 15, 304:340]  # 1.5 m to its left
+    assert (np.abs(beside_the_car.astype(int) - 60) < 8).all(), "the images are 100, dimmed to 60"
+    ahead = draw_bev(observation(("front",)), [], None, GRID, pixels_per_metre=10)
+    assert np.median(ahead[150 - 15, 100:290], axis=0) == pytest.approx(BACKGROUND, abs=1)
+
+
+def test_ground_under_the_car_is_what_was_seen_there_before() -> None:
+    grid = pixel_grid(GRID, 10)
+    memory = GroundMemory(grid)
+    first, later = np.eye(4), np.eye(4)
+    later[0, 3] = 8.0
+    bright = replace(observation(), images=tuple(np.full((*SIZE, 3), 200, np.uint8) for _ in SIX), map_from_ego=first)
+    memory.update(bright)
+    seen = memory.update(replace(observation(), map_from_ego=later))
+    column, row = np.round(grid.to_cells(np.array([1.4, 0.0]))).astype(int)
+    assert seen[row, column].tolist() == [200, 200, 200, 255], "8 m earlier this place lay before the car"
+    alone = memory.update(observation())
+    assert int(alone[row, column, 0]) == pytest.approx(100, abs=5), "without a pose nothing is carried along"
+
+
+def test_metres_are_written_at_the_border() -> None:
+    picture = draw_bev(None, [], None, GRID, pixels_per_metre=20)
+    for metres in (-20, -10, 0, 10, 20):
+        x = (metres + 30) * 20
+        assert (picture[-24:, x - 30 : x + 30] > 180).all(axis=-1).sum() > 15, metres
+    assert (picture[80:120, :50] > 180).all(axis=-1).sum() > 15, "10 m to the left"
 
 
 def test_map_leaves_out_what_is_below_the_score() -> None:

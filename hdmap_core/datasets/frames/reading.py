@@ -1,0 +1,147 @@
+"""Reads frames.json and frames.jsonl; what is wrong is told by frame, camera and field, in one line."""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hdmap_core.datasets.frames.format import Frame, FramesFile, SceneFacts
+from hdmap_core.datasets.frames.mounts import check_mounts
+from hdmap_core.errors import DatasetError
+
+NAMES = ("frames.json", "frames.jsonl")
+_Part = TypeVar("_Part", bound=BaseModel)
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_frames(path: Path) -> FramesFile:
+    """The checked content of a file.
+
+    Raises:
+        DatasetError: naming file, frame, camera and field of what cannot be.
+    """
+    try:
+        stat = path.stat()
+        return _read(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@lru_cache(maxsize=2)  # several steps of a verb open the same folder
+def _read(path: Path, size: int, mtime_ns: int) -> FramesFile:
+    data = path.read_bytes().removeprefix(_BOM)
+    content = _lines(path, data) if path.suffix == ".jsonl" else _parsed(FramesFile, data, str(path))
+    for kind, names in (
+        ("frame", [frame.token for frame in content.frames]),
+        ("scene", [scene.name for scene in content.scenes]),
+    ):
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise DatasetError(f"{path}: {kind} {twice!r} occurs twice; give each its own name")
+    instants: dict[tuple[str, int], str] = {}
+    for frame in content.frames:
+        other = instants.setdefault((frame.scene, frame.stamp_ns), frame.token)
+        if other != frame.token:
+            raise DatasetError(
+                f"{path}: frame {frame.token!r}: 'stamp_ns' {frame.stamp_ns} is that of frame {other!r}, too, in the "
+                f"scene {frame.scene!r}; frames of a scene follow one another"
+            )
+        check_mounts(path, frame)
+    return content
+
+
+def _lines(path: Path, data: bytes) -> FramesFile:
+    frames: list[Frame] = []
+    scenes: list[SceneFacts] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        if isinstance(about := _loaded(line, where), dict) and "token" not in about and "name" in about:
+            scenes.append(_parsed(SceneFacts, line, where))
+        else:
+            frames.append(_parsed(Frame, line, where))
+    if not frames:
+        raise DatasetError(f"{path}: there is no frame in it; expected an object with a 'token' per line")
+    return FramesFile.model_construct(version=1, scenes=tuple(scenes), frames=tuple(frames))
+
+
+def _parsed(kind: type[_Part], data: bytes, where: str) -> _Part:
+    try:
+        return kind.model_validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        content = _loaded(data, where)
+        raise DatasetError(f"{where}: {_explained(kind, first, content)}") from None
+
+
+def _loaded(data: bytes, where: str) -> Any:
+    try:
+        return json.loads(data.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise DatasetError(
+            f"{where}: broken or truncated JSON at line {error.lineno}, column {error.colno}: {error.msg}; write or "
+            "copy the file again"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
+        raise DatasetError(f"{where}: JSON that is not read: {error}") from None
+
+
+def _explained(kind: type[BaseModel], problem: Any, content: Any) -> str:
+    """Like `frame 'f1', camera 'front': 'translation' must be [x, y, z], metres; got [1, 2]`."""
+    place: list[str] = []
+    fields: list[str] = []
+    description, value = "", content
+    section: type[BaseModel] | None = kind
+    if kind is Frame:
+        place.append(_called(kind, value, 0))
+    for part in problem["loc"]:
+        if isinstance(part, int) and section is not None and isinstance(value, list):
+            value, fields = value[part] if part < len(value) else None, []
+            place.append(_called(section, value, part))
+        elif isinstance(part, str) and section is not None and part in section.model_fields:
+            fields.append(part)
+            about = section.model_fields[part]
+            description = about.description or ""
+            value = value.get(part) if isinstance(value, dict) else None
+            section = _section_of(about.annotation)
+        elif problem["type"] == "extra_forbidden":
+            known = ", ".join((section or kind).model_fields)
+            return _at(place, f"the field {part!r} is not known; known are {known}")
+        else:
+            break
+    field = ".".join(fields)
+    if problem["type"] == "missing" and fields and problem["loc"][-1] == fields[-1]:
+        return _at(place, f"the field {field!r} is missing: {description}")
+    if not field:
+        return _at(place, f"expected an object, got {_short(value)}")
+    return _at(place, f"{field!r} must be {description}; got {_short(value)}")
+
+
+def _called(section: type[BaseModel], value: Any, number: int) -> str:
+    """What an entry of a list is called in messages."""
+    word = {"Frame": "frame", "Camera": "camera", "SceneFacts": "scene", "Element": "element"}[section.__name__]
+    name = next((value[key] for key in ("token", "name") if key in value), None) if isinstance(value, dict) else None
+    return f"{word} {name!r:.60}" if isinstance(name, str) and name else f"{word} number {number + 1}"
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    """The part that a field holds, or holds a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_section_of(argument) for argument in getattr(annotation, "__args__", ()))
+    return next((section for section in inner if section is not None), None)
+
+
+def _at(place: Sequence[str], text: str) -> str:
+    return f"{', '.join(place)}: {text}" if place else text
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

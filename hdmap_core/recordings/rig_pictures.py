@@ -1,0 +1,180 @@
+"""Recordings of people's own images and videos: the pictures, and a rig file that says where the cameras are."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from hdmap_core.datasets.rig_file import RigCamera, read_rig_file, rig_for
+from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
+from hdmap_core.datasets.videos import pictures_in, videos_in_step
+from hdmap_core.errors import ConfigError, DatasetError, ImageError
+from hdmap_core.image_decoding import decode_image
+from hdmap_core.observation import Observation
+from hdmap_core.recordings.recording import Recording, Wanted
+
+IMAGES = (".jpg", ".jpeg", ".png")
+
+
+def open_pictures(inputs: Sequence[str], wanted: Wanted) -> Recording:
+    """The recording of images of one instant, of a folder with images of many, or of videos.
+
+    Args:
+        inputs: files or one folder, each file written `CAMERA=FILE` or called after its camera.
+        wanted: with the rig file.
+
+    Raises:
+        ConfigError: if there is no rig file, or it cannot be told which file belongs to which camera.
+        HdmapError: if a file cannot be read, or does not fit the rig.
+    """
+    if wanted.rig is None:
+        raise ConfigError(f"{inputs[0]}: where the cameras are mounted is not known; give --rig rig.yaml")
+    rig = read_rig_file(wanted.rig)
+    if wanted.sweeps or wanted.sd_map:
+        raise ConfigError("the model looks at LiDAR or an SD map, but here are only cameras; give one of cameras alone")
+    folder = Path(inputs[0])
+    if len(inputs) == 1 and folder.is_dir():
+        frames = folder_frames(folder, rig)
+        name = folder.name
+    else:
+        files = files_of_cameras(inputs, rig)
+        kinds = {path.suffix.lower() in VIDEOS for path in files.values()}
+        if len(kinds) > 1:
+            raise ConfigError("images and videos at once cannot be read; give one kind")
+        if kinds == {True}:
+            return _of_videos(files, rig, wanted)
+        frames, name = [files], ", ".join(path.name for path in files.values())
+    if wanted.whole_drive or (wanted.whole_drive is None and len(frames) > 1):
+        return Recording(name, _observed(frames, rig, wanted), True, len(frames))
+    number = _number(wanted.sample)
+    if number >= len(frames):
+        raise DatasetError(f"there is no frame {number}; they are numbered from 0 to {len(frames) - 1}")
+    return Recording(name, _observed(frames[number : number + 1], rig, wanted, number), False, 1)
+
+
+def files_of_cameras(inputs: Sequence[str], cameras: Mapping[str, RigCamera]) -> dict[str, Path]:
+    """Camera -> file, in the order of the rig.
+
+    Raises:
+        ConfigError: if a file belongs to no camera of the rig, or two belong to the same one.
+    """
+    found: dict[str, Path] = {}
+    for given in inputs:
+        camera, path = _camera_of(given, tuple(cameras))
+        if camera in found:
+            raise ConfigError(f"{found[camera]} and {path} both belong to camera {camera}; give one file per camera")
+        found[camera] = path
+    return {name: found[name] for name in cameras if name in found}
+
+
+def folder_frames(folder: Path, cameras: Mapping[str, RigCamera]) -> list[dict[str, Path]]:
+    """The images of a folder, frame by frame: of a folder for each camera in it, or all beside each other.
+
+    Names without the camera's in them tell which belong together, else their order does.
+
+    Raises:
+        DatasetError: if it holds no image of the rig's cameras, or it cannot be told which belong together.
+    """
+    found: dict[str, dict[str, Path]] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES):
+        camera = _named(path.relative_to(folder).with_suffix("").as_posix(), tuple(cameras))
+        if camera is not None:
+            place = re.sub(re.escape(camera), "", path.stem, flags=re.IGNORECASE)
+            found.setdefault(camera, {})[f"{path.parent}/{place}" if camera in place else place] = path
+    if not found:
+        raise DatasetError(
+            f"{folder} holds no image that is called after a camera of the rig, or lies in a folder called so; it has "
+            f"{', '.join(cameras)}"
+        )
+    keys = {camera: list(files) for camera, files in found.items()}
+    first = next(iter(found))
+    if any(set(names) != set(keys[first]) for names in keys.values()):
+        odd = next((camera for camera, names in keys.items() if len(names) != len(keys[first])), None)
+        if odd is not None:
+            raise DatasetError(
+                f"{folder}: camera {first} has {len(keys[first])} images, camera {odd} has {len(keys[odd])}; it cannot "
+                "be told which belong together: give those of one instant the same name"
+            )
+        return [
+            {camera: found[camera][keys[camera][number]] for camera in cameras if camera in found}
+            for number in range(len(keys[first]))
+        ]
+    return [{camera: found[camera][key] for camera in cameras if camera in found} for key in keys[first]]
+
+
+def _camera_of(given: str, cameras: tuple[str, ...]) -> tuple[str, Path]:
+    name, equals, file = given.partition("=")
+    if equals and name in cameras:
+        return name, Path(file)
+    path = Path(given)
+    camera = _named(path.stem, cameras) or (cameras[0] if len(cameras) == 1 else None)
+    if camera is None:
+        raise ConfigError(
+            f"{path}: which camera of the rig made it? Its name has none of {', '.join(cameras)} in it; "
+            f"write CAMERA={path}"
+        )
+    return camera, path
+
+
+def _named(text: str, cameras: tuple[str, ...]) -> str | None:
+    """The camera whose name stands in a file's; the longest one, as CAM_FRONT stands in CAM_FRONT_LEFT."""
+    fitting = [camera for camera in cameras if camera.casefold() in text.casefold()]
+    return max(fitting, key=len, default=None)
+
+
+def _number(sample: str | None) -> int:
+    if sample is not None and not sample.isdecimal():
+        raise DatasetError(f"there is no frame {sample!r}; frames are numbered from 0 on")
+    return int(sample or 0)
+
+
+def _observed(
+    frames: Sequence[Mapping[str, Path]], rig: Mapping[str, RigCamera], wanted: Wanted, first: int = 0
+) -> Iterator[Observation]:
+    for number, files in enumerate(frames, start=first):
+        images = {name: decode_image(_bytes(path), str(path)) for name, path in files.items()}
+        stamp_ns = round(number * 1e9 / (wanted.rate or 1.0))
+        sizes = {name: (image.shape[0], image.shape[1]) for name, image in images.items()}
+        yield Observation(
+            tuple(images.values()),
+            rig_for(rig, sizes, wanted.rig or ""),
+            stamp_ns,
+            str(number),
+            camera_stamps_ns=(stamp_ns,) * len(images),
+        )
+
+
+def _of_videos(videos: Mapping[str, Path], rig: Mapping[str, RigCamera], wanted: Wanted) -> Recording:
+    count = min(map(pictures_in, videos.values()))
+    one = wanted.whole_drive is False
+    asked = _number(wanted.sample) if one else 0
+
+    def frames() -> Iterator[Observation]:
+        sizes: dict[str, tuple[int, int]] = {}
+        number = -1
+        for number, (stamp_ns, pictures) in enumerate(videos_in_step(videos, wanted.rate)):
+            for name, picture in pictures.items():
+                if picture is not None:
+                    sizes[name] = (picture.image.shape[0], picture.image.shape[1])
+            if number < asked:
+                continue
+            yield Observation(
+                tuple(None if picture is None else picture.image for picture in pictures.values()),
+                rig_for(rig, {name: sizes[name] for name in pictures}, wanted.rig or ""),
+                stamp_ns,
+                str(number),
+                camera_stamps_ns=tuple(stamp_ns if p is None else p.stamp_ns for p in pictures.values()),
+            )
+            if one:
+                return
+        if one:
+            raise DatasetError(f"there is no frame {asked}; the video has {number + 1}, numbered from 0")
+
+    known = None if wanted.rate else count or None
+    return Recording(", ".join(path.name for path in videos.values()), frames(), not one, 1 if one else known)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}") from None

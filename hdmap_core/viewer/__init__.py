@@ -1,0 +1,1 @@
+"""`hdmap view`: looks at a drive without ROS, in the viewer of rerun (https://rerun.io)."""

@@ -1,0 +1,79 @@
+"""The verb `hdmap view`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from hdmap_core.viewer.footage import Footage
+
+
+def view(
+    thing: Annotated[
+        Path,
+        typer.Argument(help="A data set, a bag, predictions.jsonl, a folder of hdmap evaluate or hdmap bag replay"),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set or bag that has the images of a result, where it does not say itself")
+    ] = None,
+    scene: Annotated[str | None, typer.Option(help="Name of the scene; the first by default")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Predict with this checkpoint or run folder, for a data set or bag")
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write a recording (.rrd) instead of showing it")] = None,
+    web: Annotated[bool, typer.Option("--web", help="Show it in a browser, until Ctrl-C")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of --web; data come through the one after it")] = 9090,
+    every: Annotated[int, typer.Option(min=1, help="Take only every n-th moment")] = 1,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out elements with a lower score")] = 0.3,
+    lidar: Annotated[bool, typer.Option("--lidar", help="Show LiDAR points, where there are any")] = False,
+) -> None:
+    """Look at a drive without ROS: six cameras with the map in them, the view from above, truth, the fused map, plots.
+
+    Needs rerun: python3 -m pip install 'hdmap_ros[view]'.
+
+    Example: hdmap view out/val
+
+    Example: hdmap view out/replay/map.mcap --data drive.mcap --web
+
+    Example: hdmap view data/synth --weights runs/student --save drive.rrd
+    """
+    from itertools import islice
+
+    from hdmap_core.errors import ConfigError
+    from hdmap_core.files import check_file
+    from hdmap_core.viewer.showing import Screen, show
+
+    if save is not None and web:
+        raise ConfigError("--save writes a file, --web shows it; give one of the two")
+    if save is not None:
+        check_file(save, (".rrd",))
+    footage = _footage(thing, data, weights)
+    for fact in footage.facts:
+        typer.echo(f"{thing}: {fact}", err=True)
+    name = footage.scene(scene)
+    if len(footage.scenes) > 1:
+        typer.echo(f"{name}, one of {len(footage.scenes)} scenes; --scene shows another", err=True)
+    moments = islice(footage.moments(name), 0, None, every)
+    screen = Screen(save, web, port)
+    show(moments, str(thing), screen, region=footage.region, min_score=min_score, lidar=lidar)
+
+
+def _footage(thing: Path, data: Path | None, weights: Path | None) -> "Footage":
+    """The thing with its images, as far as they are known, and predictions, if they are asked for."""
+    from hdmap_core.viewer.footage import joined
+    from hdmap_core.viewer.opening import open_footage
+    from hdmap_core.viewer.predicting import predicted
+
+    footage = open_footage(thing)
+    source = data or footage.data
+    if source is not None and (data is not None or source.exists()):
+        footage = joined(footage, open_footage(source))
+    elif source is not None:
+        typer.echo(f"no images: {thing} is of {source}, which is not there; --data says where it is now", err=True)
+    return footage if weights is None else predicted(footage, weights)
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb to the command line."""
+    app.command(rich_help_panel="Models")(view)

@@ -1,0 +1,118 @@
+"""Footage of what the core writes and reads: data sets, elements in files, folders of results.
+
+Other packages bring their own by entry points of the group `hdmap.view`: a function of a path that returns None where
+the thing is not of its kind.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hdmap_core.elements import read_elements
+from hdmap_core.errors import ConfigError
+from hdmap_core.viewer.footage import Footage, Moment, region_of
+
+ENOUGH_PIXELS = (450, 800)
+"""(H, W) of images that will do on a screen that shows six of them."""
+_REPORT, _PREDICTIONS, _TRUTH = "report.json", "predictions.jsonl", "gt.jsonl"
+
+
+def open_footage(path: Path) -> Footage:
+    """What there is to see of a file or folder.
+
+    Raises:
+        ConfigError: if it is not there, or nothing that can be looked at.
+        HdmapError: if it is damaged.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file or folder")
+    for entry in sorted(entry_points(group="hdmap.view"), key=lambda entry: entry.name):
+        if (found := entry.load()(path)) is not None:
+            return found
+    raise ConfigError(
+        f"{path} cannot be looked at: give a bag (.mcap, a rosbag2 folder), predictions (.jsonl), a folder of hdmap "
+        "evaluate or hdmap bag replay, or a data set; hdmap info says what it is"
+    )
+
+
+def core_footage(path: Path) -> Footage | None:
+    """Data sets, elements in a file, folders of results."""
+    if path.is_file():
+        return result_footage(path) if path.suffix in (".jsonl", ".json") else None
+    if (path / _PREDICTIONS).is_file():
+        return result_footage(path / _PREDICTIONS)
+    return data_footage(path)
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report beside results; empty where there is none that can be read."""
+    try:
+        report = json.loads((folder / _REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return report if isinstance(report, dict) else {}
+
+
+def result_footage(path: Path) -> Footage:
+    """Elements that `hdmap evaluate`, `predict` or `bag replay` wrote, with the truth that lies beside them.
+
+    Raises:
+        ConfigError: if there is nothing in it.
+        ElementError: if a file is damaged.
+    """
+    frames = read_elements(path)
+    if not frames:
+        raise ConfigError(f"{path} holds no frames")
+    report = read_report(path.parent) if path.name == _PREDICTIONS else {}
+    truth = read_elements(path.parent / _TRUTH) if report and (path.parent / _TRUTH).is_file() else {}
+    only_truth = not truth and all(element.score == 1.0 for elements in frames.values() for element in elements)
+    latencies = latencies_of(report, list(frames))
+
+    def moments(scene: str) -> Iterator[Moment]:
+        for token, elements in frames.items():
+            stamp_ns = int(token) if token.isdecimal() and len(token) > 15 else None
+            predicted, true = (None, elements) if only_truth else (elements, truth.get(token))
+            yield Moment(token, stamp_ns, predicted=predicted, truth=true, latency_ms=latencies.get(token, {}))
+
+    data = report.get("data")
+    model = report.get("checkpoint") or report.get("model_id")
+    return Footage(
+        str(path),
+        (f"of the model {model}",) if model else (),
+        {"all": list(frames)},
+        moments,
+        Path(data) if isinstance(data, str) else None,
+        region_of(element for elements in frames.values() for element in elements),
+    )
+
+
+def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Token -> stage -> milliseconds, of the newest frames of a replay."""
+    stages = report.get("latency_ms_by_map")
+    lengths = {len(values) for values in stages.values()} if isinstance(stages, dict) else set()
+    if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):
+        return {}
+    newest = tokens[len(tokens) - number :]
+    return {token: {stage: values[at] for stage, values in stages.items()} for at, token in enumerate(newest)}
+
+
+def data_footage(path: Path) -> Footage:
+    """The scenes of a data set, with ground truth where it has a vector map.
+
+    Raises:
+        DatasetError: if the folder holds none.
+    """
+    from hdmap_core.datasets.opening import open_dataset
+
+    dataset = open_dataset(path)
+    scenes = {scene.name: scene.sample_tokens for scene in dataset.scenes}
+
+    def moments(scene: str) -> Iterator[Moment]:
+        for token in scenes[scene]:
+            observation = dataset.observation(token, at_least=ENOUGH_PIXELS, coarse=True)
+            truth = dataset.elements(token) if dataset.has_vector_map(token) else None
+            yield Moment(token, observation.stamp_ns, observation, truth=truth)
+
+    return Footage(str(path), (f"{len(scenes)} scenes, {len(dataset.tokens)} keyframes",), scenes, moments)

@@ -1,0 +1,103 @@
+"""What all pictures share: the classes' colours, lines with a dark rim, texts."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from hdmap_core.elements import MapClass, MapElement
+
+COLOURS: Mapping[MapClass, tuple[int, int, int]] = {
+    MapClass.DIVIDER: (255, 168, 38),
+    MapClass.PED_CROSSING: (64, 156, 255),
+    MapClass.BOUNDARY: (60, 220, 120),
+    MapClass.CENTERLINE: (190, 110, 255),
+}
+"""RGB per class, as MapTR's drawings have them."""
+BACKGROUND = (18, 20, 26)
+PANEL = (24, 26, 33)
+GRID_LINE = (70, 74, 84)
+TEXT = (225, 228, 235)
+FAINT = (130, 136, 150)
+TRUTH = (255, 255, 255)
+MARGIN = 24
+SHIFT = 4  # OpenCV draws with 1/16 pixel accuracy
+_FARTHEST = 1 << 14  # pixels; beyond, OpenCV's numbers would overflow
+
+
+def stroke(
+    canvas: np.ndarray, line: np.ndarray, closed: bool, colour: tuple[int, int, int], width: int, halo: int = 2
+) -> None:
+    """A line of (P, 2) float pixels with a dark rim, in place."""
+    points = [np.round(np.clip(line, -_FARTHEST, _FARTHEST) * (1 << SHIFT)).astype(np.int32)]
+    if halo:
+        cv2.polylines(canvas, points, closed, BACKGROUND, width + halo, cv2.LINE_AA, SHIFT)
+    cv2.polylines(canvas, points, closed, colour, width, cv2.LINE_AA, SHIFT)
+
+
+@lru_cache(maxsize=16)
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all pictures, as high as this many pixels."""
+    return ImageFont.load_default(size)
+
+
+def write(
+    canvas: np.ndarray,
+    place: tuple[int, int],
+    text: str,
+    size: int,
+    colour: tuple[int, int, int] = TEXT,
+    anchor: str = "la",
+    rim: int = 0,
+) -> None:
+    """Writes a line of text in place; only the part of the canvas where it stands is touched.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB.
+        place: (x, y) pixels of the anchor.
+        text: one line.
+        size: height in pixels.
+        colour: RGB.
+        anchor: Pillow's: `la` upper left, `ra` upper right, `ma` upper middle, `mm` middle.
+        rim: pixels of a dark rim around the letters.
+    """
+    box = font(size).getbbox(text, anchor=anchor, stroke_width=rim)
+    left, top = max(int(place[0] + box[0]) - 1, 0), max(int(place[1] + box[1]) - 1, 0)
+    part = canvas[top : int(place[1] + box[3]) + 2, left : int(place[0] + box[2]) + 2]
+    if not part.size:
+        return
+    picture = Image.fromarray(np.ascontiguousarray(part))
+    position = (place[0] - left, place[1] - top)
+    ImageDraw.Draw(picture).text(position, text, colour, font(size), anchor, stroke_width=rim, stroke_fill=BACKGROUND)
+    part[:] = np.asarray(picture)
+
+
+def legend(
+    canvas: np.ndarray,
+    corner: tuple[int, int],
+    elements: Sequence[MapElement],
+    has_truth: bool,
+    facts: Sequence[str] = (),
+    size: int = 24,
+) -> int:
+    """What the colours mean, with the number of elements of each class, and lines of text; returns the row below."""
+    x, y = corner
+    step, swatch = round(1.67 * size), 2 * size
+    for label in MapClass:
+        count = sum(element.label is label for element in elements)
+        if label is MapClass.CENTERLINE and not count:
+            continue  # an option that few models have
+        cv2.line(canvas, (x, y + size * 2 // 3), (x + swatch, y + size * 2 // 3), COLOURS[label], 5, cv2.LINE_AA)
+        write(canvas, (x + swatch + size // 2, y), f"{label.value.replace('_', ' ')}   {count}", size)
+        y += step
+    if has_truth:
+        cv2.line(canvas, (x, y + size * 2 // 3), (x + swatch, y + size * 2 // 3), TRUTH, 2, cv2.LINE_AA)
+        write(canvas, (x + swatch + size // 2, y), "ground truth", size)
+        y += step
+    y += size // 2
+    for fact in facts:
+        write(canvas, (x, y), fact, size * 5 // 6)
+        y += size * 5 // 4
+    return y

@@ -1,0 +1,83 @@
+"""A bag as a frames folder: sets of images as the node would see them, bytes kept, with calibration and poses."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from hdmap_core.datasets.frames.recording import FramesRecorder
+from hdmap_core.errors import BagError
+from hdmap_core.geometry import CameraRig
+from hdmap_ros.bag.mcap import open_bag
+from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.images import colour_file
+from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.problems import Problems, problem_lines
+from hdmap_ros.session_parts import sync_config_of
+from hdmap_ros.synchronizer import CycleSynchronizer
+
+
+def write_frames_of_bag(
+    path: Path,
+    recorder: FramesRecorder,
+    config: ReplayConfig,
+    problems: Problems,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes the image sets of a bag; the anchor camera's stamp is the frame's, as in the node.
+
+    Args:
+        path: the bag.
+        recorder: gets the frames, and is finished.
+        config: as for a replay.
+        problems: gets what is wrong with topics, calibration and images.
+        progress: called with messages done and in all.
+
+    Raises:
+        BagError: if the bag cannot be read, lacks a topic, or yields no frame.
+        OutputError: if a file cannot be written.
+    """
+    with open_bag(path, config.recover) as bag:
+        sources = BagSources(bag, config, problems)
+        builder = sources.builder()
+        builder.config = replace(builder.config, road_plane=False)  # whoever reads the frames turns them
+        for number, images in enumerate(
+            sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, progress)
+        ):
+            if number % config.every:
+                continue
+            try:
+                observation = builder.build(images)
+            except NotReadyError as error:
+                problems.add(error.state, error.camera, str(error))
+                continue
+            files = {name: file for name, message in images.messages.items() if (file := _file(message)) is not None}
+            recorder.add(replace(observation, rig=_as_stored(observation.rig, files)), files)
+    if not len(recorder):
+        why = "; ".join(problem_lines(problems.report())) or "no set of images is complete"
+        raise BagError(f"{path}: no frame could be made ({why})")
+    recorder.finish()
+
+
+def _file(message: Any) -> bytes | None:
+    """A JPEG or PNG in colour that can be kept as it is."""
+    data = colour_file(message)
+    return data if data is not None and _size(data) is not None else None
+
+
+def _as_stored(rig: CameraRig, files: dict[str, bytes]) -> CameraRig:
+    """The rig for files of their own sizes: the builder scales pictures of different sizes to one."""
+    sizes = zip(rig.names, rig.image_sizes, strict=True)
+    return rig.resized([_size(files[name]) or size if name in files else size for name, size in sizes])
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    """(H, W) of a JPEG or PNG by its header; None of another file."""
+    try:
+        with Image.open(BytesIO(data), formats=("JPEG", "PNG")) as image:
+            return image.height, image.width
+    except (UnidentifiedImageError, OSError, ValueError):
+        return None
