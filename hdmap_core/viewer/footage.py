@@ -109,7 +109,7 @@ def joined(result: Footage, data: Footage) -> Footage:
 
 
 def region_of(elements: Iterable[MapElement]) -> BEVGrid:
-    """The usual 60 x 30 m of the ego frame, or more in steps of 15 m where elements reach farther; at most 300 x 300 m."""
+    """The usual 60 x 30 m, or more in steps of 15 m where elements reach farther; at most 300 x 300 m; ego frame."""
     reach = np.array([30.0, 15.0])
     for element in elements:
         reach = np.maximum(reach, np.abs(element.points).max(axis=0))

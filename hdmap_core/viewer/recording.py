@@ -184,7 +184,7 @@ def _by_label(elements: Iterable[MapElement]) -> dict[MapClass, list[MapElement]
 
 
 def _line(element: MapElement, height_m: float) -> np.ndarray:
-    """(P, 3) float32; points no farther apart than a metre, so that a line that runs out of an image ends at its edge."""
+    """(P, 3) float32; points at most a metre apart, so that a line that runs out of an image ends at its edge."""
     length = polyline.length(element.points, element.closed)
     dense = polyline.resample(element.points, max(len(element.points), int(length) + 2), element.closed)
     if element.closed:
