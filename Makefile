@@ -43,7 +43,7 @@ format: setup ## ruff format, and the fixes that ruff is sure of
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-demo: setup ## drive a synthetic town through the real node; the picture is out/demo/map.png
+demo: setup ## drive a synthetic town through the real node; look at out/demo/drive.mp4 and map.png
 	@bash scripts/ctrl_c.sh demo $(VENV)/bin/python examples/demo.py --out out/demo
 
 clean: ## remove what was built and written, keep the environment and the download cache

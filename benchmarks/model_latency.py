@@ -42,13 +42,16 @@ from hdmap_core.models.backbones.image_backbone import ImageBackbone
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.models.view_transforms.pillar_projection import anchor_heights, project_pillars
 from hdmap_core.observation import Observation
+from hdmap_core.postprocess import DecodeConfig
 from hdmap_core.preprocess import preprocess
+from hdmap_core.released.dense_models import DenseModel, dense_config
+from hdmap_core.released.vector_models import VectorModel, vector_config
 from training.config import TrainConfig
 
 RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
 STUDENT = "student"
-SLOTS = ("backbone", "view_transform", "lidar", "sd_prior", "bev_encoder", "vector_head", "segmentation_head")
-SLOTS += ("dense_heads", "hd_refiner")
+SLOTS = ("backbone", "view_transform", "lidar", "sd_prior", "bottleneck", "bev_encoder", "vector_head")
+SLOTS += ("segmentation_head", "dense_heads", "hd_refiner")
 OTHER = "other"
 POINTS = 100_000
 # name: recipe, overrides. What is after a comma changes nothing in the backbone, whose cost is taken from the model of
@@ -65,6 +68,17 @@ MODELS: dict[str, tuple[str, list[str]]] = {
     "hdmapnet": ("hdmapnet/camera", []),
     "mapkd teacher": ("mapkd/1_teacher", []),
 }
+IMPORTED: dict[str, VectorModel | DenseModel] = {
+    "imported mapqr": VectorModel("mapqr", "height_kernel", (200, 100), 700, 3, bev_lines=True, image_lines=True),
+    "imported maptr": VectorModel("maptr", "nearest_kernel", (200, 100), 50, 1, bev_lines=False, image_lines=False),
+    "imported maptrv2": VectorModel("maptrv2", "depth", (200, 100), 350, 0, bev_lines=True, image_lines=True),
+    "imported hdmapnet": DenseModel(None, sd_map=False, refiner=False, alone=False, student=False, cells=80_000),
+    "imported mapkd student": DenseModel(None, sd_map=False, refiner=False, alone=False, student=True, cells=80_000),
+    "imported mapkd coach": DenseModel(
+        "simulated", sd_map=True, refiner=True, alone=False, student=False, cells=80_000
+    ),
+}
+"""What `hdmap import` makes of the published files: their sizes, 60 x 30 m, and the behaviour as published."""
 
 
 @dataclass(frozen=True)
@@ -147,12 +161,22 @@ Runner = tuple[Callable[[], object], Mapping[str, nn.Module]]
 """What runs one frame, and its stages."""
 
 
-def recipe_runner(name: str, observation: Observation, device: torch.device) -> Runner:
-    """A model of `MODELS`."""
+def content_of(name: str) -> CheckpointConfig:
+    """Of a model of `MODELS` or `IMPORTED`."""
+    match IMPORTED.get(name):
+        case VectorModel() as released:
+            return CheckpointConfig(model=vector_config(released), decode=DecodeConfig(head="vectors"))
+        case DenseModel() as released:
+            return CheckpointConfig(model=dense_config(released, (60.0, 30.0)), decode=DecodeConfig(head="dense"))
     recipe, overrides = MODELS[name]
     settings = load_config(TrainConfig, RECIPES / f"{recipe}.yaml", overrides)
-    config = settings.model
-    content = CheckpointConfig(model=config, decode=settings.decode)
+    return CheckpointConfig(model=settings.model, decode=settings.decode)
+
+
+def own_runner(name: str, observation: Observation, device: torch.device) -> Runner:
+    """A model of `MODELS` or `IMPORTED`."""
+    content = content_of(name)
+    config = content.model
     model = published(Checkpoint(build_model(config).eval(), content, {}, "")).to(device)
     inputs = with_lidar_and_roads(preprocess(observation, config), config).to(device)
     slots = SLOTS
@@ -176,7 +200,8 @@ def measure(
     torch.set_num_threads(1)
     torch.manual_seed(0)
     device = torch.device(device_name)
-    run, stages = recipe_runner(name, observation, device) if name in MODELS else beside_runner(name, observation)
+    ours = name in MODELS or name in IMPORTED
+    run, stages = own_runner(name, observation, device) if ours else beside_runner(name, observation)
     meter, whole = Meter(device), Meter(device)
     costs: dict[str, list[Cost]] = {stage: [] for stage in stages}
     for stage, module in stages.items():
@@ -243,7 +268,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="fp16 autocast")
     parser.add_argument("--repeats", type=int, default=1, help="passes that count")
     parser.add_argument("--warm-up", type=int, default=1, help="passes before them; memory counts from the first")
-    parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS), help="these models")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), choices=[*MODELS, *IMPORTED], help="these models")
     parser.add_argument("--beside", nargs="*", default=[], metavar="MODULE:CALLABLE", help="code that is not ours")
     parser.add_argument("--turns", type=int, default=1, help="so many processes of each, one model after the other")
     arguments = parser.parse_args()

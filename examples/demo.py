@@ -1,4 +1,4 @@
-"""Drives a synthetic town through the real ROS 2 node and leaves a picture of the map: `make demo`.
+"""Drives a synthetic town through the real ROS 2 node and leaves a film and a picture of the map: `make demo`.
 
 Four processes in one ROS graph: the player publishes the bag, the node maps, the recorder keeps what it publishes, and
 this one waits, scores and draws. Everything lands in the output folder; nothing is faked, and on a slow machine sets
@@ -12,25 +12,37 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C would be a traceback
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import numpy as np
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, track
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES
 from hdmap_core.elements import MapElement
-from hdmap_core.errors import HdmapError
+from hdmap_core.errors import HdmapError, MissingDependencyError
+from hdmap_core.files import PART
+from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import default_weights, load_predictor
+from hdmap_core.inference.prediction import SHOWN_SCORE
 from hdmap_core.metrics.chamfer_ap import ChamferScore, chamfer_ap
 from hdmap_core.metrics.report import score_json, score_table
 from hdmap_core.observation import Observation
+from hdmap_core.recordings.keyframes import true_map
+from hdmap_core.recordings.recording import Wanted
 from hdmap_core.viz import draw_map, write_picture
+from hdmap_core.viz.drive_film import DriveFilm
+from hdmap_core.viz.film_file import check_film, open_film
+from hdmap_core.viz.film_sheet import FilmSheet
+from hdmap_core.viz.top_view import GroundMemory, pixel_grid
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.conversions import elements_from_message
 
@@ -39,6 +51,7 @@ NEXT = (
     ("source .venv/bin/activate", "so that the shell knows `hdmap`"),
     ("hdmap bag replay {out}/drive.mcap -o out/replay", "the same drive without a ROS graph, every image set"),
     ("hdmap predict hdmap_core/weights/student.safetensors {out}/world -o out/keyframe.png", "the map of one keyframe"),
+    ("hdmap show {out}/world", "what is in a data set"),
     ("hdmap synth data/synth --preset tiny", "other towns, to train on: README, With data"),
 )
 RECORDED = (
@@ -46,12 +59,18 @@ RECORDED = (
     f"{MARKERS}:visualization_msgs/msg/MarkerArray",
     f"{INFO}:hdmap_ros/msg/MapModelInfo",
 )
+TITLE = "hdmap_ros: six cameras in, a vectorised map out"
 # Six JPEGs are more than Fast DDS's shared memory holds as it comes, and /tf falls behind: docs/ros.md, Large images.
 PROFILE = Path(__file__).resolve().parents[1] / "config" / "fastdds_large_images.xml"
 PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")
+FILM_PIXELS = (450, 800)  # an image in the film is smaller; decoding less of it takes half the time
+MOST_PICTURES = 90
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+Elements = dict[int, list[MapElement]]
+"""Stamp in nanoseconds → elements of a map."""
 console = Console()
 running: list[subprocess.Popen] = []
+unfinished: list[Path] = []  # films that are being written
 
 
 class DemoError(HdmapError):
@@ -80,6 +99,8 @@ def stop(number: int, frame: object) -> None:
     for again in STOPPING:
         signal.signal(again, signal.SIG_IGN)
     end_processes(running)
+    for part in unfinished:
+        part.unlink(missing_ok=True)
     print("\ndemo: stopped; run `make demo` again to begin anew", file=sys.stderr, flush=True)
     os._exit(128 + signal.SIGINT)  # no more words from libraries that would be torn down in the midst of their work
 
@@ -124,7 +145,7 @@ def has_ended(process: subprocess.Popen) -> bool:
 
 
 def run(out: Path, rate: float) -> None:
-    """World, bag, drive, score, picture, report."""
+    """World, bag, drive, score, pictures, report."""
     weights = default_weights()
     world = out / "world"
     step(f"a synthetic town and a drive through it → {world}")
@@ -136,7 +157,7 @@ def run(out: Path, rate: float) -> None:
     call("hdmap_core", "bag", "write", str(world), "--scene", scene.name, "-o", str(drive))
     step(f"player → node → recorder, real time x {rate:g} → {result}")
     node = drive_through_node(drive, result, out, weights, rate)
-    step("scoring and drawing")
+    step("scoring")
     grid = load_predictor(weights, "cpu").info.grid
     published = read_published(result)
     truth = {stamp: truth_at(dataset, scene, stamp) for stamp in published}
@@ -144,14 +165,19 @@ def run(out: Path, rate: float) -> None:
         {str(stamp): elements for stamp, elements in published.items()},
         {str(stamp): elements for stamp, elements in truth.items()},
     )
-    stamp = max(truth, key=lambda key: richness(truth[key]))
     facts = picture_facts(node, score)
+    step(f"drawing a good moment → {out / 'map.png'}")
+    stamp = good_moment(published, truth)
+    ground = ground_at(dataset, scene, list(published), stamp, grid)
     observation = observation_at(dataset, scene, stamp)
-    title = "hdmap_ros: six cameras in, a vectorised map out"
-    write_picture(out / "map.png", draw_map(observation, published[stamp], truth[stamp], grid, title, facts))
+    picture = draw_map(observation, published[stamp], truth[stamp], grid, TITLE, facts, ground=ground)
+    write_picture(out / "map.png", picture)
+    film = film_path(out)
+    step(f"drawing the drive → {film}")
+    write_film(film, dataset, scene, published, truth, grid)
     report = {"node": node, "chamfer_ap": score_json(score), "split": "demo (a town never trained on)"}
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print_report(node, score, out)
+    print_report(node, score, out, film)
 
 
 def step(text: str) -> None:
@@ -186,7 +212,7 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     node = start_logged("node", "hdmap_ros.online_map_node", "--ros-args", *overrides)
     try:
         player = start_logged("player", "hdmap_ros.bag.player", str(drive), "--rate", str(rate), "--wait", "60")
-        if player.wait():
+        if wait_for_player(player, out / "node.log", duration_s(drive) / rate):
             raise DemoError(f"the player failed; see player.log and node.log in {out}")
         time.sleep(2.0)  # the last set is still on its way
     finally:
@@ -200,7 +226,29 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     return json.loads(report.read_text(encoding="utf-8"))
 
 
-def read_published(bag: Path) -> dict[int, list[MapElement]]:
+def wait_for_player(player: subprocess.Popen, node_log: Path, seconds: float) -> int:
+    """The player's exit code; until then a bar shows how far the drive must be."""
+    text = "{task.completed:.0f} of {task.total:.0f} s"
+    columns = TextColumn("  {task.description}"), BarColumn(), TextColumn(text)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task, began = bar.add_task("the node starts", total=seconds), None
+        while player.poll() is None:
+            if began is None and "online_map active" in node_log.read_text(encoding="utf-8", errors="replace"):
+                began = time.monotonic() + 1.0  # the player waits so long when all listen
+                bar.update(task, description="driving")
+            if began is not None:
+                bar.update(task, completed=min(max(time.monotonic() - began, 0.0), seconds))
+            time.sleep(0.1)
+    return player.returncode
+
+
+def duration_s(bag: Path) -> float:
+    """Seconds from a bag's first message to its last."""
+    with open_bag(bag) as reader:
+        return (reader.end_ns - reader.start_ns) * 1e-9
+
+
+def read_published(bag: Path) -> Elements:
     """Stamp in nanoseconds → published elements."""
     with open_bag(bag) as reader:
         frames = {stamp: elements_from_message(m) for _, stamp, m in reader.messages(lambda topic: topic == ELEMENTS)}
@@ -226,10 +274,50 @@ def observation_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> Obs
     return observe_cycle(frames, CAMERAS, anchor_frame(dataset, scene, stamp_ns))
 
 
-def richness(elements: list[MapElement]) -> tuple[int, int]:
-    """How much there is to see: elements of the rarest class, then elements in all."""
-    counts = [sum(element.label is label for element in elements) for label in CLASSES]
-    return min(counts), len(elements)
+def good_moment(published: Elements, truth: Elements) -> int:
+    """The stamp of a frame with something of every class, whose map is right, with much to see."""
+
+    def goodness(stamp: int) -> tuple[bool, float, int]:
+        counts = [sum(element.label is label for element in truth[stamp]) for label in CLASSES]
+        score = chamfer_ap({"": published[stamp]}, {"": truth[stamp]})
+        return min(counts) > 0, round(score.mean_ap, 1), sum(counts)
+
+    return max(published, key=goodness)
+
+
+def ground_at(dataset: NuScenesDataset, scene: Scene, stamps: list[int], stamp_ns: int, grid: BEVGrid) -> np.ndarray:
+    """The ground for the picture of a moment; what the car stands on is what its cameras saw in the seconds before."""
+    memory = GroundMemory(pixel_grid(grid, 20))
+    before = [stamp for stamp in stamps if stamp_ns - 3e9 < stamp <= stamp_ns]
+    views = [memory.update(observation_at(dataset, scene, stamp)) for stamp in (*before[:-1:5], stamp_ns)]
+    return views[-1]
+
+
+def film_path(out: Path) -> Path:
+    """MP4, or where PyAV is not installed, GIF."""
+    try:
+        check_film(out / "drive.mp4")
+    except MissingDependencyError:
+        return out / "drive.gif"
+    return out / "drive.mp4"
+
+
+def write_film(
+    path: Path, dataset: NuScenesDataset, scene: Scene, published: Elements, truth: Elements, grid: BEVGrid
+) -> None:
+    """The drive: the cameras, the published map from above, and the fused map that grows beside the true one."""
+    frames = dataset.tables.sensor_frames(scene, CAMERAS)
+    anchors = {stamp: anchor_frame(dataset, scene, stamp) for stamp in published}
+    way = np.array([anchor.map_from_ego[:2, 3] for anchor in anchors.values()])
+    sheet = FilmSheet(TITLE, grid, way, true_map(dataset, scene.sample_tokens, Wanted()))
+    maker = DriveFilm(sheet, CLASSES, grid, SHOWN_SCORE)
+    unfinished.append(path.with_name(path.name + PART))
+    stamps = list(published)[:: -(-len(published) // MOST_PICTURES)]
+    with open_film(path) as film, ThreadPoolExecutor(1) as reader:
+        observations = reader.map(lambda stamp: observe_cycle(frames, CAMERAS, anchors[stamp], FILM_PIXELS), stamps)
+        for stamp in track(stamps, "  drawing", console=console, transient=True):
+            clock = f"{(stamp - stamps[0]) * 1e-9:.1f} s"
+            film.add(maker.draw(next(observations), published[stamp], truth[stamp], clock), stamp)
 
 
 def picture_facts(node: dict, score: ChamferScore) -> list[str]:
@@ -245,7 +333,7 @@ def picture_facts(node: dict, score: ChamferScore) -> list[str]:
     ]
 
 
-def print_report(node: dict, score: ChamferScore, out: Path) -> None:
+def print_report(node: dict, score: ChamferScore, out: Path, film: Path) -> None:
     """The report as tables, where the picture is, and what to try now."""
     frames = Table(title="frames")
     for column in ("image sets", "mapped", *node["dropped"], "rate"):
@@ -261,7 +349,8 @@ def print_report(node: dict, score: ChamferScore, out: Path) -> None:
         latency.add_row(stage, *(f"{number:.1f}" for number in numbers.values()))
     console.print(latency)
     console.print(score_table(score, "published map against ground truth"))
-    console.print(f"[bold green]✓[/] look at [bold]{out / 'map.png'}[/]: the map in the six images and from above")
+    console.print(f"[bold green]✓[/] look at [bold]{film}[/]: the drive, and its map growing beside the true one")
+    console.print(f"  and at [bold]{out / 'map.png'}[/]: a moment of it, the map in the six images and from above")
     console.print(
         f"  {out / 'drive.mcap'} and map.mcap are bags (RViz, Foxglove), report.json has the figures. Try now:"
     )

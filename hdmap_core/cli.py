@@ -58,6 +58,7 @@ def register(app: "typer.Typer") -> None:
     """Adds the core's verbs."""
     from hdmap_core.datasets.frames.cli import register as register_frames
     from hdmap_core.datasets.sd_cli import register as register_sdmap
+    from hdmap_core.datasets.show_cli import register as register_show
     from hdmap_core.datasets.synthetic.cli import register as register_synth
     from hdmap_core.doctor import register as register_doctor
     from hdmap_core.export.cli import register as register_export
@@ -71,6 +72,7 @@ def register(app: "typer.Typer") -> None:
     register_synth(app)
     register_frames(app)
     register_sdmap(app)
+    register_show(app)
     register_score(app)
     register_predict(app)
     register_view(app)

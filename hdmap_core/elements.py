@@ -39,6 +39,7 @@ class MapElement:
         closed: the last point joins the first; the first is not repeated.
         score: confidence in 0..1; 1 for ground truth.
         track_id: the same number means the same element in successive maps; 0: not tracked.
+        heights: (P,) float32, metres above the ego frame's origin, of maps that have them; None: not known.
     """
 
     label: MapClass
@@ -46,6 +47,7 @@ class MapElement:
     closed: bool = False
     score: float = 1.0
     track_id: int = 0
+    heights: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         points = np.asarray(self.points, dtype=np.float32)
@@ -56,6 +58,11 @@ class MapElement:
             raise ElementError(f"a {self.label} has a point that is not finite")
         if not 0.0 <= self.score <= 1.0:
             raise ElementError(f"a {self.label} has score {self.score}; scores lie in 0..1")
+        if self.heights is not None:
+            heights = np.asarray(self.heights, dtype=np.float32)
+            if heights.shape != points.shape[:1] or not np.isfinite(heights).all():
+                raise ElementError(f"a {self.label} needs one finite height per point, got {heights.shape}")
+            object.__setattr__(self, "heights", heights)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "label", MapClass(self.label))
 
@@ -67,11 +74,13 @@ class MapElement:
             "closed": self.closed,
             "score": round(float(self.score), 6),
             **({"track_id": self.track_id} if self.track_id else {}),
+            **({} if self.heights is None else {"heights": [round(float(z), 3) for z in self.heights]}),
         }
 
     @classmethod
     def from_json(cls, record: Any) -> "MapElement":
-        """The element of a JSON object `{"label", "points", "closed", "score", "track_id"}`; the last three may lack.
+        """The element of a JSON object `{"label", "points", "closed", "score", "track_id", "heights"}`; all but two may
+        lack.
 
         Raises:
             ElementError: naming the field that is missing, of the wrong type or out of range.
@@ -97,7 +106,12 @@ class MapElement:
                 points = np.array(record["points"], dtype=np.float32)
         except (TypeError, ValueError, OverflowError):
             raise ElementError("field 'points' must be a list of [x, y] numbers") from None
-        return cls(MapClass(record["label"]), points, closed, float(score), track_id)
+        try:
+            with np.errstate(over="ignore"):
+                heights = None if record.get("heights") is None else np.array(record["heights"], dtype=np.float32)
+        except (TypeError, ValueError, OverflowError):
+            raise ElementError("field 'heights' must be a list of numbers") from None
+        return cls(MapClass(record["label"]), points, closed, float(score), track_id, heights)
 
 
 def write_elements(path: str | Path, frames: Mapping[str, Sequence[MapElement]]) -> None:

@@ -44,6 +44,7 @@ EXTRAS = {
     "onnxruntime": "onnxruntime>=1.23",
     "onnxscript": "onnxscript>=0.7",
     "openvino": "openvino>=2025.4",
+    "pyarrow": "pyarrow>=17",
     "ray": "ray>=2.40",
     "rerun": "rerun-sdk>=0.41",
     "rosbags": "rosbags>=0.11.7",

@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 UV=0.13.8
 DEVKIT=1.2.0
+AV2=0.3.6
 # What apt brings on Ubuntu 24.04 and pip shall leave alone. setuptools because newer ones break colcon's
 # --symlink-install of other packages in the workspace.
 JAZZY="numpy==1.26.4 opencv-python-headless==4.6.0.66 pillow==10.2.0 pyyaml==6.0.1 rich==13.7.1 scikit-image==0.22.0
@@ -15,12 +16,13 @@ JAZZY="numpy==1.26.4 opencv-python-headless==4.6.0.66 pillow==10.2.0 pyyaml==6.0
 upgrade=()
 for package in "$@"; do upgrade+=(--upgrade-package "$package"); done
 touch constraints.txt
-sed -i -e '/^nuscenes-devkit==/d' -e '/^uv==/d' constraints.txt
+sed -i -e '/^av2==/d' -e '/^nuscenes-devkit==/d' -e '/^uv==/d' constraints.txt
 .venv/bin/uv pip compile pyproject.toml --universal --python-version 3.10 --all-extras \
     --no-header --no-annotate --quiet "${upgrade[@]}" -o constraints.txt
 {
     echo "# Exact versions for x86-64 Linux, Python 3.10 and newer. Written by scripts/pin.sh."
-    echo "# uv installs them; nuscenes-devkit goes in without its dependencies (it pins numpy below 2)."
+    echo "# uv installs them; av2 and nuscenes-devkit go in without their dependencies (scripts/setup.sh)."
+    echo "av2==$AV2"
     echo "nuscenes-devkit==$DEVKIT"
     echo "uv==$UV"
     # What is true of every machine that this file is for need not stand on every line.

@@ -68,8 +68,8 @@ make_venv() {
 }
 
 install_packages() {
-    local uv_pin extras=train,bags,ray,export,openvino,video,dev versions=(--constraints constraints.txt)
-    if $LOWER_BOUNDS; then extras=train,bags,video,dev versions=(--resolution lowest-direct); fi
+    local uv_pin extras=train,bags,ray,av2,export,openvino,video,dev versions=(--constraints constraints.txt)
+    if $LOWER_BOUNDS; then extras=train,bags,av2,video,dev versions=(--resolution lowest-direct); fi
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
     uv_pin=$(grep '^uv==' constraints.txt)
     [[ $("$VENV/bin/uv" --version 2>/dev/null) == "uv ${uv_pin#uv==}"* ]] ||
@@ -77,8 +77,8 @@ install_packages() {
     $HAS_ROS || extras+=,ros
     local install=("$VENV/bin/uv" pip install --python "$VENV/bin/python")
     "${install[@]}" "${versions[@]}" --build-constraints constraints.txt -e ".[$extras]" || offline
-    # Without its dependencies, because it pins numpy below 2; the extra `dev` holds what it really imports.
-    "${install[@]}" --no-deps "$(grep '^nuscenes-devkit==' constraints.txt)" || offline
+    # Without their dependencies, which would bring NumPy 1 and a second OpenCV; the extra `dev` holds what they import.
+    "${install[@]}" --no-deps "$(grep '^nuscenes-devkit==' constraints.txt)" "$(grep '^av2==' constraints.txt)" || offline
 }
 offline() {
     die "packages could not be installed, see above. Is the package index reachable? Run 'make setup' again: what was" \

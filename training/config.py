@@ -20,10 +20,11 @@ class DataConfig(Config):
     """Where keyframes come from.
 
     Attributes:
-        root: a data set: a nuScenes folder, real or synthetic, or frames of your own.
+        root: a data set: a nuScenes folder, real or synthetic, frames of your own, or Argoverse 2 logs.
         more: further folders, whose `train` keyframes are trained on too; one that is named twice counts twice.
             Validation is of `root` alone.
-        version: v1.0-mini, v1.0-trainval, frames.json ..., where the folder has several and the splits do not tell.
+        version: v1.0-mini, v1.0-trainval, frames.json ..., where the folder has several and the splits do not tell; of
+            Argoverse 2 logs how many keyframes per second, `2hz` (when nothing is said), `10hz` ...
         train, val: names of splits.
         cache: where prepared keyframes lie; `<root>/cache` when empty.
         keep_inputs: keep what `preprocess` makes of the images too: quicker, but 7 MB per keyframe for six images of

@@ -103,4 +103,4 @@ def moved(map_from_ego: np.ndarray, ego_from_moved: np.ndarray | None) -> np.nda
     if ego_from_moved is None:
         return map_from_ego
     yaw = se3.yaw_of(map_from_ego)
-    return se3.se3(se3.rotation_from_euler(0, 0, yaw), [*map_from_ego[:2, 3], 0.0]) @ ego_from_moved
+    return se3.se3(se3.rotation_from_euler(0, 0, yaw), map_from_ego[:3, 3]) @ ego_from_moved

@@ -1,7 +1,9 @@
-"""Which reader a folder needs, told by what lies in it: nuScenes' tables, or frames of one's own."""
+"""Which reader a folder needs, told by what lies in it: nuScenes' tables, frames of one's own, Argoverse 2's logs."""
 
 from pathlib import Path
 
+from hdmap_core.datasets.argoverse.logs import is_logs
+from hdmap_core.datasets.argoverse.observations import ArgoverseDataset
 from hdmap_core.datasets.frames.dataset import FramesDataset
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
@@ -18,9 +20,10 @@ def open_dataset(
     """The data set in a folder.
 
     Args:
-        root: a nuScenes folder, real or synthetic; a frames folder, or its file.
+        root: a nuScenes folder, real or synthetic; a frames folder, or its file; a folder of Argoverse 2 logs.
         version: which of several data sets in the folder (`v1.0-mini`, `frames.json` ...); may be left out when there
-            is only one, or when `split` tells.
+            is only one, or when `split` tells. Of Argoverse 2 logs, how many keyframes per second: `2hz`, which is
+            taken when nothing is said, `10hz` ...
         split: the split that will be read.
         cache: where an index of big tables lies, if there is one.
 
@@ -29,6 +32,8 @@ def open_dataset(
             is damaged.
     """
     root = Path(root)
+    if is_logs(root):
+        return ArgoverseDataset(root, version)
     frames = _frames_file(root, version)
     if frames is not None:
         return FramesDataset(frames)
@@ -41,7 +46,7 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     if root.is_file():
         return root
     if not root.is_dir():
-        raise DatasetError(f"{root}: no such folder; give a nuScenes folder, or one with frames.json")
+        raise DatasetError(f"{root}: no such folder; give a nuScenes folder, one with frames.json, or Argoverse 2 logs")
     others = [name for name in VERSIONS if (root / name).is_dir()]
     found = [name for name in FRAMES_FILES if (root / name).is_file()]
     if version is not None:
@@ -49,9 +54,10 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     if found and (others or len(found) > 1):
         raise DatasetError(f"{root} holds {', '.join(others + found)}; say which is meant: --version {found[0]}")
     if not found and not others:
+        names = ", ".join((*VERSIONS, *FRAMES_FILES))
         raise DatasetError(
-            f"{root} holds no data set: none of {', '.join((*VERSIONS, *FRAMES_FILES))}; give the folder above them, "
-            "make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
+            f"{root} holds no data set: none of {names}, no Argoverse 2 logs in train, val or test; give the folder above "
+            "them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
         )
     return root / found[0] if found else None
 

@@ -1,4 +1,4 @@
-"""The files that a data set's sensors left: pictures, and LiDAR sweeps as flat float32."""
+"""The files that a data set's sensors left: pictures, and LiDAR sweeps as flat float32 or as feather."""
 
 import numpy as np
 
@@ -36,6 +36,19 @@ def read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float =
     Raises:
         DatasetError: if the file is missing or cut off.
     """
+    if frame.path.suffix == ".feather":
+        from hdmap_core.datasets.argoverse.sweeps import read_sweep
+
+        points = read_sweep(frame.path)
+    else:
+        points = _read_flat(frame)
+    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
+    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
+    return points
+
+
+def _read_flat(frame: SensorFrame) -> np.ndarray:
+    """(P, 5) float32 of a file that is nothing but that, as nuScenes'; sensor frame."""
     advice = "" if frame.is_key_frame else "; or ask for the keyframes' sweeps alone (sweeps = 1)"
     data = read_file(frame, advice)
     if len(data) % (4 * frame.point_columns):
@@ -44,10 +57,7 @@ def read_points(frame: SensorFrame, ego_from_sensor: np.ndarray, beyond: float =
             "the file is truncated, copy it again"
         )
     stored = np.frombuffer(data, "<f4").reshape(-1, frame.point_columns)[:, :POINT_FIELDS]
-    points = np.pad(stored, ((0, 0), (0, POINT_FIELDS - stored.shape[1])))
-    points = points[(np.abs(points[:, :2]) >= beyond).any(axis=1)]  # a copy
-    points[:, :3] = se3.transform_points(ego_from_sensor, points[:, :3].astype(np.float64))
-    return points
+    return np.pad(stored, ((0, 0), (0, POINT_FIELDS - stored.shape[1])))
 
 
 def read_file(frame: SensorFrame, advice: str = "") -> bytes:

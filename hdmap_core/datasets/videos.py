@@ -1,6 +1,6 @@
 """Videos of a rig's cameras as pictures in step, upright and with their times; PyAV (ffmpeg) decodes them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class VideoPicture:
     stamp_ns: int
 
 
-def read_video(path: str | Path) -> Iterator[VideoPicture]:
+def read_video(path: str | Path) -> Generator[VideoPicture, None, None]:
     """The pictures of a video, in the order in which they are shown, decoded one by one.
 
     Raises:

@@ -15,7 +15,7 @@ from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackb
 from hdmap_core.models.bev_bottleneck import BEVBottleneck, BEVBottleneckConfig
 from hdmap_core.models.bev_encoder import BEVEncoderConfig, BEVUNet
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
-from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads
+from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads, DepthConfig
 from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoder, MapQRDecoderConfig
 from hdmap_core.models.heads.maptr_decoder import MapTRDecoder, MapTRDecoderConfig
@@ -175,12 +175,27 @@ class ModelConfig(Config):
                 "auxiliary.surface and bev_lines read BEV features at the grid's resolution, and the BEV encoder "
                 "resnet18 makes them at half of it; set auxiliary.surface=[] and auxiliary.bev_lines=false"
             )
+        if self.auxiliary is not None and self.auxiliary.depth is not None:
+            self._depth_fits(self.auxiliary.depth)
         if self.hd_refiner is not None:
             self._refiner_fits(self.hd_refiner)
         levels = 1 + (len(self.bev_encoder.channels) if isinstance(self.bev_encoder, BEVEncoderConfig) else 0)
         read = set(self.vectors.levels) if self.vectors and self.vectors.kind == "scatter_gather" else set()
         if not read <= set(range(levels)):
             raise ValueError(f"vectors.levels is {sorted(read)}, but the BEV encoder makes {levels}")
+
+    def _depth_fits(self, depth: DepthConfig) -> None:
+        if depth.said_by == "head":
+            return
+        view = self.view_transform
+        if not isinstance(view, DepthLiftSplatConfig):
+            raise ValueError("auxiliary.depth.said_by: view_transform needs the view transform depth_lift_splat")
+        bins = *view.depth_range, view.depth_step
+        if (depth.min_depth, depth.max_depth, depth.bin_size) != bins:
+            raise ValueError(
+                f"auxiliary.depth has bins from {depth.min_depth} to {depth.max_depth} m by {depth.bin_size} m, the "
+                f"view transform from {bins[0]} to {bins[1]} m by {bins[2]} m; give both the same"
+            )
 
     def _refiner_fits(self, refiner: HDRefinerConfig) -> None:
         if self.dense is None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hdmap_core.errors import ConfigError
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
+from hdmap_core.models.heads.auxiliary import AuxiliaryHeads
 from hdmap_core.models.model_frame import Matrix, PointsToEgo, in_model_frame
 
 
@@ -33,7 +34,7 @@ class MapModel(nn.Module):
         segmentation_head: nn.Module | None = None,
         dense_heads: nn.Module | None = None,
         hd_refiner: nn.Module | None = None,
-        auxiliary_heads: nn.Module | None = None,
+        auxiliary_heads: AuxiliaryHeads | None = None,
         ego_from_model: Matrix | None = None,
         to_ego: PointsToEgo | None = None,
     ) -> None:
@@ -74,18 +75,20 @@ class MapModel(nn.Module):
         if self.ego_from_model is not None:
             inputs = self._in_model_frame(inputs, self.ego_from_model)
         features = None if self.backbone is None else self.backbone(inputs.images)
-        bev, taps = self._fused(features, inputs)
+        auxiliary_heads = self.auxiliary_heads if self.training else None
+        with_depth = auxiliary_heads is not None and auxiliary_heads.depth_is_given
+        seen, depth = self._seen(features, inputs, with_depth)
+        bev, taps = self._fused(seen, features, inputs)
         pyramid = (bev,) if self.bev_encoder is None else self.bev_encoder(bev)
         dense = None if self.dense_heads is None else self.dense_heads(pyramid)
         refined = None if self.hd_refiner is None or dense is None else self.hd_refiner(dense.semantic)
-        auxiliary_heads = self.auxiliary_heads if self.training else None
         vectors = None if self.vector_head is None else self.vector_head(pyramid)
         return ModelOutput(
             vectors=vectors if vectors is None or self.to_ego is None else self.to_ego(vectors),
             semantic=None if self.segmentation_head is None else self.segmentation_head(pyramid[0]),
             dense=dense if refined is None else refined,
             unrefined=None if refined is None else dense,
-            auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0]),
+            auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0], depth),
             taps={**taps, "bev": pyramid[0]},
         )
 
@@ -97,10 +100,16 @@ class MapModel(nn.Module):
             return inputs
         return replace(inputs, projection=in_model_frame(inputs.projection, ego_from_model))
 
-    def _fused(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, dict[str, Tensor]]:
-        """The BEV of all sensors and priors, and what it was made of."""
+    def _seen(self, features: Tensor | None, inputs: ModelInput, with_depth: bool) -> tuple[Tensor, Tensor | None]:
+        """The BEV of the cameras, and what the view transform says of their depth, where somebody asks for it."""
         assert self.view_transform is not None
-        bev = self.view_transform(features, inputs)
+        if with_depth:
+            bev, depth = self.view_transform(features, inputs, with_depth=True)
+            return bev, depth
+        return self.view_transform(features, inputs), None
+
+    def _fused(self, bev: Tensor, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, dict[str, Tensor]]:
+        """The BEV of all sensors and priors, and what it was made of."""
         taps = {"camera": bev}
         if self.lidar is not None:
             taps["lidar"] = self.lidar(features, inputs)

@@ -1,11 +1,13 @@
 """Which model of HDMapNet, P-MapNet or MapKD a file holds, as its names and shapes tell, and its config here."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
 
+from hdmap_core.errors import CheckpointError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
@@ -49,23 +51,29 @@ class DenseModel:
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "DenseModel | None":
-        """None if the names are of another family."""
-        plan, places = tensors.get("view_fusion.hw_mat.0.2.weight"), tensors.get("pos_embed")
-        alone = plan is None and places is not None and "map_patch_embed.proj.weight" in tensors
-        if alone:
-            assert places is not None
-            cells = (places.shape[1] - 1) * _PATCH**2 if places.dim() == 3 else 0
-        elif plan is not None and "bevencode.conv1.weight" in tensors:
-            cells = len(plan) * _PLAN**2 if plan.dim() else 0
+        """None if the names are of another family.
+
+        Raises:
+            CheckpointError: if they are of this one, but do not tell the grid.
+        """
+
+        def below(prefix: str) -> list[str]:
+            return [name for name in tensors if name.startswith(prefix)]
+
+        if below("view_fusion.hw_mat.") and below("bevencode."):
+            alone, cells = False, _cells_of_plans(tensors)
+        elif below("map_patch_embed.") and below("bev_head."):
+            alone, places = True, tensors.get("pos_embed")
+            if places is None or places.dim() != 3:
+                raise CheckpointError("it lacks pos_embed, which tells its grid, or that is no table")
+            cells = (places.shape[1] - 1) * _PATCH**2
         else:
             return None
-        student = any(name.startswith("feature_expand.") for name in tensors)
-        lidar = None
-        if any(name.startswith("pp.") for name in tensors):
-            lidar = "simulated" if any(name.startswith("pp.camencode.") for name in tensors) else "points"
-        sd_map = not student and any(name.startswith("sdmap_crossattn.") for name in tensors)
-        refiner = alone or any(name.startswith("mae_head.") for name in tensors)
-        return cls(lidar, sd_map, refiner, alone, student, cells)
+        student, lidar = bool(below("feature_expand.")), None
+        if below("pp."):
+            lidar = "simulated" if below("pp.camencode.") else "points"
+        sd_map = not student and bool(below("sdmap_crossattn."))
+        return cls(lidar, sd_map, alone or bool(below("mae_head.")), alone, student, cells)
 
     @property
     def families(self) -> tuple[str, ...]:
@@ -93,6 +101,14 @@ class DenseModel:
         unit = _PATCH if self.alone else _PLAN
         whole = all(abs(cells / unit - round(cells / unit)) < 1e-6 for cells in sides)
         return round(resolution, 9) if whole else None
+
+
+def _cells_of_plans(tensors: Mapping[str, Tensor]) -> int:
+    """Cells of the grid, by the first plan view that is there; 0 if that cannot be one."""
+    for name, tensor in sorted(tensors.items()):
+        if re.fullmatch(r"view_fusion\.hw_mat\.\d+\.2\.weight", name) and tensor.dim() == 2:
+            return len(tensor) * _PLAN**2 if tensor.shape[0] == tensor.shape[1] else 0
+    raise CheckpointError("it lacks view_fusion.hw_mat.0.2.weight, which tells its grid")
 
 
 def dense_config(model: DenseModel, region: tuple[float, float]) -> ModelConfig:
@@ -139,6 +155,7 @@ def dense_config(model: DenseModel, region: tuple[float, float]) -> ModelConfig:
             arguments={"drop_path_rate": 0.2},
             resampling="bicubic",
             scaling="origin",
+            poses="mounted",
         ),
         view_transform=MlpIPMConfig(geometry="published", cell=cell),
         lidar=lidar,

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+from hdmap_core.checkpoint import CheckpointConfig, check_sizes, save_checkpoint
 from hdmap_core.config import changed
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.models import ModelConfig, build_model
@@ -84,13 +84,19 @@ def import_file(
         OutputError: if the checkpoint cannot be written.
     """
     asked = _parsed(kind)
+    if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
+        raise ConfigError(f"{path} is the file to read; name another one to write with -o")
     if can_bus is not None and (len(can_bus) != CAN_BUS or not all(map(math.isfinite, can_bus))):
         raise ConfigError(f"a CAN-bus vector has {CAN_BUS} finite numbers, not {len(can_bus)}")
     file = read_weight_file(path)
     plan = _plan(file, asked, can_bus)
     config = changed(plan.config, overrides, f"the config of {path}")
+    check_sizes(file.path, config.model)
     translation = Translation(file.tensors, str(path))
-    plan.fill(translation, config.model)
+    try:
+        plan.fill(translation, config.model)
+    except (RuntimeError, IndexError) as error:  # of tensors whose shapes contradict one another
+        raise CheckpointError(f"{path} does not fit {plan.title}: {str(error).splitlines()[0][:200]}") from None
     model = _filled(translation, config.model)
     save_checkpoint(out, model, config, _provenance(file, plan))
     return Imported(plan.kind, plan.title, config, sum(p.numel() for p in model.parameters()), plan.notes)
@@ -112,11 +118,12 @@ def _provenance(file: WeightFile, plan: _Plan) -> dict[str, object]:
 
 
 def _plan(file: WeightFile, asked: "_Asked", can_bus: Sequence[float] | None) -> _Plan:
-    if (dense := DenseModel.of(file.tensors)) is not None:
-        if can_bus is not None:
-            raise ConfigError(f"{file.path} ({dense.title}) knows no CAN bus; leave the vector out")
-        return _dense_plan(file.path, dense, asked)
     try:
+        dense = DenseModel.of(file.tensors)
+        if dense is not None and can_bus is not None:
+            raise ConfigError(f"{file.path} ({dense.title}) knows no CAN bus; leave the vector out")
+        if dense is not None:
+            return _dense_plan(file.path, dense, asked)
         vectors = VectorModel.of(file.tensors)
         if vectors is not None:
             return _vector_plan(file.path, vectors, asked, can_bus)
@@ -196,7 +203,7 @@ def _chosen(path: Path, model: DenseModel, asked: _Asked) -> tuple[str, tuple[fl
     families = (asked.family,) if asked.family else model.families
     regions = (asked.region,) if asked.region else tuple(r for r in REGIONS if model.resolution(r) is not None)
     if not regions:
-        raise CheckpointError(f"{path}: its grid of {model.cells} cells fits none of the published regions")
+        raise CheckpointError(f"its grid of {model.cells} cells fits none of the published regions")
     if len(families) * len(regions) > 1:
         choices = [f"{one}-{_written(other)}" for one in families for other in regions]
         raise ConfigError(

@@ -41,7 +41,17 @@ class Translation:
         if not fits:
             wanted = ", ".join("any" if size < 0 else str(size) for size in shape)
             raise CheckpointError(f"{self.source}: {name} has the shape {tuple(tensor.shape)}, expected ({wanted})")
+        return self._real(name, tensor)
+
+    def _real(self, name: str, tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{self.source}: {name} holds whole numbers ({tensor.dtype}), which no weights are")
         return tensor.float()
+
+    @property
+    def lacks_some(self) -> bool:
+        """Whether a tensor that was to be taken is not there."""
+        return bool(self._lacking)
 
     def put(self, name: str, tensor: Tensor) -> None:
         """Fills a tensor of ours."""
@@ -59,8 +69,13 @@ class Translation:
         for name in [name for name in self._left if name.startswith(source + ".")]:
             rest = name[len(source) :]
             tensor = self._left.pop(name)
-            tensor = tensor if rest.endswith(COUNTER) else tensor.float()
-            self.put(target + rest, (change or {}).get(rest[1:], lambda same: same)(tensor))
+            tensor = tensor if rest.endswith(COUNTER) else self._real(name, tensor)
+            try:
+                self.put(target + rest, (change or {}).get(rest[1:], lambda same: same)(tensor))
+            except (RuntimeError, IndexError):  # of a shape that it cannot have
+                raise CheckpointError(
+                    f"{self.source}: {name} has the shape {tuple(tensor.shape)}, which does not fit"
+                ) from None
 
     def drop(self, *patterns: str) -> None:
         """Leaves out every tensor whose name begins with one of these regular expressions."""

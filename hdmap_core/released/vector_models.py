@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.errors import CheckpointError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
@@ -62,21 +62,24 @@ class VectorModel:
             return None
         _check_variant(tensors)
         by_forward, by_right = (
-            _rows(tensors, f"{HEAD}positional_encoding.{name}_embed.weight") for name in ("row", "col")
+            _needed_rows(tensors, f"{HEAD}positional_encoding.{each}_embed.weight") for each in ("row", "col")
         )
-        encoder, reader = f"{TRANSFORMER}encoder.layers.", f"{TRANSFORMER}encoder.layers.0.attentions.1."
-        numbers = [name.removeprefix(encoder).split(".")[0] for name in tensors if name.startswith(encoder)]
-        layers = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+        encoder = f"{TRANSFORMER}encoder.layers."
+        layers = len({name.removeprefix(encoder).split(".")[0] for name in tensors if name.startswith(encoder)})
+
+        def has(part: str) -> bool:
+            return any(part in name for name in tensors)
+
         kind: VectorKind = "maptr"
         looks_by: Literal["height_kernel", "nearest_kernel", "deformable", "depth"]
-        if f"{reader}height_offsets.weight" in tensors:
-            kind = "mapfm" if f"{HEAD}segmap_head.0.weight" in tensors else "mapqr"
+        if has(".attentions.1.height_offsets."):
+            kind = "mapfm" if has(f"{HEAD}segmap_head.") else "mapqr"
             looks_by = "height_kernel"
-        elif any(name.startswith(f"{TRANSFORMER}encoder.depth_net.") for name in tensors):
+        elif has(f"{TRANSFORMER}encoder.depth_net."):
             kind, looks_by = "maptrv2", "depth"
-        elif any(name.startswith(f"{reader}deformable_attention.") for name in tensors):
+        elif has(".attentions.1.deformable_attention."):
             looks_by = "deformable"
-        elif any(name.startswith(f"{reader}attention.") for name in tensors):
+        elif has(".attentions.1.attention."):
             looks_by = "nearest_kernel"
         else:
             raise CheckpointError("it is of MapTR's line, but of a variant that is not read")
@@ -86,8 +89,8 @@ class VectorModel:
             cells=(by_forward, by_right),
             queries=_rows(tensors, f"{HEAD}instance_embedding.weight"),
             layers=layers,
-            bev_lines=f"{HEAD}seg_head.0.weight" in tensors,
-            image_lines=f"{HEAD}pv_seg_head.0.weight" in tensors,
+            bev_lines=has(f"{HEAD}seg_head."),
+            image_lines=has(f"{HEAD}pv_seg_head."),
         )
 
     @property
@@ -102,8 +105,15 @@ def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
     return 0 if tensor is None or tensor.dim() != 2 else len(tensor)
 
 
+def _needed_rows(tensors: Mapping[str, Tensor], name: str) -> int:
+    if (rows := _rows(tensors, name)) == 0:
+        raise CheckpointError(f"it lacks {name}, which tells its grid, or that has no rows")
+    return rows
+
+
 def _check_variant(tensors: Mapping[str, Tensor]) -> None:
-    if "img_backbone.layer3.5.conv3.weight" not in tensors or "img_backbone.layer3.6.conv1.weight" in tensors:
+    blocks = {name.split(".")[2] for name in tensors if name.startswith("img_backbone.layer3.")}
+    if blocks != set("012345") or not any(".conv3." in name for name in tensors):
         raise CheckpointError("its image backbone is no ResNet-50, the only one of MapTR's line that is read")
     if any(name.startswith("pts_middle_encoder.") for name in tensors):
         raise CheckpointError("it has a LiDAR branch, which no model here has; only those with cameras alone are read")
@@ -116,11 +126,11 @@ def vector_config(model: VectorModel) -> ModelConfig:
     """The config that a file of this kind asks for, with everything as it was published.
 
     Raises:
-        ConfigError: if the region's cells are not square.
+        CheckpointError: if the region's cells are not square.
     """
     forward, right = model.cells
     if forward != 2 * right or not right:
-        raise ConfigError(f"a grid of {forward} x {right} cells over 60 x 30 m has no square cells; it is not read")
+        raise CheckpointError(f"a grid of {forward} x {right} cells over 60 x 30 m has no square cells; it is not read")
     surface: tuple[Surface, ...] = ("ped_crossing", "drivable_area") if model.kind == "mapfm" else ()
     auxiliary = AuxiliaryConfig(surface=surface, bev_lines=model.bev_lines, image_lines=model.image_lines)
     return ModelConfig(
@@ -131,6 +141,7 @@ def vector_config(model: VectorModel) -> ModelConfig:
             image_size=(480, 800),
             filled_size=(450, 800),
             scaling="origin",
+            poses="mounted" if model.looks_by == "depth" else "moved",
             cameras=CAMERAS,
             frozen_stages=1,
         ),

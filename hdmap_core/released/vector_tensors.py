@@ -61,7 +61,7 @@ def translate_vectors(
 def _bev_tables(translation: Translation, cells: tuple[int, int], channels: int, can_bus: Sequence[float]) -> None:
     target, forward, right = "view_transform", *cells
     table = translation.take(f"{HEAD}bev_embedding.weight", forward * right, channels)
-    table = table + _can_bus_constant(translation, channels, can_bus)
+    table = table + can_bus_constant(translation, channels, can_bus)
     translation.put(f"{target}.queries", lidar_axes.turned_cells(table, cells))
     cameras = translation.take(f"{TRANSFORMER}cams_embeds", len(CAMERAS), channels)
     levels = translation.take(f"{TRANSFORMER}level_embeds", -1, channels)
@@ -72,17 +72,18 @@ def _bev_tables(translation: Translation, cells: tuple[int, int], channels: int,
     translation.put(f"{target}.column_position", by_forward)
 
 
-def _can_bus_constant(translation: Translation, channels: int, can_bus: Sequence[float]) -> Tensor:
+def can_bus_constant(translation: Translation, channels: int, can_bus: Sequence[float]) -> Tensor:
     """(C,): what the vector adds to every query."""
     source = f"{TRANSFORMER}can_bus_mlp"
-    hidden = torch.tensor(can_bus, dtype=torch.float64)
-    for part, width in (("0", CAN_BUS), ("2", -1)):
-        weight = translation.take(f"{source}.{part}.weight", -1, width).double()
-        bias = translation.take(f"{source}.{part}.bias", len(weight)).double()
-        hidden = F.relu(F.linear(F.pad(hidden, (0, weight.shape[1] - len(hidden))), weight, bias))
+    layers = [
+        (translation.take(f"{source}.{i}.weight", -1, -1), translation.take(f"{source}.{i}.bias", -1)) for i in (0, 2)
+    ]
     scale, shift = (translation.take(f"{source}.norm.{name}", channels).double() for name in ("weight", "bias"))
-    if len(hidden) != channels:  # of a file that lacks them, which is told at the end
+    if translation.lacks_some:  # which is told at the end
         return torch.zeros(channels)
+    hidden = torch.tensor(can_bus, dtype=torch.float64)
+    for weight, bias in layers:
+        hidden = F.relu(F.linear(hidden, weight.double(), bias.double()))
     return F.layer_norm(hidden, (channels,), scale, shift).float()
 
 

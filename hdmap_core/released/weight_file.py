@@ -2,7 +2,10 @@
 
 import hashlib
 import re
+import stat
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,11 @@ from hdmap_core.models.state import listed
 from hdmap_core.models.weight_files import read_weights
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIX = "module."  # of nn.DataParallel
+"""Where the state dict is looked for first; else under whatever name it lies."""
+_PREFIXES = ("module.", "model.", "_orig_mod.")  # of nn.DataParallel, Lightning's modules, torch.compile
+_DEEPEST = 3  # wrappers around one another
+_COUNT_OF_AVERAGES = "n_averaged"  # beside the tensors of torch's AveragedModel
+_MOST_BYTES = 2**32  # of all tensors; the largest model has 391 million numbers. A few bytes may stand for many
 _PICKLED = ("a Python pickle", "a PyTorch file")  # how file_kinds calls what is read here alone
 _ASKED_FOR = re.compile(r"(?:GLOBAL|class|function) `?([\w.]+)`?")
 
@@ -57,14 +64,17 @@ def read_weight_file(path: str | Path) -> WeightFile:
     path = Path(path)
     content = _loaded(path)
     tensors, layout = _state_dict(path, content)
-    if all(name.startswith(_PREFIX) for name in tensors):
-        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
-        layout += f", names with {_PREFIX!r}"
+    tensors, prefix = _without_prefix(tensors)
+    if prefix:
+        layout += f", names with {prefix!r}"
     return WeightFile(path, _sha256(path), tensors, layout)
 
 
 def _loaded(path: Path) -> Any:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise CheckpointError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no file'}; give the weight file")
         kind = what_it_is(path)
         if kind is not None and not kind.startswith(_PICKLED):
             raise CheckpointError(f"{path} is {kind}; give the PyTorch file that the authors offer")
@@ -73,11 +83,13 @@ def _loaded(path: Path) -> Any:
             if "hdmap" in metadata:
                 raise CheckpointError(f"{path} is a checkpoint of hdmap_ros already; use it as it is")
             return tensors
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of ancient pickles; what matters is told as an error
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from None
+        raise CheckpointError(f"cannot read {path}: {error.strerror or _one_line(error)}") from None
     except _DAMAGE as error:
         asked = _ASKED_FOR.search(str(error)) if isinstance(error, UnpicklingError) else None
         if asked is not None:
@@ -93,6 +105,27 @@ def _loaded(path: Path) -> Any:
         ) from None
 
 
+def _check_archive(path: Path) -> None:
+    """Refuses an archive that PyTorch did not write so: it compresses nothing, and knows the sum of every entry.
+
+    Raises:
+        CheckpointError: if entries are damaged, or would unpack to more than the file has.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > path.stat().st_size:
+                raise CheckpointError(
+                    f"{path} is refused: its {path.stat().st_size} bytes would unpack to {unpacked}, and PyTorch "
+                    "compresses nothing; give the file as its authors offer it"
+                )
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise CheckpointError(f"{path} is cut off or damaged: {_one_line(error)}; download it again") from None
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: its entry {damaged} is not what was written; download it again")
+
+
 def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as stream:
         return stream.read(9)[8:] == b"{"
@@ -105,27 +138,69 @@ def _one_line(error: Exception) -> str:
 
 
 def _state_dict(path: Path, content: Any) -> tuple[dict[str, Tensor], str]:
-    if isinstance(content, Mapping):
-        for wrapper in _WRAPPERS:
-            if isinstance(content.get(wrapper), Mapping):
-                return _tensors(path, content[wrapper]), f"state dict in {wrapper!r}"
-        if content and all(isinstance(value, Tensor) for value in content.values()):
-            return _tensors(path, content), "bare state dict"
-        raise CheckpointError(
-            f"{path} holds no state dict: its entries are {listed([str(key) for key in content]) or 'none'}"
-        )
-    raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
+    """The state dict, and where it lay."""
+    wrappers: list[str] = []
+    for _ in range(_DEEPEST):
+        if not isinstance(content, Mapping):
+            raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict")
+        if _is_state(content):
+            break
+        inner = {str(key): value for key, value in content.items() if isinstance(value, Mapping)}
+        likely = [key for key in _WRAPPERS if key in inner] or [key for key in inner if _is_state(inner[key])]
+        if not likely and any(isinstance(value, Tensor) for value in content.values()):
+            break  # one with something odd in it
+        if not likely:
+            keys = listed([str(key) for key in content]) or "none"
+            raise CheckpointError(f"{path} holds no state dict: its entries are {keys}")
+        if len(likely) > 1 and likely[0] not in _WRAPPERS:
+            raise CheckpointError(f"{path} holds several state dicts: {listed(likely)}; keep the one that is meant")
+        beside = [key for key in inner if key != likely[0] and _is_state(inner[key])]
+        wrappers.append(repr(likely[0]) + (f" (not that in {listed(beside)})" if beside else ""))
+        content = inner[likely[0]]
+    where = "state dict in " + ", ".join(wrappers) if wrappers else "bare state dict"
+    return _tensors(path, content), where
 
 
-def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:
+def _is_state(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Names without what wrappers of modules put before all of them, and what that was."""
+    found, more = "", True
+    while more:
+        more = False
+        for prefix in _PREFIXES:
+            named = {name: tensor for name, tensor in tensors.items() if name != _COUNT_OF_AVERAGES}
+            if named and all(name.startswith(prefix) for name in named):
+                tensors = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
+                found, more = found + prefix, True
+    return tensors, found
+
+
+def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
+    """The entries, if all are tensors with numbers of their own.
+
+    Raises:
+        CheckpointError: naming those that are not.
+    """
     others = [str(name) for name, value in state.items() if not isinstance(value, Tensor) or not isinstance(name, str)]
     if others or not state:
         raise CheckpointError(
             f"{path}: its state dict has entries that are no tensors: {listed(others) or 'none at all'}"
         )
-    if odd := [name for name, value in state.items() if value.layout != torch.strided or value.is_quantized]:
-        raise CheckpointError(f"{path}: sparse or quantised tensors are not read: {listed(odd)}")
-    return dict(state)
+    if odd := [name for name, value in state.items() if not _is_plain(value)]:
+        raise CheckpointError(f"{path}: only dense tensors of real numbers are read, not {listed(odd)}")
+    if (size := sum(value.numel() * value.element_size() for value in state.values())) > _MOST_BYTES:
+        raise CheckpointError(
+            f"{path} is refused: its tensors would take {size:,} bytes, more than any model published"
+        )
+    return {name: value.detach() for name, value in state.items()}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    dense = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
+    return dense and tensor.device.type == "cpu" and not tensor.is_complex()
 
 
 def _sha256(path: Path) -> str:

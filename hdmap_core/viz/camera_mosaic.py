@@ -95,10 +95,15 @@ def _draw_camera(
     for element in truth:
         for line, _ in projected(rig, element):
             stroke(window, line, False, TRUTH, 1, halo=1)
-    for element in elements:
-        for line, depth in projected(rig, element):
-            thickness = int(np.clip(round(plain * _THICK / depth), 1, 3 * plain))
-            stroke(window, line, False, COLOURS[element.label], thickness, halo=1)
+    pieces = [
+        (line, COLOURS[element.label], int(np.clip(round(plain * _THICK / depth), 1, 2 * plain)))
+        for element in elements
+        for line, depth in projected(rig, element)
+    ]
+    for line, _, thickness in pieces:  # all rims first: a piece's rim would cut the one before
+        stroke(window, line, False, BACKGROUND, thickness + 2, halo=0)
+    for line, colour, thickness in pieces:
+        stroke(window, line, False, colour, thickness, halo=0)
     write(window, (label_size // 2, label_size // 3), name, label_size, rim=1)
 
 
@@ -114,7 +119,7 @@ def projected(rig: CameraRig, element: MapElement) -> list[tuple[np.ndarray, flo
     near = (np.abs(line - [width / 2, height / 2]) < [2 * width, 2 * height]).all(axis=1) & (depth > _NEAREST)
     inside = ((line > -1) & (line < [width, height])).all(axis=1)
     seen = near[:-1] & near[1:] & (inside[:-1] | inside[1:])
-    distance = np.digitize((depth[:-1] + depth[1:]) / 2, [4, 7, 12, 20])  # a piece is of one thickness
+    distance = np.digitize((depth[:-1] + depth[1:]) / 2, [4, 5.5, 7, 9, 12, 16, 24])  # a piece is of one thickness
     starts = np.flatnonzero(np.diff(seen, prepend=False) & seen | seen & (np.diff(distance, prepend=-1) != 0))
     pieces = []
     for start in starts:

@@ -33,15 +33,15 @@ _HELD_WIDTH = 960
 
 
 class Film(Protocol):
-    """A film that is being written.
+    """A film that is being written."""
 
-    Attributes:
-        speed: times real time at which it plays; known after the second picture.
-        note: what about it its user should know; empty: nothing.
-    """
+    @property
+    def speed(self) -> float:
+        """Times real time at which it plays; known after the second picture."""
 
-    speed: float
-    note: str
+    @property
+    def note(self) -> str:
+        """What about it its user should know; empty: nothing."""
 
     def add(self, picture: np.ndarray, stamp_ns: int) -> None:
         """The next picture, (H, W, 3) uint8 RGB with even sides, and its time."""

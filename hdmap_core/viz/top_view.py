@@ -43,7 +43,7 @@ def draw_bev(
     fine = pixel_grid(grid, pixels_per_metre)
     canvas = np.full((*fine.shape, 3), BACKGROUND, np.uint8)
     if ground is None and observation is not None:
-        ground = without_hole(ground_view(observation.images, observation.rig, fine), fine)
+        ground = without_hole(ground_view(observation.images, observation.rig, fine))
     if ground is not None:
         canvas = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
         canvas[ground[..., 3] == 0] = BACKGROUND
@@ -68,31 +68,30 @@ def pixel_grid(grid: BEVGrid, pixels_per_metre: int) -> BEVGrid:
     return BEVGrid(grid.x_range, grid.y_range, grid.resolution / max(1, round(grid.resolution * pixels_per_metre)))
 
 
-def without_hole(view: np.ndarray, grid: BEVGrid) -> np.ndarray:
-    """The ground with what its own car hides filled from around it, where no camera sees it and ground is all around.
+def without_hole(view: np.ndarray) -> np.ndarray:
+    """The ground with what no camera sees, as its own car hides it, filled from around it, where ground is all around.
 
     Args:
         view: (Y, X, 4) uint8 of `ground_view`.
-        grid: its cells.
     """
     unseen = (view[..., 3] == 0).astype(np.uint8)
-    column, row = np.round(grid.to_cells(np.array([1.4, 0.0]))).astype(int)  # the car's middle
-    if not (0 <= row < unseen.shape[0] and 0 <= column < unseen.shape[1] and unseen[row, column]):
-        return view
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(unseen)
-    x, y, width, height, _ = boxes[labels[row, column]]
-    if x == 0 or y == 0 or x + width == unseen.shape[1] or y + height == unseen.shape[0]:
-        return view  # no hole: nothing is seen there at all
+    right, bottom = boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
+    enclosed = (boxes[:, :2] > 0).all(axis=1) & (right < unseen.shape[1]) & (bottom < unseen.shape[0])
+    enclosed[0] = False  # what is seen
+    if not enclosed.any():
+        return view
+    hole = enclosed[labels]
+    x, y, width, height = cv2.boundingRect(hole.astype(np.uint8))
     part = np.s_[y - 1 : y + height + 1, x - 1 : x + width + 1]
     small = max(1, max(width, height) // 100)
     size = -(-(width + 2) // small), -(-(height + 2) // small)
     colours = cv2.resize(view[part][..., :3], size, interpolation=cv2.INTER_AREA)
-    hole = cv2.resize(unseen[part], size, interpolation=cv2.INTER_NEAREST)
-    smooth = cv2.inpaint(colours, cv2.dilate(hole, np.ones((3, 3), np.uint8)), 3, cv2.INPAINT_TELEA)
+    coarse = cv2.resize(unseen[part], size, interpolation=cv2.INTER_NEAREST)
+    smooth = cv2.inpaint(colours, cv2.dilate(coarse, np.ones((3, 3), np.uint8)), 3, cv2.INPAINT_TELEA)
     filled = view.copy()
-    inside = labels[part] == labels[row, column]
-    filled[part][inside, :3] = cv2.resize(smooth, (width + 2, height + 2), interpolation=cv2.INTER_LINEAR)[inside]
-    filled[part][inside, 3] = _SEEN
+    filled[part][hole[part], :3] = cv2.resize(smooth, (width + 2, height + 2))[hole[part]]
+    filled[hole, 3] = _SEEN
     return filled
 
 
@@ -115,13 +114,13 @@ class GroundMemory:
         view, pose = ground_view(observation.images, observation.rig, self._grid), observation.map_from_ego
         if pose is None:
             self._last = None
-            return without_hole(view, self._grid)
+            return without_hole(view)
         if self._last is not None:
             before = warped(self._last, self._grid, inverse(self._map_from_last) @ pose, self._grid)
             unseen = view[..., 3] == 0
             view[unseen] = before[unseen]
         self._last, self._map_from_last = view, pose
-        return without_hole(view, self._grid)
+        return without_hole(view)
 
 
 def warped(view: np.ndarray, grid: BEVGrid, source_from_target: np.ndarray, target: BEVGrid) -> np.ndarray:

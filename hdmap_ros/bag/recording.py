@@ -42,6 +42,12 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
 
 
 def fitting_layout(path: Path) -> str:
+    """The layout of config/topics that names most of a bag's images.
+
+    Raises:
+        BagError: if the bag cannot be read.
+        ConfigError: if none does.
+    """
     with open_bag(path) as bag:
         fitting = fitting_layouts(set(bag.topics))
     if not fitting:

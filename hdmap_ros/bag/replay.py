@@ -1,7 +1,7 @@
 """A bag through synchroniser, builder and predictor without a ROS graph: deterministic, every set, any speed.
 
-The same classes as in the node do the work; the next set is prepared while one is in the network. Transforms and the first CameraInfo of each camera are read ahead, so that
-their arrival does not matter.
+The same classes as in the node do the work, and as there the next set is prepared while one is in the network.
+Transforms and the first CameraInfo of each camera are read ahead, so that their arrival does not matter.
 """
 
 import functools

@@ -2,8 +2,10 @@
 
 Every message keeps its own stamp, also as log time, so the cameras stay staggered over 43 ms as they fired. The
 car's pose is written at every stamp of every sensor: map -> odom is the identity and static, odom -> base_link moves.
+Where nobody knows the poses there is neither. Topics and frames are called after the cameras, as ROS allows.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,23 +59,30 @@ def write_bag(
         OutputError: if `output` cannot be written.
     """
     dataset = open_dataset(root, version)
+    scene = scene_named(dataset, scene_name)
+    unposed = [token for token in scene.sample_tokens if dataset.map_from_ego(token) is None]
+    if 0 < len(unposed) < len(scene.sample_tokens):
+        raise DatasetError(
+            f"{dataset.place}: frame {unposed[0]!r} of scene {scene_name} has no pose, others have; give all or none"
+        )
     frames = [
         frame
-        for frame in dataset.sensor_frames(scene_named(dataset, scene_name))
+        for frame in dataset.sensor_frames(scene)
         if (frame.modality == "camera" or (lidar and frame.modality == "lidar"))
         and (frame.is_key_frame or not keyframes_only)
     ]
     if not any(frame.modality == "camera" for frame in frames):
         raise DatasetError(f"{dataset.place}: scene {scene_name} has no camera images")
+    _check_names(frames)
     poses = {frame.stamp_ns: frame.map_from_ego for frame in frames}
     stamps = sorted(poses)
     velocities = _velocities(stamps, [poses[stamp] for stamp in stamps])
     with write_mcap(output) as bag:
-        cameras = _declare(bag, frames, raw)
-        bag.write("/tf_static", stamps[0], _tf_static(bag.types, frames, stamps[0]))
+        cameras = _declare(bag, frames, raw, moves=not unposed)
+        bag.write("/tf_static", stamps[0], _tf_static(bag.types, frames, stamps[0], moves=not unposed))
         posed: set[int] = set()
         for number, frame in enumerate(frames, start=1):
-            if frame.stamp_ns not in posed:
+            if frame.stamp_ns not in posed and not unposed:
                 posed.add(frame.stamp_ns)
                 _write_pose(bag, frame.stamp_ns, poses[frame.stamp_ns], velocities[frame.stamp_ns])
             if frame.channel in cameras:
@@ -84,14 +93,30 @@ def write_bag(
         return dict(bag.counts)
 
 
-def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool) -> dict[str, str]:
+def ros_name(channel: str) -> str:
+    """A sensor's name as a topic and frame of ROS may be called: `Left fisheye` is `left_fisheye`."""
+    name = re.sub("[^a-z0-9_]+", "_", channel.lower()).strip("_")
+    return name if name[:1].isalpha() else f"camera_{name}".rstrip("_")
+
+
+def _check_names(frames: list[SensorFrame]) -> None:
+    channels = dict.fromkeys(frame.channel for frame in frames)
+    taken: dict[str, str] = {}
+    for channel in channels:
+        other = taken.setdefault(ros_name(channel), channel)
+        if other != channel:
+            raise DatasetError(f"{channel!r} and {other!r} are both {ros_name(channel)} in ROS; rename one of them")
+
+
+def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool, moves: bool) -> dict[str, str]:
     """Makes all topics; returns camera -> image topic."""
     bag.declare("/tf_static", "tf2_msgs/msg/TFMessage", latched=True, depth=1)
-    bag.declare("/tf", "tf2_msgs/msg/TFMessage", depth=100)
-    bag.declare("/odom", "nav_msgs/msg/Odometry")
+    if moves:
+        bag.declare("/tf", "tf2_msgs/msg/TFMessage", depth=100)
+        bag.declare("/odom", "nav_msgs/msg/Odometry")
     cameras = {}
     for channel in sorted({frame.channel for frame in frames if frame.modality == "camera"}):
-        name = f"/{channel.lower()}"
+        name = f"/{ros_name(channel)}"
         cameras[channel] = f"{name}/image_raw" if raw else f"{name}/image_raw/compressed"
         bag.declare(cameras[channel], "sensor_msgs/msg/Image" if raw else "sensor_msgs/msg/CompressedImage")
         bag.declare(f"{name}/camera_info", "sensor_msgs/msg/CameraInfo")
@@ -103,7 +128,7 @@ def _declare(bag: BagWriter, frames: list[SensorFrame], raw: bool) -> dict[str, 
 def _write_camera(bag: BagWriter, frame: SensorFrame, topic: str, raw: bool) -> None:
     data = read_file(frame)
     check_complete(data, str(frame.path))
-    types, frame_id = bag.types, frame.channel.lower()
+    types, frame_id = bag.types, ros_name(frame.channel)
     header = types.header(frame.stamp_ns, frame_id)
     image_size = frame.image_size
     if raw or 0 in image_size:
@@ -130,7 +155,7 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
     assert frame.intrinsics is not None
     region = types.get("sensor_msgs/msg/RegionOfInterest")(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     return types.get("sensor_msgs/msg/CameraInfo")(
-        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        header=types.header(frame.stamp_ns, ros_name(frame.channel)),
         height=image_size[0],
         width=image_size[1],
         distortion_model="plumb_bob" if frame.lens is None else frame.lens.model,
@@ -146,15 +171,19 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
 
 def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
     data = read_file(frame)
-    step = 4 * len(_POINT_FIELDS)
+    names = (*_POINT_FIELDS, *(f"field_{number}" for number in range(6, 1 + frame.point_columns)))
+    step = 4 * frame.point_columns
     if len(data) % step:
         raise DatasetError(f"{frame.path} has {len(data)} bytes, no whole number of {step}-byte points; copy it again")
     field = types.get("sensor_msgs/msg/PointField")
     return types.get("sensor_msgs/msg/PointCloud2")(
-        header=types.header(frame.stamp_ns, frame.channel.lower()),
+        header=types.header(frame.stamp_ns, ros_name(frame.channel)),
         height=1,
         width=len(data) // step,
-        fields=[field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1) for i, n in enumerate(_POINT_FIELDS)],
+        fields=[
+            field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1)
+            for i, n in enumerate(names[: frame.point_columns])
+        ],
         is_bigendian=False,
         point_step=step,
         row_step=len(data),
@@ -163,10 +192,10 @@ def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
     )
 
 
-def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int) -> Any:
-    mounts = {frame.channel: frame.ego_from_sensor for frame in frames}
-    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))]
-    transforms += [_transform(types, BASE, name.lower(), stamp_ns, pose) for name, pose in sorted(mounts.items())]
+def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int, moves: bool) -> Any:
+    mounts = {ros_name(frame.channel): frame.ego_from_sensor for frame in frames}
+    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))] if moves else []
+    transforms += [_transform(types, BASE, name, stamp_ns, pose) for name, pose in sorted(mounts.items())]
     return types.get("tf2_msgs/msg/TFMessage")(transforms=transforms)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hdmap_core.models import build_model
 from training.config import TrainConfig
@@ -62,6 +63,46 @@ def test_every_parameter_has_a_gradient_within_two_steps(
     assert {"view_transform.column_position", "view_transform.row_position"} <= steps[0]
     assert [name for name in steps[0] if not re.search(r"position|backbone\.trunk\.layer\d", name)] == []
     assert steps[1] == set()
+
+
+DEPTH_LIFT = (
+    "model.view_transform={kind: depth_lift_splat, channels: 16, depth_range: [1, 9], depth_step: 2, "
+    "pyramid_channels: 8}",
+    "model.vectors={kind: maptr, self_attention: decoupled, num_queries: 6, num_points: 5, channels: 16, layers: 2, "
+    "attention_heads: 4, feedforward: 32, dropout: 0, one_to_many: 2}",
+    "model.auxiliary.depth={said_by: view_transform, min_depth: 1, max_depth: 9, bin_size: 2}",
+    "model.name=small-maptrv2",
+)
+
+
+def test_maptrv2_learns_its_depth_from_lidar(image_config: Load, image_keyframes: Make) -> None:
+    """The term is the cross-entropy at the cells that a LiDAR point lies in, and all parameters learn."""
+    config = image_config(*DEPTH_LIFT)
+    torch.manual_seed(0)
+    model = build_model(config.model).train()
+    batch, said = batch_of(config, model, image_keyframes(config)), list[Tensor]()
+    model.view_transform.register_forward_hook(  # type: ignore[union-attr]
+        lambda *call: said.append(call[-1][1]), with_kwargs=True
+    )
+    terms = supervised(model, batch, config)
+    assert batch.targets.auxiliary is not None and batch.targets.auxiliary.depth is not None
+    metres = batch.targets.auxiliary.depth
+    known = ~metres.isnan()
+    assert 10 < known.sum() < known.numel()
+    logits = said[0].movedim(2, -1)[known]
+    wanted = F.cross_entropy(logits, ((metres[known] - 1) / 2).long())
+    torch.testing.assert_close(terms["depth"], config.loss.auxiliary.depth * wanted)
+    optimizer, losses = optimizer_of(model, 1e-2), []
+    for step in range(12):
+        optimizer.zero_grad()
+        terms = supervised(model, batch, config)
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        if step == 1:
+            # a bias before a batch norm learns nothing
+            assert silent(model) <= {"view_transform.depth_net.reduce.0.bias"}
+        optimizer.step()
+        losses.append(terms["depth"].item())
+    assert losses[-1] < 0.8 * losses[0]
 
 
 @pytest.mark.parametrize(

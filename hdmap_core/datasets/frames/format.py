@@ -51,22 +51,27 @@ class Camera(_Part):
     intrinsics: Matrix | tuple[float, float, float, float] = Field(
         description="[fx, fy, cx, cy], or a 3 x 3 matrix row by row, of finite numbers, pixels of this image"
     )
-    distortion_model: str = Field("", description="a name that CameraInfo has, such as plumb_bob or equidistant")
+    distortion_model: str = Field(
+        default="", description="a name that CameraInfo has, such as plumb_bob or equidistant"
+    )
     distortion_coefficients: tuple[float, ...] = Field(
-        (), max_length=14, description="a list of finite numbers in OpenCV's order; none: a pinhole"
+        default=(), max_length=14, description="a list of finite numbers in OpenCV's order; none: a pinhole"
     )
     translation: Row = Field(description="[x, y, z] of the camera in the ego frame, finite numbers, metres")
     rotation: Matrix | tuple[float, float, float, float] | None = Field(
-        None,
+        default=None,
         description="ego_from_camera of the optical frame (x right, y down, z forward): a quaternion [w, x, y, z], or "
         "a 3 x 3 matrix row by row, of finite numbers",
     )
     yaw_pitch_roll_deg: Row | None = Field(
-        None, description="in place of rotation: three finite numbers, degrees the view is turned left, down, clockwise"
+        default=None,
+        description="in place of rotation: three finite numbers, degrees the view is turned left, down, clockwise",
     )
-    stamp_ns: Stamp | None = Field(None, description=f"time of exposure, {_STAMP}; the frame's where it is left out")
+    stamp_ns: Stamp | None = Field(
+        default=None, description=f"time of exposure, {_STAMP}; the frame's where it is left out"
+    )
     map_from_ego: Pose | None = Field(
-        None, description="pose of the car at the exposure; where it is left out the car has not moved since"
+        default=None, description="pose of the car at the exposure; where it is left out the car has not moved since"
     )
 
 
@@ -75,7 +80,7 @@ class Lidar(_Part):
 
     file: File = Field(description=f"little-endian float32, point by point: {_FILE}")
     columns: Annotated[int, Field(ge=3, le=16)] = Field(
-        5, description="a whole number of float32 per point: x, y, z, intensity 0..255, ring, and more; 3 to 16"
+        default=5, description="a whole number of float32 per point: x, y, z, intensity 0..255, ring, and more; 3 to 16"
     )
     translation: Row = Field(description="[x, y, z] of the sensor in the ego frame, finite numbers, metres")
     rotation: Matrix | tuple[float, float, float, float] = Field(
@@ -92,24 +97,26 @@ class Element(_Part):
     points: tuple[tuple[float, float], ...] = Field(
         min_length=2, description="a list of at least two [x, y], finite numbers, metres ahead and to the left"
     )
-    closed: bool = Field(False, description="true or false: whether the last point joins the first, as of a crossing")
-    score: float = Field(1.0, description="1, or left out")
-    track_id: int = Field(0, description="0, or left out")
+    closed: bool = Field(
+        default=False, description="true or false: whether the last point joins the first, as of a crossing"
+    )
+    score: float = Field(default=1.0, description="1, or left out")
+    track_id: int = Field(default=0, description="0, or left out")
 
 
 class Frame(_Part):
     """What the car saw at one instant."""
 
     token: Name = Field(description="a name that no other frame has")
-    scene: Name = Field("drive", description="the name of its scene: one drive with one rig")
+    scene: Name = Field(default="drive", description="the name of its scene: one drive with one rig")
     stamp_ns: Stamp = Field(description=_STAMP)
     cameras: tuple[Camera, ...] = Field(min_length=1, description="a list of at least one camera")
-    map_from_ego: Pose | None = Field(None, description="pose of the car at stamp_ns in the frame of its map")
-    lidar: Lidar | None = Field(None, description="a sweep that ended at stamp_ns")
+    map_from_ego: Pose | None = Field(default=None, description="pose of the car at stamp_ns in the frame of its map")
+    lidar: Lidar | None = Field(default=None, description="a sweep that ended at stamp_ns")
     sd_lines: tuple[tuple[tuple[float, float], ...], ...] | None = Field(
-        None, description="roads as lists of [x, y], finite numbers, metres ahead and to the left"
+        default=None, description="roads as lists of [x, y], finite numbers, metres ahead and to the left"
     )
-    elements: tuple[Element, ...] | None = Field(None, description="a list of true elements around the car")
+    elements: tuple[Element, ...] | None = Field(default=None, description="a list of true elements around the car")
 
 
 class Origin(_Part):
@@ -118,7 +125,7 @@ class Origin(_Part):
     latitude: Annotated[float, Field(ge=-90, le=90)] = Field(description="degrees, -90 to 90")
     longitude: Annotated[float, Field(ge=-180, le=180)] = Field(description="degrees, -180 to 180")
     earth: Literal["ellipsoid", "sphere"] = Field(
-        "ellipsoid", description="ellipsoid (WGS84, as GNSS has it), or sphere, as nuScenes has it"
+        default="ellipsoid", description="ellipsoid (WGS84, as GNSS has it), or sphere, as nuScenes has it"
     )
 
 
@@ -126,22 +133,24 @@ class SceneFacts(_Part):
     """What all frames of a scene share; a scene of which nothing is known need not be named."""
 
     name: Name = Field(description="a name that no other scene has; frames refer to it")
-    split: Name | None = Field(None, description="a name such as train or val")
-    location: Name | None = Field(None, description="a name of the place")
-    description: str = Field("", description="a text; rain, fog, night ... in it group the scores")
-    map: File | None = Field(None, description=f"the true map as GeoJSON, metres in the map frame or degrees: {_FILE}")
-    map_origin: Origin | None = Field(None, description="where the map lies on the earth")
-    sd_map: File | None = Field(None, description=f"roads as GeoJSON lines, in the same way: {_FILE}")
+    split: Name | None = Field(default=None, description="a name such as train or val")
+    location: Name | None = Field(default=None, description="a name of the place")
+    description: str = Field(default="", description="a text; rain, fog, night ... in it group the scores")
+    map: File | None = Field(
+        default=None, description=f"the true map as GeoJSON, metres in the map frame or degrees: {_FILE}"
+    )
+    map_origin: Origin | None = Field(default=None, description="where the map lies on the earth")
+    sd_map: File | None = Field(default=None, description=f"roads as GeoJSON lines, in the same way: {_FILE}")
     elements: File | None = Field(
-        None, description=f"true elements per frame, JSON lines as hdmap evaluate writes gt.jsonl: {_FILE}"
+        default=None, description=f"true elements per frame, JSON lines as hdmap evaluate writes gt.jsonl: {_FILE}"
     )
 
 
 class FramesFile(_Part):
     """The content of frames.json."""
 
-    version: Literal[1] = Field(VERSION, description="1")
-    scenes: tuple[SceneFacts, ...] = Field((), description="a list of scenes")
+    version: Literal[1] = Field(default=1, description="1")
+    scenes: tuple[SceneFacts, ...] = Field(default=(), description="a list of scenes")
     frames: tuple[Frame, ...] = Field(min_length=1, description="a list of at least one frame")
 
 

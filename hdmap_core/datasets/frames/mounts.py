@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from hdmap_core.errors import CalibrationError, DatasetError, ElementError
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
 
+_Part = TypeVar("_Part")
 _OWN = {"name", "image", "stamp_ns", "map_from_ego"}
 
 
@@ -58,20 +59,20 @@ def check_mounts(path: Path, frame: Frame) -> None:
         at = f"{where}, camera {camera.name!r}"
         if camera.rotation is None and camera.yaw_pitch_roll_deg is None:
             raise DatasetError(f"{at}: the field 'rotation' is missing; give it, or 'yaw_pitch_roll_deg'")
-        _told(at, lambda camera=camera: camera_of(camera))
+        _told(at, camera_of, camera)
         if camera.map_from_ego is not None:
             if frame.map_from_ego is None:
                 raise DatasetError(f"{at}: 'map_from_ego' is given, but the frame has none to relate it to; give both")
-            _told(f"{at}: 'map_from_ego'", lambda pose=camera.map_from_ego: matrix_of(pose))
+            _told(f"{at}: 'map_from_ego'", matrix_of, camera.map_from_ego)
     for name, part in (("map_from_ego", frame.map_from_ego), ("lidar", frame.lidar)):
         if part is not None:
-            _told(f"{where}: {name!r}", lambda part=part: matrix_of(part))
-    _told(where, lambda: elements_of(frame))
+            _told(f"{where}: {name!r}", matrix_of, part)
+    _told(where, elements_of, frame)
 
 
-def _told(where: str, make: Callable[[], object]) -> None:
+def _told(where: str, make: Callable[[_Part], object], part: _Part) -> None:
     try:
-        make()
+        make(part)
     except (CalibrationError, ElementError) as error:
         raise DatasetError(f"{where}: {str(error).removeprefix('camera : ').removeprefix(', camera : ')}") from None
 

@@ -94,7 +94,9 @@ def _loaded(data: bytes, where: str) -> Any:
 
 def _explained(kind: type[BaseModel], problem: Any, content: Any) -> str:
     """Like `frame 'f1', camera 'front': 'translation' must be [x, y, z], metres; got [1, 2]`."""
-    place, fields, description, value = [], [], kind.__doc__ or "", content
+    place: list[str] = []
+    fields: list[str] = []
+    description, value = "", content
     section: type[BaseModel] | None = kind
     if kind is Frame:
         place.append(_called(kind, value, 0))

@@ -30,40 +30,19 @@ As in MapTR, x, y and yaw of the pose count; roll, pitch and height do not.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiPolygon, Polygon, STRtree
-from shapely.geometry.polygon import orient
+from shapely import LineString, MultiPolygon
 
 from hdmap_core.crossing_edges import long_sides
+from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, areas_in, elements_of, line_parts, rings_of, tiled
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.geometry import se3
-
-_INSET = 0.2  # metres between the patch and the box that cuts boundaries
-_MIN_LENGTH = 1e-3  # metres
-_CHUNK = 32  # vertices of a ring per entry of the R-tree
-_TILE = 100.0  # metres; big areas are cut into tiles once, so that a patch touches few vertices
-
-
-@dataclass(frozen=True)
-class _Index:
-    shapes: np.ndarray
-    tree: STRtree
-
-    @classmethod
-    def of(cls, shapes: Sequence[shapely.Geometry] | np.ndarray) -> "_Index":
-        return cls(np.asarray(shapes, dtype=object), STRtree(shapes))
-
-    def near(self, area: Polygon) -> np.ndarray:
-        """Indices, ascending, of the shapes that meet the area."""
-        return np.sort(self.tree.query(area, predicate="intersects"))
 
 
 class Layers(Protocol):
@@ -97,7 +76,7 @@ class VectorMap:
 
     def __init__(self, source: str | Path | Layers) -> None:
         self.layers: Layers = MapLayers(Path(source)) if isinstance(source, str | Path) else source
-        self._areas: dict[str, _Index] = {}
+        self._areas: dict[str, ShapeIndex] = {}
 
     @classmethod
     def of_city(cls, root: str | Path, city: str) -> "VectorMap":
@@ -127,14 +106,14 @@ class VectorMap:
         Raises:
             DatasetError: if the map has not what a class is made of.
         """
-        patch = _Patch(map_from_ego, x_range, y_range)
+        patch = Patch(map_from_ego, x_range, y_range)
         make = {
             MapClass.DIVIDER: self._divider_lines,
             MapClass.PED_CROSSING: self._crossing_rings if crossings == "outlines" else self._crossing_edges,
             MapClass.BOUNDARY: self._boundary_lines,
             MapClass.CENTERLINE: self._centerlines,
         }
-        return [_element(label, line) for label in classes for line in make[label](patch) if line.length > _MIN_LENGTH]
+        return elements_of((label, make[label](patch)) for label in classes)
 
     def areas(
         self,
@@ -147,152 +126,48 @@ class VectorMap:
 
         Other than for `elements`, invalid polygons are mended, since half a road is better than none here.
         """
-        patch = _Patch(map_from_ego, x_range, y_range)
-        result = {}
-        for layer in layers:
-            index = self._area_index(layer)
-            covered = shapely.union_all(patch.clip(index.shapes[index.near(patch.outline)]))
-            parts = [part for part in shapely.get_parts(covered) if isinstance(part, Polygon)]
-            result[layer] = MultiPolygon(parts)
-        return result
+        patch = Patch(map_from_ego, x_range, y_range)
+        return areas_in(patch, {layer: self._area_index(layer) for layer in layers})
 
-    def _divider_lines(self, patch: "_Patch") -> list[LineString]:
-        return _line_parts(patch.clip(self._dividers.shapes[self._dividers.near(patch.outline)]))
+    def _divider_lines(self, patch: Patch) -> list[LineString]:
+        return line_parts(patch.clip(self._dividers.shapes[self._dividers.near(patch.outline)]))
 
-    def _crossing_rings(self, patch: "_Patch") -> list[LineString]:
+    def _crossing_rings(self, patch: Patch) -> list[LineString]:
         clipped = patch.clip(self._crossings.shapes[self._crossings.near(patch.outline)])
-        return _rings(shapely.union_all(clipped))
+        return rings_of(shapely.union_all(clipped))
 
-    def _crossing_edges(self, patch: "_Patch") -> list[LineString]:
-        return _line_parts(patch.clip(self._crossing_sides.shapes[self._crossing_sides.near(patch.outline)]))
+    def _crossing_edges(self, patch: Patch) -> list[LineString]:
+        return line_parts(patch.clip(self._crossing_sides.shapes[self._crossing_sides.near(patch.outline)]))
 
-    def _boundary_lines(self, patch: "_Patch") -> list[LineString]:
-        inner = _Patch(patch.map_from_ego, *patch.shrunk(_INSET))
-        found = self._ring_chunks.near(inner.outline)
-        rings = self._chunk_ring[found]
-        lines: list[LineString] = []
-        for ring in np.unique(rings):
-            pieces = _line_parts(inner.clip(self._ring_chunks.shapes[found[rings == ring]]))
-            lines += _line_parts([shapely.line_merge(shapely.MultiLineString(pieces), directed=True)])
-        return lines
+    def _boundary_lines(self, patch: Patch) -> list[LineString]:
+        return self._road_edges.within(patch)
 
-    def _centerlines(self, patch: "_Patch") -> list[LineString]:
-        return _line_parts(patch.clip_paths(self._lane_paths.shapes[self._lane_paths.near(patch.outline)]))
+    def _centerlines(self, patch: Patch) -> list[LineString]:
+        return line_parts(patch.clip_paths(self._lane_paths.shapes[self._lane_paths.near(patch.outline)]))
 
     @cached_property
-    def _lane_paths(self) -> _Index:
-        return _Index.of(self.layers.centerlines())
+    def _lane_paths(self) -> ShapeIndex:
+        return ShapeIndex.of(self.layers.centerlines())
 
     @cached_property
-    def _dividers(self) -> _Index:
-        return _Index.of(np.concatenate([self.layers.lines(layer) for layer in LINE_LAYERS]))
+    def _dividers(self) -> ShapeIndex:
+        return ShapeIndex.of(np.concatenate([self.layers.lines(layer) for layer in LINE_LAYERS]))
 
     @cached_property
-    def _crossings(self) -> _Index:
-        return _Index.of(self.layers.polygons("ped_crossing"))
+    def _crossings(self) -> ShapeIndex:
+        return ShapeIndex.of(self.layers.polygons("ped_crossing"))
 
     @cached_property
-    def _crossing_sides(self) -> _Index:
+    def _crossing_sides(self) -> ShapeIndex:
         outlines = [shapely.get_coordinates(shape.exterior)[:-1] for shape in self.layers.polygons("ped_crossing")]
-        return _Index.of([LineString(side) for outline in outlines for side in long_sides(outline)])
+        return ShapeIndex.of([LineString(side) for outline in outlines for side in long_sides(outline)])
 
     @cached_property
-    def _boundary_chunks(self) -> tuple[list[LineString], list[int]]:
-        """Outlines of all that is road in the city, cut into short lines, with the number of the outline of each."""
-        chunks, owners = [], []
-        for number, ring in enumerate([*_rings(self.layers.road()), *self.layers.kerbs()]):
-            points = shapely.get_coordinates(ring)
-            for start in range(0, len(points) - 1, _CHUNK):
-                chunks.append(LineString(points[start : start + _CHUNK + 1]))
-                owners.append(number)
-        return chunks, owners
+    def _road_edges(self) -> Outline:
+        return Outline(self.layers.road(), self.layers.kerbs())
 
-    @cached_property
-    def _ring_chunks(self) -> _Index:
-        return _Index.of(self._boundary_chunks[0])
-
-    @cached_property
-    def _chunk_ring(self) -> np.ndarray:
-        return np.array(self._boundary_chunks[1], dtype=np.int64)
-
-    def _area_index(self, layer: str) -> _Index:
+    def _area_index(self, layer: str) -> ShapeIndex:
         if layer not in self._areas:
             shapes = self.layers.polygons(layer, repair=True)
-            self._areas[layer] = _Index.of([tile for shape in shapes for tile in _tiled(shape)])
+            self._areas[layer] = ShapeIndex.of([tile for shape in shapes for tile in tiled(shape)])
         return self._areas[layer]
-
-
-@dataclass(frozen=True)
-class _Patch:
-    """A rectangle of the ego frame and its place in the map. Clips in ego coordinates: the numbers are small there."""
-
-    map_from_ego: np.ndarray
-    x_range: Range
-    y_range: Range
-
-    @cached_property
-    def box(self) -> Polygon:
-        return shapely.box(self.x_range[0], self.y_range[0], self.x_range[1], self.y_range[1])
-
-    @cached_property
-    def outline(self) -> Polygon:
-        """The rectangle in the map frame."""
-        return shapely.transform(self.box, lambda xy: xy @ self._ego_from_map + self._centre)
-
-    def clip(self, shapes: np.ndarray) -> np.ndarray:
-        """Shapes of the map frame -> what of them lies in the patch, in the ego frame."""
-        return shapely.intersection(self._local(shapes), self.box)
-
-    def clip_paths(self, shapes: np.ndarray) -> np.ndarray:
-        """As `clip`, for lines with a direction: kept, and none is taken apart where it crosses itself."""
-        return shapely.clip_by_rect(self._local(shapes), *self.box.bounds)
-
-    def _local(self, shapes: np.ndarray) -> np.ndarray:
-        return shapely.transform(shapes, lambda xy: (xy - self._centre) @ self._ego_from_map.T)
-
-    def shrunk(self, margin: float) -> tuple[Range, Range]:
-        (x0, x1), (y0, y1) = self.x_range, self.y_range
-        return (x0 + margin, x1 - margin), (y0 + margin, y1 - margin)
-
-    @cached_property
-    def _ego_from_map(self) -> np.ndarray:
-        yaw = se3.yaw_of(self.map_from_ego)
-        return np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-
-    @cached_property
-    def _centre(self) -> np.ndarray:
-        return np.asarray(self.map_from_ego[:2, 3], dtype=np.float64)
-
-
-def _line_parts(shapes: Sequence[shapely.Geometry] | np.ndarray) -> list[LineString]:
-    """The LineStrings in any mixture of geometry; points and areas are left out."""
-    parts = shapely.get_parts(shapely.get_parts(np.asarray(shapes, dtype=object)))
-    return [part for part in parts if isinstance(part, LineString) and not part.is_empty]
-
-
-def _rings(area: shapely.Geometry) -> list[LineString]:
-    """Outer rings clockwise and holes counter-clockwise, so that the area lies to the right."""
-    rings = []
-    for part in shapely.get_parts(shapely.get_parts(area)):
-        if isinstance(part, Polygon) and not part.is_empty:
-            oriented = orient(part, sign=-1.0)
-            rings += [LineString(ring.coords) for ring in (oriented.exterior, *oriented.interiors)]
-    return rings
-
-
-def _tiled(shape: shapely.Geometry) -> list[shapely.Geometry]:
-    x0, y0, x1, y1 = shape.bounds
-    if x1 - x0 <= _TILE and y1 - y0 <= _TILE:
-        return [shape]
-    if x1 - x0 > y1 - y0:
-        halves = (x0, y0, (x0 + x1) / 2, y1), ((x0 + x1) / 2, y0, x1, y1)
-    else:
-        halves = (x0, y0, x1, (y0 + y1) / 2), (x0, (y0 + y1) / 2, x1, y1)
-    parts = [shapely.intersection(shape, shapely.box(*half)) for half in halves]
-    return [tile for part in parts if not part.is_empty and part.area > 0 for tile in _tiled(part)]
-
-
-def _element(label: MapClass, line: LineString) -> MapElement:
-    points = shapely.get_coordinates(line)
-    closed = len(points) >= 4 and bool(np.array_equal(points[0], points[-1]))
-    return MapElement(label, points[:-1] if closed else points, closed)

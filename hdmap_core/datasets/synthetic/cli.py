@@ -1,4 +1,4 @@
-"""`hdmap synth`: write a synthetic world as a nuScenes folder."""
+"""`hdmap synth`: write a synthetic world as a nuScenes folder, or as Argoverse 2 logs."""
 
 import os
 from pathlib import Path
@@ -32,17 +32,25 @@ def synth(
     rigs: Annotated[
         str | None,
         typer.Option(
-            help="nuscenes, varied (4 to 8 cameras, other heights, lenses, calibration off by up to 0.5 degrees) or "
-            "unseen (such rigs kept back from training)."
+            help="nuscenes, varied (4 to 8 cameras, other heights, lenses, calibration off by up to 0.5 degrees), "
+            "unseen (such rigs kept back from training) or argoverse (seven in a ring, the one ahead upright)."
         ),
     ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="nuscenes, or av2: Argoverse 2 logs, with the extra `av2` and, unless --rigs says nuscenes, its rig.",
+        ),
+    ] = "nuscenes",
     workers: Annotated[
         int, typer.Option(help="Processes; 0 takes one per core. The result does not depend on it.")
     ] = 0,
 ) -> None:
-    """Write a synthetic world as a nuScenes folder: tables, JPEGs, LiDAR, map expansion, SD map.
+    """Write a synthetic world as a nuScenes folder: tables, JPEGs, LiDAR, map expansion, SD map; or as other logs.
 
     Example: hdmap synth data/synth --preset v1 --image-size 450x800 --lidar none
+    Example: hdmap synth data/av2 --preset tiny --format av2
 
     An interrupted run is finished by the same command.
     """
@@ -56,8 +64,13 @@ def synth(
         TimeRemainingColumn,
     )
 
+    from hdmap_core.datasets.synthetic.argoverse_writer import write_logs
     from hdmap_core.datasets.synthetic.writer import write_dataset
 
+    if layout not in ("nuscenes", "av2"):
+        raise ConfigError(f"--format {layout}: write nuscenes or av2")
+    if layout == "av2" and rigs is None:
+        rigs = "argoverse"
     config = resolve(
         preset, towns=towns, scenes=scenes, keyframes=keyframes, image_size=image_size, lidar=lidar, sweeps=sweeps,
         seed=seed, rigs=rigs,
@@ -68,12 +81,16 @@ def synth(
     console = Console(stderr=True)
     with Progress(*columns, console=console) as bar:
         task = bar.add_task("files", total=None)
-        scene_names = write_dataset(
+        write = write_dataset if layout == "nuscenes" else write_logs
+        scene_names = write(
             out, config, workers or os.cpu_count() or 1,
             lambda done, total: bar.update(task, completed=done, total=total),
         )  # fmt: skip
     counts = ", ".join(f"{split}: {len(names)} scenes" for split, names in scene_names.items())
-    typer.echo(f"{out}: {config.version}, {counts}, {config.keyframes} keyframes each")
+    typer.echo(
+        f"{out}: {config.version if layout == 'nuscenes' else 'Argoverse 2 logs'}, {counts}, "
+        f"{config.keyframes} keyframes each"
+    )
 
 
 def resolve(preset: str, **options: object) -> "SynthConfig":
@@ -84,11 +101,14 @@ def resolve(preset: str, **options: object) -> "SynthConfig":
     """
     from hdmap_core.config import parse_config
     from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, with_towns
+    from hdmap_core.datasets.synthetic.ring_rig import LANDSCAPE
 
     if preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there is no such preset; choose one of {', '.join(PRESETS)}")
     base = PRESETS[preset]
     content = base.model_dump()
+    if options.get("rigs") == "argoverse":  # as wide as the preset says, in the shape of these cameras
+        content["image_size"] = (round(base.image_size[1] * LANDSCAPE[0] / LANDSCAPE[1]), base.image_size[1])
     for name, value in options.items():
         if value is None:
             continue

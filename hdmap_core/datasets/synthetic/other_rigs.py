@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from hdmap_core.datasets.synthetic.rig import NATIVE_SIZE, Camera, Rig, nuscenes_rig
+from hdmap_core.datasets.synthetic.ring_rig import ring_rig
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
@@ -26,25 +27,27 @@ LAYOUTS: dict[int, dict[str, float]] = {
 CHANNELS = (*dict.fromkeys(name for layout in LAYOUTS.values() for name in layout), "LIDAR_TOP")
 """Every channel that such a rig can have."""
 
-Kind = Literal["varied", "unseen"]
+Kind = Literal["varied", "unseen", "argoverse"]
 HEIGHT_M = (1.2, 2.4)
 HELD_BACK_M = ((1.35, 1.45), (1.9, 2.1))
 """Heights of the rig that only `unseen` ones have."""
-NUMBERS: dict[Kind, tuple[int, ...]] = {"varied": (4, 5, 6, 8), "unseen": (4, 5, 6, 7, 8)}
+NUMBERS: dict[str, tuple[int, ...]] = {"varied": (4, 5, 6, 8), "unseen": (4, 5, 6, 7, 8)}
 WIDEST_DEG = 105.0
 FISHEYE_FROM_DEG = 95.0
 MISCALIBRATED_DEG = 0.5
-_STREAM: dict[Kind, int] = {"varied": 41, "unseen": 42}
+_STREAM: dict[str, int] = {"varied": 41, "unseen": 42}
 
 
 def other_rig(kind: Kind, town_seed: int, scene: int) -> Rig:
     """The rig of one scene, at 1600 x 900.
 
     Args:
-        kind: which set.
+        kind: which set; `argoverse` is one rig, see `ring_rig`.
         town_seed: of the town.
         scene: number of the drive in it.
     """
+    if kind == "argoverse":
+        return ring_rig()
     rng = np.random.default_rng([town_seed, scene, _STREAM[kind]])
     height = _height(rng, kind)
     count = int(rng.choice(NUMBERS[kind]))

@@ -40,8 +40,9 @@ class SynthConfig(Config):
     sweeps: bool = Field(default=False, description="also the camera frames between keyframes (12 Hz)")
     jpeg_quality: int = Field(default=90, ge=50, le=100)
     seed: int = Field(default=0, ge=0, le=1_000_000)
-    rigs: Literal["nuscenes", "varied", "unseen"] = Field(
-        default="nuscenes", description="whose cameras: nuScenes', others of many kinds, or others that are kept back"
+    rigs: Literal["nuscenes", "varied", "unseen", "argoverse"] = Field(
+        default="nuscenes",
+        description="whose cameras: nuScenes', others of many kinds, others that are kept back, or seven in a ring",
     )
 
     @model_validator(mode="after")

@@ -119,7 +119,7 @@ def record(
         for firing in events[len(events) * chunk // chunks : len(events) * (chunk + 1) // chunks]:
             path = root / scene.shots.filename(firing)
             if firing.channel == "LIDAR_TOP":
-                content, hits = _sweep(config, scene, firing, plan.seed)
+                content, hits = sweep(config, scene, firing, plan.seed)
                 if firing.is_keyframe and hits is not None:
                     counts.setdefault(str(number), {})[str(firing.keyframe)] = hits
             else:
@@ -142,7 +142,7 @@ def photograph(
     return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-def _sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> tuple[bytes, list[int] | None]:
+def sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> tuple[bytes, list[int] | None]:
     """A turn of the LiDAR as file content, and how many points lie in each object.
 
     Without LiDAR the keyframes still need their rows (the frame's instant and pose stand there), so the file is there,

@@ -109,8 +109,12 @@ class Rig:
     """Where each camera is meant to look, radians to the left: by that it fires. Empty: where nuScenes' are."""
 
     def resized(self, image_size: tuple[int, int]) -> "Rig":
-        """The rig with all images of another size (H, W)."""
-        return replace(self, cameras={name: camera.resized(image_size) for name, camera in self.cameras.items()})
+        """The rig with all images of another size (H, W); upright ones keep upright."""
+        cameras = {
+            name: camera.resized(image_size if camera.image_size[0] <= camera.image_size[1] else image_size[::-1])
+            for name, camera in self.cameras.items()
+        }
+        return replace(self, cameras=cameras)
 
 
 def _pose(position: tuple[float, float, float], quaternion: tuple[float, float, float, float]) -> np.ndarray:

@@ -7,7 +7,7 @@ all of its sensor files are there; the tables and maps are made from all parts a
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,12 +19,14 @@ from hdmap_core.datasets.synthetic.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
 from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
 from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
+from hdmap_core.datasets.synthetic.ring_rig import CHANNELS as RING_CHANNELS
 from hdmap_core.datasets.synthetic.tables import MASKS, shared_rows
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import PART
 from hdmap_core.parallel import map_scenes
 
 MANIFEST = "synth.json"
+Layout = Literal["nuscenes", "av2"]
 
 Progress = Callable[[int, int], None]
 """Called with (files written, files in all)."""
@@ -86,13 +88,18 @@ def write_dataset(
 
     _record_all(root, config, pending, max(1, workers), advance)
     _assemble(root, config, plans, scenes)
-    write_file(root / MANIFEST, _manifest(config, complete=True))
+    write_file(root / MANIFEST, manifest(config, complete=True))
     _remove_parts(root)
     return scenes
 
 
-def claim(root: Path, config: SynthConfig) -> bool:
+def claim(root: Path, config: SynthConfig, layout: Layout = "nuscenes") -> bool:
     """Make `root` ours, or check that it is.
+
+    Args:
+        root: the folder.
+        config: what is to be written there.
+        layout: in which format.
 
     Returns:
         Whether the folder is complete already.
@@ -107,7 +114,7 @@ def claim(root: Path, config: SynthConfig) -> bool:
             raise DatasetError(f"{root} is a file; give a folder to write to")
         strangers = sorted(p.name for p in root.iterdir() if p.name != f"{MANIFEST}{PART}") if root.exists() else []
         if not strangers:
-            write_file(path, _manifest(config, complete=False))
+            write_file(path, manifest(config, False, layout))
             return False
         if MANIFEST not in strangers:
             raise DatasetError(
@@ -116,10 +123,13 @@ def claim(root: Path, config: SynthConfig) -> bool:
             )
         content = json.loads(path.read_text(encoding="utf-8"))
         theirs, is_complete = content["config"], bool(content["complete"])
+        their_layout = content.get("layout", "nuscenes")
     except OSError as error:
         raise OutputError(f"cannot use {root}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError):
         raise DatasetError(f"{path} is damaged; remove the folder {root} and write it again") from None
+    if their_layout != layout:
+        raise DatasetError(f"{root} was written with --format {their_layout}; give that, or another folder")
     ours = config.model_dump(mode="json")
     # An option that is younger than the folder had its default.
     theirs = {**SynthConfig(towns=config.towns).model_dump(mode="json"), **theirs}
@@ -133,8 +143,11 @@ def claim(root: Path, config: SynthConfig) -> bool:
     return is_complete
 
 
-def _manifest(config: SynthConfig, complete: bool) -> bytes:
+def manifest(config: SynthConfig, complete: bool, layout: Layout = "nuscenes") -> bytes:
+    """The content of `synth.json`."""
     content = {"config": config.model_dump(mode="json"), "complete": complete}
+    if layout != "nuscenes":
+        content["layout"] = layout
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
@@ -229,7 +242,7 @@ def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: di
         merge_into(maps[plan.city], part["map"])
         roads[plan.city].extend(part["sd"])
         logs.setdefault(plan.city, []).extend(row["token"] for row in part["tables"]["log"])
-    channels = CHANNELS if config.rigs == "nuscenes" else OTHER_CHANNELS
+    channels = {"nuscenes": CHANNELS, "argoverse": RING_CHANNELS}.get(config.rigs, OTHER_CHANNELS)
     for name, shared in shared_rows(logs, channels, config.edition).items():
         rows[name] = shared + rows[name]
     for city, city_map in maps.items():

@@ -4,9 +4,9 @@ Sources: MapTRv2 (Liao et al., IJCV 2024), section 3.5, and MapQR for the masks 
 images; MapFM for road surfaces (ARSS, auxiliary road surface segmentation). All are the same small head: 3 x 3
 convolution without bias, ReLU, 1 x 1 convolution, no norm.
 
-Deliberate differences: MapTRv2 supervises the depth that its lift-splat view transform uses; here depth is a head on
-the image features like the others, because deformable and projected view transforms have none. MapFM's up-sampling of
-image features of stride 32 is left out: the mask has the size of the features that the model uses.
+Deliberate differences: MapTRv2's depth is that of its view transform (`DepthConfig.said_by`); for view transforms that
+have none there is a head on the image features like the others. MapFM's up-sampling of image features of stride 32 is
+left out: the mask has the size of the features that the model uses.
 """
 
 from typing import Literal
@@ -23,8 +23,14 @@ Surface = Literal["ped_crossing", "drivable_area", "road_segment"]
 
 
 class DepthConfig(Config):
-    """Depth bins: MapTRv2's 68 of 0.5 m from 1 m to 35 m; metres along the camera's axis."""
+    """Depth bins: MapTRv2's 68 of 0.5 m from 1 m to 35 m; metres along the camera's axis.
 
+    Attributes:
+        said_by: who says how deep a cell of the features is: a `head` of its own, which shapes the backbone, or the
+            `view_transform`, which spreads features by what it says, as MapTRv2 has it.
+    """
+
+    said_by: Literal["head", "view_transform"] = "head"
     min_depth: PositiveFloat = 1.0
     max_depth: PositiveFloat = 35.0
     bin_size: PositiveFloat = 0.5
@@ -51,7 +57,7 @@ class AuxiliaryConfig(Config):
         surface: polygon layers of the map, one channel each, in this order; MapFM's are ped_crossing, drivable_area.
         bev_lines: map lines of all classes in one BEV mask.
         image_lines: the same in the cameras' feature maps.
-        depth: LiDAR depth in the cameras' feature maps.
+        depth: LiDAR depth in the cameras' feature maps, of a head or of the view transform.
         channels: hidden channels of every head.
     """
 
@@ -77,6 +83,9 @@ class AuxiliaryConfig(Config):
 class AuxiliaryHeads(nn.Module):
     """Backbone features and BEV features -> logits of every head that the config asks for.
 
+    Attributes:
+        depth_is_given: whether the depth is that of the view transform.
+
     Args:
         config: which heads.
         image_channels: of the backbone's features; None for a model without a backbone.
@@ -95,23 +104,28 @@ class AuxiliaryHeads(nn.Module):
                 "set auxiliary.image_lines=false and auxiliary.depth=null, or choose a view transform of features"
             )
         hidden, image = config.channels, image_channels or 0
+        depth = config.depth
+        self.depth_is_given = depth is not None and depth.said_by == "view_transform"
         self.surface = _head(bev_channels, hidden, len(config.surface)) if config.surface else None
         self.bev_lines = _head(bev_channels, hidden, 1) if config.bev_lines else None
         self.image_lines = _head(image, hidden, 1) if config.image_lines else None
-        self.depth = _head(image, hidden, config.depth.num_bins) if config.depth else None
+        self.depth = _head(image, hidden, depth.num_bins) if depth and not self.depth_is_given else None
 
-    def forward(self, features: Tensor | None, bev: Tensor) -> AuxiliaryOutput:
+    def forward(self, features: Tensor | None, bev: Tensor, depth: Tensor | None = None) -> AuxiliaryOutput:
         """All heads.
 
         Args:
             features: (B, N, C, h, w) of the backbone; may be None if no head reads them.
             bev: (B, C, Y, X), what the vector head reads.
+            depth: (B, N, D, h, w) of the view transform, if it is the one to say it.
         """
+        if self.depth_is_given and depth is None:
+            raise ValueError("the depth of the view transform was asked for, but not given")
         return AuxiliaryOutput(
             surface=None if self.surface is None else self.surface(bev),
             bev_lines=None if self.bev_lines is None else self.bev_lines(bev),
             image_lines=_per_camera(self.image_lines, features),
-            depth=_per_camera(self.depth, features),
+            depth=depth if self.depth_is_given else _per_camera(self.depth, features),
         )
 
 

@@ -3,8 +3,6 @@
 Features are spread over cells of half the grid's size, and three convolutions, one of stride 2, lead to the grid. They
 see the plane as MapTR does, rows forward and columns to the right: a stride begins at one end of an even axis, so the
 same weights mean something else on a mirrored plane.
-
-Different from the published code: the depth is not supervised here but by the head of images (`auxiliary.depth`).
 """
 
 from collections.abc import Sequence
@@ -90,8 +88,14 @@ class DepthLiftSplat(nn.Module):
             *(conv_norm_act(config.channels, config.channels, stride=each) for each in (1, 2, 1))
         )
 
-    def forward(self, features: Tensor | None, inputs: ModelInput) -> Tensor:
-        """Builds the BEV; arguments and errors as `LiftSplat.forward` has them."""
+    def forward(
+        self, features: Tensor | None, inputs: ModelInput, *, with_depth: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Builds the BEV; arguments and errors as `LiftSplat.forward` has them.
+
+        Returns:
+            (B, C, Y, X) float32; with_depth: and (B, N, D, h, w) logits of the depth bins, for a loss.
+        """
         if features is None or inputs.projection is None:
             missing = "camera features (a backbone)" if features is None else "ModelInput.projection"
             raise ConfigError(f"depth_lift_splat needs {missing}; there are none")
@@ -102,4 +106,5 @@ class DepthLiftSplat(nn.Module):
         forward, left, up, shift = projection.unbind(dim=-1)
         turned = torch.stack([-left, forward, up, shift], dim=-1)  # of points (right, forward, up)
         plane = self.halve(self.splat(lifted, turned, inputs))  # (B, C, forward, right)
-        return plane.flip(-1).transpose(-1, -2).contiguous()
+        bev = plane.flip(-1).transpose(-1, -2).contiguous()
+        return (bev, lifted[:, :, : len(self.splat.depths)]) if with_depth else bev

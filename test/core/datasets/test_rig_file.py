@@ -96,19 +96,19 @@ def test_what_cannot_be_a_camera_is_named(tmp_path: Path, entry: object, message
 
 
 def test_what_is_no_rig_file(tmp_path: Path) -> None:
-    with pytest.raises(CalibrationError, match="cannot read the calibration file .*none.yaml: No such file"):
+    with pytest.raises(CalibrationError, match=r"cannot read the calibration file .*none.yaml: No such file"):
         read_rig_file(tmp_path / "none.yaml")
-    with pytest.raises(CalibrationError, match="rig.yaml: expected a mapping 'cameras'"):
+    with pytest.raises(CalibrationError, match=r"rig.yaml: expected a mapping 'cameras'"):
         read_rig_file(written(tmp_path))
 
 
 def test_what_a_rig_needs_is_named(tmp_path: Path) -> None:
     cameras = read_rig_file(written(tmp_path, front=without(FRONT, "translation", "rotation"), back=FRONT))
-    with pytest.raises(CalibrationError, match="rig.yaml has no camera 'side'; it has front, back"):
+    with pytest.raises(CalibrationError, match=r"rig.yaml has no camera 'side'; it has front, back"):
         rig_for(cameras, {"side": (900, 1600)}, "rig.yaml")
-    with pytest.raises(CalibrationError, match="rig.yaml, camera front: where it is mounted is missing"):
+    with pytest.raises(CalibrationError, match=r"rig.yaml, camera front: where it is mounted is missing"):
         rig_for(cameras, {"front": (900, 1600)}, "rig.yaml")
     with pytest.raises(
-        CalibrationError, match="camera back: the image has 900 x 900 pixels, rig.yaml is for 1600 x 900"
+        CalibrationError, match=r"camera back: the image has 900 x 900 pixels, rig.yaml is for 1600 x 900"
     ):
         rig_for(cameras, {"back": (900, 900)}, "rig.yaml")

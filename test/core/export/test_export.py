@@ -316,12 +316,13 @@ def test_another_suffix_is_refused(tmp_path: Path, hdmap: Hdmap, write_checkpoin
 
 
 def test_what_disagrees_is_not_written(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hdmap_core.export import reference as references
     from hdmap_core.export.onnx_file import export_onnx
+    from hdmap_core.export.reference import reference
+    from hdmap_core.inference import exported_file
 
-    monkeypatch.setitem(references.TOLERANCE, "fp32", -1.0)
+    monkeypatch.setitem(exported_file.TOLERANCE, "fp32", -1.0)
     with pytest.raises(ConfigError, match="student is not exported: onnxruntime disagrees with PyTorch by"):
-        export_onnx(references.reference(exported / "model.safetensors"), tmp_path / "model.onnx")
+        export_onnx(reference(exported / "model.safetensors"), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -99,6 +99,21 @@ def test_every_parameter_gets_a_gradient() -> None:
     assert [name for name in silent if "reduce.0.bias" not in name] == []  # a bias before a batch norm
 
 
+def test_the_depth_by_which_features_are_spread_can_be_taught() -> None:
+    """A loss on it reaches what says the depth, and not what says the features."""
+    module, given = build().train(), batch(rig(3), 2)
+    bev, depth = module(*given, with_depth=True)
+    assert depth.shape == (2, 3, 16, *CELLS) and bev.shape == (2, 4, *GRIDS[0].shape)
+    spread: list[torch.Tensor] = []
+    module.splat.register_forward_pre_hook(lambda _, seen: spread.append(seen[0]))
+    torch.manual_seed(1)
+    assert torch.equal(module.eval()(*given), module(*given, with_depth=True)[0])
+    assert torch.equal(spread[1][:, :, :16], module(*given, with_depth=True)[1])
+    module.train()(*given, with_depth=True)[1].square().sum().backward()
+    reached = {name.split(".")[1] for name, p in module.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"norm", "reduce", "depth_gate", "depth"}
+
+
 def test_what_is_missing_is_named() -> None:
     module, (features, inputs) = build(), batch(rig(1))
     with pytest.raises(ConfigError, match="backbone"):

@@ -63,7 +63,8 @@ def test_overlaps_are_of_clean_images(
     predictor = SimpleNamespace(
         info=SimpleNamespace(classes=MODEL.classes, grid=MODEL.grid, lidar_sweeps=0, enough_pixels=None),
         config=SimpleNamespace(model=MODEL),
-        predict=lambda observation: Prediction([], {}, raster),
+        prepare=lambda observation: observation,
+        complete=lambda observation: Prediction([], {}, raster),
     )
     monkeypatch.setattr(predictions, "_predictor", lambda *_: predictor)
     source = predictions.Source(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hdmap_core.config import parse_config
 from hdmap_core.errors import ConfigError
+from hdmap_core.models import ModelConfig
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig, AuxiliaryHeads, DepthConfig
 
 SMALL_DEPTH = DepthConfig(min_depth=1.0, max_depth=7.0, bin_size=2.0)
@@ -90,6 +91,30 @@ def test_published_sizes() -> None:
     counts = {name: sum(p.numel() for p in head.parameters()) for name, head in heads.named_children()}
     assert counts == {"surface": 590_338, "bev_lines": 590_081, "image_lines": 590_081}
     assert DepthConfig().num_bins == 68
+
+
+def test_depth_of_the_view_transform_is_handed_on() -> None:
+    config = ALL.model_copy(update={"depth": SMALL_DEPTH.model_copy(update={"said_by": "view_transform"})})
+    heads, features = build(config), random_features()
+    given = torch.randn(2, 3, 3, 4, 7)
+    assert heads(*features, given).depth is given and heads.depth is None
+    with pytest.raises(ValueError, match="not given"):
+        heads(*features)
+
+
+@pytest.mark.parametrize(
+    ("view", "depth", "message"),
+    [
+        ({"kind": "bevformer"}, {}, "needs the view transform depth_lift_splat"),
+        ({"kind": "depth_lift_splat"}, {"max_depth": 45.0}, "from 1.0 to 45.0 m by 0.5 m, the view transform from 1.0"),
+        ({"kind": "depth_lift_splat", "depth_step": 1.0}, {}, "to 35.0 m by 1.0 m; give both the same"),
+    ],
+)
+def test_depth_of_a_view_transform_must_be_there_and_have_the_same_bins(view: dict, depth: dict, message: str) -> None:
+    content = {"name": "x", "backbone": {}, "view_transform": view}
+    auxiliary = {"depth": {"said_by": "view_transform", **depth}}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(ModelConfig, {**content, "auxiliary": auxiliary}, "recipe.yaml")
 
 
 def test_image_heads_need_a_backbone() -> None:
