@@ -91,7 +91,9 @@ def result_footage(path: Path) -> Footage:
 def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
     """Token -> stage -> milliseconds, of the newest frames of a replay."""
     stages = report.get("latency_ms_by_map")
-    lengths = {len(values) for values in stages.values()} if isinstance(stages, dict) else set()
+    if not isinstance(stages, dict):
+        return {}
+    lengths = {len(values) for values in stages.values()}
     if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):
         return {}
     newest = tokens[len(tokens) - number :]

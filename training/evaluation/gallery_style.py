@@ -42,7 +42,8 @@ figure { margin: 0; } figcaption { font-size: .9rem; } .chart { width: 330px; } 
 .key { display: inline-block; width: 1.6rem; height: .35rem; border-radius: .2rem; margin: 0 .4rem .15rem 0;
   background: var(--ink); }
 .controls { position: sticky; top: 0; z-index: 1; background: var(--panel); padding: .5rem 0;
-  border-bottom: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: center; } code { font-size: .85em; }
+  border-bottom: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: center; }
+code { font-size: .85em; }
 .controls label { white-space: nowrap; } .controls output { display: inline-block; width: 2.2rem; }
 .order { font: inherit; padding: .3rem .9rem; margin-right: .4rem; border: 1px solid var(--line); border-radius: .4rem;
   background: var(--soft); color: inherit; cursor: pointer; }
