@@ -49,6 +49,18 @@ def test_package_xml_is_what_colcon_and_rosidl_need(package: ElementTree.Element
     assert not (ROOT / "setup.cfg").exists(), "ament_python_install_package would take it for its own"
 
 
+def test_package_xml_names_every_ros_package_that_is_used(package: ElementTree.Element) -> None:
+    """Imported, or named as the package of a message: `"nav_msgs/msg/Odometry"`."""
+    known = {element.text for tag in ("depend", "exec_depend") for element in package.findall(tag)}
+    paths = [*(ROOT / "hdmap_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py"), *(ROOT / "scripts").glob("*_node")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    ros = r"rclpy|rcl_interfaces|cv_bridge|message_filters|ament_index_python|launch|launch_ros|\w+_msgs|std_srvs"
+    used = set(re.findall(rf"^\s*(?:from|import) ({ros}|builtin_interfaces)\b", text, re.MULTILINE))
+    used |= set(re.findall(r'"([a-z]\w+)/(?:msg|srv)/\w+"', text)) - {"hdmap_ros", "package"}
+    assert {"rclpy", "rcl_interfaces", "nav_msgs", "launch_ros"} <= used
+    assert used <= known, f"package.xml lacks {sorted(used - known)}"
+
+
 def test_catkin_pkg_accepts_package_xml() -> None:
     catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg comes with ROS or its wheels")
     warnings: list[str] = []
