@@ -71,7 +71,7 @@ def write(
     if not part.size:
         return
     for share, shade in ((edge[inside], BACKGROUND), (face[inside], colour)):
-        part[:] = part * (1 - share) + np.float32(shade) * share
+        part[:] = part * (1 - share) + np.array(shade, np.float32) * share
 
 
 @lru_cache(maxsize=256)

@@ -45,7 +45,7 @@ def draw_bev(
     if ground is None and observation is not None:
         ground = without_hole(ground_view(observation.images, observation.rig, fine))
     if ground is not None:
-        canvas = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
+        canvas[:] = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
         canvas[ground[..., 3] == 0] = BACKGROUND
     for metres in range(-200, 201, _TICK):
         for start, end in (((metres, -999), (metres, 999)), ((-999, metres), (999, metres))):

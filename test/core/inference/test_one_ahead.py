@@ -1,7 +1,6 @@
 """Preparing the next item while one is at work: really beside it, in order, and failing where a loop would fail."""
 
 from collections.abc import Iterator
-from functools import partial
 from threading import Event, current_thread
 
 import pytest

@@ -97,6 +97,6 @@ def test_a_window_that_was_not_known_before_grows_with_the_drive() -> None:
 
 @pytest.mark.parametrize("cameras", [1, 2, 8])
 def test_any_rig_and_region(cameras: int) -> None:
-    for grid in (GRID, BEVGrid((-15.0, 15.0), (-30.0, 30.0), 0.3), BEVGrid((-50.0, 50.0), (-25.0, 25.0), 0.5)):
+    for grid in (GRID, BEVGrid((-15.0, 15.0), (-30.0, 30.0), 0.3), BEVGrid((-50.0, 50.0), (-25.0, 25.0), 0.1)):
         picture = FilmSheet("any", grid).draw(observation(0.0, cameras), [KERB])
         assert picture.shape == (*SIZE, 3) and drawn(picture[545:, :1290], MapClass.BOUNDARY).sum() > 200
