@@ -45,6 +45,7 @@ class Footage:
         scenes: name of a scene -> tokens of its moments, as far as they are known before reading.
         moments: the moments of a scene, in the order of time.
         data: where the images of a result are said to be; None: with it, or nobody knows.
+        version: which of several data sets in `data`.
         region: that its maps show, metres.
     """
 
@@ -53,6 +54,7 @@ class Footage:
     scenes: Mapping[str, Sequence[str]]
     moments: Callable[[str], Iterator[Moment]]
     data: Path | None = None
+    version: str | None = None
     region: BEVGrid = field(default_factory=BEVGrid)
 
     def scene(self, wanted: str | None) -> str:

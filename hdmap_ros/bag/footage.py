@@ -28,7 +28,7 @@ _FUSED = "/local_map"  # the viewer fuses itself
 _BASE = "base_link"
 
 
-def bag_footage(path: Path) -> Footage | None:
+def bag_footage(path: Path, version: str | None = None) -> Footage | None:
     """The drive in a bag: its images, where a topic layout of config/topics fits, and the maps, where it has any.
 
     Raises:
@@ -54,7 +54,9 @@ def bag_footage(path: Path) -> Footage | None:
     data = report.get("data") if layout is None else None
     region = region_of(element for moment in maps.values() for element in moment.predicted or ())
     scenes = {"drive": () if layout else tuple(maps)}
-    return Footage(str(path), tuple(facts), scenes, moments, Path(data) if isinstance(data, str) else None, region)
+    return Footage(
+        str(path), tuple(facts), scenes, moments, Path(data) if isinstance(data, str) else None, region=region
+    )
 
 
 def _with_images(path: Path, maps: dict[str, Moment]) -> Iterator[Moment]:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hdmap_core.datasets.frames.writing import from_nuscenes
+from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import ConfigError, OutputError
@@ -107,6 +109,19 @@ def test_a_data_set(
     np.testing.assert_allclose(places[1], moved[:3, 3], atol=1e-3)
     assert len(found("lidar", "positions")) == len(tokens)
     assert not {"/world/ego/predicted/divider", "/world/fused/divider"} & found.entities
+
+
+def test_frames_of_ones_own(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:
+    """By the folder, and by the file that describes them, which is no file of elements."""
+    dataset = open_dataset(sensor_world)
+    assert isinstance(dataset, NuScenesDataset)
+    from_nuscenes(dataset, dataset.scenes[:1], tmp_path / "mine")
+    for thing in (tmp_path / "mine", tmp_path / "mine" / "frames.json"):
+        assert hdmap("view", thing, "--save", tmp_path / "x.rrd").code == 0
+        found = Recording(tmp_path / "x.rrd")
+        assert set(CAMERAS) <= {entity.rpartition("/")[2] for entity in found.entities}
+        assert any(found("truth/boundary", "strips"))
+    hdmap("view", sensor_world, "--version", "v1.0-test", "--save", tmp_path / "y.rrd").assert_refused("v1.0-test")
 
 
 def test_a_run_of_evaluate_finds_its_images(hdmap: Callable[..., Any], run_folder: Path, tmp_path: Path) -> None:
