@@ -45,6 +45,10 @@ def view(
 
     from hdmap_core.errors import ConfigError
     from hdmap_core.files import check_file
+    from hdmap_core.required_packages import missing_packages_named
+
+    with missing_packages_named():  # before anything is read
+        import rerun  # noqa: F401
     from hdmap_core.viewer.showing import Screen, show
 
     if save is not None and web:

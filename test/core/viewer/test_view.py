@@ -150,6 +150,20 @@ def test_elements_alone(hdmap: Callable[..., Any], truth: dict[str, list[MapElem
     assert np.abs(edge[:, 0]).max() == 60.0 and "time" not in found.timelines
 
 
+def test_a_moment_without_a_map_shows_none(tmp_path: Path) -> None:
+    """The viewer keeps what it was shown last: lines of an earlier moment must not stay."""
+    from hdmap_core.geometry import BEVGrid
+    from hdmap_core.viewer.footage import Moment
+    from hdmap_core.viewer.showing import Screen, show
+
+    line = [MapElement("divider", np.array([[0.0, 0.0], [5.0, 0.0]]))]
+    moments = [Moment("a", 1), Moment("b", 2, predicted=line, truth=line), Moment("c", 3), Moment("d", 4, truth=line)]
+    show(iter(moments), "x", Screen(save=tmp_path / "x.rrd"), region=BEVGrid())
+    found = Recording(tmp_path / "x.rrd")
+    assert [len(strips) for strips in found("predicted/divider", "strips")] == [1, 0, 0]
+    assert [len(strips) for strips in found("truth/divider", "strips")] == [1, 0, 1]
+
+
 def test_a_model_beside_the_truth(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:
     ended = hdmap("view", sensor_world, "--weights", default_weights(), "--save", tmp_path / "x.rrd")
     assert ended.code == 0, ended.err
