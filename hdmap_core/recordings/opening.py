@@ -31,5 +31,5 @@ def open_recording(inputs: Sequence[str], wanted: Wanted) -> Recording:
             return recording
     raise DatasetError(
         f"{inputs[0]} is nothing that can be predicted: no folder of nuScenes, frames or Argoverse 2, no bag (.mcap, "
-        ".db3, .bag, a rosbag2 folder), no image or video (those need --rig rig.yaml)"
+        ".db3, a rosbag2 folder), no image or video (those need --rig rig.yaml)"
     )

@@ -173,11 +173,12 @@ class TownRenderer:
         order = np.lexsort((ranks, -distance))
         if self.puddles is not None:
             mirrored = [m for part in parts for m in part.mirrored]
-            faces = [(polygon, colours[i]) for i in order if i < len(pixels) and (polygon := mirrored[i]) is not None]
+            drawn = (i for i in order.tolist() if i < len(pixels))
+            faces = [(polygon, colours[i]) for i in drawn if (polygon := mirrored[i]) is not None]
             below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
             level = over_ground(pose, self.town.relief, pose[:2, 3])
             draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
-        for i in order:
+        for i in order.tolist():
             if i < len(pixels):
                 cv2.fillConvexPoly(image, pixels[i], colours[i], cv2.LINE_AA, _SHIFT)
             else:
@@ -219,10 +220,11 @@ class TownRenderer:
         faces = faces[~placed.is_detail[faces] | is_fine[placed.owner[faces]]]
 
         facing = np.where(placed.is_card, np.arctan2(-away[:, 1], -away[:, 0]) + np.pi, yaws)
-        corners, normals = placed.in_world(faces, centres, facing, footing)
-        front = ((eye - corners[:, 0]) * normals).sum(axis=1) > 0.0
+        first, normals = placed.in_world(faces, centres, facing, footing, count=1)
+        front = ((eye - first[:, 0]) * normals).sum(axis=1) > 0.0
         front |= placed.is_card[placed.owner[faces]]
-        faces, corners, normals = faces[front], corners[front], normals[front]
+        faces, normals = faces[front], normals[front]
+        corners, _ = placed.in_world(faces, centres, facing, footing)
         camera = (corners - eye) @ axes
         ahead = camera[..., 2] > NEAR_M
         some = ahead.any(axis=1)
@@ -268,13 +270,11 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
     centres, yaws = np.empty((len(movers), 2)), np.empty(len(movers))
     for i, mover in enumerate(movers):
         along = mover.along
-        at = np.clip(mover.start + mover.speed * time_s, 0.0, along[-1])
-        centres[i] = [np.interp(at, along, mover.route[:, k]) for k in (0, 1)]
-        behind, ahead = np.clip([at - 1.3, at + 1.3], 0.0, along[-1])
-        chord = [
-            np.interp(ahead, along, mover.route[:, k]) - np.interp(behind, along, mover.route[:, k]) for k in (0, 1)
-        ]
-        yaws[i] = np.arctan2(chord[1], chord[0])
+        at = min(max(mover.start + mover.speed * time_s, 0.0), along[-1])
+        stops = [at, max(at - 1.3, 0.0), min(at + 1.3, along[-1])]
+        (x, back_x, front_x), (y, back_y, front_y) = (np.interp(stops, along, mover.route[:, k]) for k in (0, 1))
+        centres[i] = x, y
+        yaws[i] = np.arctan2(front_y - back_y, front_x - back_x)
     return centres, yaws
 
 
@@ -305,9 +305,9 @@ def _hide_behind_ground(
     kept = np.ones(len(pixels), dtype=bool)
     for i in np.flatnonzero(np.isfinite(limits)):
         limit = round(float(limits[i]) * (1 << _SHIFT))
-        rows = pixels[i][:, 1]
-        if rows.max() > limit:
-            kept[i] = rows.min() < limit
+        rows = pixels[i][:, 1].tolist()
+        if max(rows) > limit:
+            kept[i] = min(rows) < limit
             pixels[i] = _cut_below(pixels[i], limit) if kept[i] else pixels[i]
     return np.flatnonzero(kept)
 

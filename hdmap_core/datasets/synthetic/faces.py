@@ -109,14 +109,19 @@ class Placed:
         )
 
     def in_world(
-        self, faces: np.ndarray, centres: np.ndarray, yaws: np.ndarray, footing: Footing | None = None
+        self,
+        faces: np.ndarray,
+        centres: np.ndarray,
+        yaws: np.ndarray,
+        footing: Footing | None = None,
+        count: int = MAX_CORNERS,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Corners (K, 10, 3) and normals (K, 3) in the town frame of the chosen faces (K,), with the objects at
-        `centres` (N, 2) and `yaws` (N,), on the plane z = 0 or where `footing` has them.
+        """The first `count` corners (K, count, 3) and normals (K, 3) in the town frame of the chosen faces (K,), with
+        the objects at `centres` (N, 2) and `yaws` (N,), on the plane z = 0 or where `footing` has them.
         """
         owner = self.owner[faces]
         cos, sin = np.cos(yaws)[owner], np.sin(yaws)[owner]
-        local = self.corners[faces]
+        local = self.corners[:, :count][faces]
         corners = np.empty_like(local)
         corners[..., 0] = local[..., 0] * cos[:, None] - local[..., 1] * sin[:, None] + centres[owner, 0, None]
         corners[..., 1] = local[..., 0] * sin[:, None] + local[..., 1] * cos[:, None] + centres[owner, 1, None]

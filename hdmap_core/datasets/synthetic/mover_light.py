@@ -24,10 +24,13 @@ def over_ground(town_from_camera: np.ndarray, relief: Relief, at: np.ndarray) ->
     """A camera's pose (4, 4) in a world sheared so that the road around `at` (2,) becomes the plane z = 0."""
     if relief.is_flat:
         return town_from_camera
-    slope = relief.slope(at, 3.0)
+    return _sheared(town_from_camera, relief.slope(at, 3.0), relief.smooth(at), at)
+
+
+def _sheared(town_from_camera: np.ndarray, slope: np.ndarray, height: np.ndarray, at: np.ndarray) -> np.ndarray:
     shear = np.eye(4)
     shear[2, :2] = -slope
-    shear[2, 3] = slope @ at - relief.smooth(at)
+    shear[2, 3] = slope @ at - height
     return shear @ town_from_camera
 
 
@@ -46,7 +49,8 @@ def draw_beams(
     """
     sprite = _beam()
     per_m = (sprite.shape[1] - 1) / (_FAR_M - _NEAR_M), (sprite.shape[0] - 1) / (2 * _HALF_WIDTH_M)
-    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws):
+    reach = np.array([0.5 * mover.size[0] for mover in town.movers]) + _FAR_M + _HALF_WIDTH_M
+    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws, reach):
         start = 0.5 * mover.size[0] + _NEAR_M
         ahead, left = _axes(yaw)
         along = np.array([0.0, 0.0, _FAR_M - _NEAR_M, _FAR_M - _NEAR_M]) + start
@@ -88,12 +92,14 @@ def draw_shadows(
     away = -light.to_sun[:2] / light.to_sun[2]
     if light.shadow_gain > 0.98:
         return
-    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws):
+    per_m = float(np.hypot(*away))
+    reach = np.array([mover.size[0] + mover.size[1] + mover.size[2] * per_m for mover in town.movers])
+    for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws, reach):
         ahead, left = _axes(yaw)
         length, width, height = mover.size
         feet = centre + 0.5 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * (length, width) @ np.stack([ahead, left])
-        outline = shapely.MultiPoint(np.concatenate([feet, feet + 0.85 * height * away])).convex_hull
-        part = _part(image, plane_from_image, np.asarray(outline.exterior.coords)[:-1])
+        outline = shapely.convex_hull(shapely.multipoints(np.concatenate([feet, feet + 0.85 * height * away])))
+        part = _part(image, plane_from_image, shapely.get_coordinates(outline)[:-1])
         if part is None:
             continue
         pixels, low, high = part
@@ -111,13 +117,23 @@ def draw_shadows(
 
 
 def _near(
-    intrinsics: np.ndarray, pose: np.ndarray, town: Town, centres: np.ndarray, yaws: np.ndarray
+    intrinsics: np.ndarray, pose: np.ndarray, town: Town, centres: np.ndarray, yaws: np.ndarray, reach: np.ndarray
 ) -> Iterator[tuple[Mover, np.ndarray, float, np.ndarray]]:
-    """Vehicles near the camera: each with its place, yaw, and the homography (3, 3) from pixels to its ground."""
-    away = np.hypot(*(centres - pose[:2, 3]).T)
-    for i in np.flatnonzero(away < _FARTHEST_M):
-        plane = GroundPlane.seen_by(intrinsics, over_ground(pose, town.relief, centres[i]))
-        yield town.movers[i], centres[i], float(yaws[i]), plane.town_from_image
+    """Vehicles near the camera: each with its place, yaw, and the homography (3, 3) from pixels to its ground.
+
+    Those are left out of whose `reach` (N,) metres around the camera sees nothing, because it is all behind it.
+    """
+    near = np.flatnonzero(np.hypot(*(centres - pose[:2, 3]).T) < _FARTHEST_M)
+    relief, at = town.relief, centres[near]
+    slopes, heights = relief.slope(at, 3.0), relief.smooth(at)
+    eye, ahead = pose[:3, 3], pose[:3, 2]
+    depth = (np.column_stack([at, heights]) - eye) @ ahead
+    depth += reach[near] * np.hypot(*(ahead[:2] + ahead[2] * slopes).T)
+    height = eye[2] - heights - ((eye[:2] - at) * slopes).sum(axis=1)
+    for k in np.flatnonzero((depth > -0.1) | (height < 0.01)):
+        i = near[k]
+        level = pose if relief.is_flat else _sheared(pose, slopes[k], heights[k], centres[i])
+        yield town.movers[i], centres[i], float(yaws[i]), GroundPlane.seen_by(intrinsics, level).town_from_image
 
 
 def _axes(yaw: float) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +149,7 @@ def _part(
     None where some lie behind the camera, or all beside the picture.
     """
     height, width = image.shape[:2]
-    seen = np.c_[corners, np.ones(len(corners))] @ np.linalg.inv(plane_from_image).T
+    seen = np.column_stack([corners, np.ones(len(corners))]) @ np.linalg.inv(plane_from_image).T
     if (np.abs(seen[:, 2]) < 1e-9).any():
         return None
     seen /= seen[:, 2:]

@@ -56,9 +56,9 @@ class Relief:
         kerbs: (..., 2).
         """
         xy = np.asarray(xy, dtype=np.float64)
-        east, north = np.array([reach, 0.0]), np.array([0.0, reach])
-        rises = [self.smooth(xy + step) - self.smooth(xy - step) for step in (east, north)]
-        return np.stack(rises, axis=-1) / (2.0 * reach)
+        steps = reach * np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        east, west, north, south = self.smooth(xy + steps.reshape(4, *(1,) * (xy.ndim - 1), 2))
+        return np.stack([east - west, north - south], axis=-1) / (2.0 * reach)
 
     def normals(self, xy: np.ndarray) -> np.ndarray:
         """Unit normals of the ground at points (..., 2), without kerbs: (..., 3)."""
@@ -99,7 +99,7 @@ class Relief:
 def _bilinear(grid: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Values of `grid` (R, C) at (..., 2) columns and rows, held at the borders."""
     last = np.array(grid.shape[::-1]) - 1
-    at = np.clip(at, 0.0, last)
+    at = np.minimum(np.maximum(at, 0.0), last)
     low = np.minimum(at.astype(int), np.maximum(last - 1, 0))
     rest = at - low
     fx, fy, c, r = rest[..., 0], rest[..., 1], low[..., 0], low[..., 1]

@@ -30,6 +30,7 @@ _ROW = 4096
 _ROAD, _MIXED, _RAISED = 0, 1, 2
 _GROUP = 5
 """Slices that are looked at together for kerbs."""
+_EDGE = np.arange(256) - 127.5
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ class ReliefGround:
         is_mixed = (most != least) | (most == _MIXED)
         is_mixed &= low.depth < KERBS_FADE_M[1]
         places = cv2.copyTo(high.places, (high_kind == _RAISED).astype(np.uint8), low.places.copy())
-        starts = np.arange(1, is_mixed.shape[1] - 1, _GROUP)
-        groups = [is_mixed[:, start - 1 : start + _GROUP + 1].any(axis=1) for start in starts]
-        return _Seen(view, low, high, places, np.stack(groups, axis=1))
+        # A group's slices and one to either side, as a window around its middle; the last group may be cut off.
+        padded = cv2.copyMakeBorder(is_mixed.astype(np.uint8), 0, 0, 0, _GROUP, cv2.BORDER_CONSTANT)
+        around = cv2.dilate(padded, np.ones((1, _GROUP + 2), np.uint8)) > 0
+        kerb_rows = around[:, 1 + _GROUP // 2 : is_mixed.shape[1] - 1 + _GROUP // 2 : _GROUP]
+        return _Seen(view, low, high, places, kerb_rows)
 
     def _draw_block(self, image: np.ndarray, seen: _Seen, left: int, right: int) -> None:
         """Paint slices `left` to `right`, band by band from the top."""
@@ -116,14 +119,14 @@ class ReliefGround:
         columns, step, thin = target.shape[1], seen.view.step, 1
         while thin < 4 and step % (2 * thin) == 0 and 2 * thin * across < 0.6 * texel:
             thin *= 2
-        places = _grown(seen.places, part, step, subrows, thin)
+        places = _grown([seen.places], part, step, subrows, thin)
         faces = self._find_kerbs(places, part, seen, subrows, thin, footprint)
         patch = _sampled(texels, places, texel, self.texture.border)
         for rows, cols, lower, share in faces:
             face = _sampled(self.faces, lower, _FACE_TEXEL_M, (0, 0, 0))
             patch[rows, cols] = _laid_over(patch[rows, cols], face, share)
         if subrows > 1:
-            patch = cv2.resize(patch, (patch.shape[1], target.shape[0]), interpolation=cv2.INTER_AREA)
+            patch = _mean_of_rows(patch, subrows)
         if thin > 1:
             patch = cv2.resize(patch, (patch.shape[1] * thin, target.shape[0]), interpolation=cv2.INTER_LINEAR)
         target[:] = patch[:, thin : thin + columns]
@@ -144,19 +147,24 @@ class ReliefGround:
         """
         top, bottom, left, right = part
         step, faces = seen.view.step, []
+        first = (left - 1) // _GROUP
+        rows_near = seen.kerb_rows[top:bottom, first : -(-(right - 1) // _GROUP)]
+        with_kerbs = np.flatnonzero(rows_near.any(axis=0)).tolist()
+        if not with_kerbs:
+            return faces
         depth = min(max(math.floor(math.log2(max(footprint / self.mask_texel_m, 1.0))), 0), len(self.masks) - 1)
         texel = self.mask_texel_m * 2**depth
         sharpen = _sharpened(texel / footprint)
-        for start in range(left, right, _GROUP):
-            near = np.flatnonzero(seen.kerb_rows[top:bottom, (start - 1) // _GROUP])
-            if not len(near):
-                continue
+        for group in with_kerbs:
+            near, start = np.flatnonzero(rows_near[:, group]), left + group * _GROUP
             piece = (top + int(near[0]), top + int(near[-1]) + 1, start, min(start + _GROUP, right))
             rows = slice((piece[0] - top) * subrows, (piece[1] - top) * subrows)
             cols = slice((start - left) * step // thin, (piece[3] - left) * step // thin + 2)
-            lower, upper = (_grown(sheet.places, piece, step, subrows, thin) for sheet in (seen.low, seen.high))
-            below, above = (cv2.LUT(_sampled(self.masks[depth], at, texel, 255), sharpen) for at in (lower, upper))
-            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), np.ascontiguousarray(lower))
+            both = _grown([seen.low.places, seen.high.places], piece, step, subrows, thin)
+            raised = cv2.LUT(_sampled(self.masks[depth], both, texel, 255), sharpen)
+            half = len(both) // 2
+            (lower, upper), (below, above) = (both[:half], both[half:]), (raised[:half], raised[half:])
+            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), lower.copy())
             share = cv2.subtract(below, above)
             if share.any():
                 faces.append((rows, cols, lower, share))
@@ -203,18 +211,21 @@ def _bake_faces(texture: GroundTexture, relief: Relief, light: Lighting) -> np.n
     return np.asarray(faces)
 
 
-def _grown(table: np.ndarray, part: tuple[int, int, int, int], step: int, subrows: int, thin: int) -> np.ndarray:
-    """Rows and slices of a table (rows, slices, 2), interpolated: one entry per sub-row and per `thin` pixel columns,
-    and one more column at either side.
+def _grown(tables: list[np.ndarray], part: tuple[int, int, int, int], step: int, subrows: int, thin: int) -> np.ndarray:
+    """Rows and slices of tables (rows, slices, 2), interpolated: one entry per sub-row and per `thin` pixel columns,
+    and one more column at either side. Several tables come one below the other.
     """
     top, bottom, left, right = part
-    pad = int(subrows > 1)
-    rows = np.clip(np.arange(top - pad, bottom + pad), 0, len(table) - 1) if pad else slice(top, bottom)
-    piece = table[rows, left - 1 : right + 1]
-    size = (piece.shape[1] * step // thin, piece.shape[0] * subrows)
-    grown = cv2.resize(piece, size, interpolation=cv2.INTER_LINEAR)
-    rest = step // thin - 1
-    return grown[pad * subrows : len(grown) - pad * subrows, rest : grown.shape[1] - rest]
+    pad, rest = int(subrows > 1), step // thin - 1
+    pieces = [table[max(top - pad, 0) : bottom + pad, left - 1 : right + 1] for table in tables]
+    if top < pad or bottom + pad > len(tables[0]):
+        missing = max(pad - top, 0), max(bottom + pad - len(tables[0]), 0)
+        pieces = [cv2.copyMakeBorder(piece, *missing, 0, 0, cv2.BORDER_REPLICATE) for piece in pieces]
+    whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    size = (whole.shape[1] * step // thin, whole.shape[0] * subrows)
+    grown = cv2.resize(whole, size, interpolation=cv2.INTER_LINEAR).reshape(len(pieces), -1, size[0], 2)
+    wanted = grown[:, pad * subrows : grown.shape[1] - pad * subrows, rest : size[0] - rest]
+    return wanted[0] if len(pieces) == 1 else wanted.reshape(-1, *wanted.shape[2:])
 
 
 def _sampled(
@@ -227,9 +238,20 @@ def _sampled(
     )
 
 
+def _mean_of_rows(patch: np.ndarray, count: int) -> np.ndarray:
+    """The mean of each `count` (2 or 4) rows of (H count, W, 3) uint8, to the bits of the slower INTER_AREA."""
+    if count == 2:
+        return cv2.addWeighted(patch[::2], 0.5, patch[1::2], 0.5, 0.0)
+    rows = patch.reshape(-1, count, patch.shape[1] * 3)
+    total = rows[:, 0].astype(np.uint16)
+    for i in range(1, count):
+        total += rows[:, i]
+    return cv2.convertScaleAbs(total, alpha=1.0 / count).reshape(-1, *patch.shape[1:])
+
+
 def _sharpened(gain: float) -> np.ndarray:
     """(256,) uint8: an edge that is `gain` pixels wide made one pixel wide."""
-    return np.clip((np.arange(256) - 127.5) * max(gain, 1.0) + 127.5, 0, 255).astype(np.uint8)
+    return np.minimum(np.maximum(_EDGE * max(gain, 1.0) + 127.5, 0.0), 255.0).astype(np.uint8)
 
 
 def _laid_over(patch: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:

@@ -164,7 +164,7 @@ def test_damaged_ground_height(one_log: Path) -> None:
             dataset.ground_height(dataset.tokens[0])
 
 
-def test_pictures(one_log: Path) -> None:
+def test_pictures(one_log: Path, caplog: pytest.LogCaptureFixture) -> None:
     cameras = one_log / "sensors" / "cameras"
     picture = sorted((cameras / "CAM_BACK").iterdir())[0]
     picture.write_bytes(b"")
@@ -176,8 +176,18 @@ def test_pictures(one_log: Path) -> None:
     assert len(ArgoverseDataset(one_log.parents[1]).tokens) == 1
     shutil.rmtree(cameras / "CAM_BACK")
     assert ArgoverseDataset(one_log.parents[1]).tokens == ()
+    assert "CAM_BACK 0" in caplog.text
     shutil.rmtree(cameras)
     refused(one_log, one_log.name, "no pictures in sensors/cameras", "download")
+
+
+def test_a_log_without_lidar_is_read_by_its_cameras(one_log: Path) -> None:
+    shutil.rmtree(one_log / "sensors" / "lidar")
+    dataset = ArgoverseDataset(one_log.parents[1])
+    assert len(dataset.tokens) == 2
+    observation = dataset.observation(dataset.tokens[0])
+    assert observation.points is None and all(image is not None for image in observation.images)
+    assert dataset.elements(dataset.tokens[0])
 
 
 def test_another_size_than_calibrated(one_log: Path) -> None:
