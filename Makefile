@@ -1,7 +1,7 @@
 # `make` lists the targets. Everything is written to .venv/, build/ and out/ of this checkout.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup test lint format demo clean distclean
+.PHONY: help setup test lint format demo docs clean distclean
 
 VENV := $(CURDIR)/.venv
 CACHE := $(CURDIR)/build/cache
@@ -45,6 +45,9 @@ format: setup ## ruff format, and the fixes that ruff is sure of
 
 demo: setup ## drive a synthetic town through the real node; look at out/demo/drive.mp4 and map.png
 	@bash scripts/ctrl_c.sh demo $(VENV)/bin/python examples/demo.py --out out/demo
+
+docs: setup ## the documentation as a site, links checked; out/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build
 
 clean: ## remove what was built and written, keep the environment and the download cache
 	rm -rf out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,7 +28,7 @@ from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, Sensor
 from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
 from hdmap_core.datasets.nuscenes.vector_map import CLASSES
 from hdmap_core.elements import MapElement
-from hdmap_core.errors import HdmapError, MissingDependencyError
+from hdmap_core.errors import HdmapError
 from hdmap_core.files import PART
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import default_weights, load_predictor
@@ -66,8 +66,7 @@ PROFILE_VARIABLES = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES
 FILM_PIXELS = (450, 800)  # an image in the film is smaller; decoding less of it takes half the time
 MOST_PICTURES = 90
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-Elements = dict[int, list[MapElement]]
-"""Stamp in nanoseconds → elements of a map."""
+Elements = dict[int, list[MapElement]]  # stamp in nanoseconds → of a map
 console = Console()
 running: list[subprocess.Popen] = []
 unfinished: list[Path] = []  # films that are being written
@@ -147,7 +146,8 @@ def has_ended(process: subprocess.Popen) -> bool:
 def run(out: Path, rate: float) -> None:
     """World, bag, drive, score, pictures, report."""
     weights = default_weights()
-    world = out / "world"
+    world, film = out / "world", out / "drive.mp4"
+    check_film(film)
     step(f"a synthetic town and a drive through it → {world}")
     call("hdmap_core", "synth", str(world), "--preset", "demo")
     dataset = NuScenesDataset(world)
@@ -172,7 +172,6 @@ def run(out: Path, rate: float) -> None:
     observation = observation_at(dataset, scene, stamp)
     picture = draw_map(observation, published[stamp], truth[stamp], grid, TITLE, facts, ground=ground)
     write_picture(out / "map.png", picture)
-    film = film_path(out)
     step(f"drawing the drive → {film}")
     write_film(film, dataset, scene, published, truth, grid)
     report = {"node": node, "chamfer_ap": score_json(score), "split": "demo (a town never trained on)"}
@@ -291,15 +290,6 @@ def ground_at(dataset: NuScenesDataset, scene: Scene, stamps: list[int], stamp_n
     before = [stamp for stamp in stamps if stamp_ns - 3e9 < stamp <= stamp_ns]
     views = [memory.update(observation_at(dataset, scene, stamp)) for stamp in (*before[:-1:5], stamp_ns)]
     return views[-1]
-
-
-def film_path(out: Path) -> Path:
-    """MP4, or where PyAV is not installed, GIF."""
-    try:
-        check_film(out / "drive.mp4")
-    except MissingDependencyError:
-        return out / "drive.gif"
-    return out / "drive.mp4"
 
 
 def write_film(

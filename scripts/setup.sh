@@ -68,7 +68,7 @@ make_venv() {
 }
 
 install_packages() {
-    local uv_pin extras=train,bags,ray,av2,export,openvino,video,dev versions=(--constraints constraints.txt)
+    local uv_pin extras=train,bags,ray,av2,export,openvino,video,view,loggers,docs,dev versions=(--constraints constraints.txt)
     if $LOWER_BOUNDS; then extras=train,bags,av2,video,dev versions=(--resolution lowest-direct); fi
     export UV_CACHE_DIR=${UV_CACHE_DIR:-$CACHE/uv} UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-120}
     uv_pin=$(grep '^uv==' constraints.txt)

@@ -89,9 +89,8 @@ def site_place(path: str) -> str | None:
         return f"{path.removeprefix('docs/')}/{'README' if path.endswith('results') else 'index'}.md"
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
-    if path.startswith(PACKAGES) and path.endswith(".py"):
-        return f"reference/{package_of(Path(path))}.md"
-    return None
+    package = package_of(Path(path))
+    return f"reference/{package}.md" if path.endswith(".py") and package in packages() else None
 
 
 def pages(folder: str) -> list[Path]:

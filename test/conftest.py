@@ -164,6 +164,18 @@ def sensor_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def argoverse_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drives of `sensor_world`, through the same cameras, as Argoverse 2 logs."""
+    pytest.importorskip("pyarrow")
+    from hdmap_core.datasets.synthetic.argoverse_writer import write_logs
+    from hdmap_core.datasets.synthetic.presets import PRESETS
+
+    root = tmp_path_factory.mktemp("argoverse") / "logs"
+    write_logs(root, PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"}), 1)
+    return root
+
+
 @pytest.fixture
 def without_sd_maps(sensor_world: Path, tmp_path: Path) -> Path:
     """The same folder without `maps/sd`; its files are links."""

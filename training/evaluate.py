@@ -119,7 +119,7 @@ def evaluate(checkpoint: str | Path, dataroot: str | Path, split: str, options: 
             _by_kind(some, corruptions) for some in (scores[: len(corruptions)], scores[len(corruptions) :])
         )
         robustness = Robustness(parts.overall.mean_ap, ours, baseline_name, others or None)
-    report: dict[str, Any] = {"checkpoint": info.model_id, "data": str(dataroot.resolve())}
+    report: dict[str, Any] = {"checkpoint": info.model_id, "data": str(dataroot.resolve()), "data_version": version}
     report |= {"split": split, "heads": heads}
     report |= {**score_json(parts.overall), "breakdown": breakdown_json(parts)}
     iou, rasters = None, []

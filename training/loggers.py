@@ -41,12 +41,8 @@ def open_loggers(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) 
     Raises:
         MissingDependencyError: if one is not installed.
     """
-    kinds = {"wandb": WandbRun, "mlflow": MlflowRun}
-    loggers: list[OtherLogger] = []
-    for name in names:
-        with missing_packages_named():
-            loggers.append(kinds[name](folder, recipe))
-    return loggers
+    with missing_packages_named():
+        return [WandbRun(folder, recipe) if name == "wandb" else MlflowRun(folder, recipe) for name in names]
 
 
 class WandbRun:

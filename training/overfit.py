@@ -81,6 +81,9 @@ def overfit(
     config = shrunk(config) if shrink else config
     data = folder / "keyframes"
     preset = PRESETS["tiny"].model_copy(update={"towns": {"train": 1}, "keyframes": FRAMES, "image_size": (450, 800)})
+    backbone = config.model.image_backbone
+    if backbone is not None and any(name.startswith("ring_") for name in backbone.cameras or ()):
+        preset = preset.model_copy(update={"rigs": "argoverse"})
     write_dataset(data, preset)
     config = prepared(config, data, steps)
     watched: list[Watched] = []

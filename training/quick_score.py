@@ -24,9 +24,9 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """Scores of evenly spread validation keyframes.
 
     Returns:
-        `mAP`: Chamfer mAP (MapTR) of what is published, and the `AP_<class>` of every class; `mAP_<head>` of every vector or segmentation head; `mIoU` of
-        the dense heads, and the `IoU_<class>` of every class that occurred. Dense heads know crossings by their two
-        long edges, so these are their ground truth.
+        `mAP`: Chamfer mAP (MapTR) of what is published, and the `AP_<class>` of every class; `mAP_<head>` of every
+        vector or segmentation head; `mIoU` of the dense heads, and the `IoU_<class>` of every class that occurred.
+        Dense heads know crossings by their two long edges, so these are their ground truth.
     """
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]

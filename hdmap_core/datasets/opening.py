@@ -50,14 +50,18 @@ def _frames_file(root: Path, version: str | None) -> Path | None:
     others = [name for name in VERSIONS if (root / name).is_dir()]
     found = [name for name in FRAMES_FILES if (root / name).is_file()]
     if version is not None:
-        return root / version if version in found or version.endswith((".json", ".jsonl")) else None
+        if version in found or version.endswith((".json", ".jsonl")):
+            return root / version
+        if found and not others:
+            raise DatasetError(f"{root} has no version {version!r}; it holds {', '.join(found)}")
+        return None
     if found and (others or len(found) > 1):
         raise DatasetError(f"{root} holds {', '.join(others + found)}; say which is meant: --version {found[0]}")
     if not found and not others:
         names = ", ".join((*VERSIONS, *FRAMES_FILES))
         raise DatasetError(
-            f"{root} holds no data set: none of {names}, no Argoverse 2 logs in train, val or test; give the folder above "
-            "them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
+            f"{root} holds no data set: none of {names}, no Argoverse 2 logs in train, val or test; give the folder "
+            "above them, make one with `hdmap synth`, or describe your own in frames.json (docs/your_own_data.md)"
         )
     return root / found[0] if found else None
 

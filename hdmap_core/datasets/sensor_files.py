@@ -19,8 +19,8 @@ def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> 
         ImageError: if it is damaged.
     """
     image = decode_image(read_file(frame), str(frame.path), reduction, coarse=coarse)
-    expected = tuple(-(-side // reduction) for side in frame.image_size)
-    if image.shape[:2] != expected:
+    sides = zip(image.shape, frame.image_size, strict=False)
+    if any(abs(side * reduction - told) >= reduction for side, told in sides):  # JPEG rounds up, PNG rounds down
         raise DatasetError(
             f"{frame.path} has {image.shape[1] * reduction} x {image.shape[0] * reduction} pixels, {frame.named_by} "
             f"says {frame.image_size[1]} x {frame.image_size[0]}; the intrinsics would not fit"

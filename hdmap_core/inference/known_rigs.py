@@ -28,9 +28,9 @@ NUSCENES = (
 
 def described(rig: CameraRig) -> list[dict[str, Any]]:
     """A rig in a few plain numbers, as provenance keeps it: direction, width of view, height, lens of each camera."""
-    cameras = []
+    cameras, poses = [], rig.as_mounted().ego_from_camera
     for place, ((_, width), lens) in enumerate(zip(rig.image_sizes, rig.lens_of_each, strict=True)):
-        pose, matrix = rig.ego_from_camera[place].numpy(), rig.intrinsics[place].numpy()
+        pose, matrix = poses[place].numpy(), rig.intrinsics[place].numpy()
         ahead = pose[:3, 2]
         cameras.append(
             {

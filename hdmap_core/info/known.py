@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import DatasetError, ElementError
 from hdmap_core.info.what import What
@@ -24,7 +25,7 @@ def describe(path: Path) -> What | None:
         case ".geojson":
             return _geojson(path)
         case ".json" | ".jsonl":
-            return _elements(path)
+            return _frames(path) or _elements(path)
     return None
 
 
@@ -96,12 +97,13 @@ def _rig(model: Any, came: dict[str, Any]) -> str:
     if not rigs:
         return f"needs {needs}; trained, as far as it says, through nuScenes' six pinholes"
     counts = sorted({len(rig) for rig in rigs})
-    heights = [camera["height_m"] for rig in rigs for camera in rig]
+    heights = sorted({f"{camera['height_m']:g}" for rig in rigs for camera in rig}, key=float)
     lenses = sorted({str(camera["lens"]) for rig in rigs for camera in rig})
     cameras = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return (
         f"needs {needs}; trained through {len(rigs)} rig{'s' * (len(rigs) > 1)} of {cameras} cameras "
-        f"({', '.join(lenses)}), {min(heights):g} to {max(heights):g} m high; others: docs/results/unseen_rigs.md"
+        f"({', '.join(lenses)}), {' to '.join(dict.fromkeys((heights[0], heights[-1])))} m high; others: "
+        "docs/results/unseen_rigs.md"
     )
 
 
@@ -162,9 +164,39 @@ def _folder(path: Path) -> What | None:
         return _synthetic(path, manifest)
     if any((path / version).is_dir() for version in VERSIONS):
         return _nuscenes(path, "a nuScenes folder")
+    if any((path / name).is_file() for name in FRAMES_FILES):
+        return _frames(path)
     if (path / "predictions.jsonl").is_file():
         return _results(path)
     return None
+
+
+def _frames(path: Path) -> What | None:
+    """A frames folder or its file; another JSON file is none."""
+    from hdmap_core.datasets.opening import open_dataset
+
+    if path.is_file() and not _speaks_of_frames(path):
+        return None
+    dataset = open_dataset(path)
+    tokens = dataset.tokens
+    rigs = Counter(dataset.observation(scene.sample_tokens[0], False, False).rig.names for scene in dataset.scenes)
+    facts = {
+        "frames": f"{len(tokens)} of {len(dataset.scenes)} scenes",
+        "splits": ", ".join(f"{name} {len(scenes)}" for name, scenes in dataset.splits.items()),
+        "rigs": "; ".join(f"{', '.join(names)} ({count} scenes)" for names, count in rigs.items()),
+        "poses": f"of {sum(dataset.map_from_ego(token) is not None for token in tokens)} frames",
+        "true maps": f"of {sum(map(dataset.has_vector_map, tokens))} frames",
+    }
+    commands = f"hdmap prepare {path} --check", f"hdmap predict CHECKPOINT {path} -o map.png"
+    return What("frames of one's own (docs/your_own_data.md)", facts, commands)
+
+
+def _speaks_of_frames(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig") as stream:
+            return '"cameras"' in stream.read(100_000)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _synthetic(path: Path, manifest: Path) -> What:
@@ -203,6 +235,7 @@ def _nuscenes(path: Path, kind: str) -> What:
     commands = (
         f"hdmap predict CHECKPOINT {path} -o map.png{option}",
         f"hdmap evaluate CHECKPOINT {path} --split {split}{option}",
+        f"hdmap show {path}{option}",
         f"hdmap prepare {path} --check{option}",
     )
     return What(kind, facts, commands)

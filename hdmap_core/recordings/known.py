@@ -18,5 +18,5 @@ def open_known(inputs: Sequence[str], wanted: Wanted) -> Recording | None:
     folder = Path(inputs[0])
     if wanted.rig is not None and folder.is_dir():
         return open_pictures(inputs, wanted)
-    is_data_set = folder.is_dir() or not folder.exists() or folder.suffix in (".json", ".jsonl")
+    is_data_set = folder.is_dir() or folder.suffix in (".json", ".jsonl")
     return open_keyframes(folder, wanted) if is_data_set else None

@@ -75,11 +75,11 @@ def folder_frames(folder: Path, cameras: Mapping[str, RigCamera]) -> list[dict[s
         DatasetError: if it holds no image of the rig's cameras, or it cannot be told which belong together.
     """
     found: dict[str, dict[str, Path]] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES):
-        camera = _named(path.relative_to(folder).with_suffix("").as_posix(), tuple(cameras))
+    for path in sorted((path for path in folder.rglob("*") if path.suffix.lower() in IMAGES), key=_counted):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        camera = _named(name, tuple(cameras))
         if camera is not None:
-            place = re.sub(re.escape(camera), "", path.stem, flags=re.IGNORECASE)
-            found.setdefault(camera, {})[f"{path.parent}/{place}" if camera in place else place] = path
+            found.setdefault(camera, {})[re.sub(re.escape(camera), "", name, flags=re.IGNORECASE)] = path
     if not found:
         raise DatasetError(
             f"{folder} holds no image that is called after a camera of the rig, or lies in a folder called so; it has "
@@ -119,6 +119,11 @@ def _named(text: str, cameras: tuple[str, ...]) -> str | None:
     """The camera whose name stands in a file's; the longest one, as CAM_FRONT stands in CAM_FRONT_LEFT."""
     fitting = [camera for camera in cameras if camera.casefold() in text.casefold()]
     return max(fitting, key=len, default=None)
+
+
+def _counted(path: Path) -> list[tuple[int, str]]:
+    """Sorts 2.jpg before 10.jpg."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.as_posix())]
 
 
 def _number(sample: str | None) -> int:

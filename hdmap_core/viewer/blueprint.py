@@ -28,7 +28,7 @@ def layout(first: Moment, region: BEVGrid) -> "rerun.blueprint.Blueprint":
         for row in (camera_rows(first.observation.rig) if first.observation is not None else ())
         for name in row
     ]
-    height = 0.8 * max(region.size)  # metres
+    height = 1.05 * max(region.size)  # metres
     above = rrb.EyeControls3D(position=(0.0, 0.0, height), look_target=(0.0, 0.0, 0.0), eye_up=(1.0, 0.0, 0.0))
     ground: list[rrb.View] = [
         rrb.Spatial3DView(

@@ -18,6 +18,9 @@ def view(
         Path | None, typer.Option(help="Data set or bag that has the images of a result, where it does not say itself")
     ] = None,
     scene: Annotated[str | None, typer.Option(help="Name of the scene; the first by default")] = None,
+    version: Annotated[
+        str | None, typer.Option(help="v1.0-mini, frames.json, 10hz ... where a data set has several")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="Predict with this checkpoint or run folder, for a data set or bag")
     ] = None,
@@ -42,13 +45,17 @@ def view(
 
     from hdmap_core.errors import ConfigError
     from hdmap_core.files import check_file
+    from hdmap_core.required_packages import missing_packages_named
+
+    with missing_packages_named():  # before anything is read
+        import rerun  # noqa: F401
     from hdmap_core.viewer.showing import Screen, show
 
     if save is not None and web:
         raise ConfigError("--save writes a file, --web shows it; give one of the two")
     if save is not None:
         check_file(save, (".rrd",))
-    footage = _footage(thing, data, weights)
+    footage = _footage(thing, data, version, weights)
     for fact in footage.facts:
         typer.echo(f"{thing}: {fact}", err=True)
     name = footage.scene(scene)
@@ -59,16 +66,16 @@ def view(
     show(moments, str(thing), screen, region=footage.region, min_score=min_score, lidar=lidar)
 
 
-def _footage(thing: Path, data: Path | None, weights: Path | None) -> "Footage":
+def _footage(thing: Path, data: Path | None, version: str | None, weights: Path | None) -> "Footage":
     """The thing with its images, as far as they are known, and predictions, if they are asked for."""
     from hdmap_core.viewer.footage import joined
     from hdmap_core.viewer.opening import open_footage
     from hdmap_core.viewer.predicting import predicted
 
-    footage = open_footage(thing)
+    footage = open_footage(thing, version)
     source = data or footage.data
     if source is not None and (data is not None or source.exists()):
-        footage = joined(footage, open_footage(source))
+        footage = joined(footage, open_footage(source, version or footage.version))
     elif source is not None:
         typer.echo(f"no images: {thing} is of {source}, which is not there; --data says where it is now", err=True)
     return footage if weights is None else predicted(footage, weights)

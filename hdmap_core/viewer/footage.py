@@ -45,6 +45,7 @@ class Footage:
         scenes: name of a scene -> tokens of its moments, as far as they are known before reading.
         moments: the moments of a scene, in the order of time.
         data: where the images of a result are said to be; None: with it, or nobody knows.
+        version: which of several data sets in `data`.
         region: that its maps show, metres.
     """
 
@@ -53,6 +54,7 @@ class Footage:
     scenes: Mapping[str, Sequence[str]]
     moments: Callable[[str], Iterator[Moment]]
     data: Path | None = None
+    version: str | None = None
     region: BEVGrid = field(default_factory=BEVGrid)
 
     def scene(self, wanted: str | None) -> str:
@@ -109,7 +111,7 @@ def joined(result: Footage, data: Footage) -> Footage:
 
 
 def region_of(elements: Iterable[MapElement]) -> BEVGrid:
-    """The usual 60 x 30 m of the ego frame, or more in steps of 15 m where elements reach farther; at most 300 x 300 m."""
+    """The usual 60 x 30 m, or more in steps of 15 m where elements reach farther; at most 300 x 300 m; ego frame."""
     reach = np.array([30.0, 15.0])
     for element in elements:
         reach = np.maximum(reach, np.abs(element.points).max(axis=0))

@@ -1,7 +1,7 @@
 """Footage of what the core writes and reads: data sets, elements in files, folders of results.
 
-Other packages bring their own by entry points of the group `hdmap.view`: a function of a path that returns None where
-the thing is not of its kind.
+Other packages bring their own by entry points of the group `hdmap.view`: a function of a path, and of which of several
+data sets in it, that returns None where the thing is not of its kind.
 """
 
 import json
@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
 from hdmap_core.viewer.footage import Footage, Moment, region_of
@@ -19,8 +20,12 @@ ENOUGH_PIXELS = (450, 800)
 _REPORT, _PREDICTIONS, _TRUTH = "report.json", "predictions.jsonl", "gt.jsonl"
 
 
-def open_footage(path: Path) -> Footage:
+def open_footage(path: Path, version: str | None = None) -> Footage:
     """What there is to see of a file or folder.
+
+    Args:
+        path: the thing.
+        version: see `open_dataset`.
 
     Raises:
         ConfigError: if it is not there, or nothing that can be looked at.
@@ -29,7 +34,7 @@ def open_footage(path: Path) -> Footage:
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     for entry in sorted(entry_points(group="hdmap.view"), key=lambda entry: entry.name):
-        if (found := entry.load()(path)) is not None:
+        if (found := entry.load()(path, version)) is not None:
             return found
     raise ConfigError(
         f"{path} cannot be looked at: give a bag (.mcap, a rosbag2 folder), predictions (.jsonl), a folder of hdmap "
@@ -37,13 +42,13 @@ def open_footage(path: Path) -> Footage:
     )
 
 
-def core_footage(path: Path) -> Footage | None:
+def core_footage(path: Path, version: str | None = None) -> Footage | None:
     """Data sets, elements in a file, folders of results."""
-    if path.is_file():
+    if path.is_file() and path.name not in FRAMES_FILES:
         return result_footage(path) if path.suffix in (".jsonl", ".json") else None
     if (path / _PREDICTIONS).is_file():
         return result_footage(path / _PREDICTIONS)
-    return data_footage(path)
+    return data_footage(path, version)
 
 
 def read_report(folder: Path) -> dict[str, Any]:
@@ -84,6 +89,7 @@ def result_footage(path: Path) -> Footage:
         {"all": list(frames)},
         moments,
         Path(data) if isinstance(data, str) else None,
+        report.get("data_version"),
         region_of(element for elements in frames.values() for element in elements),
     )
 
@@ -91,14 +97,16 @@ def result_footage(path: Path) -> Footage:
 def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
     """Token -> stage -> milliseconds, of the newest frames of a replay."""
     stages = report.get("latency_ms_by_map")
-    lengths = {len(values) for values in stages.values()} if isinstance(stages, dict) else set()
+    if not isinstance(stages, dict):
+        return {}
+    lengths = {len(values) for values in stages.values()}
     if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):
         return {}
     newest = tokens[len(tokens) - number :]
     return {token: {stage: values[at] for stage, values in stages.items()} for at, token in enumerate(newest)}
 
 
-def data_footage(path: Path) -> Footage:
+def data_footage(path: Path, version: str | None = None) -> Footage:
     """The scenes of a data set, with ground truth where it has a vector map.
 
     Raises:
@@ -106,7 +114,7 @@ def data_footage(path: Path) -> Footage:
     """
     from hdmap_core.datasets.opening import open_dataset
 
-    dataset = open_dataset(path)
+    dataset = open_dataset(path, version)
     scenes = {scene.name: scene.sample_tokens for scene in dataset.scenes}
 
     def moments(scene: str) -> Iterator[Moment]:

@@ -56,6 +56,7 @@ class Recorder:
         self._origin: np.ndarray | None = None
         self._way: list[np.ndarray] = []
         self._fused_ns: int | None = None
+        self._shown: set[str] = set()
         self.count = 0
         _log_static(stream, grid)
 
@@ -68,17 +69,24 @@ class Recorder:
         shown = [element for element in moment.predicted or () if element.score >= self._min_score]
         if moment.observation is not None:
             self._log_observation(moment)
+        self._log_map("predicted", None if moment.predicted is None else shown, _LINE_M, 0.06)
+        self._log_map("truth", moment.truth, _TRUTH_M, 0.03, _WHITE)
         if moment.predicted is not None:
-            self._log_lines(f"{EGO}/predicted", shown, _LINE_M, 0.06)
             for label, elements in _by_label(shown).items():
                 self._scalar(f"plots/elements/{label.value}", len(elements))
-        if moment.truth is not None:
-            self._log_lines(f"{EGO}/truth", moment.truth, _TRUTH_M, 0.03, _WHITE)
         if moment.predicted is not None and moment.truth is not None:
             matches = match_classes({"": moment.predicted}, {"": moment.truth}, "maptr", self._classes[:3])
             self._scalar("plots/f1", frame_f1(matches, self._min_score).get("", 1.0))
         for stage, milliseconds in moment.latency_ms.items():
             self._scalar(f"plots/latency/{stage}", milliseconds)
+
+    def finish(self) -> None:
+        """Logs what is known at the end only: the whole way of the car."""
+        import rerun
+
+        if len(self._way) > 1:
+            way = rerun.LineStrips3D([self._way], radii=0.15, colors=(110, 115, 130))
+            self._stream.log("world/way", way, static=True)
 
     def _log_observation(self, moment: Moment) -> None:
         import rerun
@@ -96,8 +104,6 @@ class Recorder:
         place = pose[:3, 3] - self._origin
         self._stream.log(EGO, rerun.Transform3D(translation=place, mat3x3=pose[:3, :3]))
         self._way.append(place)
-        if len(self._way) > 1:
-            self._stream.log("world/way", rerun.LineStrips3D([self._way], radii=0.15, colors=(110, 115, 130)))
         if moment.predicted is not None:
             self._fuse(moment, pose, all(observation.camera_mask))
 
@@ -113,6 +119,19 @@ class Recorder:
         self._fused_ns = stamp_ns
         self._stream.log("world/fused", rerun.Transform3D(translation=local_map.fixed_from_map[:3, 3] - self._origin))
         self._log_lines("world/fused", local_map.elements(), _FUSED_M, 0.0)
+
+    def _log_map(
+        self,
+        name: str,
+        elements: Sequence[MapElement] | None,
+        radius_m: float,
+        height_m: float,
+        colour: tuple[int, int, int] | None = None,
+    ) -> None:
+        """The viewer shows what it heard last, so that a moment without a map has to say so after one with it."""
+        if elements is not None or name in self._shown:
+            self._shown.add(name)
+            self._log_lines(f"{EGO}/{name}", elements or (), radius_m, height_m, colour)
 
     def _log_lines(
         self,
@@ -184,7 +203,7 @@ def _by_label(elements: Iterable[MapElement]) -> dict[MapClass, list[MapElement]
 
 
 def _line(element: MapElement, height_m: float) -> np.ndarray:
-    """(P, 3) float32; points no farther apart than a metre, so that a line that runs out of an image ends at its edge."""
+    """(P, 3) float32; points at most a metre apart, so that a line that runs out of an image ends at its edge."""
     length = polyline.length(element.points, element.closed)
     dense = polyline.resample(element.points, max(len(element.points), int(length) + 2), element.closed)
     if element.closed:

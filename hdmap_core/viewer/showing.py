@@ -18,7 +18,6 @@ from hdmap_core.errors import ConfigError, OutputError
 from hdmap_core.files import PART, make_folder
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.interruption import Interrupted
-from hdmap_core.required_packages import missing_packages_named
 from hdmap_core.viewer.footage import Moment
 
 if TYPE_CHECKING:
@@ -61,12 +60,11 @@ def show(
         lidar: show points.
 
     Raises:
-        MissingDependencyError: without rerun.
         ConfigError: if there is nothing to show, or no screen.
         OutputError: if the file cannot be written or the port is taken.
     """
-    with missing_packages_named():
-        import rerun
+    import rerun
+
     from hdmap_core.viewer.blueprint import layout
     from hdmap_core.viewer.recording import Recorder
 
@@ -79,6 +77,7 @@ def show(
         recorder = Recorder(stream, region, min_score, lidar)
         for moment in chain([first], moments):
             recorder.add(moment)
+        recorder.finish()
         stream.flush()
     if screen.save is not None:
         size_mb = screen.save.stat().st_size / 1e6
@@ -97,12 +96,12 @@ def _opened(stream: "rerun.RecordingStream", screen: Screen, blueprint: "rerun.b
         part = screen.save.with_name(screen.save.name + PART)
         make_folder(screen.save.parent)
         try:
-            stream.save(part, default_blueprint=blueprint)
+            with _telling(screen.save):
+                stream.save(part, default_blueprint=blueprint)
             yield
-            stream.disconnect()
-            part.replace(screen.save)
-        except (OSError, RuntimeError) as error:
-            raise OutputError(f"cannot write {screen.save}: {error}") from None
+            with _telling(screen.save):
+                stream.disconnect()
+                part.replace(screen.save)
         finally:
             stream.disconnect()
             part.unlink(missing_ok=True)
@@ -114,6 +113,14 @@ def _opened(stream: "rerun.RecordingStream", screen: Screen, blueprint: "rerun.b
         yield
     else:
         raise ConfigError("there is no display here for rerun's window; give --web, or --save drive.rrd")
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # rerun's own are RuntimeErrors
+        raise OutputError(f"cannot write {path}: {error}") from None
 
 
 def _serve(stream: "rerun.RecordingStream", port: int, blueprint: "rerun.blueprint.Blueprint") -> None:

@@ -11,11 +11,11 @@ from hdmap_core.geometry.se3 import inverse, yaw_of
 from hdmap_core.viz.strokes import BACKGROUND, COLOURS, GRID_LINE, PANEL, TEXT, stroke, write
 from hdmap_core.viz.top_view import warped
 
-_MARGIN = 22.0  # metres around the car's way
+_MARGIN = 30.0  # metres around the car's way
 _GROWTH = 30.0  # metres by which the window grows at once where the way was not known before
 _LEAST, _MOST = 80.0, 500.0  # metres along the window's longer side; beyond, it goes with the car
 _NEAR = 9.0  # metres ahead and behind: ground seen from here is sharper than what was seen before
-_DIM = 0.5
+_DIM = 0.6
 _CAR = np.array([[4.5, 0.0], [-2.5, 2.4], [-1.2, 0.0], [-2.5, -2.4]])
 _TRAIL = (250, 90, 90)
 

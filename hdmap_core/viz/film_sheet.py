@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from hdmap_core.elements import MapElement
@@ -88,9 +89,8 @@ class FilmSheet:
         left = MARGIN + (self._left_width - mosaic.shape[1]) // 2
         canvas[_HEADER : _HEADER + mosaic.shape[0], left : left + mosaic.shape[1]] = mosaic
         ground = self._memory.update(observation)
-        bev = draw_bev(None, elements, truth, self.grid, self._per_metre, ground)
+        bev = _shrunk(draw_bev(None, elements, truth, self.grid, self._per_metre, ground), self._box)
         top = _HEADER + _CAMERAS + MARGIN // 2
-        bev = bev[: self._box[0], : self._box[1]]
         canvas[top : top + bev.shape[0], MARGIN : MARGIN + bev.shape[1]] = bev
         corner = (2 * MARGIN + bev.shape[1], top)
         legend(canvas, corner, elements, truth is not None, ("metres around the car", *facts), 20)
@@ -112,3 +112,12 @@ class FilmSheet:
         for picture in pictures:
             canvas[top : top + len(picture), left:-MARGIN] = picture
             top += len(picture) + MARGIN // 2
+
+
+def _shrunk(picture: np.ndarray, box: tuple[int, int]) -> np.ndarray:
+    """A picture in its shape that fits into a box (H, W), for grids whose cells suit no whole number of pixels."""
+    scale = min(box[0] / picture.shape[0], box[1] / picture.shape[1])
+    if scale >= 1:
+        return picture
+    size = int(picture.shape[1] * scale), int(picture.shape[0] * scale)
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)

@@ -1,5 +1,6 @@
 """What all pictures share: the classes' colours, lines with a dark rim, texts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -63,15 +64,27 @@ def write(
         anchor: Pillow's: `la` upper left, `ra` upper right, `ma` upper middle, `mm` middle.
         rim: pixels of a dark rim around the letters.
     """
-    box = font(size).getbbox(text, anchor=anchor, stroke_width=rim)
-    left, top = max(int(place[0] + box[0]) - 1, 0), max(int(place[1] + box[1]) - 1, 0)
-    part = canvas[top : int(place[1] + box[3]) + 2, left : int(place[0] + box[2]) + 2]
+    (x, y), face, edge = _letters(text, size, anchor, rim)
+    left, top = int(place[0]) + x, int(place[1]) + y
+    inside = np.s_[max(0, -top) : canvas.shape[0] - top, max(0, -left) : canvas.shape[1] - left]
+    part = canvas[max(0, top) : top + len(face), max(0, left) : left + face.shape[1]]
     if not part.size:
         return
-    picture = Image.fromarray(np.ascontiguousarray(part))
-    position = (place[0] - left, place[1] - top)
-    ImageDraw.Draw(picture).text(position, text, colour, font(size), anchor, stroke_width=rim, stroke_fill=BACKGROUND)
-    part[:] = np.asarray(picture)
+    for share, shade in ((edge[inside], BACKGROUND), (face[inside], colour)):
+        part[:] = part * (1 - share) + np.array(shade, np.float32) * share
+
+
+@lru_cache(maxsize=256)
+def _letters(text: str, size: int, anchor: str, rim: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+    """Where a text begins beside its anchor, and how much of each pixel its letters and their rim cover, (H, W, 1)."""
+    left, top, right, bottom = font(size).getbbox(text, anchor=anchor, stroke_width=rim)
+    x, y = math.floor(left) - 1, math.floor(top) - 1
+    shares = []
+    for width in (0, rim):
+        mask = Image.new("L", (math.ceil(right) - x + 1, math.ceil(bottom) - y + 1))
+        ImageDraw.Draw(mask).text((-x, -y), text, 255, font(size), anchor, stroke_width=width, stroke_fill=255)
+        shares.append(np.asarray(mask, np.float32)[..., None] / 255)
+    return (x, y), shares[0], shares[1] if rim else 0 * shares[1]
 
 
 def legend(

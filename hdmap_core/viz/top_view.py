@@ -12,7 +12,7 @@ from hdmap_core.geometry.se3 import inverse
 from hdmap_core.observation import Observation
 from hdmap_core.viz.strokes import BACKGROUND, COLOURS, GRID_LINE, TEXT, TRUTH, stroke, write
 
-_DIM = 0.6  # of the ground's brightness, so that lines stand out
+_DIM = 0.7  # of the ground's brightness, so that lines stand out
 _TICK = 10  # metres
 _SEEN = 255
 _CAR = np.array([[3.9, 0.5], [3.6, 0.85], [3.0, 0.95], [-0.8, 0.95], [-1.0, 0.75]])  # its left half, metres
@@ -45,7 +45,7 @@ def draw_bev(
     if ground is None and observation is not None:
         ground = without_hole(ground_view(observation.images, observation.rig, fine))
     if ground is not None:
-        canvas = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
+        canvas[:] = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
         canvas[ground[..., 3] == 0] = BACKGROUND
     for metres in range(-200, 201, _TICK):
         for start, end in (((metres, -999), (metres, 999)), ((-999, metres), (999, metres))):

@@ -11,18 +11,15 @@ import numpy as np
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import BagError
 from hdmap_core.geometry.se3 import transform_points
+from hdmap_core.recordings.recording import Wanted
 from hdmap_core.viewer.footage import Footage, Moment, region_of
 from hdmap_core.viewer.opening import ENOUGH_PIXELS, latencies_of, read_report
 from hdmap_ros.bag.info import fitting_layouts, is_bag
-from hdmap_ros.bag.layouts import TopicLayout, load_layout
+from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import BagReader, open_bag
-from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.bag.recording import open_bag_recording
 from hdmap_ros.conversions import elements_from_message
-from hdmap_ros.observation_builder import NotReadyError
-from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import sync_config_of
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.synchronizer import CycleSynchronizer
 from hdmap_ros.transforms import TransformBuffer, TransformError
 
 _MAPS, _TF = "hdmap_ros/msg/MapElementArray", "tf2_msgs/msg/TFMessage"
@@ -31,7 +28,7 @@ _FUSED = "/local_map"  # the viewer fuses itself
 _BASE = "base_link"
 
 
-def bag_footage(path: Path) -> Footage | None:
+def bag_footage(path: Path, version: str | None = None) -> Footage | None:
     """The drive in a bag: its images, where a topic layout of config/topics fits, and the maps, where it has any.
 
     Raises:
@@ -52,25 +49,23 @@ def bag_footage(path: Path) -> Footage | None:
     facts += [f"{len(maps)} maps"] if maps else []
 
     def moments(scene: str) -> Iterator[Moment]:
-        yield from maps.values() if layout is None else _with_images(path, layout, maps)
+        yield from maps.values() if layout is None else _with_images(path, maps)
 
     data = report.get("data") if layout is None else None
     region = region_of(element for moment in maps.values() for element in moment.predicted or ())
     scenes = {"drive": () if layout else tuple(maps)}
-    return Footage(str(path), tuple(facts), scenes, moments, Path(data) if isinstance(data, str) else None, region)
+    return Footage(
+        str(path), tuple(facts), scenes, moments, Path(data) if isinstance(data, str) else None, region=region
+    )
 
 
-def _with_images(path: Path, layout: TopicLayout, maps: dict[str, Moment]) -> Iterator[Moment]:
+def _with_images(path: Path, maps: dict[str, Moment]) -> Iterator[Moment]:
     """Every set of images that can be calibrated, with the map of its stamp."""
-    config = ReplayConfig(layout, min_cameras=1)
-    with open_bag(path) as bag:
-        sources = BagSources(bag, config, Problems())
-        builder, sync = sources.builder(), CycleSynchronizer(sync_config_of(config.node))
-        for images in sources.sets(sync, builder, lambda done, total: None):
-            with suppress(NotReadyError):
-                observation = builder.build(images, ENOUGH_PIXELS)
-                known = maps.get(observation.token, Moment(observation.token, observation.stamp_ns))
-                yield replace(known, observation=observation)
+    recording = open_bag_recording([str(path)], Wanted(whole_drive=True, at_least=ENOUGH_PIXELS))
+    assert recording is not None
+    for observation in recording.frames:
+        known = maps.get(observation.token, Moment(observation.token, observation.stamp_ns))
+        yield replace(known, observation=observation)
 
 
 def _maps(bag: BagReader, base_frame: str) -> dict[str, Moment]:

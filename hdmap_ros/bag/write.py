@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from hdmap_core.datasets.argoverse.sweeps import read_sweep
 from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.datasets.protocol import SensorFrame, scene_named
 from hdmap_core.datasets.sensor_files import read_file
@@ -170,7 +171,7 @@ def _camera_info(types: MessageTypes, frame: SensorFrame, image_size: tuple[int,
 
 
 def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
-    data = read_file(frame)
+    data = read_sweep(frame.path).tobytes() if frame.path.suffix == ".feather" else read_file(frame)
     names = (*_POINT_FIELDS, *(f"field_{number}" for number in range(6, 1 + frame.point_columns)))
     step = 4 * frame.point_columns
     if len(data) % step:

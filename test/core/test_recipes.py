@@ -93,8 +93,8 @@ def test_how_many() -> None:
         "mapfm": 15,
         "mapkd": 7,
         "mapqr": 9,
-        "maptr": 2,
-        "pmapnet": 8,
+        "maptr": 4,
+        "pmapnet": 9,
         "student": 8,
         "tiny": 1,
     }, "a recipe came or went: change these numbers on purpose"

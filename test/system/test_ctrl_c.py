@@ -137,3 +137,10 @@ def test_doctor(tmp_path: Path, moment: str) -> None:
 def test_predict(tiny_world: Path, tmp_path: Path) -> None:
     interrupted("os:fsync", "predict", default_weights(), tiny_world, "-o", "map.json", folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_predict_a_film(tiny_world: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="films need PyAV; run make setup")
+    moment = "hdmap_core.viz.drive_film:DriveFilm.draw"
+    interrupted(moment, "predict", default_weights(), tiny_world, "-o", "drive.mp4", folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []

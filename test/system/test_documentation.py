@@ -24,13 +24,15 @@ from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.elements import write_elements
 from hdmap_core.inference import default_weights
+from hdmap_core.viz import write_picture
+from hdmap_core.viz.film_file import open_film
 from training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHELL = {"bash", "console", "sh", "shell"}
 # Verbs that are run, unless an option makes it long or needs a cluster; the others' arguments are parsed.
-RUN = {"bag replay", "bag write", "benchmark", "evaluate", "export", "predict", "prepare", "score"}
+RUN = {"bag replay", "bag write", "benchmark", "evaluate", "export", "predict", "prepare", "score", "show", "view"}
 LONG = {"--corruptions", "--devices", "--grid", "--ray", "--recipe", "--workers"}
 # Programs of the system: that a page names them is all that can be checked here.
 SYSTEM = {"apt", "cd", "colcon", "docker", "export", "git", "mkdir", "pre-commit", "rosdep", "source", "sudo", "touch"}
@@ -120,7 +122,25 @@ def checkout(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     for place in (folder, folder / "out"):
         write_elements(place / "gt.jsonl", truth)
         write_elements(place / "predictions.jsonl", truth)
+    _own_pictures(folder, dataset)
     return folder
+
+
+def _own_pictures(folder: Path, dataset: NuScenesDataset) -> None:
+    """What docs/predict.md calls the reader's own: a rig file, images, a folder of them, videos, a bag's place."""
+    observation = dataset[0]
+    entry = {"image_size": [90, 160], "intrinsics": [126, 126, 79.5, 44.5], "translation": [1.7, 0, 1.5]}
+    angles = {"front": [0, 0, 0], "left": [55, 0, 0]}
+    cameras = {name: entry | {"yaw_pitch_roll_deg": value} for name, value in angles.items()}
+    (folder / "rig.yaml").write_text(json.dumps({"cameras": cameras}))
+    for name, place in (("front", 0), ("left", 2)):
+        image = observation.images[place]
+        assert image is not None
+        write_picture(folder / f"{name}.jpg", image)
+        write_picture(folder / "images" / name / "0.jpg", image)
+        with open_film(folder / f"{name}.mp4") as film:
+            film.add(image, 0)
+            film.add(image, 100_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -206,8 +226,13 @@ def run_or_parse(words: list[str], scene: str, hdmap: Callable[..., Any], tmp_pa
     if verb not in RUN or LONG & set(words) or options in seen:
         return
     seen.add(options)
-    if verb == "bag replay" and not Path(words[2]).exists():
-        assert hdmap("bag", "write", "data/synth", "--scene", scene, "-o", words[2], "--no-lidar").code == 0
+    bag = next((word for word in words[2:3] if verb in ("bag replay", "predict") and word.endswith(".mcap")), None)
+    if bag is not None and not Path(bag).exists():
+        assert hdmap("bag", "write", "data/synth", "--scene", scene, "-o", bag, "--no-lidar").code == 0
+    if verb == "view":  # into a file, as nobody looks
+        if not Path(words[1]).exists() or find_spec("rerun") is None:
+            return
+        words = [word for word in words if word != "--web"] + ["--save", str(tmp_path / "drive.rrd")]
     if verb == "evaluate" and "-o" not in words:
         words += ["-o", str(tmp_path / "scores")]
     ended = hdmap(*words)

@@ -1,11 +1,14 @@
 """What a newcomer's machine depends on: versions that agree, pins that are complete, set-up that tells and mends."""
 
+import configparser
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
 from pathlib import Path
@@ -46,6 +49,18 @@ def test_package_xml_is_what_colcon_and_rosidl_need(package: ElementTree.Element
     assert not (ROOT / "setup.cfg").exists(), "ament_python_install_package would take it for its own"
 
 
+def test_package_xml_names_every_ros_package_that_is_used(package: ElementTree.Element) -> None:
+    """Imported, or named as the package of a message: `"nav_msgs/msg/Odometry"`."""
+    known = {element.text for tag in ("depend", "exec_depend") for element in package.findall(tag)}
+    paths = [*(ROOT / "hdmap_ros").rglob("*.py"), *(ROOT / "launch").glob("*.py"), *(ROOT / "scripts").glob("*_node")]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    ros = r"rclpy|rcl_interfaces|cv_bridge|message_filters|ament_index_python|launch|launch_ros|\w+_msgs|std_srvs"
+    used = set(re.findall(rf"^\s*(?:from|import) ({ros}|builtin_interfaces)\b", text, re.MULTILINE))
+    used |= set(re.findall(r'"([a-z]\w+)/(?:msg|srv)/\w+"', text)) - {"hdmap_ros", "package"}
+    assert {"rclpy", "rcl_interfaces", "nav_msgs", "launch_ros"} <= used
+    assert used <= known, f"package.xml lacks {sorted(used - known)}"
+
+
 def test_catkin_pkg_accepts_package_xml() -> None:
     catkin_pkg = pytest.importorskip("catkin_pkg.package", reason="catkin_pkg comes with ROS or its wheels")
     warnings: list[str] = []
@@ -68,10 +83,78 @@ def test_every_dependency_is_pinned(project: dict) -> None:
             assert re.match(r"[a-z0-9.-]+==\S+( ; python.*)?$", line), line
             pins.add(line.split("==")[0])
     extras = project["project"]["optional-dependencies"]
-    assert {"train", "bags", "ray", "export", "openvino", "pretrained", "dev", "ros"} == set(extras)
+    user = {"train", "bags", "ray", "av2", "export", "openvino", "video", "view", "loggers", "pretrained"}
+    assert user | {"dev", "docs", "ros"} == set(extras)
     wanted = project["project"]["dependencies"] + [d for extra in extras.values() for d in extra]
     names = {re.split(r"[\[<>=!~ ]", d)[0].lower() for d in wanted}
     assert names <= pins, f"run scripts/pin.sh: {sorted(names - pins)} have no pin"
+
+
+def test_extras_are_what_something_imports(project: dict) -> None:
+    """An extra that nobody's code needs would only cost disk; what `pretrained` has is found by a name put together."""
+    modules = {"rerun-sdk": "rerun", "mlflow-skinny": "MLFlowLogger", "tensorboard": "torch.utils.tensorboard"}
+    sources = "".join(
+        path.read_text(encoding="utf-8")
+        for name in ("hdmap_core", "hdmap_ros", "training")
+        for path in (ROOT / name).rglob("*.py")
+    )
+    for extra, wanted in project["project"]["optional-dependencies"].items():
+        for requirement in wanted if extra not in ("dev", "docs", "ros", "pretrained") else ():
+            name = re.split(r"[\[<>=!~; ]", requirement)[0]
+            module = modules.get(name, name.replace("-", "_"))
+            assert re.search(rf"(import|from) {re.escape(module)}\b|import .*\b{module}\b|\"{module}\"", sources), (
+                requirement
+            )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of the wheel, built from what git knows, by name."""
+    source = tmp_path_factory.mktemp("source")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.startswith(("hdmap_", "training/", "config/", "msg/", "launch/")) or "/" not in name:
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name)
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(source / done.stdout.split()[-1]) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def test_a_wheel_has_everything_that_is_read(wheel: dict[str, bytes], project: dict) -> None:
+    """Modules of every folder, weights, and what lies in share/hdmap_ros: messages, layouts, recipes."""
+    modules = {
+        str(path.relative_to(ROOT))
+        for name in ("hdmap_core", "hdmap_ros", "training")
+        for path in (ROOT / name).rglob("*.py")
+    }
+    assert modules <= set(wheel), f"a folder without __init__.py? {sorted(modules - set(wheel))[:5]}"
+    assert "hdmap_core/weights/student.safetensors" in wheel
+    prefix = f"hdmap_ros-{project['project']['version']}.data/data/share/hdmap_ros/"
+    for folder in ("msg", "config", "launch"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                assert wheel.get(prefix + str(path.relative_to(ROOT))) == path.read_bytes(), path
+    entries = next(content for name, content in wheel.items() if name.endswith("entry_points.txt")).decode()
+    for group in project["project"]["entry-points"]:
+        assert f"[{group}]" in entries
+    assert not any(name.startswith(("test", "examples", "benchmarks", "experiments", "scripts")) for name in wheel)
+
+
+def test_colcon_and_pip_have_the_same_entry_points(project: dict) -> None:
+    """All but those of training, which a vehicle does not get."""
+    written = configparser.ConfigParser()
+    written.read(ROOT / "scripts" / "colcon_entry_points.cfg")
+    colcon = written["options.entry_points"]
+    groups = project["project"]["entry-points"]
+    assert set(colcon) == set(groups)
+    for group, entries in groups.items():
+        lines = dict(line.split(" = ") for line in colcon[group].strip().splitlines())
+        assert lines == {name: value for name, value in entries.items() if not value.startswith("training.")}, group
 
 
 # What apt brings on Ubuntu 24.04 by the keys of package.xml, and its version there.

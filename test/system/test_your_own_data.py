@@ -69,6 +69,7 @@ def place(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_from_calibration_to_a_fine_tuned_model(
     place: Path, tiny_world: Path, hdmap: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

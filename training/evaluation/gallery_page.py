@@ -153,7 +153,8 @@ def _controls(runs: Sequence[Run]) -> str:
     orders = [("best", "best first"), ("worst", "worst first"), ("scene", "by scene")]
     orders += [("apart", "most different first")] if len(runs) > 1 else []
     buttons = "".join(
-        f'<button type="button" class="order" data-sort="{order}" aria-pressed="{str(order == "best").lower()}">{text}</button>'
+        f'<button type="button" class="order" data-sort="{order}" '
+        f'aria-pressed="{str(order == "best").lower()}">{text}</button>'
         for order, text in orders
     )
     return (

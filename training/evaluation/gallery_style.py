@@ -27,7 +27,8 @@ article { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; ma
 .layered { position: relative; display: block; padding: 0; border: 0; margin: 0 0 .3rem; width: 100%; cursor: zoom-in;
   background: var(--soft); overflow: hidden; }
 .layered img { width: 100%; height: auto; display: block; }
-.layers { position: absolute; inset: 0; width: 100%; height: 100%; fill: none; stroke-linejoin: round; stroke-linecap: round; }
+.layers { position: absolute; inset: 0; width: 100%; height: 100%; fill: none; stroke-linejoin: round;
+  stroke-linecap: round; }
 .layers .predicted path { stroke: var(--ink); } .layers .truth path { stroke: #fff; stroke-width: 2px; }
 .layers .truth { filter: drop-shadow(0 0 1px #000); }
 .no-predicted .predicted, .no-truth .truth, .weak { display: none; } .no-image .layered img { opacity: 0; }
@@ -36,17 +37,22 @@ article { border: 1px solid var(--line); border-radius: .6rem; padding: 1rem; ma
 .strip img { width: 100%; height: auto; display: block; }
 figure { margin: 0; } figcaption { font-size: .9rem; } .chart { width: 330px; } .chart figcaption { font-weight: 600; }
 .chart text { font-size: 11px; fill: currentColor; opacity: .75; } .chart path { fill: none; stroke-width: 2; }
-.chart .curve { stroke: var(--ink); } .chart .other { --ink: #8c8c96; } .chart .axis { stroke: var(--line); stroke-width: 1; }
-.key { display: inline-block; width: 1.6rem; height: .35rem; border-radius: .2rem; margin: 0 .4rem .15rem 0; background: var(--ink); }
-.controls { position: sticky; top: 0; z-index: 1; background: var(--panel); padding: .5rem 0; border-bottom: 1px solid var(--line);
-  display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: center; } code { font-size: .85em; }
+.chart .curve { stroke: var(--ink); } .chart .other { --ink: #8c8c96; }
+.chart .axis { stroke: var(--line); stroke-width: 1; }
+.key { display: inline-block; width: 1.6rem; height: .35rem; border-radius: .2rem; margin: 0 .4rem .15rem 0;
+  background: var(--ink); }
+.controls { position: sticky; top: 0; z-index: 1; background: var(--panel); padding: .5rem 0;
+  border-bottom: 1px solid var(--line); display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; align-items: center; }
+code { font-size: .85em; }
 .controls label { white-space: nowrap; } .controls output { display: inline-block; width: 2.2rem; }
 .order { font: inherit; padding: .3rem .9rem; margin-right: .4rem; border: 1px solid var(--line); border-radius: .4rem;
   background: var(--soft); color: inherit; cursor: pointer; }
 .order[aria-pressed=true] { border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent); }
-dialog { width: 96vw; height: 94vh; max-width: none; max-height: none; padding: 0; border: 0; background: #101218; overflow: hidden; }
+dialog { width: 96vw; height: 94vh; max-width: none; max-height: none; padding: 0; border: 0; background: #101218;
+  overflow: hidden; }
 dialog::backdrop { background: #000c; } dialog .layered { cursor: grab; transform-origin: 0 0; }
-dialog p { position: absolute; right: 1rem; bottom: .5rem; color: #fff; text-shadow: 0 0 3px #000; pointer-events: none; }
+dialog p { position: absolute; right: 1rem; bottom: .5rem; color: #fff; text-shadow: 0 0 3px #000;
+  pointer-events: none; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 """
     + _CLASSES
@@ -64,7 +70,8 @@ all('input[data-layer]').forEach(box => box.addEventListener('change', () =>
   document.body.classList.toggle('no-' + box.dataset.layer, !box.checked)));
 const slider = document.getElementById('score');
 const choose = () => { slider.nextElementSibling.value = Number(slider.value).toFixed(2);
-  all('.predicted [data-score]').forEach(line => line.classList.toggle('weak', Number(line.dataset.score) < slider.value)); };
+  all('.predicted [data-score]').forEach(line =>
+    line.classList.toggle('weak', Number(line.dataset.score) < slider.value)); };
 slider.addEventListener('input', choose);
 const dialog = document.querySelector('dialog');
 let view = null, shown = null, grip = null;
@@ -79,7 +86,8 @@ dialog.addEventListener('wheel', event => { event.preventDefault();
 dialog.addEventListener('pointerdown', event => { event.preventDefault(); grip = { x: event.clientX, y: event.clientY };
   dialog.setPointerCapture(event.pointerId); });
 dialog.addEventListener('pointermove', event => { if (!grip) return;
-  view.x += event.clientX - grip.x; view.y += event.clientY - grip.y; grip = { x: event.clientX, y: event.clientY }; place(); });
+  view.x += event.clientX - grip.x; view.y += event.clientY - grip.y; grip = { x: event.clientX, y: event.clientY };
+  place(); });
 dialog.addEventListener('pointerup', () => { grip = null; });
 dialog.addEventListener('dblclick', () => dialog.close());
 """

@@ -48,7 +48,7 @@ def camera_layers(rig: CameraRig, predicted: Sequence[MapElement], truth: Sequen
     plain = max(2.0, rig.image_sizes[0][0] / 120)
 
     def strokes(element: MapElement) -> Iterable[tuple[np.ndarray, float]]:
-        for line, depth in projected(rig, element):
+        for line, depth in projected(rig, element)[0]:
             yield line, float(np.clip(plain * _THICK_M / depth, 1.0, 3 * plain))
 
     return _layers(predicted, truth, strokes)

@@ -33,14 +33,14 @@ def _chart(label: MapClass, runs: Mapping[str, ClassScore]) -> str:
         style = label.value if number == 0 else "other"
         for dash, (threshold, curve) in zip(_DASHES * len(score.curves), score.curves.items(), strict=False):
             told = f"{name}, {threshold:g} m: AP {score.ap[threshold]:.3f}"
-            lines.append(
-                f'<path class="curve {style}" stroke-dasharray="{dash}" d="{_path(*curve)}"><title>{escape(told)}</title></path>'
-            )
+            drawn = f'class="curve {style}" stroke-dasharray="{dash}" d="{_path(*curve)}"'
+            lines.append(f"<path {drawn}><title>{escape(told)}</title></path>")
         keys.append(f"{name}: AP {score.mean_ap:.3f}" if len(runs) > 1 else f"AP {score.mean_ap:.3f}")
     ticks = "".join(_tick(value) for value in (0.0, 0.5, 1.0))
     title = label.value.replace("_", " ")
     return (
-        f'<figure class="chart"><figcaption>{escape(title)} <span class="soft">{escape("; ".join(keys))}</span></figcaption>'
+        f'<figure class="chart"><figcaption>{escape(title)} '
+        f'<span class="soft">{escape("; ".join(keys))}</span></figcaption>'
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Precision over recall of {escape(title)}">'
         f'{ticks}<text x="{_WIDTH - 4}" y="{_HEIGHT - _BELOW - 6}" text-anchor="end">recall</text>'
         f'<text x="{_LEFT + 6}" y="{_ABOVE + 12}">precision</text>{"".join(lines)}</svg></figure>'

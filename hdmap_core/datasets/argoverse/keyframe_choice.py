@@ -9,6 +9,7 @@ are taken as `version` says:
     10hz    all: what they are trained on
 """
 
+import logging
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from hdmap_core.datasets.argoverse.logs import Log
 from hdmap_core.errors import DatasetError
 
+_log = logging.getLogger(__name__)
 RATE = "2hz"
 _RATE = re.compile(r"(\d{1,3}(?:\.\d{1,3})?)hz")
 _LONE_IMAGE_NS = 250_000_000  # half of a period that a single picture does not tell
@@ -44,12 +46,16 @@ def rate_of(version: str, root: Path) -> float:
 def chosen_sweeps(log: Log, rate_hz: float) -> list[int]:
     """Stamps, ascending: of the sweeps that all cameras have a picture of, so many per second.
 
-    A log without any picture still has keyframes: their truth, poses and points can be read.
+    A log without any picture still has keyframes: their truth, poses and points can be read. One without LiDAR has
+    those of the camera ahead (20 Hz).
     """
-    stamps = np.array(log.lidar_stamps, dtype=np.int64)
+    stamps = np.array(log.instants, dtype=np.int64)
     period_s = float(np.median(np.diff(stamps))) * 1e-9 if len(stamps) > 1 else 1.0
     for images in log.image_stamps.values() if log.has_images else ():
         stamps = stamps[_has_near(images, stamps)]
+    if log.instants and not len(stamps):
+        counts = ", ".join(f"{name} {len(images)}" for name, images in log.image_stamps.items())
+        _log.warning("%s has no instant that every camera has a picture near (pictures: %s)", log.folder, counts)
     chosen: list[int] = stamps[:: max(1, round(1.0 / (rate_hz * period_s)))].tolist()
     return chosen
 

@@ -85,6 +85,14 @@ class Log:
         }
 
     @property
+    def instants(self) -> list[int]:
+        """Stamps that keyframes can have: of the sweeps, or without any of the pictures of the camera ahead."""
+        if self.lidar_stamps or not self.image_stamps:
+            return self.lidar_stamps
+        ahead = self.image_stamps.get("ring_front_center", next(iter(self.image_stamps.values())))
+        return [int(stamp) for stamp in ahead]
+
+    @property
     def has_images(self) -> bool:
         """Whether any camera has any."""
         return any(len(stamps) for stamps in self.image_stamps.values())

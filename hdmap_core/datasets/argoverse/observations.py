@@ -118,9 +118,9 @@ class ArgoverseDataset:
         return self._log(token).map_from_ego(_stamp(token))
 
     def keyframe(self, token: str) -> dict[str, SensorFrame]:
-        """Name of the sensor -> its file: the sweep, and of each camera the picture nearest to it."""
+        """Name of the sensor -> its file: the sweep, if there are any, and of each camera the nearest picture."""
         log, stamp = self._log(token), _stamp(token)
-        frames = {LIDAR: self._sweep(log, token, stamp, True)}
+        frames = {LIDAR: self._sweep(log, token, stamp, True)} if log.lidar_stamps else {}
         for name, stamps in log.image_stamps.items():
             at = stamp if not len(stamps) else int(stamps[np.abs(stamps - stamp).argmin()])
             frames[name] = self._picture(log, token, name, at, True)
@@ -169,6 +169,7 @@ class ArgoverseDataset:
                 "without images"
             )
         frames = self.keyframe(token)
+        points = points and LIDAR in frames
         earlier = self.previous_sweeps(token)[: sweeps - 1] if points and sweeps > 1 else []
         return observe(
             token,

@@ -59,7 +59,9 @@ def from_video(
     ],
     calibration: Annotated[Path, typer.Option(help="The rig file (docs/your_own_data.md)")],
     out: Out,
-    rate: Annotated[float, typer.Option(min=0, help="Frames per second; 0: every picture of the first video")] = 2.0,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Frames per second (of images in a folder, theirs); 0: every picture")
+    ] = 2.0,
     start: Annotated[float, typer.Option(help="Time of the first picture, seconds since 1970 or as in --poses")] = 0.0,
     poses: Annotated[
         Path | None, typer.Option(help="The car's poses: lines of time x y z qx qy qz qw (TUM's format)")

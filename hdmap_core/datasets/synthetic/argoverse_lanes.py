@@ -152,10 +152,10 @@ def _sides(
     for k, lane in enumerate(lanes):
         if lane.is_connector:
             continue
-        keys = []
+        keys: list[_Key] = []
         for points in borders[k]:
             ends = frozenset(tuple(np.round(point, 2).tolist()) for point in points[[0, -1]])
-            key = (ends, round(float(lengths_along(points)[-1])))
+            key = (ends, float(round(lengths_along(points)[-1])))
             sides.setdefault(key, _Side(points)).lanes.append(k)
             keys.append(key)
         of_lane[k] = (keys[0], keys[1])
@@ -227,8 +227,8 @@ def _add_group(
     for lane, forward in group.items():
         left, right = (sides[key] for key in of_lane[lane])
         for k in range(count):
-            turned = (side.pieces[k] if forward else side.pieces[k][::-1] for side in (left, right))
-            segments.append(Segment(*turned, left_mark=left.marks[k], right_mark=right.marks[k]))
+            edges = [side.pieces[k] if forward else side.pieces[k][::-1] for side in (left, right)]
+            segments.append(Segment(edges[0], edges[1], left_mark=left.marks[k], right_mark=right.marks[k]))
         numbers = [place[lane] + k for k in range(count)][:: 1 if forward else -1]
         first_last[lane] = (numbers[0], numbers[-1])
         for before, after in pairwise(numbers):
@@ -240,9 +240,11 @@ def _add_group(
             for k, mark in enumerate(sides[key].marks):
                 if mark != "NONE":
                     own = place[lane] + k
-                    other = place[beyond[0]] + k if beyond else _add_strip(segments, own, on_left)
-                    name = "left_neighbour" if on_left else "right_neighbour"
-                    setattr(segments[own], name, other)
+                    neighbour = place[beyond[0]] + k if beyond else _add_strip(segments, own, on_left)
+                    if on_left:
+                        segments[own].left_neighbour = neighbour
+                    else:
+                        segments[own].right_neighbour = neighbour
 
 
 def _add_strip(segments: list[Segment], beside: int, on_left: bool) -> int:

@@ -86,6 +86,14 @@ def test_a_folder_with_a_folder_for_each_camera(tmp_path: Path, rig: Path) -> No
         shades([str(data)], Wanted(rig=rig, sample="3", whole_drive=False))
 
 
+def test_frames_are_counted_and_scenes_kept_apart(tmp_path: Path, rig: Path) -> None:
+    data = tmp_path / "data"
+    for scene in ("a", "b"):
+        for number in (2, 10):
+            image(data / scene / "CAM_FRONT" / f"{number}.png", number + 100 * (scene == "b"))
+    assert [frame["CAM_FRONT"] for frame in shades([str(data)], Wanted(rig=rig))] == [2, 10, 102, 110]
+
+
 def test_a_folder_of_files_called_after_cameras_whose_stamps_differ(tmp_path: Path, rig: Path) -> None:
     data = tmp_path / "data"
     for number in range(2):
@@ -119,7 +127,7 @@ def test_videos(tmp_path: Path, rig: Path) -> None:
         (["front.png"], {}, ConfigError, "front.png: which camera of the rig made it.* write CAMERA="),
         (["a_CAM_FRONT.png", "b_CAM_FRONT.png"], {}, ConfigError, "both belong to camera CAM_FRONT"),
         (["CAM_FRONT.png"], {"sweeps": 1}, ConfigError, "only cameras"),
-        (["missing_CAM_FRONT.png"], {}, ImageError, "cannot read .*missing_CAM_FRONT.png: No such file"),
+        (["missing_CAM_FRONT.png"], {}, DatasetError, "missing_CAM_FRONT.png: no such file or folder"),
         (["broken_CAM_FRONT.png"], {}, ImageError, "broken_CAM_FRONT.png: neither JPEG nor PNG"),
         (["square_CAM_FRONT.png"], {}, CalibrationError, "CAM_FRONT: the image has 64 x 64 pixels"),
         (["folder"], {}, DatasetError, "holds no image that is called after a camera"),

@@ -6,6 +6,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,22 @@ def imported(oracle: Any, place: Path, **options: Any) -> Checkpoint:
     return load_checkpoint(place / "ours.safetensors")
 
 
+def assert_near(found: Tensor, wanted: Tensor, limit: float, exact: Callable[[], Tensor]) -> None:
+    """At most `limit` apart, or four times what rounding to float32 makes of ours; ten times the limit at the most.
+
+    The reference rounds as well, and nobody knows its result in float64.
+
+    Args:
+        found: ours.
+        wanted: the reference's.
+        limit: what nearly all models keep.
+        exact: ours in float64, which is only asked for where the limit is not kept.
+    """
+    if (found - wanted).abs().max() > limit:
+        limit = max(limit, min(10 * limit, 4 * (found - exact()).abs().max().item()))
+    torch.testing.assert_close(found, wanted, atol=limit, rtol=0)
+
+
 # --- HDMapNet, P-MapNet, MapKD ---
 
 
@@ -54,12 +71,16 @@ def test_dense_outputs_are_those_of_the_published_code(oracle: Callable[[str], A
         if "feature_sim_lidar" in reference.outputs and reference.manifest["model"].endswith("_C"):
             inputs = given_their_simulated_lidar(reference, ours, inputs)
         found = ours.model(inputs).dense
+    exact = cache(lambda: in_double(ours.model, inputs).dense)
     assert isinstance(found, DenseOutput)
     for output in ("semantic", "embedding", "direction"):
         wanted = torch.from_numpy(reference.outputs[output])[: len(found.semantic)]
-        values = getattr(found, output)
-        step = values.shape[-1] // wanted.shape[-1]  # some are kept at every fourth cell only
-        torch.testing.assert_close(values[..., ::step, ::step], wanted, atol=2e-3, rtol=0)
+        step = found.semantic.shape[-1] // wanted.shape[-1]  # some are kept at every fourth cell only
+
+        def kept(of: DenseOutput, output: str = output, step: int = step) -> Tensor:
+            return getattr(of, output)[..., ::step, ::step]
+
+        assert_near(kept(found), wanted, 2e-3, lambda kept=kept: kept(exact()))
 
 
 def given_their_simulated_lidar(reference: Any, ours: Checkpoint, inputs: ModelInput) -> ModelInput:
@@ -74,7 +95,7 @@ def given_their_simulated_lidar(reference: Any, ours: Checkpoint, inputs: ModelI
     assert lidar is not None and inputs.images is not None
     whole = {field: value[:1] for field, value in vars(inputs).items() if value is not None}
     first = ModelInput(**whole)
-    torch.testing.assert_close(lidar(None, first), features, atol=2e-4, rtol=0)
+    torch.testing.assert_close(lidar(None, first), features, atol=5e-4, rtol=0)  # four such digits
     lidar.forward = lambda *_: features
     return first
 
@@ -112,9 +133,8 @@ def test_vectors_are_those_of_the_published_code(oracle: Callable[[str], Any], p
     """In the ego frame, with the LiDAR mounted as the reference has it and the vector of the CAN bus that it was given.
 
     A random ResNet-50 in float32 is 7e-4 off its own result in float64, here and there, and random decoders amplify
-    that, so the numbers behind it are compared from the reference's features on. A decoder may be off by 1e-4, or by
-    four times what rounding to float32 makes of it here, which twenty points of a query amplify more than ten numbers:
-    the reference rounds as well, and nobody knows its result in float64.
+    that, so the numbers behind it are compared from the reference's features on. MapTRv2's decoder, in which all points
+    of a query attend to one another, amplifies more than a limit of 1e-4.
     """
     reference = oracle(name)
     given, wanted = reference.inputs, {key: torch.from_numpy(value) for key, value in reference.outputs.items()}
@@ -141,21 +161,21 @@ def test_vectors_are_those_of_the_published_code(oracle: Callable[[str], Any], p
         assert model.view_transform is not None and model.vector_head is not None and model.to_ego is not None
         bev = model.view_transform(theirs, turned)
         behind = Behind(model, theirs)
-        found, exact = behind(turned).vectors, in_double(behind, turned).vectors
-        assert found is not None and exact is not None
+        found = behind(turned).vectors
         whole = model(inputs).vectors
         if model.auxiliary_heads is not None:
             heads = model.auxiliary_heads(theirs, bev)
     rows, columns = bev.shape[-2:]
     table = wanted["out:bev_embed"].squeeze(1).t().unflatten(1, (columns, rows))
-    torch.testing.assert_close(bev[0], as_ours(table), atol=2e-4, rtol=0)
-    rounding = max((getattr(found, name) - getattr(exact, name)).abs().max().item() for name in ("logits", "points"))
-    assert rounding < 1e-3
-    limit = max(1e-4, 4 * rounding)
-    torch.testing.assert_close(found.logits, wanted["out:all_cls_scores"], atol=limit, rtol=0)
+    exact = cache(lambda: in_double(behind, turned))
+    assert_near(bev[0], as_ours(table), 2e-4, lambda: exact().taps["bev"][0])
+    assert_near(found.logits, wanted["out:all_cls_scores"], 1e-4, lambda: exact().vectors.logits)
     points = in_lidar(found.points, given["ego_from_lidar"])
-    torch.testing.assert_close(points, wanted["out:all_pts_preds"], atol=limit, rtol=0)
-    torch.testing.assert_close(whole.logits, wanted["out:all_cls_scores"], atol=2e-2 if by_depth else 5e-3, rtol=0)
+    assert_near(
+        points, wanted["out:all_pts_preds"], 1e-4, lambda: in_lidar(exact().vectors.points, given["ego_from_lidar"])
+    )
+    images_on = cache(lambda: in_double(model, inputs).vectors.logits)
+    assert_near(whole.logits, wanted["out:all_cls_scores"], 5e-3, images_on)
     if model.auxiliary_heads is not None:
         torch.testing.assert_close(heads.image_lines, wanted["out:pv_seg"], atol=1e-4, rtol=0)
         torch.testing.assert_close(heads.bev_lines, as_ours(wanted["out:seg"]), atol=2e-3, rtol=0)
@@ -175,7 +195,8 @@ class Behind(nn.Module):
         """Takes projections of the model's own frame."""
         model = self.model
         assert model.view_transform is not None and model.vector_head is not None and model.to_ego is not None
-        return ModelOutput(vectors=model.to_ego(model.vector_head((model.view_transform(self.features, turned),))))
+        bev = model.view_transform(self.features, turned)
+        return ModelOutput(vectors=model.to_ego(model.vector_head((bev,))), taps={"bev": bev})
 
 
 def vector_inputs(given: dict[str, np.ndarray], by_depth: bool) -> ModelInput:

@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hdmap_core.datasets.frames.writing import from_nuscenes
+from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import ConfigError, OutputError
@@ -109,6 +111,19 @@ def test_a_data_set(
     assert not {"/world/ego/predicted/divider", "/world/fused/divider"} & found.entities
 
 
+def test_frames_of_ones_own(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:
+    """By the folder, and by the file that describes them, which is no file of elements."""
+    dataset = open_dataset(sensor_world)
+    assert isinstance(dataset, NuScenesDataset)
+    from_nuscenes(dataset, dataset.scenes[:1], tmp_path / "mine")
+    for thing in (tmp_path / "mine", tmp_path / "mine" / "frames.json"):
+        assert hdmap("view", thing, "--save", tmp_path / "x.rrd").code == 0
+        found = Recording(tmp_path / "x.rrd")
+        assert set(CAMERAS) <= {entity.rpartition("/")[2] for entity in found.entities}
+        assert any(found("truth/boundary", "strips"))
+    hdmap("view", sensor_world, "--version", "v1.0-test", "--save", tmp_path / "y.rrd").assert_refused("v1.0-test")
+
+
 def test_a_run_of_evaluate_finds_its_images(hdmap: Callable[..., Any], run_folder: Path, tmp_path: Path) -> None:
     assert hdmap("view", run_folder, "--save", tmp_path / "x.rrd").code == 0
     found = Recording(tmp_path / "x.rrd")
@@ -133,6 +148,20 @@ def test_elements_alone(hdmap: Callable[..., Any], truth: dict[str, list[MapElem
     assert not set(CAMERAS) & {entity.rpartition("/")[2] for entity in found.entities}
     edge = lines(found("region", "strips"))[0][0]
     assert np.abs(edge[:, 0]).max() == 60.0 and "time" not in found.timelines
+
+
+def test_a_moment_without_a_map_shows_none(tmp_path: Path) -> None:
+    """The viewer keeps what it was shown last: lines of an earlier moment must not stay."""
+    from hdmap_core.geometry import BEVGrid
+    from hdmap_core.viewer.footage import Moment
+    from hdmap_core.viewer.showing import Screen, show
+
+    line = [MapElement("divider", np.array([[0.0, 0.0], [5.0, 0.0]]))]
+    moments = [Moment("a", 1), Moment("b", 2, predicted=line, truth=line), Moment("c", 3), Moment("d", 4, truth=line)]
+    show(iter(moments), "x", Screen(save=tmp_path / "x.rrd"), region=BEVGrid())
+    found = Recording(tmp_path / "x.rrd")
+    assert [len(strips) for strips in found("predicted/divider", "strips")] == [1, 0, 0]
+    assert [len(strips) for strips in found("truth/divider", "strips")] == [1, 0, 1]
 
 
 def test_a_model_beside_the_truth(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:

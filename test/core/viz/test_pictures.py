@@ -104,7 +104,7 @@ def test_ground_under_the_car_is_filled_from_around_it() -> None:
     """No camera sees it; a rig whose cameras look ahead alone has no hole but an unseen half, which stays dark."""
     around = draw_bev(observation(), [], None, GRID, pixels_per_metre=10)
     beside_the_car = around[150 - 15, 304:340]  # 1.5 m to its left
-    assert (np.abs(beside_the_car.astype(int) - 60) < 8).all(), "the images are 100, dimmed to 60"
+    assert (np.abs(beside_the_car.astype(int) - 70) < 8).all(), "the images are 100, dimmed to 70"
     ahead = draw_bev(observation(("front",)), [], None, GRID, pixels_per_metre=10)
     assert np.median(ahead[150 - 15, 100:290], axis=0) == pytest.approx(BACKGROUND, abs=1)
 

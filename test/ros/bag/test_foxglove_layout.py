@@ -1,4 +1,4 @@
-"""config/foxglove_layout.json: every panel stands once in the layout, and shows what is really published, as its type."""
+"""config/foxglove_layout.json: every panel stands once in the layout, and shows what is really published."""
 
 import json
 import re

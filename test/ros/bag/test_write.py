@@ -86,7 +86,7 @@ def test_what_goes_wrong_is_named_and_leaves_no_file(rig_nuscenes: Path, tmp_pat
         assert [path.name for path in out.parent.iterdir()] == ["drive.mcap"]
 
     fails(DatasetError, "no scene 'scene-0002'; it has scene-0001", scene="scene-0002")
-    fails(DatasetError, "not a nuScenes folder", root=tmp_path / "out")
+    fails(DatasetError, "holds no data set", root=tmp_path / "out")
     image = next((rig_nuscenes / "samples" / "CAM_BACK").iterdir())
     image.write_bytes(rig_module.jpeg(1)[:-10])
     fails(ImageError, f"{image}.*truncated")

@@ -136,6 +136,8 @@ def test_two_data_sets_in_one_folder(frames_root: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"holds frames\.json, frames\.jsonl; say which is meant: --version"):
         open_dataset(frames_root)
     assert open_dataset(frames_root, "frames.json").version == "frames.json"
+    with pytest.raises(DatasetError, match=r"has no version 'v1\.0-mini'; it holds frames\.json, frames\.jsonl"):
+        open_dataset(frames_root, "v1.0-mini")
     other = (frames_root / "frames.json").rename(frames_root / "drive.json")
     assert len(open_dataset(other).tokens) == 3, "a file by its name"
     (tmp_path / "empty").mkdir()
