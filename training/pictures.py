@@ -1,10 +1,13 @@
 """Pictures of predictions for the TensorBoard."""
 
+from contextlib import suppress
+
 import numpy as np
 import torch
 from torch import nn
 
 from hdmap_core.datasets.protocol import MapDataset
+from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.viz import draw_bev, draw_cameras
 from training.config import TrainConfig
@@ -48,6 +51,7 @@ def picture_predictions(
         sure = [element for element in elements if element.score >= _MIN_SCORE]
         pictures[f"predictions/{number}"] = draw_bev(None, sure, frame.elements, config.model.grid, _PIXELS_PER_METRE)
         if dataset is not None:
-            observation = dataset.observation(frame.token, points=False, at_least=_TILE, roads=False, coarse=True)
-            pictures[f"cameras/{number}"] = draw_cameras(observation, sure, frame.elements, _TILE)
+            with suppress(DatasetError, ImageError):  # what was prepared may outlive the images: a run goes on without
+                observation = dataset.observation(frame.token, points=False, at_least=_TILE, roads=False, coarse=True)
+                pictures[f"cameras/{number}"] = draw_cameras(observation, sure, frame.elements, _TILE)
     return pictures

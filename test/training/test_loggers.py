@@ -9,9 +9,12 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from hdmap_core.config import load_config
-from hdmap_core.errors import MissingDependencyError
+from hdmap_core.errors import DatasetError, MissingDependencyError
+from hdmap_core.models import build_model
 from training.config import TrainConfig
+from training.data.keyframes import load_keyframes
 from training.loggers import open_loggers
+from training.pictures import picture_predictions
 from training.run_folder import RunFolder
 
 PICTURE = {"cameras/0": np.zeros((4, 6, 3), np.uint8)}
@@ -74,3 +77,22 @@ def test_one_that_is_missing_is_told(name: str, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(f"training.loggers.{name.capitalize()}Run", missing)
     with pytest.raises(MissingDependencyError, match=f"is gone .*pip install .*{name}"):
         open_loggers([name], tmp_path, {})
+
+
+def test_pictures_of_cameras(
+    recipe: Path, synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prediction and truth in the images of the same frames; images that are gone end nothing."""
+    config = load_config(TrainConfig, recipe, [f"data.root={synthetic_root}", f"data.cache={tmp_path}"])
+    frames = load_keyframes(synthetic_root, "val", config.model, keep_inputs=False, cache=tmp_path, workers=1)
+    model = build_model(config.model).eval()
+    pictures = picture_predictions(model, frames, config, frames.dataset)
+    assert {name for name in pictures if name.startswith("cameras")} == {"cameras/0", "cameras/1"}
+    assert pictures["cameras/0"].shape == (360, 960, 3) and pictures["cameras/0"].std() > 10
+
+    def gone(*_: Any, **__: Any) -> Any:
+        raise DatasetError("cannot read samples/CAM_FRONT/x.jpg")
+
+    loaded = [frames[index] for index in range(len(frames))]
+    monkeypatch.setattr(type(frames.dataset), "observation", gone)
+    assert set(picture_predictions(model, loaded, config, frames.dataset)) == {"predictions/0", "predictions/1"}

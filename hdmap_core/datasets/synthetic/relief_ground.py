@@ -164,7 +164,9 @@ class ReliefGround:
             raised = cv2.LUT(_sampled(self.masks[depth], both, texel, 255), sharpen)
             half = len(both) // 2
             (lower, upper), (below, above) = (both[:half], both[half:]), (raised[:half], raised[half:])
-            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), lower.copy())
+            # Where pieces are this narrow, faces too are read where the upper sheet is seen; no picture is to change.
+            onto = lower if step == thin or half == 1 else lower.copy()
+            places[rows, cols] = cv2.copyTo(upper, (above > 127).astype(np.uint8), onto)
             share = cv2.subtract(below, above)
             if share.any():
                 faces.append((rows, cols, lower, share))
