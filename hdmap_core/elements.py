@@ -39,7 +39,8 @@ class MapElement:
         closed: the last point joins the first; the first is not repeated.
         score: confidence in 0..1; 1 for ground truth.
         track_id: the same number means the same element in successive maps; 0: not tracked.
-        heights: (P,) float32, metres above the ego frame's origin, of maps that have them; None: not known.
+        heights: (P,) float32, metres above the ego frame's origin, of maps that have them; None: not known, as after a
+            `replace` of the points by another number of them.
     """
 
     label: MapClass
@@ -60,9 +61,10 @@ class MapElement:
             raise ElementError(f"a {self.label} has score {self.score}; scores lie in 0..1")
         if self.heights is not None:
             heights = np.asarray(self.heights, dtype=np.float32)
-            if heights.shape != points.shape[:1] or not np.isfinite(heights).all():
-                raise ElementError(f"a {self.label} needs one finite height per point, got {heights.shape}")
-            object.__setattr__(self, "heights", heights)
+            if not np.isfinite(heights).all():
+                raise ElementError(f"a {self.label} has a height that is not finite")
+            # Who cuts or resamples a line by `replace` gets one without heights.
+            object.__setattr__(self, "heights", heights if heights.shape == points.shape[:1] else None)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "label", MapClass(self.label))
 

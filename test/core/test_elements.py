@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,13 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(ElementError, match="not JSON lines"):
         read_elements(tmp_path / "binary")
+
+
+def test_heights_are_kept_until_the_points_change() -> None:
+    high = MapElement(MapClass.DIVIDER, np.zeros((3, 2)), heights=np.arange(3))
+    again = MapElement.from_json(high.to_json())
+    np.testing.assert_array_equal(again.heights, [0.0, 1.0, 2.0])
+    assert "heights" not in MapElement(MapClass.DIVIDER, np.zeros((3, 2))).to_json()
+    assert replace(high, points=np.zeros((5, 2))).heights is None
+    with pytest.raises(ElementError, match="height that is not finite"):
+        MapElement(MapClass.DIVIDER, np.zeros((2, 2)), heights=[0.0, np.nan])
