@@ -138,9 +138,9 @@ def projected(rig: CameraRig, element: MapElement) -> list[Pieces]:
 
 def _seen(line: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> Pieces:
     height, width = size
-    near = (np.abs(line - [width / 2, height / 2]) < [2 * width, 2 * height]).all(axis=1) & (depth > _NEAREST)
-    inside = ((line > -1) & (line < [width, height])).all(axis=1)
-    seen = np.asarray(near[:-1] & near[1:] & (inside[:-1] | inside[1:]))
+    near: np.ndarray = (np.abs(line - [width / 2, height / 2]) < [2 * width, 2 * height]).all(axis=1) & (depth > _NEAREST)
+    inside: np.ndarray = ((line > -1) & (line < [width, height])).all(axis=1)
+    seen: np.ndarray = near[:-1] & near[1:] & (inside[:-1] | inside[1:])
     if not seen.any():
         return []
     distance = np.digitize((depth[:-1] + depth[1:]) / 2, _DISTANCES)
