@@ -138,9 +138,10 @@ def projected(rig: CameraRig, element: MapElement) -> list[Pieces]:
 
 def _seen(line: np.ndarray, depth: np.ndarray, size: tuple[int, int]) -> Pieces:
     height, width = size
-    near = (np.abs(line - [width / 2, height / 2]) < [2 * width, 2 * height]).all(axis=1) & (depth > _NEAREST)
-    inside = ((line > -1) & (line < [width, height])).all(axis=1)
-    seen = np.asarray(near[:-1] & near[1:] & (inside[:-1] | inside[1:]))
+    middle = np.array([width / 2, height / 2])
+    near = np.asarray((np.abs(line - middle) < 4 * middle).all(axis=1)) & (depth > _NEAREST)
+    inside = np.asarray(((line > -1) & (line < 2 * middle)).all(axis=1))
+    seen = near[:-1] & near[1:] & (inside[:-1] | inside[1:])
     if not seen.any():
         return []
     distance = np.digitize((depth[:-1] + depth[1:]) / 2, _DISTANCES)
