@@ -37,7 +37,7 @@ class DataConfig(Config):
 
     root: Path
     more: tuple[Path, ...] = ()
-    version: str | None = None
+    version: Annotated[str, Field(pattern=r"^(v1\.0-(mini|trainval|test)|.+\.jsonl?|\d+(\.\d+)?hz)$")] | None = None
     train: str = "train"
     val: str = "val"
     cache: Path | None = None
