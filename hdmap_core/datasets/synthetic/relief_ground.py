@@ -146,7 +146,8 @@ class ReliefGround:
             Kerbs' faces: rows and columns, where their rays meet the road (h, w, 2), and what share they cover (h, w).
         """
         top, bottom, left, right = part
-        step, faces = seen.view.step, []
+        step = seen.view.step
+        faces: list[tuple[slice, slice, np.ndarray, np.ndarray]] = []
         first = (left - 1) // _GROUP
         rows_near = seen.kerb_rows[top:bottom, first : -(-(right - 1) // _GROUP)]
         with_kerbs = np.flatnonzero(rows_near.any(axis=0)).tolist()
