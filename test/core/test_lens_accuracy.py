@@ -58,4 +58,4 @@ def test_the_map_is_the_same(seen: dict[str, tuple[Observation, Observation]]) -
             maps[name] = student.predict(observation).elements
         truth[name] = [element for element in truth[name] if element.score > 0.3]
     likeness, unlikeness = (chamfer_ap(maps, truth, "maptr").mean_ap for maps in (found, ignored))
-    assert likeness > 0.7 and unlikeness < likeness - 0.15
+    assert likeness > 0.9 and unlikeness < likeness - 0.05
