@@ -113,5 +113,5 @@ def test_the_score_is_the_same(drives: dict[str, Path], hdmap: Verb) -> None:
         report = json.loads(ended.out)
         scores[name] = [report["mAP"], *(each["AP"] for each in report["classes"].values())]
     np.testing.assert_allclose(scores["frames"], scores["nuscenes"], atol=1e-12)
-    # A bag's poses are quaternions, 1e-5 m off: a ground pixel that turns over may move a line across a threshold of AP.
+    # A bag's poses are quaternions, 1e-5 m off: a ground pixel that turns over may move a line across a threshold.
     np.testing.assert_allclose(scores["from-bag"], scores["nuscenes"], atol=0.01)
