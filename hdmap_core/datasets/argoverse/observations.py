@@ -17,7 +17,7 @@ from hdmap_core.datasets.argoverse.ground_height import GroundHeight
 from hdmap_core.datasets.argoverse.keyframe_choice import RATE, chosen_sweeps, rate_of
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR, Log, find_logs
 from hdmap_core.datasets.argoverse.vector_map import ArgoverseMap
-from hdmap_core.datasets.observing import moved, observe
+from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
@@ -169,14 +169,13 @@ class ArgoverseDataset:
                 "without images"
             )
         frames = self.keyframe(token)
-        points = points and LIDAR in frames
-        earlier = self.previous_sweeps(token)[: sweeps - 1] if points and sweeps > 1 else []
+        lidar = frames.get(LIDAR) if points else None
         return observe(
             token,
             stamp,
             log.map_from_ego(stamp),
             [frames[name] for name in self._names(log)],
-            sweeps=[frames[LIDAR], *earlier] if points else [],
+            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
             images=images,
             at_least=at_least,
             coarse=coarse,

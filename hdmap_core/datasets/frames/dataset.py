@@ -14,7 +14,7 @@ from hdmap_core.datasets.frames.geojson_map import read_map, read_roads, shapes_
 from hdmap_core.datasets.frames.mounts import camera_of, elements_of, matrix_of
 from hdmap_core.datasets.frames.reading import read_frames
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
-from hdmap_core.datasets.observing import moved, observe
+from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame, lidar_of
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement, read_elements
@@ -111,17 +111,14 @@ class FramesDataset:
         coarse: bool = False,
     ) -> Observation:
         """One frame; see `MapDataset.observation`."""
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         files = self.keyframe(token)
         lidar = lidar_of(files) if points else None
-        older = self.previous_sweeps(token)[: sweeps - 1] if lidar is not None and sweeps > 1 else []
         return observe(
             token,
             self._frame(token).stamp_ns,
             self.map_from_ego(token),
             [file for file in files.values() if file.modality == "camera"],
-            sweeps=[] if lidar is None else [lidar, *older],
+            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
             images=images,
             at_least=at_least,
             coarse=coarse,

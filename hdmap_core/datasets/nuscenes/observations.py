@@ -24,7 +24,7 @@ from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
-from hdmap_core.datasets.observing import moved, observe
+from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
@@ -171,17 +171,14 @@ class NuScenesDataset:
             DatasetError: if a file is missing or does not fit the tables.
             ImageError: if an image is truncated or damaged; the message names the file.
         """
-        if sweeps < 1:
-            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         frames = self.tables.keyframe(token)
         anchor, lidar = self._anchor(token, frames), frames.get(LIDAR) if points else None
-        older = self.tables.previous_sweeps(token)[: sweeps - 1] if lidar is not None and sweeps > 1 else []
         return observe(
             token,
             anchor.stamp_ns,
             anchor.map_from_ego,
             [frames[name] for name in self._camera_names(token, frames)],
-            sweeps=[] if lidar is None else [lidar, *older],
+            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
             images=images,
             at_least=at_least,
             coarse=coarse,

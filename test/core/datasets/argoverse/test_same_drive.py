@@ -117,3 +117,9 @@ def test_the_same_prediction_of_the_same_frame(both: tuple[MapDataset, MapDatase
         assert [e.label for e in one] == [e.label for e in other]
         for element, same in zip(one, other, strict=True):
             np.testing.assert_allclose(element.points, same.points, atol=1e-3)
+
+
+def test_a_count_of_sweeps_that_is_none(both: tuple[MapDataset, MapDataset]) -> None:
+    for dataset in both:
+        with pytest.raises(ValueError, match="sweeps must be at least 1, got 0"):
+            dataset.observation(dataset.tokens[0], images=False, sweeps=0)
