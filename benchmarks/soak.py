@@ -25,12 +25,12 @@ from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.diagnostics import LatencyLog
-from hdmap_ros.map_output import MapOutput
 from hdmap_ros.message_types import bag_types
+from hdmap_ros.output.map_output import MapOutput
 from hdmap_ros.pipeline import MapPipeline, PreparedSet
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import camera_pool, sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 from hdmap_ros.worker import Worker
 
 EVERY = 100

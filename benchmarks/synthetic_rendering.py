@@ -15,9 +15,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.ground_view import GroundPlane, draw_ground
-from hdmap_core.datasets.synthetic.lidar import cast_sweep
+from hdmap_core.datasets.synthetic.ground.view import GroundPlane, draw_ground
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
 from hdmap_core.datasets.synthetic.world import generate_town
 
 SIZES = ((900, 1600), (450, 800), (256, 704), (128, 352))

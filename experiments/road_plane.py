@@ -17,9 +17,9 @@ from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.datasets.synthetic.drive import plan_drive, road_below
-from hdmap_core.datasets.synthetic.lidar import cast_sweep
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
+from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.road_plane import road_from_points, road_from_poses

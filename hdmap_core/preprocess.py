@@ -14,14 +14,14 @@ from torch import Tensor
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import check_image, ground_view
-from hdmap_core.lidar_points import lidar_points
+from hdmap_core.geometry.sd_raster import sd_raster
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
-from hdmap_core.sd_raster import sd_raster
-from hdmap_core.undistortion import without_lenses
+from hdmap_core.observation.lidar_points import lidar_points
+from hdmap_core.observation.undistortion import without_lenses
 
 _GROUND_IMAGES = (900, 1600)
 _PUBLISHED_POINTS = 81_920

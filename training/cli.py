@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from training.interruption import answers_sigterm
+from training.fit.interruption import answers_sigterm
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
@@ -142,7 +142,7 @@ def train(
     from rich.console import Console
 
     from training.dry_run import describe  # after the recipe is known to be right: this takes seconds
-    from training.launch import Hardware
+    from training.fit.launch import Hardware
     from training.train import train as run
 
     hardware = Hardware(accelerator, devices, nodes, strategy)

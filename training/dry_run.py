@@ -22,8 +22,8 @@ from hdmap_core.preprocess import preprocess, reads_points
 from training.config import OptimConfig, TrainConfig
 from training.data.keyframes import sweeps_for
 from training.distill.sources import load_sources
-from training.launch import Hardware, make_fabric, per_process
-from training.optimiser import schedule
+from training.fit.launch import Hardware, make_fabric, per_process
+from training.fit.optimiser import schedule
 
 _MIB = 2**20
 

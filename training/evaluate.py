@@ -23,7 +23,7 @@ from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.chamfer_ap import PROTOCOLS, chamfer_ap
 from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS, RasterScore, raster_ap
 from hdmap_core.metrics.report import raster_json, score_json, score_table
-from hdmap_core.parallel import ray_has_gpus
+from hdmap_core.running.parallel import ray_has_gpus
 from training.corruptions import SEVERITIES, Corruption
 from training.evaluation import gallery
 from training.evaluation.gallery import Run

@@ -25,13 +25,13 @@ from training.data.seen_by import taught_keyframes
 from training.distill.kept_outputs import kept_outputs
 from training.distill.objective import Distillation
 from training.distill.sources import Source, as_provenance, load_sources
-from training.initial_weights import load_initial
-from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
-from training.loop import Evaluation, Terms, fit
+from training.evaluation.pictures import picture_predictions
+from training.evaluation.quick_score import quick_score
+from training.fit.initial_weights import load_initial
+from training.fit.launch import ONE_DEVICE, Hardware, make_fabric, per_process
+from training.fit.loop import Evaluation, Terms, fit
+from training.fit.run_folder import RunFolder, state_file
 from training.objectives import masked_autoencoder, supervised
-from training.pictures import picture_predictions
-from training.quick_score import quick_score
-from training.run_folder import RunFolder, state_file
 
 _RIG_SCENES = 64
 """Scenes whose rigs a checkpoint's provenance holds."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hdmap_core.errors import ConfigError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.inference.device_path import DevicePath
 from hdmap_core.inference.engine import Engine, output_tensors
 from hdmap_core.inference.exported_file import Sample

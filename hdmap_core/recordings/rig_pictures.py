@@ -8,7 +8,7 @@ from hdmap_core.datasets.rig_file import RigCamera, read_rig_file, rig_for
 from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.datasets.videos import pictures_in, videos_in_step
 from hdmap_core.errors import ConfigError, DatasetError, ImageError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording, Wanted
 

@@ -17,8 +17,8 @@ from hdmap_core.elements import MapElement
 from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.models import ModelConfig
-from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
+from hdmap_core.running.parallel import one_thread
 from training.config import AugmentConfig, TrainConfig
 from training.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from training.data.augment import augment, augment_seen

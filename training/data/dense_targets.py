@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.elements.crossing_edges import crossing_edges
 from hdmap_core.geometry import BEVGrid, polyline
 
 _PRIORITY = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)  # the last one wins

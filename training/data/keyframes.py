@@ -15,10 +15,10 @@ import torch
 from hdmap_core.datasets.opening import cache_of, open_dataset
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
-from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
+from hdmap_core.observation.lidar_points import lidar_points
 from hdmap_core.preprocess import camera_inputs, with_points_and_roads
 from training.corruptions import Corruption, corrupt
 from training.data.inspection import opened

@@ -23,8 +23,8 @@ from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
-from hdmap_core.parallel import map_scenes
 from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
+from hdmap_core.running.parallel import map_scenes
 from training.data.inspection import BadKeyframe, Inspection, find_bad, opened, summary
 from training.data.vector_store import LAYERS, VectorStore
 

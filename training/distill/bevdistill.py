@@ -27,7 +27,7 @@ from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import blurred, foreground, lines, probabilities, raster_logits
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 class BEVDistillConfig(TapTermConfig):

@@ -24,7 +24,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines, raster_logits
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 class UniDistillConfig(TapTermConfig):

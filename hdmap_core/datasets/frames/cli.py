@@ -37,7 +37,7 @@ def from_nuscenes(
     from hdmap_core.datasets.frames.writing import from_nuscenes as write
     from hdmap_core.datasets.nuscenes import NuScenesDataset, version_for
     from hdmap_core.datasets.protocol import scene_named, scenes_of_split
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
 
     check_new(out)
     dataset = NuScenesDataset(dataroot, version if split is None else version_for(dataroot, split, version))
@@ -79,9 +79,9 @@ def from_video(
     from hdmap_core.datasets.frames.recording import FramesRecorder, placed
     from hdmap_core.datasets.frames.trajectory import Trajectory
     from hdmap_core.errors import ConfigError
-    from hdmap_core.progress import progress_bar
     from hdmap_core.recordings.recording import Wanted
     from hdmap_core.recordings.rig_pictures import open_pictures
+    from hdmap_core.running.progress import progress_bar
 
     if not 0 <= start < 9e9:
         raise ConfigError(f"--start {start:g}: give seconds since 1970, or since the poses' beginning, 0 or more")
