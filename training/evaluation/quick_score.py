@@ -52,7 +52,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     scored = {name: chamfer_ap(elements, truth, "maptr", classes) for name, elements in predictions.items()}
     scores = {name: score.mean_ap for name, score in scored.items()}
     scores |= {f"AP_{label.value}": score.mean_ap for label, score in scored["mAP"].classes.items()}
-    if config.model.dense is not None or config.model.view_transform is None:
+    if config.model.dense_heads is not None:
         per_class = {f"IoU_{name}": value for name, value in overlap.per_class().items() if not math.isnan(value)}
         scores |= {"mIoU": overlap.mean(), **per_class}
     return scores
@@ -61,7 +61,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
 def validation_inputs(frame: Keyframe, index: int, config: TrainConfig) -> ModelInput:
     """What a model sees of a validation keyframe; a refiner by itself: its map with parts hidden, always the same."""
     model = config.model
-    if model.view_transform is not None:
+    if not model.is_refiner:
         return complete(frame, model)
     random = np.random.default_rng((_MASKING_SEED, index))
     hidden = draw_hidden(config.masking, model.classes, model.grid.shape, random)
