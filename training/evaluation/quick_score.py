@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hdmap_core.elements import MapElement
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.model_io import ModelInput
@@ -30,13 +31,13 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
-    truth: dict[str, list] = {}
+    truth: dict[str, list[MapElement]] = {}
     ways = {"mAP": config.decode}
     if config.model.vectors is not None:
         ways["mAP_vectors"] = config.decode.only("vectors")
     if config.model.segmentation is not None:
         ways["mAP_masks"] = config.decode.only("masks")
-    predictions: dict[str, dict[str, list]] = {name: {} for name in ways}
+    predictions: dict[str, dict[str, list[MapElement]]] = {name: {} for name in ways}
     device = next(model.parameters()).device
     classes, grid = config.model.classes, config.model.grid
     overlap = SegmentationIoU([label.value for label in classes])
