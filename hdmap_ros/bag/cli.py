@@ -135,8 +135,9 @@ def replay(
     from hdmap_core.inference import default_weights, load_predictor
     from hdmap_core.running.progress import progress_bar
     from hdmap_ros.bag.layouts import load_layout
-    from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+    from hdmap_ros.bag.replay import replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
+    from hdmap_ros.bag.sources import ReplayConfig
     from hdmap_ros.node_config import config_from_values
     from hdmap_ros.observing.calibration import read_calibration_file
     from hdmap_ros.problems import problem_lines

@@ -35,7 +35,7 @@ def stated_size(head: bytes, compression: str) -> int | None:
     """
     try:
         if compression == "zstd":
-            return _zstd().get_frame_info(head).decompressed_size  # type: ignore[no-any-return]
+            return _zstd().get_frame_info(head).decompressed_size
         if compression == "lz4":
             from lz4.frame import get_frame_info  # type: ignore[import-untyped]
 
