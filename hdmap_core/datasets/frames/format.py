@@ -144,6 +144,11 @@ class SceneFacts(_Part):
     elements: File | None = Field(
         default=None, description=f"true elements per frame, JSON lines as hdmap evaluate writes gt.jsonl: {_FILE}"
     )
+    video_starts: dict[Name, Annotated[float, Field(ge=0)]] | None = Field(
+        default=None,
+        description="camera by camera the seconds, on the clock of the stamps, at which the video that the frames were "
+        "made of began; nothing reads it",
+    )
 
 
 class FramesFile(_Part):
