@@ -113,7 +113,5 @@ def test_a_camera_that_begins_late_may_be_missing(place: Path) -> None:
     found = frames(place, "apart", f"left={LATE_S}", min_cameras=1)
     assert [frame.images[1] is None for frame in found.values()] == [True] * 5 + [False] * 7
     assert all(frame.rig.names == ("front", "left") for frame in found.values())
-    with pytest.raises(
-        DatasetError, match=r"no instant.*left had no picture.* 12 instants between 0\.000 and 2\.75"
-    ):
+    with pytest.raises(DatasetError, match=r"no instant.*left had no picture.* 12 instants between 0\.000 and 2\.75"):
         frames(place, "apart", "left=60")
