@@ -119,6 +119,16 @@ class Frame(_Part):
     elements: tuple[Element, ...] | None = Field(default=None, description="a list of true elements around the car")
 
 
+class FrameHead(BaseModel):
+    """What orders a frame among others; of its other fields nothing is known."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    token: Name
+    scene: Name = "drive"
+    stamp_ns: Stamp
+
+
 class Origin(_Part):
     """Where x = y = 0 of the map lies on the earth; x is east and y is north."""
 
