@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from hdmap_core.datasets.nearest import NearestInTime
 from hdmap_core.errors import ImageError
 from hdmap_core.required_packages import missing_packages_named
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 _ALMOST = 0.999  # of a period, which stamps of whole milliseconds may miss
-_ROUNDING_NS = 1_000_000  # of stamps of whole milliseconds
 _CREATED = ("com.apple.quicktime.creationdate", "creation_time")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
 
@@ -141,16 +141,13 @@ class VideosInStep:
         anchor, *others = self._videos
         following = float("-inf")
         with ExitStack() as stack:
-            pictures = stack.enter_context(closing(self._pictures(anchor)))
-            readers = {
-                name: _Nearest(stack.enter_context(closing(self._pictures(name))), self._period_ns(name))
-                for name in others
-            }
-            for picture in pictures:
-                stamp_ns = picture.stamp_ns
+            of = {name: stack.enter_context(closing(self._pictures(name))) for name in self._videos}
+            readers = {name: NearestInTime(of[name], video_facts(self._videos[name]).period_ns) for name in others}
+            for stamp_ns, picture in of[anchor]:
                 if stamp_ns < following:
                     continue
-                found = {anchor: picture, **{name: reader.at(stamp_ns) for name, reader in readers.items()}}
+                nearest = {name: reader.at(stamp_ns) for name, reader in readers.items()}
+                found = {anchor: picture, **{name: near and near[1] for name, near in nearest.items()}}
                 for name in (name for name, seen in found.items() if seen is None):
                     self.missing.setdefault(name, []).append(stamp_ns)
                 if sum(seen is not None for seen in found.values()) < self._least:
@@ -159,33 +156,11 @@ class VideosInStep:
                 following = stamp_ns + _ALMOST * 1e9 / self._rate if self._rate > 0 else following
                 yield stamp_ns, found
 
-    def _pictures(self, name: str) -> Generator[VideoPicture, None, None]:
+    def _pictures(self, name: str) -> Generator[tuple[int, VideoPicture], None, None]:
         start_ns = self._starts_ns.get(name, 0)
         for picture in read_video(self._videos[name]):
-            yield VideoPicture(picture.image, start_ns + picture.stamp_ns)
-
-    def _period_ns(self, name: str) -> int:
-        return video_facts(self._videos[name]).period_ns
-
-
-class _Nearest:
-    """Goes through a video and gives the picture that is nearest to rising times, if it is near enough."""
-
-    def __init__(self, pictures: Iterator[VideoPicture], period_ns: int) -> None:
-        self._pictures = pictures
-        self._now = next(pictures, None)
-        self._next = next(pictures, None)
-        if not period_ns and self._now is not None and self._next is not None:
-            period_ns = self._next.stamp_ns - self._now.stamp_ns
-        self._near_ns = period_ns // 2 + _ROUNDING_NS
-
-    def at(self, stamp_ns: int) -> VideoPicture | None:
-        while self._next is not None and abs(self._next.stamp_ns - stamp_ns) <= self._away_ns(stamp_ns):
-            self._now, self._next = self._next, next(self._pictures, None)
-        return self._now if self._away_ns(stamp_ns) <= self._near_ns else None
-
-    def _away_ns(self, stamp_ns: int) -> float:
-        return float("inf") if self._now is None else abs(self._now.stamp_ns - stamp_ns)
+            stamp_ns = start_ns + picture.stamp_ns
+            yield stamp_ns, VideoPicture(picture.image, stamp_ns)
 
 
 def _quarter_turns(frame: Any) -> int:

@@ -45,15 +45,22 @@ class FramesRecorder:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def add(self, observation: Observation, files: Mapping[str, bytes] | None = None) -> None:
+    def add(
+        self,
+        observation: Observation,
+        files: Mapping[str, bytes] | None = None,
+        sweep: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
         """Writes the images of an observation, which stands in the ego frame as it is (not turned onto the road).
 
         Args:
             observation: a camera without an image is left out of the frame.
             files: camera -> JPEG or PNG to keep as it is in place of the image, of the rig's size.
+            sweep: LiDAR points, (P, 5) x, y, z in metres, intensity, ring, in the sensor's frame, and (4, 4) where that
+                lies in the ego frame of the observation's stamp; None: there is none.
 
         Raises:
-            OutputError: if an image cannot be written.
+            OutputError: if a file cannot be written.
         """
         rig, pose, cameras = observation.rig, observation.map_from_ego, []
         mounted = rig.ego_from_camera if rig.mounted is None else rig.mounted
@@ -79,6 +86,11 @@ class FramesRecorder:
         if cameras:
             record: dict[str, Any] = {"token": name, "scene": self._scene["name"], "stamp_ns": observation.stamp_ns}
             record |= {} if pose is None else {"map_from_ego": pose_record(pose)}
+            if sweep is not None:
+                points, ego_from_lidar = sweep
+                file = f"lidar/{name}.bin"
+                write_atomically(self._folder / file, points.astype("<f4").tobytes(), durable=False)
+                record["lidar"] = {"file": file, "columns": points.shape[1], **pose_record(ego_from_lidar)}
             self._frames.append({**record, "cameras": cameras})
 
     def finish(self, starts_ns: Mapping[str, int] | None = None) -> None:
