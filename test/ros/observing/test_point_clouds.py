@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.errors import BagError
-from hdmap_ros.point_clouds import points_of
+from hdmap_ros.observing.point_clouds import points_of
 
 CODES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
 RNG = np.random.default_rng(0)
