@@ -15,6 +15,7 @@ from hdmap_core.errors import ImageError
 from hdmap_core.required_packages import missing_packages_named
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+_FASTEST = 500  # pictures per second; what is above is the clock of a file that does not know its rate
 _ALMOST = 0.999  # of a period, which stamps of whole milliseconds may miss
 _CREATED = ("com.apple.quicktime.creationdate", "creation_time")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)")
@@ -102,7 +103,10 @@ def video_facts(path: str | Path) -> VideoFacts:
         created = [time for key in _CREATED if (time := _since_1970(told.get(key, ""))) is not None]
         finest = max(created, key=lambda time: time[1], default=(None, False))
         return VideoFacts(
-            int(stream.frames), round(1e9 / rate) if rate else 0, 1000 * int(container.duration or 0), *finest
+            int(stream.frames),
+            round(1e9 / rate) if rate and rate <= _FASTEST else 0,
+            1000 * int(container.duration or 0),
+            *finest,
         )
 
 
