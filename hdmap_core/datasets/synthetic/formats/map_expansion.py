@@ -171,7 +171,7 @@ def _end_edges(lane: Lane) -> tuple[np.ndarray, np.ndarray]:
     ring = np.array(lane.polygon.exterior.coords)[:-1]
     edges = np.stack([ring, np.roll(ring, -1, axis=0)], axis=1)
     middles = edges.mean(axis=1)
-    return tuple(edges[int(np.argmin(np.hypot(*(middles - end).T)))] for end in lane.centerline[[0, -1]])  # type: ignore[return-value]
+    return tuple(edges[int(np.argmin(np.hypot(*(middles - end).T)))] for end in lane.centerline[[0, -1]])
 
 
 def arcline_path(line: np.ndarray) -> list[dict[str, Any]]:

@@ -186,7 +186,7 @@ def _poses(
 
 
 # One entry, found by identity because towns hold arrays and so cannot be hashed.
-_latest: tuple[weakref.ref, TownLidar] | None = None
+_latest: tuple[weakref.ref[Town], TownLidar] | None = None
 
 
 def cast_sweep(
