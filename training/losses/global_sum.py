@@ -36,5 +36,11 @@ def global_mean(value: Tensor) -> Tensor:
     return global_sum(value) / _processes() if _processes() > 1 else value
 
 
+def global_mean_of(values: Tensor, valid: Tensor) -> Tensor:
+    """The mean of those values, of any shape, that are valid in any process; 0 where none is."""
+    count = global_sum(valid.sum().to(values.dtype)).clamp(min=1)
+    return global_sum(torch.where(valid, values, 0.0).sum()) / count
+
+
 def _processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -11,7 +11,6 @@ from hdmap_core.datasets.synthetic.town import RGB, Decal, Town
 
 Colour = Callable[[RGB, float], tuple[int, ...]]
 """Linear RGB and brightness factor → what the canvas holds."""
-_SHIFT = 4
 _INTENSITIES = {"asphalt": 9, "concrete": 24, "metal": 40, "rubber": 7, "leaves": 17}
 """Of the LiDAR, 0..255, by material."""
 
@@ -41,19 +40,14 @@ def paint_kerbs(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float, wid
         length = float(shapes.arc_lengths(kerb.line)[-1])
         stops = np.linspace(0.0, length, max(round(length / kerb.block_m), 1) + 1)
         for k, (begin, end) in enumerate(pairwise(stops)):
-            ring = shapes.strip(kerb.line, begin, end, 2 * width_m)
-            cv2.fillPoly(canvas, [_pixels(ring, texel_m)], lit(kerb.colours[k % len(kerb.colours)], 1.0), cv2.LINE_AA,
-                         _SHIFT)  # fmt: skip
-
-
-def _pixels(ring: np.ndarray, texel_m: float) -> np.ndarray:
-    return np.rint((ring / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32)
+            ring = shapes.texels(shapes.strip(kerb.line, begin, end, 2 * width_m), texel_m)
+            cv2.fillPoly(canvas, [ring], lit(kerb.colours[k % len(kerb.colours)], 1.0), cv2.LINE_AA, shapes.SHIFT)
 
 
 def _lay(canvas: np.ndarray, decal: Decal, value: tuple[int, ...], texel_m: float) -> None:
     if decal.cover >= 1.0:
         for ring in decal.rings:
-            cv2.fillPoly(canvas, [_pixels(ring, texel_m)], value, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(canvas, [shapes.texels(ring, texel_m)], value, cv2.LINE_AA, shapes.SHIFT)
         return
     points = np.concatenate(decal.rings) / texel_m
     low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
@@ -62,7 +56,7 @@ def _lay(canvas: np.ndarray, decal: Decal, value: tuple[int, ...], texel_m: floa
         return
     mask = np.zeros((high - low)[::-1], np.uint8)
     for ring in decal.rings:
-        cv2.fillPoly(mask, [_pixels(ring - low * texel_m, texel_m)], 255, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(mask, [shapes.texels(ring - low * texel_m, texel_m)], 255, cv2.LINE_AA, shapes.SHIFT)
     block = canvas[low[1] : high[1], low[0] : high[0]]
     cover = mask.astype(np.float32) * (decal.cover / 255.0)
     cover = cover[..., None] if canvas.ndim == 3 else cover

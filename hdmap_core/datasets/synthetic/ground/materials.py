@@ -18,7 +18,6 @@ Lit = Callable[..., tuple[int, int, int]]
 CONCRETE: RGB = (0.36, 0.35, 0.33)
 BRICK: RGB = (0.32, 0.17, 0.12)
 _JOINT_M = 5.0
-_SHIFT = 4
 _BAND = 512
 
 
@@ -93,9 +92,8 @@ def pave_walkways(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float) -> N
         gains[:, ::block] *= 0.8
         pattern = np.clip(128.0 * gains, 0, 255).astype(np.uint8)
         mask = np.zeros(canvas.shape[:2], np.uint8)
-        cv2.fillPoly(
-            mask, [_texels(r, texel_m) for w in town.walkways for r in shapes.rings_of(w)], 255, cv2.LINE_AA, _SHIFT
-        )
+        rings = [shapes.texels(ring, texel_m) for walkway in town.walkways for ring in shapes.rings_of(walkway)]
+        cv2.fillPoly(mask, rings, 255, cv2.LINE_AA, shapes.SHIFT)
         pattern = np.tile(pattern, (_BAND // pattern.shape[0] + 1, canvas.shape[1] // pattern.shape[1] + 1))
         for top in range(0, canvas.shape[0], _BAND):
             part = canvas[top : top + _BAND]
@@ -151,14 +149,10 @@ def _tar_line(
     aside = rng.uniform(-1.6, 1.6) + np.cumsum(rng.normal(0.0, 0.12, 16))
     points = points + aside[:, None] * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     thick = max(round(rng.uniform(0.03, 0.1) / texel_m), 1)
-    cv2.polylines(canvas, [_texels(points, texel_m)], False, colour, thick, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, [shapes.texels(points, texel_m)], False, colour, thick, cv2.LINE_AA, shapes.SHIFT)
 
 
 def _fill(canvas: np.ndarray, outline: shapely.Geometry, colour: tuple[float, ...], texel_m: float) -> None:
-    rings = [_texels(ring, texel_m) for ring in shapes.rings_of(outline)]
+    rings = [shapes.texels(ring, texel_m) for ring in shapes.rings_of(outline)]
     if rings:
-        cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, _SHIFT)
-
-
-def _texels(points: np.ndarray, texel_m: float) -> np.ndarray:
-    return np.rint((points / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32)
+        cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, shapes.SHIFT)

@@ -24,7 +24,6 @@ MAX_TEXELS = 8192
 NUM_LEVELS = 7
 WHITE_PAINT = (0.80, 0.80, 0.78)
 YELLOW_PAINT = (0.72, 0.46, 0.07)
-_SHIFT = 4
 _BLOCK = 256
 _SUBTEXELS = 4
 _FATTENING_TEXELS = 0.6
@@ -57,10 +56,10 @@ class GroundTexture:
 
 def fill(canvas: np.ndarray, rings: Iterable[np.ndarray], colour: tuple[int, ...] | int, texel_m: float) -> None:
     """Fill rings in place, smooth-edged. Rings given together are one even-odd shape: inner rings become holes."""
-    pixels = [np.rint((ring / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32) for ring in rings]
+    pixels = [shapes.texels(ring, texel_m) for ring in rings]
     if pixels:
         value = colour if isinstance(colour, tuple) else (colour,)
-        cv2.fillPoly(canvas, pixels, value, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(canvas, pixels, value, cv2.LINE_AA, shapes.SHIFT)
 
 
 def stamp(mask: np.ndarray, ring: np.ndarray, texel_m: float) -> None:
@@ -75,7 +74,7 @@ def stamp(mask: np.ndarray, ring: np.ndarray, texel_m: float) -> None:
         return
     fine = np.zeros(((high - low) * _SUBTEXELS)[::-1], np.uint8)
     shifted = (pixels - low + 0.5) * _SUBTEXELS - 0.5
-    cv2.fillPoly(fine, [np.rint(shifted * (1 << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
+    cv2.fillPoly(fine, [np.rint(shifted * (1 << shapes.SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, shapes.SHIFT)
     part = mask[low[1] : high[1], low[0] : high[0]]
     np.maximum(part, cv2.resize(fine, tuple(high - low), interpolation=cv2.INTER_AREA), out=part)
 
@@ -170,8 +169,8 @@ def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
 def _outline(
     canvas: np.ndarray, rings: list[np.ndarray], colour: tuple[float, ...], width_m: float, texel_m: float
 ) -> None:
-    pixels = [np.rint((ring / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32) for ring in rings]
-    cv2.polylines(canvas, pixels, True, colour, max(round(width_m / texel_m), 1), cv2.LINE_AA, _SHIFT)
+    pixels = [shapes.texels(ring, texel_m) for ring in rings]
+    cv2.polylines(canvas, pixels, True, colour, max(round(width_m / texel_m), 1), cv2.LINE_AA, shapes.SHIFT)
 
 
 def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[float, ...], texel_m: float) -> None:
@@ -194,11 +193,9 @@ def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[float, ...], texel_
     shapely.prepare(walkways)
     joints = shapely.get_parts(shapely.intersection(joints[shapely.intersects(walkways, joints)], walkways))
     pixels = [
-        np.rint((shapely.get_coordinates(joint) / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32)
-        for joint in joints
-        if joint.geom_type == "LineString"
+        shapes.texels(shapely.get_coordinates(joint), texel_m) for joint in joints if joint.geom_type == "LineString"
     ]
-    cv2.polylines(canvas, pixels, False, colour, 1, cv2.LINE_AA, _SHIFT)
+    cv2.polylines(canvas, pixels, False, colour, 1, cv2.LINE_AA, shapes.SHIFT)
 
 
 def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
@@ -216,8 +213,8 @@ def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng
             origin = [np.interp(start, shapes.arc_lengths(lane.centerline), lane.centerline[:, i]) for i in (0, 1)]
             steps = rng.normal(0.0, 0.25, (10, 2)) + rng.normal(0.0, 0.35, 2)
             crack = np.asarray(origin) + np.cumsum(steps, axis=0)
-            pixels = np.rint((crack / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32)
-            cv2.polylines(canvas, [pixels], False, lit(asphalt, 0.5), 1, cv2.LINE_AA, _SHIFT)
+            pixels = shapes.texels(crack, texel_m)
+            cv2.polylines(canvas, [pixels], False, lit(asphalt, 0.5), 1, cv2.LINE_AA, shapes.SHIFT)
         if rng.random() < length / 60.0:
             cover = shapely.Point(lane.centerline[len(lane.centerline) // 2]).buffer(0.36)
             fill(canvas, shapes.rings_of(cover), lit(asphalt, 0.45), texel_m)

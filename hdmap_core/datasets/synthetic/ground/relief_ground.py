@@ -14,6 +14,7 @@ import numpy as np
 from hdmap_core.datasets.synthetic.ground.picture import GroundTexture
 from hdmap_core.datasets.synthetic.ground.relief import Relief
 from hdmap_core.datasets.synthetic.ground.relief_view import FAR_M, KERBS_FADE_M, ReliefView, Sheet
+from hdmap_core.datasets.synthetic.ground.view import blend_haze
 from hdmap_core.datasets.synthetic.ground.wear import SHADE_TEXEL_M
 from hdmap_core.datasets.synthetic.light.shading import DISPLAY_GAMMA, Lighting
 
@@ -274,12 +275,7 @@ def _fade(image: np.ndarray, depth: np.ndarray, step: int, haze_per_m: float, ha
         return
     weight = np.rint(255.0 * share[:rows]).astype(np.uint8)
     weight = cv2.resize(weight, (weight.shape[1] * step, rows), interpolation=cv2.INTER_LINEAR)
-    weight = weight[:, step : step + image.shape[1]]
-    weights = cv2.merge((weight, weight, weight))
-    table = ((255 - np.arange(256))[:, None, None] * haze.astype(np.float64) / 255.0 + 0.5).astype(np.uint8)
-    part = image[:rows]
-    cv2.multiply(part, weights, dst=part, scale=1.0 / 255.0)
-    cv2.add(part, cv2.LUT(weights, table.reshape(256, 1, 3)), dst=part)
+    blend_haze(image[:rows], weight[:, step : step + image.shape[1]], haze)
 
 
 def _put_back(image: np.ndarray, sky: np.ndarray, view: ReliefView) -> None:

@@ -143,8 +143,12 @@ def add_haze(image: np.ndarray, plane: GroundPlane, haze_per_m: float, haze: np.
     weight = np.take(left_over, np.clip(index, 0, 2047, out=index).astype(np.int16))
     # Above the far limit the sky panorama is already as hazy as it should be.
     weight[index <= plane.height / FAR_M * table_scale] = 255
+    blend_haze(image[top:bottom], weight, haze)
+
+
+def blend_haze(part: np.ndarray, weight: np.ndarray, haze: np.ndarray) -> None:
+    """Leaves `weight` (H, W) uint8 of a picture (H, W, 3) uint8 in place, and lays the haze colour over the rest."""
     weights = cv2.merge((weight, weight, weight))
     table = ((255 - np.arange(256))[:, None, None] * haze.astype(np.float64) / 255.0 + 0.5).astype(np.uint8)
-    part = image[top:bottom]
     cv2.multiply(part, weights, dst=part, scale=1.0 / 255.0)
     cv2.add(part, cv2.LUT(weights, table.reshape(256, 1, 3)), dst=part)

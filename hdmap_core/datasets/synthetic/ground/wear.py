@@ -13,7 +13,6 @@ from hdmap_core.datasets.synthetic.town import Box, Town
 SHADE_TEXEL_M = 0.2
 LAMP_POST_M = 4.0
 """Poles higher than this carry a lamp."""
-_SHIFT = 4
 
 
 def blocked_light(town: Town) -> np.ndarray:
@@ -52,10 +51,6 @@ def worn(wear: float, size: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(left, 0.0, 1.0).astype(np.float32)
 
 
-def _pixels(points: np.ndarray) -> np.ndarray:
-    return np.rint((points / SHADE_TEXEL_M - 0.5) * (1 << _SHIFT)).astype(np.int32)
-
-
 def _tyre_tracks(town: Town, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Darkening 0..1 by two tyre tracks and a thin line of oil along every lane: (rows, columns) float32."""
     mask = np.zeros(shape, np.uint8)
@@ -66,7 +61,7 @@ def _tyre_tracks(town: Town, shape: tuple[int, int], rng: np.random.Generator) -
         strength = int(rng.uniform(20, 70) * (0.5 if lane.is_connector else 1.0))
         for offset, width, gain in ((-0.85, 0.5, 1.0), (0.85, 0.5, 1.0), (0.0, 0.6, 0.6)):
             ring = shapes.strip(lane.centerline, 0.0, length, width, offset)
-            cv2.fillPoly(mask, [_pixels(ring)], int(strength * gain), cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(mask, [shapes.texels(ring, SHADE_TEXEL_M)], int(strength * gain), cv2.LINE_AA, shapes.SHIFT)
     return cv2.GaussianBlur(mask, (0, 0), 1.2).astype(np.float32) / 255.0
 
 
@@ -86,7 +81,8 @@ def _cast_shadows(town: Town, shape: tuple[int, int], light: Lighting) -> np.nda
             parts = [shapely.MultiPoint(np.concatenate([feet, feet + reach])).convex_hull]
         for part in parts:
             if part.geom_type == "Polygon":
-                cv2.fillPoly(mask, [_pixels(np.asarray(part.exterior.coords))], 255, cv2.LINE_AA, _SHIFT)
+                ring = shapes.texels(np.asarray(part.exterior.coords), SHADE_TEXEL_M)
+                cv2.fillPoly(mask, [ring], 255, cv2.LINE_AA, shapes.SHIFT)
     return cv2.GaussianBlur(mask, (0, 0), look.shadow_softness_m / SHADE_TEXEL_M).astype(np.float32) / 255.0
 
 
@@ -134,11 +130,11 @@ def _contact_shadows(town: Town, shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
     for box in town.boxes:
         if box.kind in ("car", "truck", "bus", "van"):
-            cv2.fillPoly(mask, [_pixels(box_corners(box))], 255, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(mask, [shapes.texels(box_corners(box), SHADE_TEXEL_M)], 255, cv2.LINE_AA, shapes.SHIFT)
         elif box.kind != "building":
             radius = 0.25 if box.kind in ("tree", "pole") else 0.35
             ring = np.asarray(shapely.Point(box.centre).buffer(radius, quad_segs=2).exterior.coords)
-            cv2.fillPoly(mask, [_pixels(ring)], 200, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(mask, [shapes.texels(ring, SHADE_TEXEL_M)], 200, cv2.LINE_AA, shapes.SHIFT)
     return cv2.GaussianBlur(mask, (0, 0), 1.3).astype(np.float32) / 255.0
 
 
