@@ -5,6 +5,7 @@ plane z = a x + b y + c at which it does: the prior's mean is what the poses say
 the images tell little the answer stays there. Nothing of the package uses it: docs/results/road_plane.md says why.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -62,7 +63,15 @@ def plane_from_seams(now: Sighting, ring: tuple[str, ...], mean: np.ndarray) -> 
     return _fit(now, now, np.eye(4), pairs, mean, step=(0.3, 0.3))
 
 
-def _fit(now, before, before_from_now, pairs, mean, step) -> np.ndarray:
+def _fit(
+    now: Sighting,
+    before: Sighting,
+    before_from_now: np.ndarray,
+    pairs: Sequence[tuple[str, str]],
+    mean: np.ndarray,
+    step: tuple[float, float],
+) -> np.ndarray:
+    """The plane by pairs of cameras (of now, of before); places lie `step` metres apart along x and y."""
     x, y = (
         values.ravel()
         for values in np.meshgrid(*(np.arange(*span, by) for span, by in zip(REGION_M, step, strict=True)))
@@ -125,7 +134,9 @@ def _looks(picture: np.ndarray, blur: float, around: int) -> np.ndarray:
     return cv2.merge([contrast, across, down])
 
 
-def _read(looks, level, up, z, tops, heights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read(
+    looks: np.ndarray, level: np.ndarray, up: np.ndarray, z: np.ndarray, tops: np.ndarray, heights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Contrast at places, how it changes by metre of their height, and whether they are in the picture."""
     u, v, depth = _pixels(level, up, z)
     inside = (depth > 1.5) & (u > 1) & (v > 1) & (u < looks.shape[1] - 2) & (v < heights - 2)

@@ -15,8 +15,9 @@ from hdmap_core.observation import Observation
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SIZE = (225, 400)
-TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (800, 800)).astype(np.float32), (0, 0), 2.0)
-PLANE = np.array([np.tan(np.deg2rad(0.5)), np.tan(np.deg2rad(-0.4)), 0.0])
+TEXTURE = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (800, 800)).astype(np.float32), (0, 0), 6.0)
+TEXTURE = cv2.normalize(TEXTURE, None, 0, 255, cv2.NORM_MINMAX)
+PLANE = np.array([np.tan(np.deg2rad(0.4)), np.tan(np.deg2rad(-0.3)), 0.0])
 MOVED = se3.se3(se3.rotation_from_euler(0.002, -0.004, 0.02), [3.0, 0.1, 0.02])
 
 
@@ -52,12 +53,28 @@ def _observation(yaws: dict[str, float], world_from_ego: np.ndarray, plain: bool
 AHEAD_AND_BEHIND = {"front": 0.0, "back": np.pi, "left": np.pi / 2, "right": -np.pi / 2}
 
 
-def test_two_sets_tell_the_plane(road_images: ModuleType) -> None:
+@pytest.fixture
+def trusting(road_images: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """So much trust in each place that the prior counts for nothing, and time to get there."""
+    monkeypatch.setattr(road_images, "INDEPENDENT", 10.0)
+    monkeypatch.setattr(road_images, "STEPS", 30)
+    return road_images
+
+
+def test_two_sets_tell_the_plane(trusting: ModuleType) -> None:
+    now = trusting.sighting(_observation(AHEAD_AND_BEHIND, np.eye(4)))
+    before = trusting.sighting(_observation(AHEAD_AND_BEHIND, se3.inverse(MOVED)))
+    found = trusting.plane_from_motion(now, before, MOVED, np.zeros(3))
+    assert np.rad2deg(np.abs(found - PLANE)[:2]).max() < 0.05
+    np.testing.assert_array_equal(found, trusting.plane_from_motion(now, before, MOVED, np.zeros(3)))
+
+
+def test_the_prior_holds_it_back_but_not_off(road_images: ModuleType) -> None:
     now = road_images.sighting(_observation(AHEAD_AND_BEHIND, np.eye(4)))
     before = road_images.sighting(_observation(AHEAD_AND_BEHIND, se3.inverse(MOVED)))
     found = road_images.plane_from_motion(now, before, MOVED, np.zeros(3))
-    assert np.rad2deg(np.abs(found - PLANE)[:2]).max() < 0.1
-    np.testing.assert_array_equal(found, road_images.plane_from_motion(now, before, MOVED, np.zeros(3)))
+    left = np.linalg.norm(found[:2] - PLANE[:2]) / np.linalg.norm(PLANE[:2])
+    assert 0.1 < left < 0.8
 
 
 def test_pictures_without_texture_leave_what_was_known(road_images: ModuleType) -> None:
@@ -78,10 +95,10 @@ def test_no_camera_in_common_leaves_what_was_known(road_images: ModuleType) -> N
     np.testing.assert_array_equal(road_images.plane_from_motion(now, before, MOVED, PLANE), PLANE)
 
 
-def test_seams_tell_something_too(road_images: ModuleType) -> None:
+def test_seams_tell_something_too(trusting: ModuleType) -> None:
     ring = tuple(f"at {k}" for k in range(8))
     yaws = {name: 2 * np.pi * k / 8 for k, name in enumerate(ring)}  # each sees 67 degrees
-    found = road_images.plane_from_seams(road_images.sighting(_observation(yaws, np.eye(4))), ring, np.zeros(3))
+    found = trusting.plane_from_seams(trusting.sighting(_observation(yaws, np.eye(4))), ring, np.zeros(3))
     assert np.linalg.norm(found[:2] - PLANE[:2]) < 0.5 * np.linalg.norm(PLANE[:2])
 
 
@@ -95,7 +112,7 @@ def test_a_surface_that_is_flat_is_the_ground_view(
     x, y = np.meshgrid(grid.x_range[0] + 0.15 * (columns + 0.5), grid.y_range[0] + 0.075 * (rows + 0.5))
     surface = ways.surface_view(observation, np.stack([x, y, np.zeros_like(x)], axis=-1))
     flat = ground_view(observation.images, observation.rig, grid)
-    np.testing.assert_array_equal(surface[..., 3][20:60], flat[..., 3][20:60])
+    assert (surface[..., 3] == flat[..., 3]).mean() > 0.85  # its borders are known to 0.6 m
     both = (surface[..., 3] > 0) & (flat[..., 3] > 0)
     assert both.mean() > 0.3
     assert np.abs(surface[both][:, :3].astype(int) - flat[both][:, :3]).mean() < 1.5
