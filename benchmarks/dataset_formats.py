@@ -1,73 +1,118 @@
-"""Loading speed of the formats: one synthetic drive as nuScenes folder, frames folder and Argoverse 2 logs.
+#!/usr/bin/env python3
+"""How long the same keyframes take to load in each format: nuScenes folder, frames folder, Argoverse 2 logs.
 
-    python benchmarks/dataset_formats.py --keyframes 8
+benchmarks/dataset_formats.py [--towns 2] [--keyframes 10] [--rounds 3] [--long 40000]
 
-Prints CPU milliseconds: opening the folder, and per keyframe the truth (the first reads the map), an observation of
-images, and one of LiDAR points. Formats take turns, so that a busy machine slows all alike; the least of
-the turns counts.
+Prints CPU milliseconds, medians. Opening is that of a process of its own, to the first keyframe's files, without the
+imports; the rest is per keyframe, the first truth, which reads the map, apart. Formats take turns, so that a busy
+machine slows all alike. `--long` opens a frames.jsonl of so many frames of six cameras besides.
 """
 
 import argparse
+import json
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from hdmap_core.datasets.frames.writing import from_nuscenes
 from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.opening import open_dataset
+from hdmap_core.datasets.opening import open_dataset, with_index
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.datasets.synthetic.argoverse_writer import write_logs
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 
+_OPEN = """
+import resource, time, hdmap_core.datasets.argoverse, hdmap_core.datasets.nuscenes, hdmap_core.datasets.frames.dataset
+from hdmap_core.datasets.opening import open_dataset
+from pathlib import Path
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+dataset = open_dataset(Path({root!r}), cache={cache} and Path({cache}))
+dataset.keyframe(dataset.tokens[0])
+print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+LOADS: dict[str, Callable[[MapDataset, str], object]] = {
+    "rig and pose": lambda dataset, token: dataset.observation(token, images=False, points=False, roads=False),
+    "images": lambda dataset, token: dataset.observation(token, points=False, roads=False),
+    "points": lambda dataset, token: dataset.observation(token, images=False, roads=False),
+    "truth": lambda dataset, token: dataset.elements(token),
+}
 
-def cpu_ms(work: Callable[[], object]) -> float:
+
+def opening(root: Path, cache: Path | None) -> tuple[float, float]:
+    """CPU seconds, and MiB that the process grew by."""
+    code = _OPEN.format(root=str(root), cache=None if cache is None else repr(str(cache)))
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    seconds, grown = map(float, told.split())
+    return seconds, grown
+
+
+def cpu_s(work: Callable[[], object]) -> float:
     start = time.process_time()
     work()
-    return 1000 * (time.process_time() - start)
+    return time.process_time() - start
+
+
+def write_long(frames: Path, count: int, target: Path) -> None:
+    """A frames.jsonl of so many frames, made of the first of a folder; their images are not there."""
+    first = json.loads((frames / "frames.json").read_text())["frames"][0]
+    target.mkdir()
+    with (target / "frames.jsonl").open("w") as stream:
+        for number in range(count):
+            stamp_ns = first["stamp_ns"] + number * 500_000_000
+            frame = first | {"token": f"frame-{number}", "scene": f"scene-{number // 400}", "stamp_ns": stamp_ns}
+            stream.write(json.dumps(frame) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--keyframes", type=int, default=8)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--towns", type=int, default=2)
+    parser.add_argument("--keyframes", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--long", type=int, default=0)
     options = parser.parse_args()
-    update = {"towns": {"val": 1}, "keyframes": options.keyframes, "image_size": (450, 800)}
-    config = PRESETS["tiny"].model_copy(update=update)
+    change = {"towns": {"train": options.towns}, "keyframes": options.keyframes, "image_size": (450, 800)}
+    config = PRESETS["tiny"].model_copy(update={**change, "lidar": "keyframes"})
     with tempfile.TemporaryDirectory() as folder:
-        roots = {name: Path(folder) / name for name in ("nuscenes", "frames", "av2")}
-        write_dataset(roots["nuscenes"], config)
-        write_logs(roots["av2"], config)
-        written = NuScenesDataset(roots["nuscenes"])
-        from_nuscenes(written, written.scenes, roots["frames"])
-        for root in roots.values():
-            measured(root)  # packages are imported, files are in the cache
-        turns = [{name: measured(root) for name, root in roots.items()} for _ in range(options.turns)]
-    print(f"{'':10}" + "".join(f"{column:>14}" for column in COLUMNS))
-    for name in roots:
-        least = [min(turn[name][column] for turn in turns) for column in COLUMNS]
-        print(f"{name:10}" + "".join(f"{value:11.1f} ms" for value in least))
-
-
-COLUMNS = ("open", "first truth", "truth", "images", "points")
-
-
-def measured(root: Path) -> dict[str, float]:
-    """CPU milliseconds of each column, all but the first two per keyframe."""
-    found: list[MapDataset] = []
-    values = {"open": cpu_ms(lambda: found.append(open_dataset(root)) or found[0].tokens)}
-    dataset = found[0]
-    tokens = dataset.tokens
-    values["first truth"] = cpu_ms(lambda: dataset.elements(tokens[0]))
-    per_keyframe: dict[str, Callable[[str], object]] = {
-        "truth": dataset.elements,
-        "images": lambda token: dataset.observation(token, points=False, roads=False),
-        "points": lambda token: dataset.observation(token, images=False, roads=False),
-    }
-    for column, work in per_keyframe.items():
-        values[column] = cpu_ms(lambda work=work: [work(token) for token in tokens]) / len(tokens)
-    return values
+        place = Path(folder)
+        write_dataset(place / "nuscenes", config)
+        write_logs(place / "argoverse", config)
+        nuscenes = NuScenesDataset(place / "nuscenes")
+        from_nuscenes(nuscenes, nuscenes.scenes, place / "frames")
+        with_index(nuscenes, place / "cache")
+        ways = {
+            "nuScenes, tables": (place / "nuscenes", None),
+            "nuScenes, index": (place / "nuscenes", place / "cache"),
+            "frames": (place / "frames", None),
+            "Argoverse 2": (place / "argoverse", None),
+        }
+        columns = ("opening", "first truth", *LOADS)
+        times: dict[str, dict[str, list[float]]] = {name: {column: [] for column in columns} for name in ways}
+        for _ in range(options.rounds):
+            for name, (root, cache) in ways.items():
+                measured, dataset = times[name], open_dataset(root, cache=cache)
+                tokens = dataset.tokens
+                measured["opening"].append(opening(root, cache)[0])
+                measured["first truth"].append(cpu_s(lambda dataset=dataset: dataset.elements(dataset.tokens[0])))
+                for what, load in LOADS.items():
+                    spent = cpu_s(lambda load=load, d=dataset: [load(d, token) for token in d.tokens])
+                    measured[what].append(spent / len(tokens))
+        table = Table("CPU ms, median", *columns, title=f"{len(nuscenes.tokens)} keyframes")
+        for name, measured in times.items():
+            table.add_row(name, *(f"{1e3 * statistics.median(measured[column]):.2f}" for column in columns))
+        Console().print(table)
+        if options.long:
+            write_long(place / "frames", options.long, place / "long")
+            runs = [opening(place / "long", None) for _ in range(options.rounds)]
+            seconds, grown = (statistics.median(each) for each in zip(*runs, strict=True))
+            Console().print(f"frames.jsonl of {options.long} frames: opened in {seconds:.2f} s of CPU, {grown:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def with_points_and_roads(
         model: decides what is added.
     """
     added: dict[str, Tensor] = {}
-    if reads_points(model):
+    if model.lidar_sweeps:
         points = np.zeros((0, 5), np.float32) if points is None else points
         if isinstance(model.lidar, PillarsConfig) and model.lidar.cells == "published":
             points = _published_points(points, model.lidar)
@@ -131,11 +131,6 @@ def _published_points(points: np.ndarray, pillars: PillarsConfig) -> np.ndarray:
     x, y = points[:, 0], points[:, 1]
     own = (x > x_low) & (x < x_high) & (y > y_low) & (y < y_high)
     return points[~own][:_PUBLISHED_POINTS]
-
-
-def reads_points(model: ModelConfig) -> bool:
-    """Whether a model of this config looks at LiDAR points."""
-    return isinstance(model.lidar, PillarsConfig)
 
 
 def ground_grid(grid: BEVGrid) -> BEVGrid:

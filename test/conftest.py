@@ -69,6 +69,13 @@ def load_module() -> Callable[[Path], ModuleType]:
     return _load_module
 
 
+@pytest.fixture(scope="session")
+def recorded() -> ModuleType:
+    """Writes videos as the cameras of a drive record them: `recorded_videos`; the test is skipped without PyAV."""
+    pytest.importorskip("av", reason="videos need PyAV; run make setup")
+    return _load_module(Path(__file__).with_name("recorded_videos.py"))
+
+
 # --- the real nuScenes keyframe beside the repository ---
 nuscenes_frame = _load_module(Path(__file__).with_name("nuscenes_frame.py"))
 

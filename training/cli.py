@@ -232,8 +232,8 @@ def evaluate(
     if out is not None:
         check_folder(out)
     from training.corruptions import CORRUPTIONS
-    from training.evaluate import EvaluateOptions
     from training.evaluate import evaluate as run
+    from training.evaluation.task import EvaluateOptions
 
     kinds = tuple(dict.fromkeys(corruption)) if corruption else CORRUPTIONS if corruptions else ()
     options = EvaluateOptions(

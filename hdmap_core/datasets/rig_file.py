@@ -9,6 +9,7 @@
         translation: [1.7, 0.0, 1.5]                              # metres: x forward, y left, z above the road
         yaw_pitch_roll_deg: [0, 0, 0]                             # of the view: left, down, clockwise
         # rotation: [0.5, -0.5, 0.5, -0.5]                        # in its place: (w, x, y, z) or 3 x 3
+        start: 1.25                                               # seconds: when its video begins; may be left out
 
 The node, bag replay, `hdmap predict` and `hdmap frames from-video` read it.
 """
@@ -31,6 +32,8 @@ from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternio
 
 _ASPECT_TOLERANCE = 0.01
 _MOST_PIXELS = 1 << 16  # along a side
+LATEST_START_S = 9e9
+"""Seconds since 1970 at which no video begins."""
 _FORWARD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])  # camera axes (right, down, forward) that look along x
 
 
@@ -44,6 +47,7 @@ class RigCamera:
         lens: that the images show; None for a pinhole.
         ego_from_camera: (4, 4) metres, camera frame optical; None where the file does not say.
         frame_id: ROS' name of the camera's frame.
+        start_ns: when its video begins, nanoseconds on a clock that all cameras share; None where it does not say.
     """
 
     intrinsics: np.ndarray
@@ -51,6 +55,7 @@ class RigCamera:
     lens: Lens | None
     ego_from_camera: np.ndarray | None
     frame_id: str
+    start_ns: int | None = None
 
 
 def read_rig_file(path: str | Path) -> dict[str, RigCamera]:
@@ -148,7 +153,7 @@ def rig_camera(source: str, name: str, entry: Any) -> RigCamera:
         if not (0 < height < _MOST_PIXELS and 0 < width < _MOST_PIXELS):
             raise CalibrationError(f"'image_size' must be [height, width] in pixels, got {entry['image_size']!r:.40}")
         lens = lens_of(str(entry.get("distortion_model", "")), entry.get("distortion_coefficients", ()))
-        pose = _pose(entry)
+        pose, start_ns = _pose(entry), _start_ns(entry.get("start"))
         check_calibration(name, intrinsics, np.eye(4) if pose is None else pose)
     except KeyError as error:
         raise CalibrationError(f"{where}: the field {error} is missing") from None
@@ -156,7 +161,7 @@ def rig_camera(source: str, name: str, entry: Any) -> RigCamera:
         raise CalibrationError(f"{where}: {str(error).removeprefix(f'camera {name}: ')}") from None
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CalibrationError(f"{where}: {error}") from None
-    return RigCamera(intrinsics, (height, width), lens, pose, str(entry.get("frame_id", name.lower())))
+    return RigCamera(intrinsics, (height, width), lens, pose, str(entry.get("frame_id", name.lower())), start_ns)
 
 
 def _intrinsics(value: Any) -> np.ndarray:
@@ -167,6 +172,16 @@ def _intrinsics(value: Any) -> np.ndarray:
     if numbers.shape != (3, 3):
         raise CalibrationError(f"'intrinsics' must be 3 x 3, or [fx, fy, cx, cy], got a shape of {numbers.shape}")
     return numbers
+
+
+def _start_ns(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < LATEST_START_S:
+        raise CalibrationError(
+            f"'start' must be seconds, 0 or more, since 1970 or since the first begins, got {value!r:.40}"
+        )
+    return round(value * 1e9) if isinstance(value, float) else value * 1_000_000_000
 
 
 def _pose(entry: Any) -> np.ndarray | None:

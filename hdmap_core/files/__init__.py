@@ -57,8 +57,7 @@ def make_folder(path: str | Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}") from None
+        raise OutputError(f"cannot write {path}: {_reason(error)}") from None
 
 
 def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:
@@ -73,23 +72,40 @@ def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, 
     Raises:
         OutputError: if it cannot be written; what stood at `path` is left as it was.
     """
+    with whole_or_nothing(path, advice) as part, part.open("wb") as stream:
+        stream.write(content)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextmanager
+def whole_or_nothing(path: str | Path, advice: str = "") -> Iterator[Path]:
+    """A path to write to, beside `path`; what stands there moves to `path` if the block ends well, and goes if not.
+
+    Args:
+        path: the file; folders above it are made.
+        advice: what the user should do if it fails.
+
+    Raises:
+        OutputError: in place of an OSError of the block; what stood at `path` is left as it was.
+    """
     path = Path(path)
     part = path.with_name(path.name + PART)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            if durable:
-                stream.flush()
-                os.fsync(stream.fileno())
+        yield part
         part.replace(path)
     except BaseException as error:  # of Ctrl-C nothing is left either
         with suppress(OSError):  # the folder itself may be what is wrong
             part.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
-        reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
-        raise OutputError("; ".join(filter(None, (f"cannot write {path}: {reason}", advice)))) from None
+        raise OutputError("; ".join(filter(None, (f"cannot write {path}: {_reason(error)}", advice)))) from None
+
+
+def _reason(error: OSError) -> str:
+    return "Not a directory" if isinstance(error, FileExistsError) else error.strerror or str(error)
 
 
 @contextmanager

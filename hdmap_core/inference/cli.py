@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hdmap_core.recordings.options import Align, MinCameras, Rate, Rig, Start, Topics
+
 if TYPE_CHECKING:
     from hdmap_core.inference.prediction import Prediction
-
-_OWN = "Images, videos, bags"
 
 
 def predict(
@@ -35,17 +35,12 @@ def predict(
             show_default="map.png",
         ),
     ] = None,
-    rig: Annotated[
-        Path | None,
-        typer.Option(help="Rig file: YAML that says where the cameras are mounted", rich_help_panel=_OWN),
-    ] = None,
-    rate: Annotated[
-        float,
-        typer.Option(min=0, help="Frames per second, at most, of a video or a folder; 0: all", rich_help_panel=_OWN),
-    ] = 10.0,
-    topics: Annotated[
-        str | None, typer.Option(help="Topic layout of a bag; by default the one that fits", rich_help_panel=_OWN)
-    ] = None,
+    rig: Rig = None,
+    rate: Rate = 10.0,
+    start: Start = None,
+    align: Align = False,
+    min_cameras: MinCameras = 0,
+    topics: Topics = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
@@ -69,8 +64,11 @@ def predict(
 
     Example: hdmap predict runs/student front.mp4 left.mp4 --rig rig.yaml -o drive.mp4 -o elements.jsonl
 
+    Example: hdmap predict runs/student front.mp4 left.mp4 --rig rig.yaml --align --min-cameras 1 -o drive.mp4
+
     Example: hdmap predict runs/student drive.mcap -o drive.mp4
     """
+    from hdmap_core.datasets.video_starts import parse_beginning
     from hdmap_core.inference.outputs import check_outputs, predict_drive
     from hdmap_core.inference.prediction import PICTURES
     from hdmap_core.inference.predictor import load_predictor
@@ -89,6 +87,9 @@ def predict(
         version=version,
         rig=rig,
         rate=rate,
+        beginning=parse_beginning(start or ()),
+        align=align,
+        min_cameras=min_cameras,
         topics=topics,
         sweeps=info.lidar_sweeps,
         sd_map=info.sd_map,
@@ -98,6 +99,8 @@ def predict(
         crossings=model.crossings,
     )
     recording = open_recording(data, wanted)
+    for fact in recording.facts:
+        typer.echo(fact)
     if recording.whole_drive:
         with progress_bar("predicting") as (progress, _):
             report = predict_drive(predictor, recording, outputs, min_score, progress)

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from hdmap_core.datasets.rig_file import RigCamera, read_rig_file, rig_for
+from hdmap_core.datasets.video_starts import starts_of
 from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
-from hdmap_core.datasets.videos import pictures_in, videos_in_step
+from hdmap_core.datasets.videos import VideosInStep, video_facts
 from hdmap_core.errors import ConfigError, DatasetError, ImageError
 from hdmap_core.images.decoding import decode_image
 from hdmap_core.observation import Observation
@@ -43,6 +44,8 @@ def open_pictures(inputs: Sequence[str], wanted: Wanted) -> Recording:
         if kinds == {True}:
             return _of_videos(files, rig, wanted)
         frames, name = [files], ", ".join(path.name for path in files.values())
+    if wanted.align or wanted.beginning.cameras_ns:
+        raise ConfigError("--align and --start CAMERA=SECONDS are for videos; images of one instant have the same name")
     if wanted.whole_drive or (wanted.whole_drive is None and len(frames) > 1):
         return Recording(name, _observed(frames, rig, wanted), True, len(frames))
     number = _number(wanted.sample)
@@ -137,7 +140,7 @@ def _observed(
 ) -> Iterator[Observation]:
     for number, files in enumerate(frames, start=first):
         images = {name: decode_image(_bytes(path), str(path)) for name, path in files.items()}
-        stamp_ns = round(number * 1e9 / (wanted.rate or 1.0))
+        stamp_ns = (wanted.beginning.first_ns or 0) + round(number * 1e9 / (wanted.rate or 1.0))
         sizes = {name: (image.shape[0], image.shape[1]) for name, image in images.items()}
         yield Observation(
             tuple(images.values()),
@@ -149,14 +152,15 @@ def _observed(
 
 
 def _of_videos(videos: Mapping[str, Path], rig: Mapping[str, RigCamera], wanted: Wanted) -> Recording:
-    count = min(map(pictures_in, videos.values()))
+    starts = starts_of(videos, rig, wanted.beginning, wanted.align)
+    in_step = VideosInStep(videos, wanted.rate, starts.at_ns, wanted.min_cameras)
     one = wanted.whole_drive is False
     asked = _number(wanted.sample) if one else 0
 
     def frames() -> Iterator[Observation]:
-        sizes: dict[str, tuple[int, int]] = {}
+        sizes = {name: rig[name].image_size for name in videos}
         number = -1
-        for number, (stamp_ns, pictures) in enumerate(videos_in_step(videos, wanted.rate)):
+        for number, (stamp_ns, pictures) in enumerate(in_step):
             for name, picture in pictures.items():
                 if picture is not None:
                     sizes[name] = (picture.image.shape[0], picture.image.shape[1])
@@ -164,18 +168,42 @@ def _of_videos(videos: Mapping[str, Path], rig: Mapping[str, RigCamera], wanted:
                 continue
             yield Observation(
                 tuple(None if picture is None else picture.image for picture in pictures.values()),
-                rig_for(rig, {name: sizes[name] for name in pictures}, wanted.rig or ""),
+                rig_for(rig, sizes, wanted.rig or ""),
                 stamp_ns,
                 str(number),
                 camera_stamps_ns=tuple(stamp_ns if p is None else p.stamp_ns for p in pictures.values()),
             )
             if one:
                 return
+        if number < 0:
+            raise DatasetError(
+                f"there is no instant at which {wanted.min_cameras or len(videos)} cameras have a picture "
+                f"({'; '.join(_gaps(in_step))}); --start says when each begins, --align finds it, --min-cameras "
+                "takes fewer"
+            )
         if one:
             raise DatasetError(f"there is no frame {asked}; the video has {number + 1}, numbered from 0")
 
-    known = None if wanted.rate else count or None
-    return Recording(", ".join(path.name for path in videos.values()), frames(), not one, 1 if one else known)
+    is_known = not wanted.rate and len(videos) == 1
+    return Recording(
+        ", ".join(path.name for path in videos.values()),
+        frames(),
+        not one,
+        1 if one else (video_facts(next(iter(videos.values()))).pictures or None) if is_known else None,
+        starts_ns=starts.at_ns,
+        facts=(f"videos begin {starts.told}",) if starts.told else (),
+        problems=lambda: _gaps(in_step),
+    )
+
+
+def _gaps(videos: VideosInStep) -> list[str]:
+    """A line for each camera that had no picture now and then."""
+    done = f", {videos.left_out} instants left out in all" if videos.left_out else ""
+    return [
+        f"{name} had no picture within half a period of {len(stamps)} instants between {stamps[0] * 1e-9:.3f} and "
+        f"{stamps[-1] * 1e-9:.3f} s{done}"
+        for name, stamps in videos.missing.items()
+    ]
 
 
 def _bytes(path: Path) -> bytes:

@@ -5,14 +5,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hdmap_core.recordings.options import Align, MinCameras, Rate, Rig, Start, Topics
+
 if TYPE_CHECKING:
     from hdmap_core.viewer.footage import Footage
 
 
 def view(
-    thing: Annotated[
-        Path,
-        typer.Argument(help="A data set, a bag, predictions.jsonl, a folder of hdmap evaluate or hdmap bag replay"),
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="THING...",
+            help="A data set, a bag, predictions.jsonl, a folder of hdmap evaluate or hdmap bag replay; or with --rig "
+            "images, a folder of images, videos",
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(help="Data set or bag that has the images of a result, where it does not say itself")
@@ -30,6 +36,12 @@ def view(
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th moment")] = 1,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out elements with a lower score")] = 0.3,
     lidar: Annotated[bool, typer.Option("--lidar", help="Show LiDAR points, where there are any")] = False,
+    rig: Rig = None,
+    rate: Rate = 10.0,
+    start: Start = None,
+    align: Align = False,
+    min_cameras: MinCameras = 0,
+    topics: Topics = None,
 ) -> None:
     """Look at a drive without ROS: six cameras with the map in them, the view from above, truth, the fused map, plots.
 
@@ -40,6 +52,8 @@ def view(
     Example: hdmap view out/replay/map.mcap --data drive.mcap --web
 
     Example: hdmap view data/synth --weights runs/student --save drive.rrd
+
+    Example: hdmap view front.mp4 left.mp4 --rig rig.yaml --align --web
     """
     from itertools import islice
 
@@ -49,36 +63,62 @@ def view(
 
     with missing_packages_named():  # before anything is read
         import rerun  # noqa: F401
+    from hdmap_core.datasets.video_starts import parse_beginning
+    from hdmap_core.recordings.recording import Wanted
+    from hdmap_core.viewer.opening import is_pictures, recording_footage
+    from hdmap_core.viewer.predicting import predicted
     from hdmap_core.viewer.showing import Screen, show
 
     if save is not None and web:
         raise ConfigError("--save writes a file, --web shows it; give one of the two")
     if save is not None:
         check_file(save, (".rrd",))
-    footage = _footage(thing, data, version, weights)
+    if not (rig or topics or min_cameras or is_pictures(things)):
+        footage = _with_images(things, data, version)
+    elif data is not None:
+        raise ConfigError("--data has the images of a result; images and videos are looked at themselves")
+    else:
+        footage = recording_footage(
+            things,
+            Wanted(
+                whole_drive=True,
+                rig=rig,
+                rate=rate,
+                beginning=parse_beginning(start or ()),
+                align=align,
+                min_cameras=min_cameras,
+                topics=topics,
+            ),
+        )
+    footage = footage if weights is None else predicted(footage, weights)
     for fact in footage.facts:
-        typer.echo(f"{thing}: {fact}", err=True)
+        typer.echo(f"{footage.name}: {fact}", err=True)
     name = footage.scene(scene)
     if len(footage.scenes) > 1:
         typer.echo(f"{name}, one of {len(footage.scenes)} scenes; --scene shows another", err=True)
     moments = islice(footage.moments(name), 0, None, every)
     screen = Screen(save, web, port)
-    show(moments, str(thing), screen, region=footage.region, min_score=min_score, lidar=lidar)
+    show(moments, footage.name, screen, region=footage.region, min_score=min_score, lidar=lidar)
+    for problem in footage.problems():
+        typer.echo(f"  {problem}")
 
 
-def _footage(thing: Path, data: Path | None, version: str | None, weights: Path | None) -> "Footage":
-    """The thing with its images, as far as they are known, and predictions, if they are asked for."""
+def _with_images(things: list[str], data: Path | None, version: str | None) -> "Footage":
+    """The one thing with its images, as far as they are known."""
+    from hdmap_core.errors import ConfigError
     from hdmap_core.viewer.footage import joined
     from hdmap_core.viewer.opening import open_footage
-    from hdmap_core.viewer.predicting import predicted
 
+    if len(things) > 1:
+        raise ConfigError(f"{', '.join(things)}: give one thing, or the images or videos of a rig")
+    thing = Path(things[0])
     footage = open_footage(thing, version)
     source = data or footage.data
     if source is not None and (data is not None or source.exists()):
         footage = joined(footage, open_footage(source, version or footage.version))
     elif source is not None:
         typer.echo(f"no images: {thing} is of {source}, which is not there; --data says where it is now", err=True)
-    return footage if weights is None else predicted(footage, weights)
+    return footage
 
 
 def register(app: typer.Typer) -> None:

@@ -47,6 +47,7 @@ class Footage:
         data: where the images of a result are said to be; None: with it, or nobody knows.
         version: which of several data sets in `data`.
         region: that its maps show, metres.
+        problems: called at the end: what was wrong with it, a line each.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Footage:
     data: Path | None = None
     version: str | None = None
     region: BEVGrid = field(default_factory=BEVGrid)
+    problems: Callable[[], Sequence[str]] = lambda: ()
 
     def scene(self, wanted: str | None) -> str:
         """The scene of that name, or the first.

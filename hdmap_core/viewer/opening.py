@@ -1,4 +1,4 @@
-"""Footage of what the core writes and reads: data sets, elements in files, folders of results.
+"""Footage of what the core writes and reads: data sets, elements in files, folders of results, images and videos.
 
 Other packages bring their own by entry points of the group `hdmap.view`: a function of a path, and of which of several
 data sets in it, that returns None where the thing is not of its kind.
@@ -6,13 +6,21 @@ data sets in it, that returns None where the thing is not of its kind.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
+from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
+from hdmap_core.observation import Observation
+from hdmap_core.recordings.opening import open_recording
+from hdmap_core.recordings.recording import Wanted
+from hdmap_core.recordings.rig_pictures import IMAGES
 from hdmap_core.viewer.footage import Footage, Moment, region_of
 
 ENOUGH_PIXELS = (450, 800)
@@ -49,6 +57,42 @@ def core_footage(path: Path, version: str | None = None) -> Footage | None:
     if (path / _PREDICTIONS).is_file():
         return result_footage(path / _PREDICTIONS)
     return data_footage(path, version)
+
+
+def is_pictures(things: Sequence[str]) -> bool:
+    """Whether these are files of images or videos."""
+    return all(thing.lower().endswith((*IMAGES, *VIDEOS)) for thing in things)
+
+
+def recording_footage(things: Sequence[str], wanted: Wanted) -> Footage:
+    """What `hdmap predict` reads with a rig file: images, a folder of images, videos, a bag without CameraInfo.
+
+    Args:
+        things: see `open_recording`.
+        wanted: with the rig file, all of the drive.
+
+    Raises:
+        HdmapError: as `open_recording`.
+    """
+    recording = open_recording(things, wanted)
+
+    def moments(scene: str) -> Iterator[Moment]:
+        for observation in recording.frames:
+            yield Moment(observation.token, observation.stamp_ns, _for_a_screen(observation))
+
+    return Footage(recording.name, recording.facts, {"drive": ()}, moments, problems=recording.problems)
+
+
+def _for_a_screen(observation: Observation) -> Observation:
+    """The same with smaller images, of `ENOUGH_PIXELS` at least."""
+    images, sizes = [], []
+    for image, (height, width) in zip(observation.images, observation.rig.image_sizes, strict=True):
+        times = max(1, min(height // ENOUGH_PIXELS[0], width // ENOUGH_PIXELS[1]))
+        size = height // times, width // times
+        small = None if image is None else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+        images.append(image if times == 1 else small)
+        sizes.append(size)
+    return replace(observation, images=tuple(images), rig=observation.rig.resized(sizes))
 
 
 def read_report(folder: Path) -> dict[str, Any]:

@@ -135,8 +135,9 @@ def replay(
     from hdmap_core.inference import default_weights, load_predictor
     from hdmap_core.running.progress import progress_bar
     from hdmap_ros.bag.layouts import load_layout
-    from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+    from hdmap_ros.bag.replay import replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
+    from hdmap_ros.bag.sources import ReplayConfig
     from hdmap_ros.node_config import config_from_values
     from hdmap_ros.observing.calibration import read_calibration_file
     from hdmap_ros.problems import problem_lines
@@ -182,6 +183,7 @@ def frames_from_bag(
     min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="A rig file, for bags without CameraInfo")] = None,
+    lidar: Annotated[bool, typer.Option(help="The points on the layout's LiDAR topic, where there are any")] = True,
     recover: Annotated[
         bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
     ] = False,
@@ -191,7 +193,7 @@ def frames_from_bag(
         Path | None, typer.Option("--map", help="GeoJSON of the true map, metres in the bag's frame map; copied")
     ] = None,
 ) -> None:
-    """Write the cameras of a bag as frames: images as they are, calibration, and the car's poses from TF.
+    """Write a bag as frames: images as they are, calibration, the car's poses from TF, LiDAR.
 
     Example: hdmap frames from-bag drive.mcap -o data/drive
     """
@@ -210,7 +212,8 @@ def frames_from_bag(
     config = ReplayConfig(layout, min_cameras, every, calibrations, recover=recover)
     with progress_bar("writing") as (progress, warn):
         problems = Problems(warn)
-        write_frames_of_bag(bag, recorder, config, problems, progress)
-    typer.echo(f"{out}: {len(recorder)} frames of {', '.join(layout.cameras)}")
+        swept = write_frames_of_bag(bag, recorder, config, problems, progress, lidar)
+    with_lidar = f", {swept} with LiDAR" if swept else ""
+    typer.echo(f"{out}: {len(recorder)} frames of {', '.join(layout.cameras)}{with_lidar}")
     for line in problem_lines(problems.report()):
         typer.echo(f"  {line}")

@@ -1,4 +1,4 @@
-"""A bag as a frames folder: sets of images as the node would see them, bytes kept, with calibration and poses."""
+"""A bag as a frames folder: image sets as the node would see them, bytes kept, with calibration, poses and LiDAR."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +13,7 @@ from hdmap_core.errors import BagError
 from hdmap_core.geometry import CameraRig
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.bag.sweeps import BagSweeps
 from hdmap_ros.observing.images import colour_file
 from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
@@ -26,8 +27,11 @@ def write_frames_of_bag(
     config: ReplayConfig,
     problems: Problems,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> None:
+    lidar: bool = True,
+) -> int:
     """Writes the image sets of a bag; the anchor camera's stamp is the frame's, as in the node.
+
+    Of the LiDAR that the layout names comes the sweep that is nearest in time, within its period.
 
     Args:
         path: the bag.
@@ -35,15 +39,21 @@ def write_frames_of_bag(
         config: as for a replay.
         problems: gets what is wrong with topics, calibration and images.
         progress: called with messages done and in all.
+        lidar: write LiDAR as well, where there is any.
+
+    Returns:
+        How many frames have LiDAR.
 
     Raises:
         BagError: if the bag cannot be read, lacks a topic, or yields no frame.
         OutputError: if a file cannot be written.
     """
-    with open_bag(path, config.recover) as bag:
+    swept = 0
+    with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
         sources = BagSources(bag, config, problems)
         builder = sources.builder()
         builder.config = replace(builder.config, road_plane=False)  # whoever reads the frames turns them
+        sweeps = BagSweeps(beside, config, builder.transforms, problems) if lidar else None
         for number, images in enumerate(
             sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, progress)
         ):
@@ -55,11 +65,14 @@ def write_frames_of_bag(
                 problems.add(error.state, error.camera, str(error))
                 continue
             files = {name: file for name, message in images.messages.items() if (file := _file(message)) is not None}
-            recorder.add(replace(observation, rig=_as_stored(observation.rig, files)), files)
+            sweep = None if sweeps is None else sweeps.near(observation.stamp_ns)
+            swept += sweep is not None
+            recorder.add(replace(observation, rig=_as_stored(observation.rig, files)), files, sweep)
     if not len(recorder):
         why = "; ".join(problem_lines(problems.report())) or "no set of images is complete"
         raise BagError(f"{path}: no frame could be made ({why})")
     recorder.finish()
+    return swept
 
 
 def _file(message: Any) -> bytes | None:

@@ -38,7 +38,7 @@ class TopicLayout:
         name: of the file.
         transport: `compressed` (sensor_msgs/CompressedImage) or `raw` (sensor_msgs/Image).
         cameras: camera name -> topics, in the rig's order.
-        lidar: topic and frame; empty strings where there is none.
+        lidar: topic, and frame of clouds that name none; empty strings where there is none.
         odometry: topic, or an empty string.
         tf_topics: transforms; those called tf_static are static.
         fixed_frame: does not move between exposures.
@@ -79,7 +79,7 @@ def load_layout(name: str | Path) -> TopicLayout:
             path.stem,
             content["transport"],
             {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
-            (content["lidar"]["points"], content["lidar"]["frame"]),
+            (lidar["points"], lidar.get("frame", "")) if (lidar := content.get("lidar")) else ("", ""),
             content["odometry"],
             tuple(content["tf"]["topics"]),
             content["tf"]["fixed_frame"],

@@ -30,7 +30,9 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
     if wanted.sweeps or wanted.sd_map:
         raise ConfigError("the model looks at LiDAR or an SD map, but a bag is read for its cameras alone")
     calibrations = None if wanted.rig is None else read_calibration_file(wanted.rig)
-    config = ReplayConfig(load_layout(wanted.topics or fitting_layout(path)), calibrations=calibrations)
+    config = ReplayConfig(
+        load_layout(wanted.topics or fitting_layout(path)), wanted.min_cameras, calibrations=calibrations
+    )
     problems = Problems(lambda message: None)
     return Recording(
         path.name,

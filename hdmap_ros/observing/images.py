@@ -156,7 +156,7 @@ def _by_cv_bridge(message: Any) -> np.ndarray:
     if message.encoding.startswith(("32FC", "64FC", "32SC")):
         raise ImageError(unsupported)
     try:
-        from cv_bridge import CvBridge  # type: ignore[import-not-found]
+        from cv_bridge import CvBridge
 
         return CvBridge().imgmsg_to_cv2(message, "rgb8")
     except Exception:  # cv_bridge against another NumPy fails in many ways

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from hdmap_core.elements import MapElement
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.model_io import ModelInput
@@ -30,13 +31,13 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     """
     count = min(config.evaluate_frames, len(keyframes))
     indices = [index * len(keyframes) // count for index in range(count)]
-    truth: dict[str, list] = {}
+    truth: dict[str, list[MapElement]] = {}
     ways = {"mAP": config.decode}
     if config.model.vectors is not None:
         ways["mAP_vectors"] = config.decode.only("vectors")
     if config.model.segmentation is not None:
         ways["mAP_masks"] = config.decode.only("masks")
-    predictions: dict[str, dict[str, list]] = {name: {} for name in ways}
+    predictions: dict[str, dict[str, list[MapElement]]] = {name: {} for name in ways}
     device = next(model.parameters()).device
     classes, grid = config.model.classes, config.model.grid
     overlap = SegmentationIoU([label.value for label in classes])
@@ -52,7 +53,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     scored = {name: chamfer_ap(elements, truth, "maptr", classes) for name, elements in predictions.items()}
     scores = {name: score.mean_ap for name, score in scored.items()}
     scores |= {f"AP_{label.value}": score.mean_ap for label, score in scored["mAP"].classes.items()}
-    if config.model.dense is not None or config.model.view_transform is None:
+    if config.model.dense_heads is not None:
         per_class = {f"IoU_{name}": value for name, value in overlap.per_class().items() if not math.isnan(value)}
         scores |= {"mIoU": overlap.mean(), **per_class}
     return scores
@@ -61,7 +62,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
 def validation_inputs(frame: Keyframe, index: int, config: TrainConfig) -> ModelInput:
     """What a model sees of a validation keyframe; a refiner by itself: its map with parts hidden, always the same."""
     model = config.model
-    if model.view_transform is not None:
+    if not model.is_refiner:
         return complete(frame, model)
     random = np.random.default_rng((_MASKING_SEED, index))
     hidden = draw_hidden(config.masking, model.classes, model.grid.shape, random)

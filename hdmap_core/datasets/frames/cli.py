@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from hdmap_core.recordings.options import Align, MinCameras, Start
+
 app = typer.Typer(
     help="Your own data: a frames folder from nuScenes, videos, images or a bag; its JSON schema.", no_args_is_help=True
 )
@@ -53,16 +55,16 @@ def from_nuscenes(
 def from_video(
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            help="Videos that begin together, or a folder of images, named after the cameras; or CAMERA=FILE"
-        ),
+        typer.Argument(help="Videos, or a folder of images, named after the cameras; or CAMERA=FILE"),
     ],
     calibration: Annotated[Path, typer.Option(help="The rig file (docs/your_own_data.md)")],
     out: Out,
     rate: Annotated[
         float, typer.Option(min=0, help="Frames per second (of images in a folder, theirs); 0: every picture")
     ] = 2.0,
-    start: Annotated[float, typer.Option(help="Time of the first picture, seconds since 1970 or as in --poses")] = 0.0,
+    start: Start = None,
+    align: Align = False,
+    min_cameras: MinCameras = 0,
     poses: Annotated[
         Path | None, typer.Option(help="The car's poses: lines of time x y z qx qy qz qw (TUM's format)")
     ] = None,
@@ -72,28 +74,35 @@ def from_video(
 ) -> None:
     """Write videos of a drive, or images in step, as frames.
 
-    A video is turned as it says itself. Of the other cameras the picture nearest in time is taken, with its own stamp.
+    A video is turned as it says itself. Of the other cameras the picture nearest in time is taken, within half of its
+    period, with its own stamp. When each video begins is found by --align, or said by --start or the rig file.
 
-    Example: hdmap frames from-video front.mp4 left.mp4 right.mp4 --calibration rig.yaml -o data/drive
+    Example: hdmap frames from-video front.mp4 left.mp4 right.mp4 --calibration rig.yaml --align -o data/drive
     """
     from hdmap_core.datasets.frames.recording import FramesRecorder, placed
     from hdmap_core.datasets.frames.trajectory import Trajectory
-    from hdmap_core.errors import ConfigError
+    from hdmap_core.datasets.video_starts import parse_beginning
     from hdmap_core.recordings.recording import Wanted
     from hdmap_core.recordings.rig_pictures import open_pictures
     from hdmap_core.running.progress import progress_bar
 
-    if not 0 <= start < 9e9:
-        raise ConfigError(f"--start {start:g}: give seconds since 1970, or since the poses' beginning, 0 or more")
+    beginning = parse_beginning(start or ())
     recorder = FramesRecorder(out, scene or out.absolute().name, split, true_map)
     trajectory = None if poses is None else Trajectory(poses)
-    recording = open_pictures(inputs, Wanted(whole_drive=True, rig=calibration, rate=rate))
+    wanted = Wanted(
+        whole_drive=True, rig=calibration, rate=rate, beginning=beginning, align=align, min_cameras=min_cameras
+    )
+    recording = open_pictures(inputs, wanted)
+    for fact in recording.facts:
+        typer.echo(fact)
     with progress_bar("writing") as (progress, _):
         for number, observation in enumerate(recording.frames, start=1):
-            recorder.add(placed(observation, round(start * 1e9), trajectory))
+            recorder.add(observation if trajectory is None else placed(observation, trajectory))
             progress(number, recording.count)
-    recorder.finish()
+    recorder.finish(recording.starts_ns)
     typer.echo(f"{out}: {len(recorder)} frames of {', '.join(observation.rig.names)}")
+    for problem in recording.problems():
+        typer.echo(f"  {problem}")
 
 
 @app.command("schema")

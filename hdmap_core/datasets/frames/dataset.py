@@ -11,8 +11,8 @@ from shapely import MultiPolygon
 
 from hdmap_core.datasets.frames.format import Frame, SceneFacts
 from hdmap_core.datasets.frames.geojson_map import read_map, read_roads, shapes_of
+from hdmap_core.datasets.frames.index import read_frames
 from hdmap_core.datasets.frames.mounts import camera_of, elements_of, matrix_of
-from hdmap_core.datasets.frames.reading import read_frames
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
 from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame, lidar_of
@@ -46,17 +46,17 @@ class FramesDataset:
         self.place = Path(path)
         self.root, self.version = self.place.parent, self.place.name
         self.sd_range, self.road_plane = sd_range, road_plane
-        content = read_frames(self.place)
-        self._frames = {frame.token: frame for frame in content.frames}
-        told = {scene.name: scene for scene in content.scenes}
-        names = dict.fromkeys(frame.scene for frame in content.frames)
+        self._index = read_frames(self.place)
+        self._heads = self._index.heads
+        told = {scene.name: scene for scene in self._index.scenes}
+        names = dict.fromkeys(head.scene for head in self._heads.values())
         self._facts = {name: told.get(name, SceneFacts(name=name)) for name in names}
         self._maps: dict[str, VectorMap] = {}
         self._roads: dict[str, SdMap] = {}
         self._elements: dict[str, dict[str, list[MapElement]]] = {}
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._heads)
 
     def __iter__(self) -> Iterator[Observation]:
         """The frames in the order of `tokens`, read one at a time."""
@@ -66,8 +66,8 @@ class FramesDataset:
     def scenes(self) -> tuple[Scene, ...]:
         """In the order of their first frames; frames in time order."""
         tokens: dict[str, list[str]] = {name: [] for name in self._facts}
-        for frame in sorted(self._frames.values(), key=lambda frame: frame.stamp_ns):
-            tokens[frame.scene].append(frame.token)
+        for head in sorted(self._heads.values(), key=lambda head: head.stamp_ns):
+            tokens[head.scene].append(head.token)
         return tuple(
             Scene(name, name, _location(facts), self.version, facts.description, tuple(tokens[name]))
             for name, facts in self._facts.items()
@@ -92,7 +92,8 @@ class FramesDataset:
 
     def scene_of(self, token: str) -> Scene:
         """The scene that a frame belongs to."""
-        self._frame(token)
+        if token not in self._scene_of:
+            raise DatasetError(f"{self.place} has no frame {token!r}")
         return self._scene_of[token]
 
     def map_from_ego(self, token: str) -> np.ndarray | None:
@@ -252,9 +253,9 @@ class FramesDataset:
         return digest.hexdigest()
 
     def _frame(self, token: str) -> Frame:
-        if token not in self._frames:
+        if token not in self._heads:
             raise DatasetError(f"{self.place} has no frame {token!r}")
-        return self._frames[token]
+        return self._index.frame(token)
 
     def _truth(self, token: str) -> tuple[VectorMap, np.ndarray]:
         """A true map, and the pose of the car in it."""
@@ -288,11 +289,11 @@ class FramesDataset:
     def _before(self, token: str, reach_ns: float) -> list[Frame]:
         """The frames of a scene up to one, as far back as that, in time order."""
         tokens = self.scene_of(token).sample_tokens
-        place, now = tokens.index(token), self._frame(token).stamp_ns
+        place, now = tokens.index(token), self._heads[token].stamp_ns
         first = place
-        while first and now - self._frames[tokens[first - 1]].stamp_ns <= reach_ns:
+        while first and now - self._heads[tokens[first - 1]].stamp_ns <= reach_ns:
             first -= 1
-        return [self._frames[other] for other in tokens[first : place + 1]]
+        return [self._frame(other) for other in tokens[first : place + 1]]
 
     def _recent_poses(self, token: str) -> tuple[list[np.ndarray], list[int]]:
         if self.map_from_ego(token) is None:

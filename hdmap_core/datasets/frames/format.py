@@ -119,6 +119,16 @@ class Frame(_Part):
     elements: tuple[Element, ...] | None = Field(default=None, description="a list of true elements around the car")
 
 
+class FrameHead(BaseModel):
+    """What orders a frame among others; of its other fields nothing is known."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    token: Name
+    scene: Name = "drive"
+    stamp_ns: Stamp
+
+
 class Origin(_Part):
     """Where x = y = 0 of the map lies on the earth; x is east and y is north."""
 
@@ -143,6 +153,11 @@ class SceneFacts(_Part):
     sd_map: File | None = Field(default=None, description=f"roads as GeoJSON lines, in the same way: {_FILE}")
     elements: File | None = Field(
         default=None, description=f"true elements per frame, JSON lines as hdmap evaluate writes gt.jsonl: {_FILE}"
+    )
+    video_starts: dict[Name, Annotated[float, Field(ge=0)]] | None = Field(
+        default=None,
+        description="camera by camera the seconds, on the clock of the stamps, at which the video that the frames were "
+        "made of began; nothing reads it",
     )
 
 

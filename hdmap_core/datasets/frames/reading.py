@@ -1,84 +1,43 @@
-"""Reads frames.json and frames.jsonl; what is wrong is told by frame, camera and field, in one line."""
+"""Parses what frames.json and frames.jsonl hold; what is wrong is told by frame, camera and field, in one line."""
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from hdmap_core.datasets.frames.format import Frame, FramesFile, SceneFacts
-from hdmap_core.datasets.frames.mounts import check_mounts
+from hdmap_core.datasets.frames.format import Frame
 from hdmap_core.errors import DatasetError
 
 NAMES = ("frames.json", "frames.jsonl")
 _Part = TypeVar("_Part", bound=BaseModel)
-_BOM = b"\xef\xbb\xbf"
 
 
-def read_frames(path: Path) -> FramesFile:
-    """The checked content of a file.
+def parsed(kind: type[_Part], data: bytes, where: str) -> _Part:
+    """Checked content of JSON.
+
+    Args:
+        kind: `FramesFile`, or a part of it.
+        data: the JSON.
+        where: file, and what else tells the place in it.
 
     Raises:
-        DatasetError: naming file, frame, camera and field of what cannot be.
+        DatasetError: naming the place, frame, camera and field of what cannot be.
     """
-    try:
-        stat = path.stat()
-        return _read(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from None
-
-
-@lru_cache(maxsize=2)  # several steps of a verb open the same folder
-def _read(path: Path, size: int, mtime_ns: int) -> FramesFile:
-    data = path.read_bytes().removeprefix(_BOM)
-    content = _lines(path, data) if path.suffix == ".jsonl" else _parsed(FramesFile, data, str(path))
-    for kind, names in (
-        ("frame", [frame.token for frame in content.frames]),
-        ("scene", [scene.name for scene in content.scenes]),
-    ):
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise DatasetError(f"{path}: {kind} {twice!r} occurs twice; give each its own name")
-    instants: dict[tuple[str, int], str] = {}
-    for frame in content.frames:
-        other = instants.setdefault((frame.scene, frame.stamp_ns), frame.token)
-        if other != frame.token:
-            raise DatasetError(
-                f"{path}: frame {frame.token!r}: 'stamp_ns' {frame.stamp_ns} is that of frame {other!r}, too, in the "
-                f"scene {frame.scene!r}; frames of a scene follow one another"
-            )
-        check_mounts(path, frame)
-    return content
-
-
-def _lines(path: Path, data: bytes) -> FramesFile:
-    frames: list[Frame] = []
-    scenes: list[SceneFacts] = []
-    for number, line in enumerate(data.splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        if isinstance(about := _loaded(line, where), dict) and "token" not in about and "name" in about:
-            scenes.append(_parsed(SceneFacts, line, where))
-        else:
-            frames.append(_parsed(Frame, line, where))
-    if not frames:
-        raise DatasetError(f"{path}: there is no frame in it; expected an object with a 'token' per line")
-    return FramesFile.model_construct(version=1, scenes=tuple(scenes), frames=tuple(frames))
-
-
-def _parsed(kind: type[_Part], data: bytes, where: str) -> _Part:
     try:
         return kind.model_validate_json(data, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        content = _loaded(data, where)
+        content = loaded(data, where)
         raise DatasetError(f"{where}: {_explained(kind, first, content)}") from None
 
 
-def _loaded(data: bytes, where: str) -> Any:
+def loaded(data: bytes, where: str) -> Any:
+    """Content of JSON.
+
+    Raises:
+        DatasetError: if it is none.
+    """
     try:
         return json.loads(data.decode("utf-8"))
     except json.JSONDecodeError as error:

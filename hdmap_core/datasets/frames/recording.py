@@ -38,21 +38,29 @@ class FramesRecorder:
         check_new(folder)
         if true_map is not None and not true_map.is_file():
             raise DatasetError(f"there is no map {true_map}")
-        self._folder, self._scene, self._map = folder, {"name": scene, **({"split": split} if split else {})}, true_map
+        self._folder, self._map = folder, true_map
+        self._scene: dict[str, Any] = {"name": scene, **({"split": split} if split else {})}
         self._frames: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def add(self, observation: Observation, files: Mapping[str, bytes] | None = None) -> None:
+    def add(
+        self,
+        observation: Observation,
+        files: Mapping[str, bytes] | None = None,
+        sweep: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> None:
         """Writes the images of an observation, which stands in the ego frame as it is (not turned onto the road).
 
         Args:
             observation: a camera without an image is left out of the frame.
             files: camera -> JPEG or PNG to keep as it is in place of the image, of the rig's size.
+            sweep: LiDAR points, (P, 5) x, y, z in metres, intensity, ring, in the sensor's frame, and (4, 4) where that
+                lies in the ego frame of the observation's stamp; None: there is none.
 
         Raises:
-            OutputError: if an image cannot be written.
+            OutputError: if a file cannot be written.
         """
         rig, pose, cameras = observation.rig, observation.map_from_ego, []
         mounted = rig.ego_from_camera if rig.mounted is None else rig.mounted
@@ -78,10 +86,18 @@ class FramesRecorder:
         if cameras:
             record: dict[str, Any] = {"token": name, "scene": self._scene["name"], "stamp_ns": observation.stamp_ns}
             record |= {} if pose is None else {"map_from_ego": pose_record(pose)}
+            if sweep is not None:
+                points, ego_from_lidar = sweep
+                file = f"lidar/{name}.bin"
+                write_atomically(self._folder / file, points.astype("<f4").tobytes(), durable=False)
+                record["lidar"] = {"file": file, "columns": points.shape[1], **pose_record(ego_from_lidar)}
             self._frames.append({**record, "cameras": cameras})
 
-    def finish(self) -> None:
+    def finish(self, starts_ns: Mapping[str, int] | None = None) -> None:
         """Writes map and `frames.json`.
+
+        Args:
+            starts_ns: camera -> when the video began that its images are of; None: they are of none.
 
         Raises:
             DatasetError: if there was no frame.
@@ -97,27 +113,23 @@ class FramesRecorder:
             except OSError as error:
                 raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
             self._scene["map"] = f"maps/{self._map.name}"
+        if starts_ns:
+            self._scene["video_starts"] = {camera: start * 1e-9 for camera, start in starts_ns.items()}
         write_frames(self._folder, [self._scene], self._frames)
 
 
-def placed(observation: Observation, start_ns: int, trajectory: Trajectory | None) -> Observation:
-    """An observation that counts time from zero, at its time and with its poses.
+def placed(observation: Observation, trajectory: Trajectory) -> Observation:
+    """An observation with its poses.
 
     Args:
         observation: with the cameras as they are mounted.
-        start_ns: what its stamps count from.
-        trajectory: the car's poses; None: nobody knows them.
+        trajectory: the car's poses.
 
     Raises:
         DatasetError: if the trajectory has no pose at one of its stamps.
     """
-    stamp_ns = start_ns + observation.stamp_ns
-    stamps = tuple(start_ns + stamp for stamp in observation.camera_stamps_ns)
-    observation = replace(observation, stamp_ns=stamp_ns, camera_stamps_ns=stamps)
-    if trajectory is None:
-        return observation
-    pose, mounted = trajectory.at(stamp_ns * 1e-9), observation.rig.ego_from_camera
-    motion = np.stack([se3.inverse(pose) @ trajectory.at(stamp * 1e-9) for stamp in stamps])
+    pose, mounted = trajectory.at(observation.stamp_ns * 1e-9), observation.rig.ego_from_camera
+    motion = np.stack([se3.inverse(pose) @ trajectory.at(stamp * 1e-9) for stamp in observation.camera_stamps_ns])
     rig = replace(observation.rig, ego_from_camera=torch.from_numpy(motion) @ mounted, mounted=mounted)
     return replace(observation, rig=rig, map_from_ego=pose)
 

@@ -6,6 +6,7 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -169,6 +170,43 @@ def test_a_model_beside_the_truth(hdmap: Callable[..., Any], sensor_world: Path,
     assert ended.code == 0, ended.err
     found = Recording(tmp_path / "x.rrd")
     assert all(value[0] > 0 for value in found("/plots/latency/network", "scalars"))
+
+
+def test_videos_that_begin_apart_and_a_folder_of_images(
+    hdmap: Callable[..., Any], recorded: ModuleType, tmp_path: Path
+) -> None:
+    """Of 1000 x 1600 pixels half are shown; the second camera's video begins 0.2 s later."""
+    shades = [np.full((1000, 1600, 3), 20 * n, np.uint8) for n in range(8)]
+    camera = {"image_size": [1000, 1600], "intrinsics": [1200, 1200, 799.5, 499.5], "translation": [1.5, 0, 1.6]}
+    rig = {name: {**camera, "yaw_pitch_roll_deg": [yaw, 0, 0]} for name, yaw in (("front", 0), ("left", 60))}
+    rig["left"]["start"] = 0.2
+    (tmp_path / "rig.yaml").write_text(json.dumps({"cameras": rig}))
+    videos = [
+        recorded.write_recording(tmp_path / "front.mkv", [(n / 10, shades[n]) for n in range(6)]),
+        recorded.write_recording(tmp_path / "left.mkv", [(n / 10, shades[n + 2]) for n in range(6)]),
+    ]
+    out, weights = tmp_path / "x.rrd", ("--weights", default_weights())
+    ended = hdmap("view", *videos, "--rig", tmp_path / "rig.yaml", "--rate", 0, "--save", out, *weights)
+    assert ended.code == 0, ended.err
+    assert "videos begin as the rig file says: front 0 s, left 0.2 s" in ended.err
+    assert "left had no picture within half a period of 2 instants" in ended.out
+    found = Recording(out)
+    for name in rig:
+        images = [cv2.imdecode(np.array(jpeg[0], np.uint8), cv2.IMREAD_COLOR) for jpeg in found(name, "blob")]
+        assert [image.shape for image in images] == [(500, 800, 3)] * 4
+        assert [round(float(image.mean()) / 20) for image in images] == [2, 3, 4, 5]
+        matrix = np.array(found(name, "image_from_camera")[0]).reshape(3, 3).T
+        np.testing.assert_allclose(matrix, [[600, 0, 399.5], [0, 600, 249.5], [0, 0, 1]], atol=0.3)
+    assert len(found("/plots/latency/network", "scalars")) == 4
+    for n in range(3):
+        for name in rig:
+            (tmp_path / "images" / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / "images" / name / f"{n}.png"), shades[n + 3])
+    ended = hdmap("view", tmp_path / "images", "--rig", tmp_path / "rig.yaml", "--save", tmp_path / "y.rrd")
+    assert ended.code == 0 and len(Recording(tmp_path / "y.rrd")("left", "blob")) == 3, ended.err
+    hdmap("view", *videos, "--save", out).assert_refused("give --rig rig.yaml")
+    hdmap("view", *videos, "--rig", tmp_path / "rig.yaml", "--data", tmp_path).assert_refused("--data")
+    hdmap("view", tmp_path / "x.rrd", tmp_path / "y.rrd").assert_refused("give one thing")
 
 
 def test_what_it_refuses(

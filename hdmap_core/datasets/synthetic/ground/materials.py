@@ -128,7 +128,9 @@ def _tone(rng: np.random.Generator, contrast: float) -> float:
     )
 
 
-def _joints(canvas: np.ndarray, lane: Lane, outline: shapely.Geometry, colour: tuple, texel_m: float) -> None:
+def _joints(
+    canvas: np.ndarray, lane: Lane, outline: shapely.Geometry, colour: tuple[float, ...], texel_m: float
+) -> None:
     line, length = lane.centerline, total_length(lane.centerline)
     cuts = [shapes.strip(line, at, at + 0.04, 12.0) for at in np.arange(2.0, length - 1.0, _JOINT_M)]
     cuts.append(shapes.strip(line, 0.0, length, 0.04, 1.4))
@@ -137,7 +139,7 @@ def _joints(canvas: np.ndarray, lane: Lane, outline: shapely.Geometry, colour: t
 
 
 def _tar_line(
-    canvas: np.ndarray, lane: Lane, length: float, colour: tuple, texel_m: float, rng: np.random.Generator
+    canvas: np.ndarray, lane: Lane, length: float, colour: tuple[float, ...], texel_m: float, rng: np.random.Generator
 ) -> None:
     """A sealed crack: a dark, wavering line of tar, mostly along the road."""
     extent = float(min(rng.uniform(4.0, 30.0), length - 1.0))
@@ -152,7 +154,7 @@ def _tar_line(
     cv2.polylines(canvas, [_texels(points, texel_m)], False, colour, thick, cv2.LINE_AA, _SHIFT)
 
 
-def _fill(canvas: np.ndarray, outline: shapely.Geometry, colour: tuple, texel_m: float) -> None:
+def _fill(canvas: np.ndarray, outline: shapely.Geometry, colour: tuple[float, ...], texel_m: float) -> None:
     rings = [_texels(ring, texel_m) for ring in shapes.rings_of(outline)]
     if rings:
         cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, _SHIFT)

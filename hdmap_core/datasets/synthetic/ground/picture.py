@@ -167,12 +167,14 @@ def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
     return (canvas + cover * (worn_intensity - canvas)).astype(np.uint8)
 
 
-def _outline(canvas: np.ndarray, rings: list[np.ndarray], colour: tuple, width_m: float, texel_m: float) -> None:
+def _outline(
+    canvas: np.ndarray, rings: list[np.ndarray], colour: tuple[float, ...], width_m: float, texel_m: float
+) -> None:
     pixels = [np.rint((ring / texel_m - 0.5) * (1 << _SHIFT)).astype(np.int32) for ring in rings]
     cv2.polylines(canvas, pixels, True, colour, max(round(width_m / texel_m), 1), cv2.LINE_AA, _SHIFT)
 
 
-def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple, texel_m: float) -> None:
+def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[float, ...], texel_m: float) -> None:
     """Joints across the walkways, every 1.5 m along the kerb, and one along it."""
     if not town.walkways:
         return

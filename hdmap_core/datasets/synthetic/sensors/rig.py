@@ -76,7 +76,7 @@ class Camera:
         """The picture (H, W, 3) uint8 that the lens makes of one of `pinhole`."""
         if self.lens is None:
             return image
-        return cv2.remap(image, self._places, None, cv2.INTER_LINEAR)  # type: ignore[call-overload,no-any-return]
+        return cv2.remap(image, self._places, None, cv2.INTER_LINEAR)  # type: ignore[call-overload]
 
     @cached_property
     def _places(self) -> np.ndarray:

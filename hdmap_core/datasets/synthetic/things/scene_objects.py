@@ -1,6 +1,7 @@
 """Shapes of the boxes of a synthetic town: how a building, car, tree or person looks within its cuboid."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -243,7 +244,7 @@ def building_meshes(box: Box, seed: int) -> list[Placement]:
 
 
 def _bay_mesh(
-    bay: float, height: float, storey: float, storeys: int, colour: RGB, style: dict, rng: np.random.Generator
+    bay: float, height: float, storey: float, storeys: int, colour: RGB, style: dict[str, Any], rng: np.random.Generator
 ) -> Mesh:
     half = 0.5 * bay
     normal = (1.0, 0.0, 0.0)
