@@ -44,7 +44,7 @@ format: setup ## ruff format, and the fixes that ruff is sure of
 	$(VENV)/bin/ruff format .
 
 demo: setup ## drive a synthetic town through the real node; look at out/demo/drive.mp4 and map.png
-	@bash scripts/ctrl_c.sh demo $(VENV)/bin/python examples/demo.py --out out/demo
+	@bash scripts/ctrl_c.sh demo $(VENV)/bin/python scripts/demo.py --out out/demo
 
 docs: setup ## the documentation as a site, links checked; out/site/index.html
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build

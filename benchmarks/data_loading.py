@@ -27,9 +27,9 @@ from torchvision.io import decode_jpeg
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, SensorFrame
 from hdmap_core.datasets.nuscenes.keyframe_index import write_index
-from hdmap_core.image_decoding import decode_image, reduction_for
+from hdmap_core.images.decoding import decode_image, reduction_for
 from hdmap_core.models import ModelConfig
-from hdmap_core.parallel import one_thread
+from hdmap_core.running.parallel import one_thread
 from training.data.inspection import opened
 from training.data.keyframes import Keyframe, load_keyframes
 from training.data.preparation import Preparation, store_key

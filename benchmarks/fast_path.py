@@ -41,12 +41,13 @@ def serve(bag: Path, engine: str) -> None:
     from hdmap_ros.bag.sources import BagSources, ReplayConfig
     from hdmap_ros.pipeline import MapPipeline
     from hdmap_ros.problems import Problems
-    from hdmap_ros.synchronizer import CycleSynchronizer
 
     try:
         from hdmap_ros.session_parts import sync_config_of
+        from hdmap_ros.sync.synchronizer import CycleSynchronizer
     except ImportError:  # an older checkout
         from hdmap_ros.map_session import sync_config_of
+        from hdmap_ros.synchronizer import CycleSynchronizer
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

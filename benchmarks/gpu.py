@@ -26,7 +26,7 @@ from hdmap_core.checkpoint import Checkpoint, CheckpointConfig, load_checkpoint
 from hdmap_core.config import load_config
 from hdmap_core.errors import HdmapError
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.image_decoding import decode_image, is_sound_jpeg
+from hdmap_core.images.decoding import decode_image, is_sound_jpeg
 from hdmap_core.inference import default_weights
 from hdmap_core.inference.benchmark import Clock
 from hdmap_core.inference.compiled_engine import CompiledEngine, CudaGraphEngine

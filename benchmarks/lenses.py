@@ -33,7 +33,7 @@ from hdmap_core.geometry.ground_view import ground_view
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.lens_sampling import Optics
 from hdmap_core.observation import Observation
-from hdmap_core.undistortion import without_lenses
+from hdmap_core.observation.undistortion import without_lenses
 
 LENSES: dict[str, Lens | None] = {
     "plumb_bob": lens_of("plumb_bob", [-0.3, 0.1, 0.001, -0.001, -0.01]),

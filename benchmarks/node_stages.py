@@ -34,10 +34,10 @@ from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import ground_grid, preprocess
-from hdmap_ros.conversions import elements_to_message
-from hdmap_ros.images import decode_image
-from hdmap_ros.markers import MarkerBuilder
 from hdmap_ros.message_types import MessageTypes, bag_types, graph_types
+from hdmap_ros.observing.images import decode_image
+from hdmap_ros.output.conversions import elements_to_message
+from hdmap_ros.output.markers import MarkerBuilder
 
 ELEMENTS, MARKERS = "hdmap_ros/msg/MapElementArray", "visualization_msgs/msg/MarkerArray"
 MARKER_SCORE = 0.3  # the node's default for what is drawn

@@ -33,11 +33,11 @@ from hdmap_core.datasets.nuscenes import CAMERAS
 from hdmap_core.geometry import CameraRig
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.observation import Observation
-from hdmap_ros.conversions import elements_to_message
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.observing.transforms import TransformBuffer
+from hdmap_ros.output.conversions import elements_to_message
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.transforms import TransformBuffer
 
 ELEMENTS = "/online_map/output/map_elements"
 SLOP_MS = 50
@@ -123,7 +123,7 @@ def metered(predictor: Any, meter: Meter) -> Any:
 def serve_ours(meter: Meter, classic: bool = False) -> None:
     """The node as it is, or on rclpy's classic executor."""
     from hdmap_ros import online_map_node, stop_signals
-    from hdmap_ros.map_output import MapOutput
+    from hdmap_ros.output.map_output import MapOutput
     from hdmap_ros.session_parts import load_model
 
     def load(config: OnlineMapConfig) -> Any:

@@ -16,11 +16,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.lidar import TownLidar
+from hdmap_core.datasets.synthetic.ground.relief import FLAT
 from hdmap_core.datasets.synthetic.presets import PRESETS, TownPlan, plan_towns
-from hdmap_core.datasets.synthetic.relief import FLAT
 from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, photograph
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.sensors.lidar import TownLidar
 
 KEYFRAMES = (8, 24)
 IMAGES_PER_SCENE = 240

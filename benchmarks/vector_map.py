@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import VectorMap
-from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into, town_layers
+from hdmap_core.datasets.synthetic.formats.map_expansion import empty_map, merge_into, town_layers
 from hdmap_core.datasets.synthetic.world import generate_town
 from hdmap_core.geometry import se3
 

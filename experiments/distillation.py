@@ -27,7 +27,7 @@ from mapkd_rows import run, test
 from rich.console import Console
 
 from hdmap_core.models import MapModel
-from training.interruption import answers_sigterm
+from training.fit.interruption import answers_sigterm
 
 
 def do(job: Job, arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mapkd_rows import ALONE, BACKBONE, PILLARS, REFINER, SD, SIMULATED
 
-from training.run_folder import metrics_of
+from training.fit.run_folder import metrics_of
 
 Terms = list[dict[str, object]]
 

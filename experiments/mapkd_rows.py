@@ -25,7 +25,7 @@ from hdmap_core.config import load_config
 from hdmap_core.models import MapModel
 from training.config import TrainConfig
 from training.data.keyframes import load_keyframes, sweeps_for
-from training.quick_score import quick_score
+from training.evaluation.quick_score import quick_score
 from training.train import train
 
 RECIPE = Path(__file__).with_suffix(".yaml")

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.observation import Observation

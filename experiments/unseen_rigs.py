@@ -1,8 +1,8 @@
 """What a checkpoint makes of rigs that it has never seen: the same towns and drives through nuScenes' rig and others.
 
 Test towns are rendered through nuScenes' rig, through `varied` rigs and through `unseen` ones, which are kept back from
-training (hdmap_core/datasets/synthetic/other_rigs.py). Of the latter two also with the true calibration in place of the
-one in the tables, which is off by up to 0.5 degrees. The published table is in docs/results/unseen_rigs.md.
+training (hdmap_core/datasets/synthetic/sensors/other_rigs.py). Of the latter two also with the true calibration in
+place of the one in the tables, which is off by up to 0.5 degrees. The published table: docs/results/unseen_rigs.md.
 
 Run: python experiments/unseen_rigs.py OUT [--weights FILE] [--towns 12] [--keyframes 3] [--edition 1] [--workers 1]
 """
@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.synthetic.other_rigs import Kind, other_rig
 from hdmap_core.datasets.synthetic.presets import SynthConfig, plan_towns
-from hdmap_core.datasets.synthetic.rig import Rig
+from hdmap_core.datasets.synthetic.sensors.other_rigs import Kind, other_rig
+from hdmap_core.datasets.synthetic.sensors.rig import Rig
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import se3

@@ -1,6 +1,6 @@
 """The command `hdmap`, also `python -m hdmap_core`: says what is missing where `hdmap_core.cli` cannot be imported."""
 
-from hdmap_core.interruption import one_line_on_ctrl_c
+from hdmap_core.running.interruption import one_line_on_ctrl_c
 
 
 def main() -> None:

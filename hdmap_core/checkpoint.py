@@ -42,7 +42,7 @@ class CheckpointConfig(Config):
     @model_validator(mode="after")
     def _published_head_exists(self) -> Self:
         slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation", "dense": "dense"}
-        if self.model.view_transform is None:  # a refiner by itself has the dense heads' outputs
+        if self.model.is_refiner:  # it has the dense heads' outputs
             slots["dense"] = "hd_refiner"
         for head in {self.decode.head_of(label) for label in self.model.classes}:
             if getattr(self.model, slots[head]) is None:

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hdmap_core.errors import ConfigError
-from hdmap_core.yaml_files import read_yaml
+from hdmap_core.files.yaml_files import read_yaml
 
 
 class Config(BaseModel):

@@ -10,10 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import Self
+
+
+class TensorRecord:
+    """A dataclass of tensors, or of such records, that moves as one; what is None stays."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same on another device."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        moved = {name: v.to(device, non_blocking=non_blocking) for name, v in values.items() if v is not None}
+        return replace(self, **moved)  # type: ignore[type-var]
 
 
 @dataclass
-class ModelInput:
+class ModelInput(TensorRecord):
     """A batch of preprocessed observations; a slot that needs a field that is None says so.
 
     Attributes:
@@ -42,13 +53,6 @@ class ModelInput:
     semantic: Tensor | None = None
     previous_bev: Tensor | None = None
     ego_from_previous: Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "ModelInput":
-        """The batch on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(
-            self, **{k: v.to(device, non_blocking=non_blocking) for k, v in moved.items() if isinstance(v, Tensor)}
-        )
 
 
 _PER_CAMERA = ("images", "projection", "camera_mask")

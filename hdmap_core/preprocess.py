@@ -14,14 +14,14 @@ from torch import Tensor
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.geometry.ground_view import check_image, ground_view
-from hdmap_core.lidar_points import lidar_points
+from hdmap_core.geometry.sd_raster import sd_raster
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
-from hdmap_core.sd_raster import sd_raster
-from hdmap_core.undistortion import without_lenses
+from hdmap_core.observation.lidar_points import lidar_points
+from hdmap_core.observation.undistortion import without_lenses
 
 _GROUND_IMAGES = (900, 1600)
 _PUBLISHED_POINTS = 81_920
@@ -114,7 +114,7 @@ def with_points_and_roads(
         model: decides what is added.
     """
     added: dict[str, Tensor] = {}
-    if reads_points(model):
+    if model.lidar_sweeps:
         points = np.zeros((0, 5), np.float32) if points is None else points
         if isinstance(model.lidar, PillarsConfig) and model.lidar.cells == "published":
             points = _published_points(points, model.lidar)
@@ -131,11 +131,6 @@ def _published_points(points: np.ndarray, pillars: PillarsConfig) -> np.ndarray:
     x, y = points[:, 0], points[:, 1]
     own = (x > x_low) & (x < x_high) & (y > y_low) & (y < y_high)
     return points[~own][:_PUBLISHED_POINTS]
-
-
-def reads_points(model: ModelConfig) -> bool:
-    """Whether a model of this config looks at LiDAR points."""
-    return isinstance(model.lidar, PillarsConfig)
 
 
 def ground_grid(grid: BEVGrid) -> BEVGrid:

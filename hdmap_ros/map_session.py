@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
-from hdmap_ros.camera_inputs import CameraInputs
 from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
-from hdmap_ros.image_times import ImageTimes
-from hdmap_ros.local_map_output import LocalMapOutput
-from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import node_report, node_statuses, over_time_status
-from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.observing.camera_inputs import CameraInputs
+from hdmap_ros.observing.image_times import ImageTimes
+from hdmap_ros.observing.observation_builder import NotReadyError
+from hdmap_ros.output.local_map_output import LocalMapOutput
+from hdmap_ros.output.map_output import MapOutput
 from hdmap_ros.pipeline import InferenceError, MapPipeline, PreparedSet
 from hdmap_ros.problems import REMINDER_S, Problems
-from hdmap_ros.stamp_order import StampOrder
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync_policies import Synchronizer, SynchronizerFilter
-from hdmap_ros.synchronizer import ImageSet, Move
+from hdmap_ros.sync.policies import Synchronizer, SynchronizerFilter
+from hdmap_ros.sync.stamp_order import StampOrder
+from hdmap_ros.sync.synchronizer import ImageSet, Move
 from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited

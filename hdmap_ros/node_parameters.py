@@ -6,10 +6,10 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from hdmap_core.errors import ConfigError
+from hdmap_ros.bag.layouts import CameraTopics
 from hdmap_ros.node_config import (
     CAMERA_PARAMETERS,
     PARAMETERS,
-    CameraTopics,
     OnlineMapConfig,
     ParameterSpec,
     camera_topics,

@@ -9,10 +9,10 @@ import numpy as np
 
 from hdmap_core.files import write_atomically
 from hdmap_ros.diagnostics import ERROR, OK, WARN, Status, cameras_status, latency_status, synchronisation_status
-from hdmap_ros.local_map_output import LocalMapOutput
-from hdmap_ros.map_output import MapOutput
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.synchronizer import SyncStatistics
+from hdmap_ros.output.local_map_output import LocalMapOutput
+from hdmap_ros.output.map_output import MapOutput
+from hdmap_ros.sync.synchronizer import SyncStatistics
 from hdmap_ros.worker import WorkerStatistics
 
 

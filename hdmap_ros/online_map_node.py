@@ -31,23 +31,23 @@ from rclpy.signals import SignalHandlerOptions
 
 from hdmap_core.errors import HdmapError, OutputError
 from hdmap_ros import stop_signals
-from hdmap_ros.camera_inputs import CameraInputs
-from hdmap_ros.conversions import model_info_to_message
 from hdmap_ros.diagnostics import to_message
-from hdmap_ros.local_map_output import LocalMapOutput
-from hdmap_ros.map_memory import MapMemory
-from hdmap_ros.map_output import MapOutput
 from hdmap_ros.map_session import MapSession
 from hdmap_ros.message_types import graph_types
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_change, read_config, read_topics, refusal
 from hdmap_ros.node_report import write_report
-from hdmap_ros.pictures import Pictures
+from hdmap_ros.observing.camera_inputs import CameraInputs
+from hdmap_ros.observing.transforms import TransformBuffer
+from hdmap_ros.output.conversions import model_info_to_message
+from hdmap_ros.output.local_map_output import LocalMapOutput
+from hdmap_ros.output.map_memory import MapMemory
+from hdmap_ros.output.map_output import MapOutput
+from hdmap_ros.output.pictures import Pictures
 from hdmap_ros.pipeline import MapPipeline, Predictor, check_cameras, warm_up
 from hdmap_ros.ros_graph import Endpoints, RosGraph, make_executor, watch_clock
 from hdmap_ros.session_parts import camera_pool, load_model, make_builder, sync_config_of
-from hdmap_ros.sync_policies import make_synchronizer
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.sync.policies import make_synchronizer
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE

@@ -12,9 +12,9 @@ import numpy as np
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import ConfigError, HdmapError, ModelOutputError
 from hdmap_core.observation import Observation
-from hdmap_ros.observation_builder import NotReadyError, ObservationBuilder
-from hdmap_ros.set_decoding import DeviceDecoder
-from hdmap_ros.synchronizer import ImageSet
+from hdmap_ros.observing.observation_builder import NotReadyError, ObservationBuilder
+from hdmap_ros.observing.set_decoding import DeviceDecoder
+from hdmap_ros.sync.synchronizer import ImageSet
 
 PREFERRED_ANCHOR = "CAM_FRONT"
 

@@ -15,7 +15,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from hdmap_ros.message_types import graph_types
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.observing.transforms import TransformBuffer
 
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _STATIC_TF = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -50,7 +50,7 @@ def watch_clock(node: Node, backward_s: float, jumped: Callable[[bool], None]) -
 
 
 class RosGraph:
-    """See `hdmap_ros.camera_inputs.Graph`."""
+    """See `hdmap_ros.observing.camera_inputs.Graph`."""
 
     def __init__(self, node: Node, depth: int) -> None:
         self._node = node
@@ -101,7 +101,7 @@ class Endpoints:
         local_map_markers: publisher of its MarkerArray, latched.
         model_info: publisher of MapModelInfo, latched.
         diagnostics: publisher of DiagnosticArray.
-        image, compressed, mask: publishers of what `hdmap_ros.pictures` makes.
+        image, compressed, mask: publishers of what `hdmap_ros.output.pictures` makes.
     """
 
     def __init__(

@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from hdmap_ros.bag.layouts import CameraTopics
-from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.observation_builder import BuilderConfig, ObservationBuilder
+from hdmap_ros.observing.calibration import read_calibration_file
+from hdmap_ros.observing.observation_builder import BuilderConfig, ObservationBuilder
+from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.pipeline import Predictor, choose_anchor
 from hdmap_ros.problems import REMINDER_S, Problems
-from hdmap_ros.synchronizer import SyncConfig
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.sync.synchronizer import SyncConfig
 
 
 def load_model(config: OnlineMapConfig) -> Predictor:

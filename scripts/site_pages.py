@@ -110,7 +110,11 @@ def packages() -> list[str]:
 def modules() -> list[Path]:
     """Every module that has something to say, from the root of the repository."""
     found = (path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
-    return [path for path in found if path.name not in ("__init__.py", "__main__.py")]
+    return [path for path in found if path.name != "__main__.py" and (path.name != "__init__.py" or _defines(path))]
+
+
+def _defines(path: Path) -> bool:
+    return bool(re.search(r"^(class|def [a-z])", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def package_of(path: Path) -> str:
@@ -127,4 +131,4 @@ def _parts(package: str) -> Iterator[str]:
     yield f"# {package}\n\n"
     for path in modules():
         if package_of(path) == package:
-            yield f"::: {'.'.join(path.with_suffix('').parts)}\n\n"
+            yield f"::: {'.'.join(path.with_suffix('').parts).removesuffix('.__init__')}\n\n"

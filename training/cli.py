@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from training.interruption import answers_sigterm
+from training.fit.interruption import answers_sigterm
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
@@ -142,7 +142,7 @@ def train(
     from rich.console import Console
 
     from training.dry_run import describe  # after the recipe is known to be right: this takes seconds
-    from training.launch import Hardware
+    from training.fit.launch import Hardware
     from training.train import train as run
 
     hardware = Hardware(accelerator, devices, nodes, strategy)
@@ -232,8 +232,8 @@ def evaluate(
     if out is not None:
         check_folder(out)
     from training.corruptions import CORRUPTIONS
-    from training.evaluate import EvaluateOptions
     from training.evaluate import evaluate as run
+    from training.evaluation.task import EvaluateOptions
 
     kinds = tuple(dict.fromkeys(corruption)) if corruption else CORRUPTIONS if corruptions else ()
     options = EvaluateOptions(

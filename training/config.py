@@ -8,7 +8,6 @@ from typing_extensions import Self
 
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import Config
-from hdmap_core.models.lidar.pillars import PillarsConfig
 from training.data.masking import MaskingConfig
 from training.data.point_orders import ClosedOrders
 from training.distill.terms import DistillationTerm
@@ -198,7 +197,7 @@ class TrainConfig(CheckpointConfig):
 
     @model_validator(mode="after")
     def _objective_fits_model(self) -> Self:
-        if (self.objective == "masked_autoencoder") != (self.model.view_transform is None):
+        if (self.objective == "masked_autoencoder") != self.model.is_refiner:
             raise ValueError(
                 "objective masked_autoencoder and a model that is a refiner by itself (model.view_transform: null) "
                 "belong together"
@@ -242,12 +241,12 @@ class TrainConfig(CheckpointConfig):
         ):
             if probability > 0 and any(abs(low + high) > 1e-6 for low, high in ranges):
                 raise ValueError(f"augment.{name} needs a grid that is symmetric about the car; set augment.{name}=0")
-        if isinstance(self.model.lidar, PillarsConfig) and (augment.turn or augment.rotate or augment.shift):
+        if self.model.lidar_sweeps and (augment.turn or augment.rotate or augment.shift):
             raise ValueError(
                 "augment.turn, rotate and shift would move the car's own LiDAR returns out of the box that the pillars "
                 "leave out; set them to 0"
             )
-        if self.model.view_transform is None and augment.corrupt:
+        if self.model.is_refiner and augment.corrupt:
             raise ValueError("augment.corrupt is for models of cameras; set augment.corrupt=0")
         for name in ("zoom", "photometric", "grid_mask"):
             if self.model.image_backbone is None and getattr(augment, name):

@@ -18,12 +18,12 @@ from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import CheckpointError, DatasetError
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
-from hdmap_core.preprocess import preprocess, reads_points
+from hdmap_core.preprocess import preprocess
 from training.config import OptimConfig, TrainConfig
 from training.data.keyframes import sweeps_for
 from training.distill.sources import load_sources
-from training.launch import Hardware, make_fabric, per_process
-from training.optimiser import schedule
+from training.fit.launch import Hardware, make_fabric, per_process
+from training.fit.optimiser import schedule
 
 _MIB = 2**20
 
@@ -108,8 +108,8 @@ def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
     if not tokens:
         raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")
     model = config.model
-    check_sensors(dataset, tokens, lidar=reads_points(model), sd_map=model.sd_prior is not None)
-    if model.view_transform is None:
+    check_sensors(dataset, tokens, lidar=model.lidar_sweeps > 0, sd_map=model.sd_prior is not None)
+    if model.is_refiner:
         return tokens, ModelInput(semantic=torch.zeros(1, 1 + len(model.classes), *model.grid.shape))
     sweeps = sweeps_for(model)
     return tokens, preprocess(dataset.observation(tokens[0], points=sweeps > 0, sweeps=max(1, sweeps)), model)

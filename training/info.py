@@ -16,7 +16,7 @@ def describe(path: Path) -> What | None:
 
 
 def _run(folder: Path) -> What:
-    from training.run_folder import metrics_of
+    from training.fit.run_folder import metrics_of
 
     config = load_config(TrainConfig, folder / "config.yaml")
     found = {name: folder / "checkpoints" / (name + SUFFIX) for name in ("best", "last", "state")}

@@ -8,9 +8,9 @@ from hdmap_core.model_io import DenseOutput, ModelInput, ModelOutput
 from training.config import TrainConfig
 from training.data.batches import Batch
 from training.data.masking import masked_one_hot
-from training.global_sum import global_mean
 from training.losses.auxiliary import auxiliary_losses
 from training.losses.dense import DenseLossConfig, dense_losses
+from training.losses.global_sum import global_mean
 from training.losses.segmentation import mask_losses
 from training.losses.vector import vector_losses
 

@@ -143,10 +143,9 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
 def shrunk(config: TrainConfig) -> TrainConfig:
     """The same structure, small: narrow layers, small images, coarse cells."""
     model = config.model
-    dense = model.dense is not None or model.view_transform is None
     narrow: dict[str, Any] = {"channels": WIDTH, "feedforward": 2 * WIDTH, "dropout": 0.0}
     smaller: dict[str, Any] = {
-        "grid": BEVGrid(model.grid.x_range, model.grid.y_range, DENSE_CELL_M if dense else CELL_M)
+        "grid": BEVGrid(model.grid.x_range, model.grid.y_range, CELL_M if model.dense_heads is None else DENSE_CELL_M)
     }
     if model.backbone is not None:
         smaller["backbone"] = _small_backbone(model.backbone, WIDTH)

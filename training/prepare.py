@@ -15,7 +15,6 @@ from hdmap_core.datasets.opening import open_dataset, with_index
 from hdmap_core.datasets.protocol import MapDataset, Scene
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import DatasetError
-from hdmap_core.preprocess import reads_points
 from training.data.inspection import BadKeyframe, find_bad, summary
 from training.data.preparation import Preparation, inspection_of, left_out, prepare
 from training.data.vector_store import CLASSES, VectorStore
@@ -80,7 +79,7 @@ def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequen
     _show(bad, console)
     if bad:
         raise DatasetError(summary(bad, total))
-    lidar, sd_map = reads_points(preparation.model), preparation.model.sd_prior is not None
+    lidar, sd_map = preparation.model.lidar_sweeps > 0, preparation.model.sd_prior is not None
     tokens = [token for scene in wanted for token in scene.sample_tokens]
     check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
     if lidar or sd_map:

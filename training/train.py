@@ -1,40 +1,31 @@
 """Builds everything that a recipe names and calls the loop."""
 
 import math
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from lightning.fabric import seed_everything
 from rich.console import Console
 from torch import nn
 
 from hdmap_core.checkpoint import find_checkpoint
-from hdmap_core.datasets.sensor_check import check_sensors
-from hdmap_core.errors import ConfigError, DatasetError
+from hdmap_core.errors import ConfigError
 from hdmap_core.files import make_folder
-from hdmap_core.inference.known_rigs import described
-from hdmap_core.models import MapModel, ModelConfig, build_model
-from hdmap_core.preprocess import reads_points
+from hdmap_core.models import MapModel, build_model
 from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
-from training.data.joined import JoinedKeyframes
-from training.data.keyframes import KeyframeList, Keyframes, load_keyframes, sweeps_for
-from training.data.seen_by import taught_keyframes
+from training.data.recipe_keyframes import recipe_keyframes
 from training.distill.kept_outputs import kept_outputs
 from training.distill.objective import Distillation
-from training.distill.sources import Source, as_provenance, load_sources
-from training.initial_weights import load_initial
-from training.launch import ONE_DEVICE, Hardware, make_fabric, per_process
-from training.loop import Evaluation, Terms, fit
+from training.distill.sources import load_sources
+from training.evaluation.pictures import picture_predictions
+from training.evaluation.quick_score import quick_score
+from training.fit.initial_weights import load_initial
+from training.fit.launch import ONE_DEVICE, Hardware, make_fabric, per_process
+from training.fit.loop import Evaluation, Terms, fit
+from training.fit.provenance import provenance_of
+from training.fit.run_folder import RunFolder, state_file
 from training.objectives import masked_autoencoder, supervised
-from training.pictures import picture_predictions
-from training.quick_score import quick_score
-from training.run_folder import RunFolder, state_file
-
-_RIG_SCENES = 64
-"""Scenes whose rigs a checkpoint's provenance holds."""
 
 
 def train(
@@ -63,6 +54,7 @@ def train(
     fabric = make_fabric(hardware, config.optim.precision)
     share = per_process(config, fabric.world_size)
     sources = load_sources(config)
+    teachers = {name: source.config for name, source in sources.items()}
     fabric.launch()
     if not fabric.is_global_zero:
         console = Console(quiet=True)
@@ -79,17 +71,13 @@ def train(
         raise ConfigError("distillation with projections that are learnt does not go with --strategy fsdp; use ddp")
     on_model(model)
     with fabric.rank_zero_first():  # it prepares what is not there yet, the others find it
-        make_folder(folder)  # what is wrong with it, or the smaller split, is better told before a long preparation
-        validation = _keyframes(config, config.model, config.data.val)
-        recipes = _per_folder(config)
-        parts = [_keyframes(each, config.model, config.data.train) for each in recipes]
-        lists = [_taught(part, each, sources) for part, each in zip(parts, recipes, strict=True)]
+        make_folder(folder)  # what is wrong with it is better told before a long preparation
+        parts, training, validation = recipe_keyframes(config, teachers)
         distillation.kept = kept_outputs(config, sources, parts[0])
     without = validation.left_out + sum(part.left_out for part in parts)
     note = f"; {without} that cannot be used are left out" if without else ""
     console.print(f"{sum(map(len, parts))} training and {len(validation)} validation keyframes{note}")
-    provenance = _provenance(config, parts) | ({"sources": as_provenance(sources, config)} if sources else {})
-    run = RunFolder(folder, config, provenance, writes=fabric.is_global_zero)
+    run = RunFolder(folder, config, provenance_of(config, parts, sources), writes=fabric.is_global_zero)
 
     def objective(model: nn.Module, batch: Batch) -> Terms:
         match config.objective:
@@ -104,12 +92,7 @@ def train(
         pictures = picture_predictions(model, validation, config, validation.dataset)
         return Evaluation(quick_score(model, validation, config), pictures)
 
-    batches = TrainBatches(
-        JoinedKeyframes(lists),
-        share,
-        model.backbone.feature_size if model.backbone else None,
-        {name: source.config for name, source in sources.items()},
-    )
+    batches = TrainBatches(training, share, model.backbone.feature_size if model.backbone else None, teachers)
     learned = distillation.learned
     fit(fabric, model, objective, batches, config, run, evaluate, console, learned=learned, until=until)
     if run.is_evaluated(config.optim.steps):
@@ -120,85 +103,13 @@ def train(
 def _what_next(run: RunFolder) -> str:
     root = run.config.data.root
     lines = [f"{run.best_in_words}: {find_checkpoint(run.path)}"]
-    if run.config.model.view_transform is None:
+    if run.config.model.is_refiner:
         return f"{lines[0]}\nnext: a recipe with start.hd_refiner={run.path} takes it"
     lines += [
         f"next: hdmap evaluate {run.path} {root} --split {run.config.data.val} -o {run.path / 'evaluation'}",
         f"      hdmap predict {run.path} {root} -o map.png",
     ]
     return "\n".join(lines)
-
-
-def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes:
-    data = config.data
-    keyframes = load_keyframes(
-        data.root,
-        split,
-        model,
-        keep_inputs=data.keep_inputs,
-        sweeps=sweeps_for(model),
-        cache=data.cache,
-        workers=data.workers,
-        reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
-        version=data.version,
-    )
-    check_sensors(
-        keyframes.dataset, keyframes.tokens.tolist(), lidar=reads_points(model), sd_map=model.sd_prior is not None
-    )
-    return keyframes
-
-
-def _taught(student: Keyframes, config: TrainConfig, sources: Mapping[str, Source]) -> KeyframeList:
-    seen = {name: _seen_by(config, name, source.config) for name, source in sources.items()}
-    return taught_keyframes(student, seen) if seen else student
-
-
-def _seen_by(config: TrainConfig, name: str, source: ModelConfig) -> Keyframes:
-    try:
-        return _keyframes(config, source, config.data.train)
-    except DatasetError as error:
-        raise DatasetError(f"sources.{name}: {error}") from None
-
-
-def _per_folder(config: TrainConfig) -> list[TrainConfig]:
-    """The recipe once for each folder that it trains on; the folders of `data.more` keep their own caches."""
-    further = [config.data.model_copy(update={"root": root, "cache": None}) for root in config.data.more]
-    return [config, *(config.model_copy(update={"data": data}) for data in further)]
-
-
-def _provenance(config: TrainConfig, parts: Sequence[Keyframes]) -> dict[str, Any]:
-    return {
-        "dataset": " + ".join(part.root.resolve().name for part in parts),
-        "dataset_version": parts[0].version,
-        "train_split": config.data.train,
-        "train_keyframes": sum(map(len, parts)),
-        "rigs": _rigs(parts),
-        "seed": config.seed,
-        "commit": _commit(),
-    }
-
-
-def _rigs(parts: Sequence[Keyframes]) -> list[list[dict[str, Any]]]:
-    """The different rigs of the scenes, of at most so many of each folder."""
-    seen: list[list[dict[str, Any]]] = []
-    for part in parts:
-        dataset = part.dataset
-        first = {dataset.scene_of(token).name: token for token in reversed(part.tokens.tolist())}
-        for token in list(first.values())[:_RIG_SCENES]:
-            rig = described(dataset.observation(token, images=False, points=False, roads=False).rig)
-            if rig not in seen:
-                seen.append(rig)
-    return seen
-
-
-def _commit() -> str:
-    """Of the checkout that this code runs from; `unknown` when it is installed, or there is no git."""
-    try:
-        here = Path(__file__).parent
-        git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    except OSError:
-        return "unknown"
-    return git.stdout.strip() or "unknown"
 
 
 def _count(model: nn.Module) -> str:

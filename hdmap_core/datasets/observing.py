@@ -8,9 +8,9 @@ from hdmap_core.datasets.protocol import SensorFrame
 from hdmap_core.datasets.sensor_files import read_image, read_points
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.map_origin import MapOrigin
-from hdmap_core.image_decoding import reduction_for
+from hdmap_core.images.decoding import reduction_for
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
+from hdmap_core.observation.road_plane import on_the_road
 
 OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
 

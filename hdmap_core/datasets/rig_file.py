@@ -24,11 +24,11 @@ import numpy as np
 import yaml
 
 from hdmap_core.errors import CalibrationError
+from hdmap_core.files.yaml_files import read_yaml
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternion, se3
-from hdmap_core.yaml_files import read_yaml
 
 _ASPECT_TOLERANCE = 0.01
 _MOST_PIXELS = 1 << 16  # along a side

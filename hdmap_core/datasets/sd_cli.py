@@ -86,7 +86,8 @@ def _target(dataroot: Path | None, out: Path | None) -> Path:
 
 
 def _cities(osm: Path, wanted: str) -> list[str]:
-    from hdmap_core.datasets.osm.roads import CITIES, origin_of
+    from hdmap_core.datasets.nuscenes.cities import CITIES
+    from hdmap_core.datasets.osm.roads import origin_of
 
     names = [name.strip() for name in wanted.split(",") if name.strip()]
     for name in names:

@@ -5,7 +5,7 @@ import numpy as np
 from hdmap_core.datasets.protocol import SensorFrame
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import se3
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 
 POINT_FIELDS = 5
 """x, y, z, intensity, ring."""

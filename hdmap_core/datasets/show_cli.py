@@ -35,7 +35,7 @@ def show(
 
     from hdmap_core.datasets.contents import contents_of
     from hdmap_core.datasets.opening import open_dataset
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
 
     if token is not None:
         from hdmap_core.files import check_file

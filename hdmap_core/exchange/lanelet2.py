@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from hdmap_core.crossing_edges import long_sides
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.elements.crossing_edges import long_sides
 from hdmap_core.files import write_atomically
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin

@@ -10,7 +10,7 @@ from typing import Any
 from hdmap_core.elements import MapClass, MapElement, read_elements
 from hdmap_core.errors import ElementError
 from hdmap_core.exchange import maptr, streammapnet
-from hdmap_core.file_kinds import what_it_is
+from hdmap_core.files.kinds import what_it_is
 
 _ONE_OBJECT = re.compile(rb'\s*\{\s*"(?:meta|results|GTs)"\s*:')
 _ACCEPTED = (

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hdmap_core.errors import ConfigError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.inference.device_path import DevicePath
 from hdmap_core.inference.engine import Engine, output_tensors
 from hdmap_core.inference.exported_file import Sample
@@ -25,7 +25,7 @@ from hdmap_core.inference.sample import sample_observation
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.preprocess import enough_pixels, preprocess, reads_points
+from hdmap_core.preprocess import enough_pixels, preprocess
 
 SETS, SETS_AT_LEAST, BUDGET_S = 30, 3, 60.0
 """How many sets are measured if nobody says: as many as the budget has room for, within these bounds."""
@@ -94,7 +94,7 @@ def benchmark(
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
     cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
-    observation = sample_observation(cameras, lidar=reads_points(config.model))
+    observation = sample_observation(cameras, lidar=config.model.lidar_sweeps > 0)
     files = {
         name: _jpeg(image)
         for name, image in zip(observation.rig.names, observation.images, strict=True)

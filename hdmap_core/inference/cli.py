@@ -72,9 +72,9 @@ def predict(
     from hdmap_core.inference.outputs import check_outputs, predict_drive
     from hdmap_core.inference.prediction import PICTURES
     from hdmap_core.inference.predictor import load_predictor
-    from hdmap_core.progress import progress_bar
     from hdmap_core.recordings.opening import open_recording
     from hdmap_core.recordings.recording import Wanted
+    from hdmap_core.running.progress import progress_bar
 
     outputs = out or [Path("map.png")]
     check_outputs(outputs)

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hdmap_core.image_decoding import decode_image, is_sound_jpeg, reduction_for
+from hdmap_core.images.decoding import decode_image, is_sound_jpeg, reduction_for
 from hdmap_core.inference import device_inputs
 from hdmap_core.inference.engine import Engine, input_tensors
 from hdmap_core.inference.sample import ring_observation
-from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
+from hdmap_core.observation.lidar_points import lidar_points
 from hdmap_core.preprocess import ImageFit, check_images, ground_grid, preprocess, with_points_and_roads
 
 _CHECKED_SIZE = (180, 320)

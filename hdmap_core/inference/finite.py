@@ -8,15 +8,6 @@ from hdmap_core.errors import ModelOutputError
 from hdmap_core.model_io import ModelOutput
 
 
-def count_not_finite(output: ModelOutput) -> int:
-    """How many elements of the vector head, over the batch, are no numbers; `decode_vectors` drops them.
-
-    Raises:
-        ModelOutputError: see `usable`.
-    """
-    return usable(odd_values(output).cpu().numpy())
-
-
 def odd_values(output: ModelOutput) -> Tensor:
     """(3,) int32 where the output is: rasters that are no numbers, elements that are none, elements."""
     dense, masks = output.dense, output.semantic

@@ -144,7 +144,7 @@ def heads_of(config: CheckpointConfig) -> set[str]:
 
 def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpoint:
     """The checkpoint, publishing this head alone if one is named."""
-    if checkpoint.config.model.view_transform is None:
+    if checkpoint.config.model.is_refiner:
         raise CheckpointError(
             f"{path} is an HD-map refiner by itself, which looks at no sensor; give the model that was trained from it "
             "(start.hd_refiner)"

@@ -22,7 +22,6 @@ from hdmap_core.inference.known_rigs import ADVICE, NUSCENES, difference
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import elements_of, reduced
 from hdmap_core.preprocess import enough_pixels, preprocess
@@ -106,7 +105,7 @@ class Predictor:
             engine=engine.name,
             engine_why=engine.why,
             score_threshold=decoding.score_threshold,
-            lidar_sweeps=model.lidar.sweeps if isinstance(model.lidar, PillarsConfig) else 0,
+            lidar_sweeps=model.lidar_sweeps,
             sd_map=model.sd_prior is not None,
             enough_pixels=enough_pixels(model),
         )

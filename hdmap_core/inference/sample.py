@@ -17,7 +17,7 @@ from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.observation import Observation
-from hdmap_core.preprocess import preprocess, reads_points
+from hdmap_core.preprocess import preprocess
 
 
 def sample_inputs(model: ModelConfig, cameras: int = 6) -> tuple[ModelInput, ModelInput]:
@@ -29,7 +29,7 @@ def sample_inputs(model: ModelConfig, cameras: int = 6) -> tuple[ModelInput, Mod
     """
     names = model.image_backbone.cameras if model.image_backbone else ()
     numbered = [f"CAMERA_{number}" for number in range(cameras)] if cameras != 6 else ()
-    whole = sample_observation(names or numbered, lidar=reads_points(model))
+    whole = sample_observation(names or numbered, lidar=model.lidar_sweeps > 0)
     mirrored = tuple(cv2.flip(image, 1) for image in whole.images if image is not None)
     points = None if whole.points is None else whole.points[::2]
     ages = None if whole.point_age_s is None else whole.point_age_s[::2]

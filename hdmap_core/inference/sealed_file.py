@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdmap_core.errors import CheckpointError
-from hdmap_core.file_kinds import what_it_is
+from hdmap_core.files.kinds import what_it_is
 
 ROOT = "network/"
 """Where the members lie; PyTorch wants one folder at the top."""

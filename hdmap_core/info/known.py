@@ -36,7 +36,7 @@ def _checkpoint(path: Path) -> What:
     config = checkpoint.config
     size = f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.2f} M parameters"
     facts = _model_facts(config, checkpoint.provenance, checkpoint.sha256, size)
-    if config.model.view_transform is None:
+    if config.model.is_refiner:
         return What("an HD-map refiner by itself", facts, (f"hdmap train RECIPE start.hd_refiner={path}",))
     return What("a checkpoint of hdmap_ros", facts, (*_uses(path, facts), f"hdmap export {path}"))
 
@@ -88,7 +88,7 @@ def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> d
 def _rig(model: Any, came: dict[str, Any]) -> str:
     """What cameras a model needs, and through which it was trained."""
     names = model.image_backbone.cameras if model.image_backbone else ()
-    if model.view_transform is None:
+    if model.is_refiner:
         return "none is looked at"
     needs = (
         f"cameras called {', '.join(names)}; one that is missing is masked" if names else "any cameras, of any names"
@@ -115,9 +115,8 @@ def _uses(path: Path, facts: dict[str, str]) -> list[str]:
 
 
 def _senses(model: Any) -> str:
-    from hdmap_core.preprocess import reads_points
 
-    others = [name for name, is_read in (("LiDAR", reads_points(model)), ("an SD map", model.sd_prior)) if is_read]
+    others = [name for name, is_read in (("LiDAR", model.lidar_sweeps), ("an SD map", model.sd_prior)) if is_read]
     names = model.image_backbone.cameras if model.image_backbone else ()
     cameras = f" ({', '.join(names)})" if names else ""
     return f"cameras{cameras}, {' and '.join(others)}" if others else f"cameras only{cameras}"

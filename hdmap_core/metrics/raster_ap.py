@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.elements.crossing_edges import crossing_edges
 from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.metrics.chamfer_ap import CLASSES, ChamferScore, chamfer_ap, check_frames

@@ -79,9 +79,24 @@ class ModelConfig(Config):
         return isinstance(self.view_transform, GroundPixelsConfig)
 
     @property
+    def is_refiner(self) -> bool:
+        """Whether this is an HD-map refiner by itself, which looks at maps only."""
+        return self.view_transform is None
+
+    @property
+    def lidar_sweeps(self) -> int:
+        """How many LiDAR sweeps the model looks at; 0: none."""
+        return self.lidar.sweeps if isinstance(self.lidar, PillarsConfig) else 0
+
+    @property
+    def dense_heads(self) -> DenseConfig | None:
+        """Of the rasters that the model says: its dense heads, or what a refiner by itself has in their place."""
+        return self.hd_refiner.dense if self.is_refiner and self.hd_refiner is not None else self.dense
+
+    @property
     def crossings(self) -> Literal["outlines", "edges"]:
         """As what the model knows crossings: dense heads, as HDMapNet's, know their two long sides."""
-        return "outlines" if self.dense is None and self.view_transform is not None else "edges"
+        return "outlines" if self.dense_heads is None else "edges"
 
     @property
     def image_backbone(self) -> ImageBackboneConfig | None:

@@ -6,7 +6,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hdmap_core.errors import CheckpointError
-from hdmap_core.file_kinds import what_it_is
+from hdmap_core.files.kinds import what_it_is
 
 
 def read_weights(path: Path, advice: str) -> tuple[dict[str, str], dict[str, Tensor]]:

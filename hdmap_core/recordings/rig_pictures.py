@@ -9,7 +9,7 @@ from hdmap_core.datasets.video_starts import starts_of
 from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.datasets.videos import VideosInStep, video_facts
 from hdmap_core.errors import ConfigError, DatasetError, ImageError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording, Wanted
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hdmap_core.errors import CheckpointError
-from hdmap_core.file_kinds import what_it_is
+from hdmap_core.files.kinds import what_it_is
 from hdmap_core.models.state import listed
 from hdmap_core.models.weight_files import read_weights
 

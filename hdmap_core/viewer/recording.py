@@ -24,7 +24,7 @@ from hdmap_core.geometry import BEVGrid, polyline
 from hdmap_core.geometry.camera_rig import CameraRig
 from hdmap_core.metrics.breakdown import frame_f1
 from hdmap_core.metrics.chamfer_ap import match_classes
-from hdmap_core.undistortion import without_lenses
+from hdmap_core.observation.undistortion import without_lenses
 from hdmap_core.viewer.footage import Moment
 from hdmap_core.viz import COLOURS
 

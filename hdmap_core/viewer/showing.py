@@ -17,7 +17,7 @@ import typer
 from hdmap_core.errors import ConfigError, OutputError
 from hdmap_core.files import PART, make_folder
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.interruption import Interrupted
+from hdmap_core.running.interruption import Interrupted
 from hdmap_core.viewer.footage import Moment
 
 if TYPE_CHECKING:

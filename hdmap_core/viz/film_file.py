@@ -5,7 +5,7 @@ WebP need nothing else, are small, and hold at most `_MOST_HELD` pictures: of a 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hdmap_core.errors import OutputError
-from hdmap_core.files import PART, check_file
+from hdmap_core.files import check_file, whole_or_nothing
 from hdmap_core.required_packages import missing_packages_named
 
 FILMS = (".mp4", ".gif", ".webp")
@@ -57,22 +57,13 @@ def open_film(path: str | Path) -> Iterator[Film]:
     """
     path = Path(path)
     check_file(path, FILMS)
-    part = path.with_name(path.name + PART)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(path) as part:
         film: _Mp4 | _Held = _Mp4(part) if path.suffix.lower() == ".mp4" else _Held(part, path.suffix.lower())
         try:
             yield film
             film.finish()
         finally:
             film.close()
-        part.replace(path)
-    except BaseException as error:  # of Ctrl-C nothing is left either
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def check_film(path: str | Path) -> None:

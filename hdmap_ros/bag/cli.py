@@ -37,7 +37,7 @@ def write(
     from hdmap_core.files import check_file
 
     check_file(out, (".mcap",))
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
     from hdmap_ros.bag.write import write_bag
 
     with progress_bar("writing") as (progress, _):
@@ -133,12 +133,13 @@ def replay(
     place = None if origin is None else parse_origin(origin)
     from hdmap_core.checkpoint import find_checkpoint
     from hdmap_core.inference import default_weights, load_predictor
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
     from hdmap_ros.bag.layouts import load_layout
-    from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+    from hdmap_ros.bag.replay import replay_bag
     from hdmap_ros.bag.replay_many import folders_of, replay_bags
-    from hdmap_ros.calibration import read_calibration_file
+    from hdmap_ros.bag.sources import ReplayConfig
     from hdmap_ros.node_config import config_from_values
+    from hdmap_ros.observing.calibration import read_calibration_file
     from hdmap_ros.problems import problem_lines
 
     layout = load_layout(topics)
@@ -197,12 +198,12 @@ def frames_from_bag(
     Example: hdmap frames from-bag drive.mcap -o data/drive
     """
     from hdmap_core.datasets.frames.recording import FramesRecorder
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
     from hdmap_ros.bag.frames import write_frames_of_bag
     from hdmap_ros.bag.layouts import load_layout
     from hdmap_ros.bag.recording import fitting_layout
     from hdmap_ros.bag.sources import ReplayConfig
-    from hdmap_ros.calibration import read_calibration_file
+    from hdmap_ros.observing.calibration import read_calibration_file
     from hdmap_ros.problems import Problems, problem_lines
 
     recorder = FramesRecorder(out, scene or bag.stem, split, true_map)

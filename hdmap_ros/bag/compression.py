@@ -35,9 +35,9 @@ def stated_size(head: bytes, compression: str) -> int | None:
     """
     try:
         if compression == "zstd":
-            return _zstd().get_frame_info(head).decompressed_size  # type: ignore[no-any-return]
+            return _zstd().get_frame_info(head).decompressed_size
         if compression == "lz4":
-            from lz4.frame import get_frame_info  # type: ignore[import-untyped]
+            from lz4.frame import get_frame_info
 
             return int(get_frame_info(head)["content_size"]) or None
     except Exception:  # a header that is none, or the library is missing, as the reader will say

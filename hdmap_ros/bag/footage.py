@@ -18,9 +18,9 @@ from hdmap_ros.bag.info import fitting_layouts, is_bag
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import BagReader, open_bag
 from hdmap_ros.bag.recording import open_bag_recording
-from hdmap_ros.conversions import elements_from_message
+from hdmap_ros.observing.transforms import TransformBuffer, TransformError
+from hdmap_ros.output.conversions import elements_from_message
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.transforms import TransformBuffer, TransformError
 
 _MAPS, _TF = "hdmap_ros/msg/MapElementArray", "tf2_msgs/msg/TFMessage"
 _DIAGNOSTICS = "diagnostic_msgs/msg/DiagnosticArray"

@@ -14,11 +14,11 @@ from hdmap_core.geometry import CameraRig
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.bag.sweeps import BagSweeps
-from hdmap_ros.images import colour_file
-from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.observing.images import colour_file
+from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def write_frames_of_bag(

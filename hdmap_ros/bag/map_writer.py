@@ -3,11 +3,11 @@
 from typing import Any
 
 from hdmap_ros.bag.mcap import BagWriter
-from hdmap_ros.conversions import elements_to_message, model_info_to_message
-from hdmap_ros.markers import MarkerBuilder
 from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.output.conversions import elements_to_message, model_info_to_message
+from hdmap_ros.output.markers import MarkerBuilder
 from hdmap_ros.pipeline import MapResult
-from hdmap_ros.synchronizer import ImageSet
+from hdmap_ros.sync.synchronizer import ImageSet
 
 ELEMENTS_TOPIC, MARKERS_TOPIC = "/online_map/output/map_elements", "/online_map/output/markers"
 INFO_TOPIC = "/online_map/output/model_info"

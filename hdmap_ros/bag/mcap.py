@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hdmap_core.errors import BagError, OutputError
-from hdmap_core.interruption import unfinished
+from hdmap_core.running.interruption import unfinished
 from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
 from hdmap_ros.bag.mcap_scan import McapScan, declared_channels, has_summary, is_bounded, profile

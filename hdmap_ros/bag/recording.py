@@ -10,11 +10,11 @@ from hdmap_ros.bag.info import fitting_layouts, is_bag
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
-from hdmap_ros.calibration import read_calibration_file
-from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.observing.calibration import read_calibration_file
+from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | None:

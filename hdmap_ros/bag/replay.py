@@ -23,13 +23,13 @@ from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.diagnostics import LatencyLog
-from hdmap_ros.map_memory import MapMemory
 from hdmap_ros.node_report import synchroniser_counts, write_report
-from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.observing.observation_builder import NotReadyError
+from hdmap_ros.output.map_memory import MapMemory
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, check_cameras
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
 
 
 def replay_bag(

@@ -8,8 +8,9 @@ from typing import Any
 
 from hdmap_core.errors import BagError, ConfigError, HdmapError, OutputError
 from hdmap_core.inference import Predictor, load_predictor
-from hdmap_core.parallel import map_scenes, one_thread, ray_has_gpus
-from hdmap_ros.bag.replay import ReplayConfig, replay_bag
+from hdmap_core.running.parallel import map_scenes, one_thread, ray_has_gpus
+from hdmap_ros.bag.replay import replay_bag
+from hdmap_ros.bag.sources import ReplayConfig
 
 _FILES = (".mcap", ".db3")
 

@@ -9,15 +9,15 @@ from hdmap_core.errors import BagError
 from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_ros.bag.layouts import TopicLayout
 from hdmap_ros.bag.mcap import BagReader
-from hdmap_ros.calibration import CameraCalibration
-from hdmap_ros.image_times import ImageTimes
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.observation_builder import ObservationBuilder
+from hdmap_ros.observing.calibration import CameraCalibration
+from hdmap_ros.observing.image_times import ImageTimes
+from hdmap_ros.observing.observation_builder import ObservationBuilder
+from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import builder_config_of
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.synchronizer import CycleSynchronizer, ImageSet
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
 
 _TF, _INFO = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CameraInfo"
 

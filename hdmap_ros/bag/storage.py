@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import BagError
-from hdmap_core.yaml_files import read_yaml
+from hdmap_core.files.yaml_files import read_yaml
 from hdmap_ros.bag.compression import ZSTD_MAGIC
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
 from hdmap_ros.bag.mcap_scan import declared_channels, is_bounded, is_closed

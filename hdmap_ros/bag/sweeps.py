@@ -9,10 +9,10 @@ from hdmap_core.datasets.nearest import NearestInTime
 from hdmap_core.errors import BagError
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.bag.sources import ReplayConfig
-from hdmap_ros.point_clouds import KIND, points_of
+from hdmap_ros.observing.point_clouds import KIND, points_of
+from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.transforms import TransformBuffer, TransformError, UnconnectedError
 
 _PROBLEM = "no_lidar"
 

@@ -19,7 +19,7 @@ from hdmap_core.datasets.protocol import SensorFrame, scene_named
 from hdmap_core.datasets.sensor_files import read_file
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.se3 import quaternion_from_rotation
-from hdmap_core.image_decoding import check_complete, decode_image
+from hdmap_core.images.decoding import check_complete, decode_image
 from hdmap_ros.bag.mcap import BagWriter, write_mcap
 from hdmap_ros.message_types import MessageTypes, xyz
 

@@ -9,7 +9,6 @@ import torch
 
 from hdmap_core.config import load_config
 from hdmap_core.models import MapModel, build_model
-from hdmap_core.preprocess import reads_points
 
 TrainConfig = pytest.importorskip("training.config", reason="colcon installs no `training`; see make test").TrainConfig
 
@@ -84,7 +83,7 @@ def test_stages_name_each_other(line: str) -> None:
     assert {term.source for term in student.distillation} == {"teacher", "coach"} and not teacher.sources
     for source in (teacher, coach):
         assert source.model.grid == student.model.grid and source.model.classes == student.model.classes
-    assert reads_points(teacher.model) and not reads_points(student.model) and student.model.sd_prior is None
+    assert teacher.model.lidar_sweeps and not student.model.lidar_sweeps and student.model.sd_prior is None
 
 
 def test_the_refiner_for_a_vehicle_is_small() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import ground_view
-from hdmap_core.image_decoding import reduction_for
+from hdmap_core.images.decoding import reduction_for
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig

@@ -3,10 +3,10 @@
 from concurrent.futures import Executor
 from typing import Any
 
-from hdmap_ros.observation_builder import BuilderConfig, ObservationBuilder
+from hdmap_ros.observing.observation_builder import BuilderConfig, ObservationBuilder
+from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.problems import Problems
-from hdmap_ros.synchronizer import ImageSet
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.sync.synchronizer import ImageSet
 
 TICK = 1_700_000_001_000_000_000
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_ros.images import SUPPORTED_ENCODINGS
+from hdmap_ros.observing.images import SUPPORTED_ENCODINGS
 
 pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
 pytestmark = pytest.mark.ros

@@ -35,7 +35,7 @@ def traffic(faults: ModuleType, graph: Any, rig_module: Any, predictor: Any) -> 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The frames of the images that are decoded."""
-    from hdmap_ros import set_decoding
+    from hdmap_ros.observing import set_decoding
 
     frames: list[str] = []
     decode = set_decoding.decode_image

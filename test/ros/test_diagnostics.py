@@ -14,8 +14,8 @@ from hdmap_ros.diagnostics import (
     policy_problem,
     synchronisation_status,
 )
-from hdmap_ros.image_sets import Move, SyncStatistics
 from hdmap_ros.node_report import synchroniser_counts
+from hdmap_ros.sync.image_sets import Move, SyncStatistics
 
 
 def test_percentiles_per_stage_in_order() -> None:

@@ -14,7 +14,7 @@ from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 from hdmap_ros.bag.write import write_bag
-from hdmap_ros.conversions import elements_from_message
+from hdmap_ros.output.conversions import elements_from_message
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

@@ -8,7 +8,7 @@ import pytest
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.observation import Observation
-from hdmap_ros.conversions import elements_from_message
+from hdmap_ros.output.conversions import elements_from_message
 
 pytestmark = pytest.mark.ros
 LINES_Y = (-4.0, 4.0)

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from hdmap_core.errors import ConfigError, ImageError, ModelOutputError
-from hdmap_ros.image_sets import ImageSet
-from hdmap_ros.observation_builder import NotReadyError
+from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.pipeline import InferenceError, MapPipeline, check_cameras, choose_anchor, warm_up
 from hdmap_ros.problems import Problems
+from hdmap_ros.sync.image_sets import ImageSet
 
 IMAGES = ImageSet(5, {}, {}, (), 3_000_000)
 

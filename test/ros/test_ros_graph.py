@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hdmap_ros.transforms import TransformBuffer
+from hdmap_ros.observing.transforms import TransformBuffer
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(scope="session")
 def demo(load_module: Callable[[Path], ModuleType]) -> ModuleType:
-    """examples/demo.py."""
-    return load_module(Path(__file__).resolve().parents[2] / "examples" / "demo.py")
+    """scripts/demo.py."""
+    return load_module(Path(__file__).resolve().parents[2] / "scripts" / "demo.py")

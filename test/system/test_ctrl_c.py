@@ -1,7 +1,7 @@
 """Ctrl-C in every verb of `hdmap`, at its start and in its work: one line, exit code 130, outputs whole or absent.
 
-`synth` and the workers of several processes have theirs in `test/core/test_interruption.py`, runs of `hdmap train` in
-`test/training/test_resume.py`.
+`synth` and the workers of several processes have theirs in `test/core/running/test_interruption.py`,
+runs of `hdmap train` in `test/training/fit/test_resume.py`.
 """
 
 import os
@@ -100,7 +100,7 @@ def test_replay_of_several_bags(drive: Path, tmp_path: Path) -> None:
     """Its processes end with it."""
     shutil.copy(drive, tmp_path / "other.mcap")
     options = ("--workers", 2, "-o", "out")
-    interrupted("hdmap_core.parallel:wait+1", "bag", "replay", drive, "other.mcap", *options, folder=tmp_path)
+    interrupted("hdmap_core.running.parallel:wait+1", "bag", "replay", drive, "other.mcap", *options, folder=tmp_path)
     assert [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.suffix != ".mcap"] == []
 
 

@@ -82,7 +82,7 @@ def processes_of(marker: str) -> list[str]:
 
 @pytest.mark.parametrize("delay_s", [0.03, 0.3, 1.0])
 def test_while_python_starts(tmp_path: Path, delay_s: float) -> None:
-    demo = [sys.executable, ROOT / "examples" / "demo.py", "--out", tmp_path / "demo"]
+    demo = [sys.executable, ROOT / "scripts" / "demo.py", "--out", tmp_path / "demo"]
     assert_one_line(*interrupted(demo, lambda process: time.sleep(delay_s)))
 
 
@@ -94,13 +94,13 @@ def test_while_the_town_is_made(tmp_path: Path) -> None:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
 
-    demo = [sys.executable, ROOT / "examples" / "demo.py", "--out", out]
+    demo = [sys.executable, ROOT / "scripts" / "demo.py", "--out", out]
     assert_one_line(*interrupted(demo, town_begun))
     assert processes_of(str(out)) == []
 
 
 def test_while_a_process_starts(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", STARTING, ROOT / "examples" / "demo.py", tmp_path]
+    command = [sys.executable, "-c", STARTING, ROOT / "scripts" / "demo.py", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert_one_line(done.returncode, done.stderr)
     assert processes_of(str(tmp_path)) == []
@@ -120,7 +120,7 @@ def test_during_the_drive(tiny_world: Path, tmp_path: Path, hdmap: Callable, mom
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
 
-    command = [sys.executable, "-c", DRIVE, ROOT / "examples" / "demo.py", drive, tmp_path]
+    command = [sys.executable, "-c", DRIVE, ROOT / "scripts" / "demo.py", drive, tmp_path]
     assert_one_line(*interrupted(command, reached))
     assert processes_of(str(tmp_path)) == []
     for name in ("node", "recorder", "player"):

@@ -261,7 +261,7 @@ def parse(words: list[str]) -> None:
 
 
 def test_what_the_demo_says_to_type_next(checkout: Path, scene: str, hdmap: Callable[..., Any], tmp_path: Path) -> None:
-    source = (ROOT / "examples" / "demo.py").read_text(encoding="utf-8")
+    source = (ROOT / "scripts" / "demo.py").read_text(encoding="utf-8")
     lines = re.findall(r'^    \("((?:hdmap|source) [^"]*)", "', source, re.MULTILINE)
     assert len(lines) >= 3
     os.chdir(checkout)

@@ -17,7 +17,7 @@ from hdmap_core import NuScenesDataset
 from hdmap_core.inference import load_predictor
 
 ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "demo.py")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FEW_STEPS = (
     "optim.steps=4",
     "optim.batch_size=2",

@@ -16,7 +16,7 @@ from PIL import Image
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset
 from hdmap_core.elements import MapElement, read_elements
 from hdmap_core.geometry import CameraRig, se3
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.inference import load_predictor
 from hdmap_core.observation import Observation
 from hdmap_ros.bag.mcap import open_bag

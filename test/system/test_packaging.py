@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tarfile
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable
@@ -109,7 +110,7 @@ def test_extras_are_what_something_imports(project: dict) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of the wheel, built from what git knows, by name."""
+    """The files of the wheel by name, built as pip builds it: of the sdist, which is built from what git knows."""
     source = tmp_path_factory.mktemp("source")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
@@ -118,11 +119,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
         if name.startswith(("hdmap_", "training/", "config/", "msg/", "launch/")) or "/" not in name:
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, source / name)
-    build = "from setuptools import build_meta; print(build_meta.build_wheel('.'))"
+    with tarfile.open(source / _built("sdist", source)) as archive:
+        archive.extractall(source, filter="data")
+    unpacked = next(source.glob("hdmap_ros-*/"))
+    with zipfile.ZipFile(unpacked / _built("wheel", unpacked)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _built(kind: str, source: Path) -> str:
+    build = f"from setuptools import build_meta; print(build_meta.build_{kind}('.'))"
     done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(source / done.stdout.split()[-1]) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+    return done.stdout.split()[-1]
 
 
 def test_a_wheel_has_everything_that_is_read(wheel: dict[str, bytes], project: dict) -> None:

@@ -70,7 +70,7 @@ def test_links_on_the_site(site_pages: ModuleType, here: str, markdown: str, wan
 
 def test_every_module_has_its_place(site_pages: ModuleType) -> None:
     text = "".join(map(site_pages.reference, site_pages.packages()))
-    for name in ("hdmap_core.elements", "hdmap_core.models.layers.conv", "hdmap_ros.bag.replay", "training.loop"):
+    for name in ("hdmap_core.elements", "hdmap_core.models.layers.conv", "hdmap_ros.bag.replay", "training.fit.loop"):
         assert text.count(f"::: {name}\n") == 1, name
 
 

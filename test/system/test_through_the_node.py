@@ -1,4 +1,4 @@
-"""The shipped student in the real node, in a graph of player, node and recorder, as `examples/demo.py` runs it."""
+"""The shipped student in the real node, in a graph of player, node and recorder, as `scripts/demo.py` runs it."""
 
 import json
 from pathlib import Path

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from hdmap_core.checkpoint import CheckpointConfig
 from hdmap_core.config import load_config
 from hdmap_core.errors import BagError, CalibrationError, ConfigError, ImageError
-from hdmap_core.image_decoding import decode_image as decode_file
+from hdmap_core.images.decoding import decode_image as decode_file
 from hdmap_ros.bag.compression import _zstd
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import open_bag, write_mcap
-from hdmap_ros.calibration import calibration_from_info, read_calibration_file
-from hdmap_ros.images import SUPPORTED_ENCODINGS, decode_image
+from hdmap_ros.observing.calibration import calibration_from_info, read_calibration_file
+from hdmap_ros.observing.images import SUPPORTED_ENCODINGS, decode_image
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -24,10 +24,10 @@ from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
 from training.distill.objective import Distillation
 from training.distill.sources import load_sources
-from training.launch import Hardware, make_fabric, per_process
-from training.loop import Evaluation, Terms, fit
+from training.fit.launch import Hardware, make_fabric, per_process
+from training.fit.loop import Evaluation, Terms, fit
+from training.fit.run_folder import RunFolder
 from training.objectives import supervised
-from training.run_folder import RunFolder
 
 
 def frames_of(config: TrainConfig) -> list[Keyframe]:

@@ -16,8 +16,8 @@ from hdmap_core.preprocess import preprocess
 from training.config import TrainConfig
 from training.data.batches import Batch, make_batch
 from training.data.keyframes import load_keyframes, sweeps_for
+from training.fit.optimiser import build_optimizer
 from training.objectives import masked_autoencoder, supervised
-from training.optimiser import build_optimizer
 
 Load = Callable[..., TrainConfig]
 ROWS = (

@@ -11,7 +11,7 @@ import pytest
 
 from hdmap_core.config import load_config
 from training.config import TrainConfig
-from training.run_folder import metrics_of
+from training.fit.run_folder import metrics_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 RECIPE = EXPERIMENTS / "mapkd_rows.yaml"

@@ -19,8 +19,9 @@ from hdmap_core.elements import read_elements
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.postprocess import DecodeConfig
-from training.evaluate import EvaluateOptions, evaluate
+from training.evaluate import evaluate
 from training.evaluation import predictions as predictions_module
+from training.evaluation.task import EvaluateOptions
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = ("--device", "cpu")

@@ -16,7 +16,7 @@ from hdmap_core.inference import load_predictor
 from training.config import TrainConfig
 from training.data.batches import TrainBatches
 from training.data.keyframes import Keyframes, load_keyframes
-from training.quick_score import true_raster, validation_inputs
+from training.evaluation.quick_score import true_raster, validation_inputs
 from training.train import train
 
 Load = Callable[..., TrainConfig]

@@ -1,7 +1,7 @@
 """What the auxiliary heads should have said."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import BEVGrid, polyline, raster
+from hdmap_core.model_io import TensorRecord
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
 from training.data.camera_targets import line_mask, nearest_depth
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class AuxiliaryTargets:
+class AuxiliaryTargets(TensorRecord):
     """Targets of a batch; None where the config has no such head. Not frozen: Lightning Fabric moves it.
 
     Attributes:
@@ -36,11 +37,6 @@ class AuxiliaryTargets:
     bev_lines: Tensor | None = None
     image_lines: Tensor | None = None
     depth: Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "AuxiliaryTargets":
-        """The targets on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in values.items() if v is not None})
 
 
 def build_auxiliary_targets(

@@ -17,8 +17,8 @@ from hdmap_core.elements import MapElement
 from hdmap_core.errors import DatasetError, ImageError
 from hdmap_core.model_io import ModelInput, stack
 from hdmap_core.models import ModelConfig
-from hdmap_core.parallel import one_thread
 from hdmap_core.preprocess import ground_grid
+from hdmap_core.running.parallel import one_thread
 from training.config import AugmentConfig, TrainConfig
 from training.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from training.data.augment import augment, augment_seen
@@ -217,17 +217,15 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
     )
     if model.auxiliary is not None:
         targets = replace(targets, auxiliary=_auxiliary(frames, inputs, config, feature_size))
-    if model.dense is not None or model.view_transform is None:
+    if model.dense_heads is not None:
         targets = replace(targets, dense=dense_targets([frame.elements for frame in frames], model))
     return Batch(inputs, targets, tuple(frame.token for frame in frames))
 
 
 def dense_targets(frames: Sequence[Sequence[MapElement]], model: ModelConfig) -> DenseTargets:
     """Rasters of the frames' ground truth as the dense heads of this model should make them."""
-    heads = model.dense
-    if heads is None:  # a refiner by itself
-        assert model.hd_refiner is not None
-        heads = model.hd_refiner.dense
+    heads = model.dense_heads
+    assert heads is not None
     return build_dense_targets(
         frames,
         grid=model.grid,

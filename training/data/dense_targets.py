@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdmap_core.crossing_edges import crossing_edges
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.elements.crossing_edges import crossing_edges
 from hdmap_core.geometry import BEVGrid, polyline
+from hdmap_core.model_io import TensorRecord
 
 _PRIORITY = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)  # the last one wins
 _HALO = 2  # cells on each side of a line from which it erases lower classes
@@ -18,7 +19,7 @@ _SHIFT = 6  # OpenCV draws with 1/64 cell accuracy
 
 
 @dataclass(frozen=True)
-class DenseTargets:
+class DenseTargets(TensorRecord):
     """Rasters of a batch on the BEV grid.
 
     Attributes:
@@ -32,14 +33,6 @@ class DenseTargets:
     semantic: Tensor
     instance: Tensor
     direction: Tensor
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "DenseTargets":
-        """The targets on another device."""
-        return DenseTargets(
-            self.semantic.to(device, non_blocking=non_blocking),
-            self.instance.to(device, non_blocking=non_blocking),
-            self.direction.to(device, non_blocking=non_blocking),
-        )
 
 
 def build_dense_targets(

@@ -13,13 +13,14 @@ differences: each frame has a mask of its own, where published code draws one fo
 mean colour of ImageNet, which is zero after normalising up to rounding.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import permutations
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hdmap_core.model_io import TensorRecord
 from training.config import AugmentConfig
 
 BRIGHTNESS = 32.0
@@ -33,7 +34,7 @@ _AXES /= np.linalg.norm(_AXES, axis=0)
 
 
 @dataclass
-class Distortion:
+class Distortion(TensorRecord):
     """What to do to a batch of images. Not frozen: Lightning Fabric moves it.
 
     Attributes:
@@ -46,11 +47,6 @@ class Distortion:
     colour: Tensor | None = None
     offset: Tensor | None = None
     grid: Tensor | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Distortion":
-        """The same on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in values.items() if v is not None})
 
 
 def draw(config: AugmentConfig, cameras: int, height: int, random: np.random.Generator) -> Distortion | None:

@@ -10,7 +10,7 @@ from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.datasets.protocol import MapDataset, SensorFrame, lidar_of
 from hdmap_core.datasets.sensor_files import read_image
 from hdmap_core.errors import DatasetError, ImageError
-from hdmap_core.parallel import map_scenes
+from hdmap_core.running.parallel import map_scenes
 
 _CHECK_REDUCTION = 8  # all compressed data are still read
 

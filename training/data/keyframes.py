@@ -15,10 +15,9 @@ import torch
 from hdmap_core.datasets.opening import cache_of, open_dataset
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
-from hdmap_core.lidar_points import lidar_points
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
-from hdmap_core.models.lidar.pillars import PillarsConfig
+from hdmap_core.observation.lidar_points import lidar_points
 from hdmap_core.preprocess import camera_inputs, with_points_and_roads
 from training.corruptions import Corruption, corrupt
 from training.data.inspection import opened
@@ -112,7 +111,7 @@ class Keyframes:
         """The same; `cameras` are its inputs that come from the cameras, where somebody has made them already."""
         token = str(self.tokens[index])
         kept = {name: torch.from_numpy(np.array(rows[index]))[None] for name, rows in self.inputs.items()}
-        sees = self.model.view_transform is not None
+        sees = not self.model.is_refiner
         images = cameras is None and not kept and sees
         points, inputs = None, cameras or ModelInput(**kept)
         if images or self.sweeps:
@@ -204,9 +203,7 @@ def load_keyframes(
 
 def sweeps_for(model: ModelConfig) -> int:
     """How many LiDAR sweeps a keyframe of this model needs: for its LiDAR branch, or as ground truth of depth."""
-    if isinstance(model.lidar, PillarsConfig):
-        return model.lidar.sweeps
-    return int(model.auxiliary is not None and model.auxiliary.depth is not None)
+    return model.lidar_sweeps or int(model.auxiliary is not None and model.auxiliary.depth is not None)
 
 
 def complete(frame: Keyframe, model: ModelConfig) -> ModelInput:

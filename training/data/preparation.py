@@ -23,8 +23,8 @@ from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.models import ModelConfig
-from hdmap_core.parallel import map_scenes
 from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
+from hdmap_core.running.parallel import map_scenes
 from training.data.inspection import BadKeyframe, Inspection, find_bad, opened, summary
 from training.data.vector_store import LAYERS, VectorStore
 
@@ -77,7 +77,7 @@ def prepare(preparation: Preparation) -> Path:
         DatasetError: if the folder or the split cannot be used; if keyframes cannot and `on_bad` says `fail`.
         OutputError: if the cache cannot be written.
     """
-    if preparation.model.view_transform is None:  # it looks at maps only, whatever `keep_inputs` says
+    if preparation.model.is_refiner:  # whatever `keep_inputs` says
         preparation = replace(preparation, keep_inputs=False)
     root, split = preparation.root, preparation.split
     dataset = open_dataset(root, preparation.version, split=split, cache=preparation.cache)
@@ -87,7 +87,7 @@ def prepare(preparation: Preparation) -> Path:
         raise DatasetError(f"split {split!r} of {root} has no keyframes")
     name = f"{split}-{store_key(preparation, scenes, dataset)}"
     folder = preparation.cache / name
-    if preparation.model.view_transform is None and not (folder / "complete").is_file():
+    if preparation.model.is_refiner and not (folder / "complete").is_file():
         folder = preparation.cache / f"maps-{name}"  # nobody looks for images, so it must serve no model of cameras
     if not (folder / "complete").is_file():
         try:
@@ -114,7 +114,7 @@ def inspection_of(preparation: Preparation, version: str) -> Inspection:
     """What every keyframe must have: the cameras that the model names, else all of its rig; for a refiner, none."""
     model = preparation.model
     named = () if model.image_backbone is None else model.image_backbone.cameras
-    cameras = () if model.view_transform is None else named or None
+    cameras = () if model.is_refiner else named or None
     return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps, preparation.decode)
 
 

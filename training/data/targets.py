@@ -1,7 +1,7 @@
 """What a model should have said: class masks and polylines with all their equivalent point orders."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, raster
+from hdmap_core.model_io import TensorRecord
 from training.data.auxiliary_targets import AuxiliaryTargets
 from training.data.dense_targets import DenseTargets
 from training.data.point_orders import ClosedOrders, pack_orders, point_orders
 
 
 @dataclass(frozen=True)
-class Targets:
+class Targets(TensorRecord):
     """Targets of a batch.
 
     Attributes:
@@ -37,11 +38,6 @@ class Targets:
     extent: Tensor
     auxiliary: AuxiliaryTargets | None = None
     dense: DenseTargets | None = None
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Targets":
-        """The targets on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{k: v.to(device, non_blocking=non_blocking) for k, v in values.items() if v is not None})
 
 
 def build_targets(

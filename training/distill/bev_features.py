@@ -15,7 +15,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 class BEVFeaturesConfig(TapTermConfig):

@@ -27,7 +27,7 @@ from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import blurred, foreground, lines, probabilities, raster_logits
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_mean_of, global_sum
 
 
 class BEVDistillConfig(TapTermConfig):
@@ -114,8 +114,7 @@ def contrast(ours: Tensor, theirs: Tensor, valid: Tensor, temperature: float) ->
     logits = ours @ theirs.transpose(1, 2) / temperature
     logits = logits.masked_fill(~valid[:, None], torch.finfo(logits.dtype).min)
     each = -logits.log_softmax(dim=-1).diagonal(dim1=1, dim2=2)
-    count = global_sum(valid.sum().to(each.dtype)).clamp(min=1)
-    return global_sum(torch.where(valid, each, 0.0).sum()) / count
+    return global_mean_of(each, valid)
 
 
 def _projector(channels: int, width: int) -> nn.Module:

@@ -31,7 +31,7 @@ from training.distill.rasters import has_rasters, lines, probabilities, raster_l
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized
 from training.distill.tgpd import row_divergence
 from training.distill.vector_response import VectorResponse, VectorResponseConfig
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 class MapDistillConfig(TapTermConfig):

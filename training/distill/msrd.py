@@ -21,7 +21,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import foreground, lines, probabilities, raster_logits
 from training.distill.term import Head, TermConfig, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 class MSRDConfig(TermConfig):

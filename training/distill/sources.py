@@ -10,7 +10,6 @@ from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, ModelConfig
 from hdmap_core.models.build import tap_channels
-from hdmap_core.models.lidar.pillars import PillarsConfig
 from training.config import TrainConfig
 from training.distill.term import Head
 from training.distill.terms import DistillationTerm
@@ -67,7 +66,7 @@ def load_sources(config: TrainConfig) -> dict[str, Source]:
 
 def _misfit(student: ModelConfig, source: ModelConfig) -> str | None:
     """Why a model cannot teach this student anything, or None. Resolution and size of images may differ."""
-    if source.view_transform is None:
+    if source.is_refiner:
         return "it is an HD-map refiner by itself, which looks at no sensor; give the model that was trained from it"
     if source.classes != student.classes:
         theirs, ours = (", ".join(label.value for label in model.classes) for model in (source, student))
@@ -81,7 +80,7 @@ def _misfit(student: ModelConfig, source: ModelConfig) -> str | None:
 
 def _moves(config: TrainConfig, source: ModelConfig) -> str | None:
     moving = [name for name in ("turn", "rotate", "shift") if getattr(config.augment, name)]
-    if isinstance(source.lidar, PillarsConfig) and moving:
+    if source.lidar_sweeps and moving:
         return (
             f"augment.{', '.join(moving)} would move the car's own LiDAR returns out of the box that its pillars leave "
             "out; set to 0"

@@ -24,7 +24,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines, raster_logits
 from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.global_sum import global_sum
+from training.losses.global_sum import global_mean_of, global_sum
 
 
 class UniDistillConfig(TapTermConfig):
@@ -70,13 +70,13 @@ class UniDistill(nn.Module):
         places, valid = box_points(targets, config.boxes, config.reach)
         ours = sampled(self.adapter(student.taps[first.student]), places)
         apart = (ours - sampled(source.taps[first.source], places)).abs().mean(dim=(2, 3))
-        total = config.features * _per_box(apart, valid)
+        total = config.features * global_mean_of(apart, valid)
         own, wanted = (
             F.normalize(sampled(features, places), dim=-1)
             for features in (student.taps[second.student], source.taps[second.source])
         )
         relations = (own @ own.transpose(2, 3) - wanted @ wanted.transpose(2, 3)).abs().mean(dim=(2, 3))
-        total = total + config.relation * _per_box(relations, valid)
+        total = total + config.relation * global_mean_of(relations, valid)
         return total + config.response * self._response(student, source, targets) if config.response else total
 
     def _response(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
@@ -119,9 +119,3 @@ def sampled(features: Tensor, places: Tensor) -> Tensor:
     """(B, C, y, x) at (B, M, 9, 2) in [0, 1] -> (B, M, 9, C), bilinear; the border goes on beyond the grid."""
     found = F.grid_sample(features, places * 2 - 1, align_corners=False, padding_mode="border")
     return found.permute(0, 2, 3, 1)
-
-
-def _per_box(values: Tensor, valid: Tensor) -> Tensor:
-    """The mean of (B, M) values over the boxes of all processes that are of a line."""
-    count = global_sum(valid.sum().to(values.dtype)).clamp(min=1)
-    return global_sum(torch.where(valid, values, 0.0).sum()) / count

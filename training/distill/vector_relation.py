@@ -18,7 +18,7 @@ from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
 from training.distill.term import Head, TermConfig
 from training.distill.vector_response import said_elements
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 from training.losses.matching import match
 
 

@@ -24,7 +24,7 @@ from hdmap_core.elements import MapClass
 from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
 from training.distill.term import Head, TermConfig
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 from training.losses.matching import match
 from training.losses.vector import edge_turns
 

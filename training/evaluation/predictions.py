@@ -23,7 +23,7 @@ from hdmap_core.files import write_atomically
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_core.inference.predictor import PreparedInput
-from hdmap_core.parallel import map_scenes
+from hdmap_core.running.parallel import map_scenes
 from training.corruptions import Corruption, corrupt
 from training.evaluation.raster_overlap import Overlap, raster_overlap
 

@@ -8,7 +8,7 @@ from hdmap_core.config import Config
 from hdmap_core.model_io import AuxiliaryOutput
 from hdmap_core.models.heads.auxiliary import DepthConfig
 from training.data.auxiliary_targets import AuxiliaryTargets
-from training.global_sum import global_mean, global_sum
+from training.losses.global_sum import global_mean, global_sum
 
 
 class AuxiliaryLossConfig(Config):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from hdmap_core.config import Config
 from hdmap_core.model_io import DenseOutput
 from training.data.dense_targets import DenseTargets
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 SemanticLoss = Literal["bce", "cross_entropy"]
 Distance = Literal["published", "textbook"]

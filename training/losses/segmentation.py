@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.global_sum import global_sum
+from training.losses.global_sum import global_sum
 
 
 def mask_losses(logits: Tensor, masks: Tensor, positive_weight: float) -> dict[str, Tensor]:

@@ -39,7 +39,7 @@ def from_nuscenes(
     from hdmap_core.datasets.frames.writing import from_nuscenes as write
     from hdmap_core.datasets.nuscenes import NuScenesDataset, version_for
     from hdmap_core.datasets.protocol import scene_named, scenes_of_split
-    from hdmap_core.progress import progress_bar
+    from hdmap_core.running.progress import progress_bar
 
     check_new(out)
     dataset = NuScenesDataset(dataroot, version if split is None else version_for(dataroot, split, version))
@@ -82,9 +82,9 @@ def from_video(
     from hdmap_core.datasets.frames.recording import FramesRecorder, placed
     from hdmap_core.datasets.frames.trajectory import Trajectory
     from hdmap_core.datasets.video_starts import parse_beginning
-    from hdmap_core.progress import progress_bar
     from hdmap_core.recordings.recording import Wanted
     from hdmap_core.recordings.rig_pictures import open_pictures
+    from hdmap_core.running.progress import progress_bar
 
     beginning = parse_beginning(start or ())
     recorder = FramesRecorder(out, scene or out.absolute().name, split, true_map)

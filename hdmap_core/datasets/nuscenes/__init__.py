@@ -1,8 +1,8 @@
 """Reader of nuScenes folders: tables, observations, vector-map ground truth and splits."""
 
-from hdmap_core.datasets.nuscenes.observations import CAMERAS, LIDAR, NuScenesDataset
+from hdmap_core.datasets.nuscenes.observations import CAMERAS, NuScenesDataset
 from hdmap_core.datasets.nuscenes.splits import version_for
-from hdmap_core.datasets.nuscenes.tables import NuScenesTables
+from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
 from hdmap_core.datasets.protocol import Scene, SensorFrame, scenes_of_split
 

@@ -6,9 +6,9 @@ from hdmap_core.datasets.protocol import SensorFrame
 from hdmap_core.datasets.sensor_files import read_image
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.road_plane import WINDOW_S
-from hdmap_core.image_decoding import reduction_for
+from hdmap_core.images.decoding import reduction_for
 from hdmap_core.observation import Observation
-from hdmap_core.road_plane import on_the_road
+from hdmap_core.observation.road_plane import on_the_road
 
 
 def observe_cycle(

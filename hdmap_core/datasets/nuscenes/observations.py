@@ -159,7 +159,7 @@ class NuScenesDataset:
             points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
                 from the car itself.
             at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
-                `image_decoding.reduction_for` allows, and the rig is that of the smaller images.
+                `images.decoding.reduction_for` allows, and the rig is that of the smaller images.
             sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
                 fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile
                 leaves a trail. Returns from the car itself (within 2.2 m of the sensor along x and along y) are left

@@ -38,11 +38,11 @@ import numpy as np
 import shapely
 from shapely import LineString, MultiPolygon
 
-from hdmap_core.crossing_edges import long_sides
 from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, areas_in, elements_of, line_parts, rings_of, tiled
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
 from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.elements.crossing_edges import long_sides
 
 
 class Layers(Protocol):

@@ -1,8 +1,8 @@
 """OpenStreetMap roads of the nuScenes cities, for SD maps."""
 
+from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.osm.roads import (
     ATTRIBUTION,
-    CITIES,
     ROAD_CHOICES,
     Road,
     chosen,

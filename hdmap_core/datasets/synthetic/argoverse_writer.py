@@ -18,14 +18,14 @@ import numpy as np
 from hdmap_core.datasets.argoverse.feather import write_columns
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR
 from hdmap_core.datasets.sd_map import road_feature
-from hdmap_core.datasets.synthetic.argoverse_map import town_archive
+from hdmap_core.datasets.synthetic.formats.argoverse_map import town_archive
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan, plan_towns
 from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, photograph, sweep, write_file
-from hdmap_core.datasets.synthetic.rig import CLOCK_US, Firing
+from hdmap_core.datasets.synthetic.sensors.rig import CLOCK_US, Firing
 from hdmap_core.datasets.synthetic.writer import MANIFEST, Progress, claim, manifest
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry.se3 import inverse, quaternion_from_rotation, transform_points
-from hdmap_core.parallel import map_scenes
+from hdmap_core.running.parallel import map_scenes
 
 CITIES = {
     "boston-seaport": "PIT",
@@ -126,7 +126,7 @@ def _firings(scene: SceneWork) -> list[Firing]:
 
 def _write_log(drive: _Drive, tick: Callable[[], None] = lambda: None) -> int:
     """Writes one log; returns how many sensor files it has."""
-    from hdmap_core.datasets.synthetic.cameras import TownRenderer
+    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 
     cv2.setNumThreads(1)
     config, plan, folder = drive.config, drive.plan, drive.folder

@@ -101,7 +101,7 @@ def resolve(preset: str, **options: object) -> "SynthConfig":
     """
     from hdmap_core.config import parse_config
     from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, with_towns
-    from hdmap_core.datasets.synthetic.ring_rig import LANDSCAPE
+    from hdmap_core.datasets.synthetic.sensors.ring_rig import LANDSCAPE
 
     if preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there is no such preset; choose one of {', '.join(PRESETS)}")

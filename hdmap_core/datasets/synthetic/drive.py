@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
-from hdmap_core.datasets.synthetic.relief import FLAT, Relief
+from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
 TIME_STEP_S = 0.02

@@ -11,20 +11,20 @@ import numpy as np
 
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import STIFF, Drive, draw_springs, plan_drive
-from hdmap_core.datasets.synthetic.optics import Lens, Optics, lens_of
-from hdmap_core.datasets.synthetic.other_rigs import other_rig
-from hdmap_core.datasets.synthetic.own_car import OwnCar, draw_own_car
+from hdmap_core.datasets.synthetic.formats.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
+from hdmap_core.datasets.synthetic.light.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
-from hdmap_core.datasets.synthetic.rig import Firing, firings, varied_rig
-from hdmap_core.datasets.synthetic.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
+from hdmap_core.datasets.synthetic.sensors.optics import Lens, Optics, lens_of
+from hdmap_core.datasets.synthetic.sensors.other_rigs import other_rig
+from hdmap_core.datasets.synthetic.sensors.own_car import OwnCar, draw_own_car
+from hdmap_core.datasets.synthetic.sensors.rig import Firing, firings, varied_rig
+from hdmap_core.datasets.synthetic.things.traffic import around_ego
 from hdmap_core.datasets.synthetic.town import Town
-from hdmap_core.datasets.synthetic.traffic import around_ego
-from hdmap_core.datasets.synthetic.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 from hdmap_core.files import write_atomically
 
 if TYPE_CHECKING:
-    from hdmap_core.datasets.synthetic.cameras import TownRenderer
+    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 
 FIRST_TOWN_S = 1.0
 """Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
@@ -107,7 +107,7 @@ def record(
     Raises:
         OutputError: a file cannot be written.
     """
-    from hdmap_core.datasets.synthetic.cameras import TownRenderer
+    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 
     cv2.setNumThreads(1)
     work = TownWork(config, plan)
@@ -148,8 +148,8 @@ def sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> t
     Without LiDAR the keyframes still need their rows (the frame's instant and pose stand there), so the file is there,
     with no point in it.
     """
-    from hdmap_core.datasets.synthetic.annotations import objects_at, points_in_boxes
-    from hdmap_core.datasets.synthetic.lidar import cast_sweep
+    from hdmap_core.datasets.synthetic.formats.annotations import objects_at, points_in_boxes
+    from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
 
     if config.lidar == "none":
         return b"", None
@@ -166,8 +166,8 @@ def sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> t
 
 def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
     """A town's rows, map layers and SD map: what goes into its part file."""
-    from hdmap_core.datasets.synthetic.annotations import annotate
-    from hdmap_core.datasets.synthetic.map_expansion import town_layers
+    from hdmap_core.datasets.synthetic.formats.annotations import annotate
+    from hdmap_core.datasets.synthetic.formats.map_expansion import town_layers
 
     work, origin = TownWork(config, plan), np.array(plan.origin)
     rows = TownRows(plan)

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from shapely import MultiPolygon, Polygon
 
-from hdmap_core.datasets.synthetic.relief import FLAT, Relief
+from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 
 RGB = tuple[float, float, float]
 """Linear reflectance or radiance, 0..1 per channel."""

@@ -7,18 +7,19 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from hdmap_core.datasets.synthetic import paint, scenery
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
-from hdmap_core.datasets.synthetic.kerb_styles import draw_kerb_paint
-from hdmap_core.datasets.synthetic.layout import draw_markings, first_layout, second_layout
-from hdmap_core.datasets.synthetic.road_decals import draw_decals
-from hdmap_core.datasets.synthetic.roads import Network
-from hdmap_core.datasets.synthetic.roadside import Roadside
-from hdmap_core.datasets.synthetic.street_scene import furnished
-from hdmap_core.datasets.synthetic.surface import LayoutError, Surface
-from hdmap_core.datasets.synthetic.terrain import draw_relief
+from hdmap_core.datasets.synthetic.ground.terrain import draw_relief
+from hdmap_core.datasets.synthetic.streets import paint
+from hdmap_core.datasets.synthetic.streets.kerb_styles import draw_kerb_paint
+from hdmap_core.datasets.synthetic.streets.layout import draw_markings, first_layout, second_layout
+from hdmap_core.datasets.synthetic.streets.road_decals import draw_decals
+from hdmap_core.datasets.synthetic.streets.roads import Network
+from hdmap_core.datasets.synthetic.streets.roadside import Roadside
+from hdmap_core.datasets.synthetic.streets.surface import LayoutError, Surface
+from hdmap_core.datasets.synthetic.things import scenery
+from hdmap_core.datasets.synthetic.things.street_scene import furnished
+from hdmap_core.datasets.synthetic.things.traffic import with_traffic
 from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
-from hdmap_core.datasets.synthetic.traffic import with_traffic
 
 MAX_ATTEMPTS = 60
 

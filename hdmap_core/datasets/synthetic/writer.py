@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
-from hdmap_core.datasets.synthetic.map_expansion import empty_map, merge_into
-from hdmap_core.datasets.synthetic.other_rigs import CHANNELS as OTHER_CHANNELS
-from hdmap_core.datasets.synthetic.other_rigs import other_rig
+from hdmap_core.datasets.synthetic.formats.map_expansion import empty_map, merge_into
+from hdmap_core.datasets.synthetic.formats.tables import MASKS, shared_rows
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
 from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
-from hdmap_core.datasets.synthetic.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
-from hdmap_core.datasets.synthetic.ring_rig import CHANNELS as RING_CHANNELS
-from hdmap_core.datasets.synthetic.tables import MASKS, shared_rows
+from hdmap_core.datasets.synthetic.sensors.other_rigs import CHANNELS as OTHER_CHANNELS
+from hdmap_core.datasets.synthetic.sensors.other_rigs import other_rig
+from hdmap_core.datasets.synthetic.sensors.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
+from hdmap_core.datasets.synthetic.sensors.ring_rig import CHANNELS as RING_CHANNELS
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import PART
-from hdmap_core.parallel import map_scenes
+from hdmap_core.running.parallel import map_scenes
 
 MANIFEST = "synth.json"
 Layout = Literal["nuscenes", "av2"]

@@ -16,7 +16,7 @@ from torch import Tensor
 from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
 from hdmap_core.config import load_config
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 from hdmap_core.inference import device_inputs, load_predictor
 from hdmap_core.inference.device_path import DevicePath, _packed, _unpacked, read
 from hdmap_core.inference.engine import EagerEngine

@@ -13,9 +13,9 @@ from hdmap_core.errors import DatasetError, HdmapError, OutputError
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.inference.outputs import check_outputs, predict_drive
 from hdmap_core.inference.predictor import Predictor
-from hdmap_core.interruption import Interrupted
 from hdmap_core.recordings.opening import open_recording
 from hdmap_core.recordings.recording import Recording, Wanted
+from hdmap_core.running.interruption import Interrupted
 from hdmap_core.viz import COLOURS, write_picture
 
 

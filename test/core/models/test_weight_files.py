@@ -8,7 +8,7 @@ from safetensors.torch import save
 
 from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.errors import CheckpointError
-from hdmap_core.file_kinds import what_it_is
+from hdmap_core.files.kinds import what_it_is
 from hdmap_core.models.weight_files import read_weights
 
 STATE = {"module.conv.weight": torch.arange(64.0), "module.conv.bias": torch.zeros(4)}

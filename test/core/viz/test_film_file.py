@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hdmap_core.errors import MissingDependencyError, OutputError
-from hdmap_core.interruption import Interrupted
+from hdmap_core.running.interruption import Interrupted
 from hdmap_core.viz import film_file
 from hdmap_core.viz.film_file import check_film, open_film
 

@@ -14,8 +14,8 @@ from hdmap_core.viewer.footage import joined
 from hdmap_core.viewer.opening import open_footage
 from hdmap_ros.bag.footage import bag_footage
 from hdmap_ros.bag.mcap import open_bag, write_mcap
-from hdmap_ros.conversions import elements_to_message
 from hdmap_ros.diagnostics import Status, to_message
+from hdmap_ros.output.conversions import elements_to_message
 
 MAPS, DIAGNOSTICS = "/online_map/output/map_elements", "/diagnostics"
 

@@ -9,11 +9,11 @@ import pytest
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC, INFO_TOPIC, MARKERS_TOPIC, MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
-from hdmap_ros.conversions import elements_from_message
-from hdmap_ros.image_sets import ImageSet
 from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.output.conversions import elements_from_message
 from hdmap_ros.pipeline import MapResult
 from hdmap_ros.stamps import stamp_to_ns
+from hdmap_ros.sync.image_sets import ImageSet
 
 CAMERAS = ("LEFT", "RIGHT")
 CONFIG = OnlineMapConfig(camera_names=CAMERAS)

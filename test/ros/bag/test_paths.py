@@ -13,8 +13,8 @@ from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 from hdmap_ros.bag.replay_many import folders_of, replay_bags
 from hdmap_ros.bag.storage import storage_files
 from hdmap_ros.bag.write import write_bag
-from hdmap_ros.calibration import read_calibration_file
 from hdmap_ros.node_report import write_report
+from hdmap_ros.observing.calibration import read_calibration_file
 
 
 def test_strings(rig_nuscenes: Path, rig_module: Any, tmp_path: Path) -> None:

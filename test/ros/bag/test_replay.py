@@ -17,8 +17,8 @@ from hdmap_ros.bag.map_writer import ELEMENTS_TOPIC
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.replay import ReplayConfig, replay_bag
 from hdmap_ros.bag.write import write_bag
-from hdmap_ros.conversions import elements_from_message
 from hdmap_ros.node_config import config_from_values
+from hdmap_ros.output.conversions import elements_from_message
 
 CONFIG = ReplayConfig(load_layout("hdmap"))
 

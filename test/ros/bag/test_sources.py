@@ -15,7 +15,7 @@ from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.synchronizer import CycleSynchronizer
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 CONFIG = ReplayConfig(load_layout("hdmap"))
 

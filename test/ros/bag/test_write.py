@@ -10,7 +10,7 @@ from hdmap_core.errors import DatasetError, ImageError, OutputError
 from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.write import write_bag
-from hdmap_ros.images import decode_image
+from hdmap_ros.observing.images import decode_image
 from hdmap_ros.stamps import stamp_to_ns
 
 

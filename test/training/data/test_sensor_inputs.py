@@ -19,9 +19,9 @@ from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ConfigError, DatasetError
 from hdmap_core.geometry import BEVGrid, se3
+from hdmap_core.geometry.sd_raster import sd_raster
 from hdmap_core.model_io import ModelInput
 from hdmap_core.preprocess import preprocess
-from hdmap_core.sd_raster import sd_raster
 from training.config import AugmentConfig, TrainConfig
 from training.data.augment import augment
 from training.data.keyframes import Keyframe, complete, load_keyframes, sweeps_for

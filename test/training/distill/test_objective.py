@@ -164,7 +164,7 @@ def test_other_projections_or_teachers_are_another_run(
 
 
 def test_fsdp_is_refused(student: Load, tmp_path: Path) -> None:
-    from training.launch import Hardware
+    from training.fit.launch import Hardware
 
     # Fabric's launch makes a process group and tells its place in the environment; both would outlive the test.
     with patch.dict(os.environ):

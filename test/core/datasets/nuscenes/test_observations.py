@@ -15,7 +15,7 @@ from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError, ImageError
-from hdmap_core.image_decoding import decode_image
+from hdmap_core.images.decoding import decode_image
 
 TOKEN = "sample-0-1"
 

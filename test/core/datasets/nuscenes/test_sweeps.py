@@ -13,8 +13,8 @@ from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tabl
 from hdmap_core.datasets.synthetic.presets import SynthConfig
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import DatasetError
-from hdmap_core.lidar_points import lidar_points
 from hdmap_core.observation import Observation
+from hdmap_core.observation.lidar_points import lidar_points
 
 TOKEN = "sample-0-1"  # its sweep, sweep-0, ended 50 ms before it
 

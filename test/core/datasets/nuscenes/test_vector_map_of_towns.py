@@ -10,7 +10,7 @@ from shapely import LineString
 
 from hdmap_core.datasets.nuscenes import VectorMap
 from hdmap_core.datasets.nuscenes.map_layers import MapLayers
-from hdmap_core.datasets.synthetic.map_expansion import PATH_STEP_M, empty_map, merge_into, town_layers
+from hdmap_core.datasets.synthetic.formats.map_expansion import PATH_STEP_M, empty_map, merge_into, town_layers
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
 from hdmap_core.elements import MapClass

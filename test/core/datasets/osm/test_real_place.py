@@ -12,7 +12,7 @@ import shapely
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.osm import CITIES, chosen, map_from_degrees, read_roads, write_sd_map
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.sd_raster import sd_raster
+from hdmap_core.geometry.sd_raster import sd_raster
 
 
 def test_the_first_pose_of_scene_61_is_on_fusionopolis_way(real_osm: Path, real_frame_source: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 import shapely
 from shapely import Polygon
 
-from hdmap_core.datasets.synthetic.argoverse_lanes import lane_segments, sides_of
-from hdmap_core.datasets.synthetic.argoverse_map import without_holes
 from hdmap_core.datasets.synthetic.argoverse_writer import write_logs
+from hdmap_core.datasets.synthetic.formats.argoverse_lanes import lane_segments, sides_of
+from hdmap_core.datasets.synthetic.formats.argoverse_map import without_holes
 from hdmap_core.datasets.synthetic.presets import PRESETS
-from hdmap_core.datasets.synthetic.ring_rig import ring_rig
+from hdmap_core.datasets.synthetic.sensors.ring_rig import ring_rig
 from hdmap_core.datasets.synthetic.town import Lane, Marking
 from hdmap_core.errors import ConfigError, DatasetError
 

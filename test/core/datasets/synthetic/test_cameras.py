@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer, mover_poses
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer, mover_poses
 from hdmap_core.datasets.synthetic.town import Box, Mover
 from hdmap_core.errors import CalibrationError
 

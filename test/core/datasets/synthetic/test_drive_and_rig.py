@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.datasets.synthetic.drive import Drive, plan_drive
-from hdmap_core.datasets.synthetic.rig import (
+from hdmap_core.datasets.synthetic.sensors.rig import (
     Firing,
     camera_delay_us,
     firings,

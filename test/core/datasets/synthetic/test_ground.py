@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.ground import bake_ground, bake_reflectivity
-from hdmap_core.datasets.synthetic.ground_shapes import arc_lengths, crossing_pieces, marking_pieces, strip
+from hdmap_core.datasets.synthetic.ground.picture import bake_ground, bake_reflectivity
+from hdmap_core.datasets.synthetic.ground.shapes import arc_lengths, crossing_pieces, marking_pieces, strip
 from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 MIDDLE = 80.0

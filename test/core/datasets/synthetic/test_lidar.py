@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.lidar import NUM_COLUMNS, NUM_RINGS, TURN_S, cast_sweep
+from hdmap_core.datasets.synthetic.sensors.lidar import NUM_COLUMNS, NUM_RINGS, TURN_S, cast_sweep
 from hdmap_core.datasets.synthetic.town import Box, Mover
 
 EGO_FROM_LIDAR = np.array([[0.0, 1, 0, 0.94], [-1, 0, 0, 0], [0, 0, 1, 1.84], [0, 0, 0, 1]])

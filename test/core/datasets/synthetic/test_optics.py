@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.optics import Optics, lens_of
-from hdmap_core.datasets.synthetic.rig import Camera, nuscenes_rig
+from hdmap_core.datasets.synthetic.light.weather import draw_optics
+from hdmap_core.datasets.synthetic.sensors.optics import Optics, lens_of
+from hdmap_core.datasets.synthetic.sensors.rig import Camera, nuscenes_rig
 from hdmap_core.datasets.synthetic.town import Appearance, Weather
-from hdmap_core.datasets.synthetic.weather import draw_optics
 
 AXES = np.eye(3)
 

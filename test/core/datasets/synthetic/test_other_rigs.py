@@ -11,7 +11,9 @@ import pytest
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.cli import resolve
-from hdmap_core.datasets.synthetic.other_rigs import (
+from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, plan_towns
+from hdmap_core.datasets.synthetic.render_town import TownWork
+from hdmap_core.datasets.synthetic.sensors.other_rigs import (
     CHANNELS,
     HEIGHT_M,
     HELD_BACK_M,
@@ -20,9 +22,7 @@ from hdmap_core.datasets.synthetic.other_rigs import (
     Kind,
     other_rig,
 )
-from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, plan_towns
-from hdmap_core.datasets.synthetic.render_town import TownWork
-from hdmap_core.datasets.synthetic.rig import Camera, Rig, nuscenes_rig
+from hdmap_core.datasets.synthetic.sensors.rig import Camera, Rig, nuscenes_rig
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import CalibrationError, ConfigError
 from hdmap_core.geometry.lens import Lens, lens_of
@@ -187,7 +187,7 @@ def test_town_and_drive_are_those_of_nuscenes_rig(root: Path) -> None:
 
 def test_pictures_are_taken_by_the_true_poses_not_the_calibrated(root: Path) -> None:
     """Rendered anew from the true pose the file is met; from the pose in the tables it is not."""
-    from hdmap_core.datasets.synthetic.cameras import TownRenderer
+    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 
     plan = plan_towns(CONFIG)[0]
     scene = TownWork(CONFIG, plan).scene(0)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.own_car import body_view, draw_own_car, fitted_below
-from hdmap_core.datasets.synthetic.rig import Camera, Rig, nuscenes_rig, varied_rig
-from hdmap_core.datasets.synthetic.shading import Lighting
+from hdmap_core.datasets.synthetic.light.shading import Lighting
+from hdmap_core.datasets.synthetic.sensors.own_car import body_view, draw_own_car, fitted_below
+from hdmap_core.datasets.synthetic.sensors.rig import Camera, Rig, nuscenes_rig, varied_rig
 
 SKY = np.array([0.5, 0.6, 0.8])
 

@@ -5,11 +5,11 @@ import pytest
 from shapely import Point, contains_xy
 
 from hdmap_core.datasets.synthetic.curve import lengths_along, resample
-from hdmap_core.datasets.synthetic.ground import GroundTexture
-from hdmap_core.datasets.synthetic.relief import FLAT, Relief
-from hdmap_core.datasets.synthetic.relief_ground import ReliefGround
-from hdmap_core.datasets.synthetic.shading import Lighting
-from hdmap_core.datasets.synthetic.terrain import draw_relief
+from hdmap_core.datasets.synthetic.ground.picture import GroundTexture
+from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
+from hdmap_core.datasets.synthetic.ground.relief_ground import ReliefGround
+from hdmap_core.datasets.synthetic.ground.terrain import draw_relief
+from hdmap_core.datasets.synthetic.light.shading import Lighting
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from shapely import Point
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer
 from hdmap_core.datasets.synthetic.curve import left_normals, resample
 from hdmap_core.datasets.synthetic.drive import WHEELBASE_M, Springs, draw_springs, plan_drive, road_below
-from hdmap_core.datasets.synthetic.lidar import cast_sweep
+from hdmap_core.datasets.synthetic.ground.relief import Relief
+from hdmap_core.datasets.synthetic.ground.relief_rays import relief_ranges
+from hdmap_core.datasets.synthetic.ground.terrain import raised_mask
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
-from hdmap_core.datasets.synthetic.relief import Relief
-from hdmap_core.datasets.synthetic.relief_rays import relief_ranges
 from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, describe
-from hdmap_core.datasets.synthetic.terrain import raised_mask
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
 from hdmap_core.geometry.se3 import rotation_from_quaternion
 
 CONFIG = PRESETS["tiny"].model_copy(update={"edition": 2})

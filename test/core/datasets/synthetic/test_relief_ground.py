@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic import relief_ground
-from hdmap_core.datasets.synthetic.relief import Relief
+from hdmap_core.datasets.synthetic.ground import relief_ground
+from hdmap_core.datasets.synthetic.ground.relief import Relief
 
 
 @pytest.mark.parametrize("count", [2, 4])

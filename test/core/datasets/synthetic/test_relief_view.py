@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.relief import Relief
-from hdmap_core.datasets.synthetic.terrain import raised_mask
+from hdmap_core.datasets.synthetic.ground.relief import Relief
+from hdmap_core.datasets.synthetic.ground.terrain import raised_mask
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 from hdmap_core.datasets.synthetic.town import Box, Town
 
 MIDDLE = 80.0

@@ -7,10 +7,10 @@ import pytest
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.ground import bake_ground, bake_reflectivity, paint_masks
-from hdmap_core.datasets.synthetic.ground_shapes import crossing_pieces, marking_pieces
-from hdmap_core.datasets.synthetic.map_expansion import town_layers
-from hdmap_core.datasets.synthetic.symbols import ARROWS, arrow_rings, on_line, word_rings
+from hdmap_core.datasets.synthetic.formats.map_expansion import town_layers
+from hdmap_core.datasets.synthetic.ground.picture import bake_ground, bake_reflectivity, paint_masks
+from hdmap_core.datasets.synthetic.ground.shapes import crossing_pieces, marking_pieces
+from hdmap_core.datasets.synthetic.streets.symbols import ARROWS, arrow_rings, on_line, word_rings
 from hdmap_core.datasets.synthetic.town import Decal, KerbPaint, Marking, Town
 from hdmap_core.datasets.synthetic.world import generate_town
 

@@ -21,10 +21,10 @@ from pyquaternion import Quaternion
 from hdmap_core.datasets.synthetic import render_town, writer
 from hdmap_core.datasets.synthetic.cli import resolve
 from hdmap_core.datasets.synthetic.curve import left_normals, resample
-from hdmap_core.datasets.synthetic.map_expansion import arcline_path
+from hdmap_core.datasets.synthetic.formats.map_expansion import arcline_path
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, PRESETS, SynthConfig, plan_towns, tile_places, with_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
-from hdmap_core.datasets.synthetic.rig import CHANNELS
+from hdmap_core.datasets.synthetic.sensors.rig import CHANNELS
 from hdmap_core.datasets.synthetic.writer import files_per_scene, write_dataset
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
 

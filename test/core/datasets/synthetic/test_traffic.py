@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import shapely
 
-from hdmap_core.datasets.synthetic.annotations import objects_at
-from hdmap_core.datasets.synthetic.lidar_shapes import slabs_of
+from hdmap_core.datasets.synthetic.formats.annotations import objects_at
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import FIRST_TOWN_S, SceneWork, TownWork
-from hdmap_core.datasets.synthetic.scenery import box_outlines
-from hdmap_core.datasets.synthetic.street_objects import shapes_of
+from hdmap_core.datasets.synthetic.sensors.lidar_shapes import slabs_of
+from hdmap_core.datasets.synthetic.things.scenery import box_outlines
+from hdmap_core.datasets.synthetic.things.street_objects import shapes_of
+from hdmap_core.datasets.synthetic.things.traffic import outlines_of
 from hdmap_core.datasets.synthetic.town import Box
-from hdmap_core.datasets.synthetic.traffic import outlines_of
 
 CONFIG = PRESETS["tiny"].model_copy(update={"edition": 2})
 ON_THE_ROAD = ("cone", "water_barrier", "barrier", "gantry", "person", "car", "van", "truck", "bus", "motorcycle")

@@ -6,15 +6,15 @@ import math
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.ground import bake_ground
-from hdmap_core.datasets.synthetic.ground_wear import SHADE_TEXEL_M, blocked_light
+from hdmap_core.datasets.synthetic.formats.tables import describe_scene
+from hdmap_core.datasets.synthetic.ground.picture import bake_ground
+from hdmap_core.datasets.synthetic.ground.wear import SHADE_TEXEL_M, blocked_light
+from hdmap_core.datasets.synthetic.light.sky import bake_sky
+from hdmap_core.datasets.synthetic.light.weather import look_of_scene
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
-from hdmap_core.datasets.synthetic.sky import bake_sky
-from hdmap_core.datasets.synthetic.tables import describe_scene
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 from hdmap_core.datasets.synthetic.town import Appearance, Box, Mover, Paving, Weather
-from hdmap_core.datasets.synthetic.weather import look_of_scene
 from training.evaluation.groups import light_of, time_of_day_of, weather_of
 
 MIDDLE = 80.0

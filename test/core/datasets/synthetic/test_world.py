@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.curve import lengths_along, offset, resample, smooth, total_length
-from hdmap_core.datasets.synthetic.surface import is_coverage
+from hdmap_core.datasets.synthetic.streets.surface import is_coverage
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
 

@@ -1,0 +1,63 @@
+"""Laying a town's decals and painted kerbs onto the picture of its ground, and onto what the LiDAR sees of it."""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import cv2
+import numpy as np
+
+from hdmap_core.datasets.synthetic.ground import shapes
+from hdmap_core.datasets.synthetic.town import RGB, Decal, Town
+
+Colour = Callable[[RGB, float], tuple[int, ...]]
+"""Linear RGB and brightness factor → what the canvas holds."""
+_INTENSITIES = {"asphalt": 9, "concrete": 24, "metal": 40, "rubber": 7, "leaves": 17}
+"""Of the LiDAR, 0..255, by material."""
+
+
+def lay_decals(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float) -> None:
+    """Lay all decals but those of paint onto the ground, in place."""
+    for decal in town.decals:
+        if not is_paint(decal):
+            _lay(canvas, decal, lit(decal.colour or town.appearance.asphalt, decal.gain), texel_m)
+
+
+def lay_intensities(canvas: np.ndarray, town: Town, texel_m: float) -> None:
+    """Lay all decals but those of paint onto a map of LiDAR intensities, in place."""
+    for decal in town.decals:
+        if not is_paint(decal):
+            _lay(canvas, decal, (_INTENSITIES[decal.material],), texel_m)
+
+
+def is_paint(decal: Decal) -> bool:
+    """Whether a decal belongs to the town's white and yellow paint."""
+    return decal.material in ("white_paint", "yellow_paint")
+
+
+def paint_kerbs(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float, width_m: float) -> None:
+    """Paint kerbs in blocks, in place, `width_m` to either side of the outline; asphalt is laid over the inner half."""
+    for kerb in town.kerb_paint:
+        length = float(shapes.arc_lengths(kerb.line)[-1])
+        stops = np.linspace(0.0, length, max(round(length / kerb.block_m), 1) + 1)
+        for k, (begin, end) in enumerate(pairwise(stops)):
+            ring = shapes.texels(shapes.strip(kerb.line, begin, end, 2 * width_m), texel_m)
+            cv2.fillPoly(canvas, [ring], lit(kerb.colours[k % len(kerb.colours)], 1.0), cv2.LINE_AA, shapes.SHIFT)
+
+
+def _lay(canvas: np.ndarray, decal: Decal, value: tuple[int, ...], texel_m: float) -> None:
+    if decal.cover >= 1.0:
+        for ring in decal.rings:
+            cv2.fillPoly(canvas, [shapes.texels(ring, texel_m)], value, cv2.LINE_AA, shapes.SHIFT)
+        return
+    points = np.concatenate(decal.rings) / texel_m
+    low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
+    high = np.minimum(np.ceil(points.max(axis=0)).astype(int) + 2, canvas.shape[1::-1])
+    if (high <= low).any():
+        return
+    mask = np.zeros((high - low)[::-1], np.uint8)
+    for ring in decal.rings:
+        cv2.fillPoly(mask, [shapes.texels(ring - low * texel_m, texel_m)], 255, cv2.LINE_AA, shapes.SHIFT)
+    block = canvas[low[1] : high[1], low[0] : high[0]]
+    cover = mask.astype(np.float32) * (decal.cover / 255.0)
+    cover = cover[..., None] if canvas.ndim == 3 else cover
+    block[:] = block + cover * (np.asarray(value, np.float32) - block)

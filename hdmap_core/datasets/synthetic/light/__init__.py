@@ -1,0 +1,1 @@
+"""Sun, sky, lamps, shadows and weather."""

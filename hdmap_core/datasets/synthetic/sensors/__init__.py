@@ -1,0 +1,1 @@
+"""Cameras and LiDAR: rigs, lenses, noise, and what they see."""

@@ -1,0 +1,1 @@
+"""Streets: network, surface, lanes, kerbs and paint, in either edition."""

@@ -1,0 +1,108 @@
+"""A town's streets with all that belongs to them, in either edition: network, asphalt, lanes and routes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hdmap_core.datasets.synthetic.streets import lanes, paint
+from hdmap_core.datasets.synthetic.streets.medians import Pocket, draw_pockets, raised_medians
+from hdmap_core.datasets.synthetic.streets.road_markings import dividers
+from hdmap_core.datasets.synthetic.streets.roads import Network, generate_network
+from hdmap_core.datasets.synthetic.streets.roadside import Roadside, Span, Zones, draw_roadside, slip_islands
+from hdmap_core.datasets.synthetic.streets.street_plan import generate_plan
+from hdmap_core.datasets.synthetic.streets.surface import (
+    LayoutError,
+    Surface,
+    arm_zones,
+    build_surface,
+    check_junctions,
+    junction_radii,
+    median_islands,
+    trims,
+)
+from hdmap_core.datasets.synthetic.town import Crossing, Lane, Marking
+
+ROUTE_LENGTH_M = 290.0
+NUM_ROUTES = 8
+FEWEST_ROUTES = 3
+SPARE_M = 30.0
+"""Drives of the second edition may end on a street that leaves town, this far before its end."""
+Pockets = dict[tuple[int, bool], Pocket]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Streets of a town. `zones` are keyed by (road, at_start); the second edition alone fills the last two."""
+
+    network: Network
+    zones: Zones
+    mid_crossings: dict[int, Span]
+    surface: Surface
+    lanes: tuple[Lane, ...]
+    routes: tuple[np.ndarray, ...]
+    pockets: Pockets | None = None
+    beside: Roadside = field(default_factory=Roadside)
+
+
+def first_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
+    """A bent grid of streets.
+
+    Raises:
+        LayoutError: the draw is of no use.
+    """
+    network = generate_network(rng, size)
+    radii = junction_radii(rng, network)
+    trim = trims(network, radii)
+    zones = arm_zones(rng, network, trim)
+    mid_crossings = paint.draw_mid_crossings(rng, network, zones)
+    islands = median_islands(rng, network, zones, mid_crossings)
+    surface = build_surface(network, radii, trim, islands)
+    all_lanes, roads_of = lanes.build_lanes(network, trim)
+    area = surface.drivable.buffer(-0.8)
+    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M)
+    if len(routes) < FEWEST_ROUTES:
+        raise LayoutError("too few ways through the town")
+    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes))
+
+
+def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
+    """Streets that grow, with driveways, bays, medians with turn pockets and slip lanes.
+
+    Raises:
+        LayoutError: the draw is of no use.
+    """
+    network = generate_plan(rng, size)
+    is_major = [sum(network.roads[arm.road].profile.forward > 1 for arm in arms) >= 2 for arms in network.arms]
+    has_slip = np.array(is_major) & (rng.random(len(is_major)) < 0.12)
+    radii = np.where(
+        has_slip, rng.uniform(15, 20, len(is_major)), np.clip(rng.normal(6.0, 1.8, len(is_major)), 3.5, 11)
+    )
+    trim = trims(network, radii)
+    zones = arm_zones(rng, network, trim, [0.85 if major else 0.45 for major in is_major])
+    mid_crossings = paint.draw_mid_crossings(rng, network, zones, 0.25)
+    beside = draw_roadside(rng, network, zones, mid_crossings)
+    pockets = draw_pockets(rng, network, zones)
+    crossed = {k: [(begin - 0.8, end + 0.8)] for k, (begin, end) in mid_crossings.items()}
+    gaps = {k: [*crossed.get(k, []), *beside.gaps.get(k, [])] for k in range(len(network.roads))}
+    islands = raised_medians(rng, network, zones, gaps, pockets)
+    for node in np.flatnonzero(has_slip).tolist():
+        islands += slip_islands(network, node, float(radii[node]), trim)
+    surface = build_surface(network, radii, trim, islands, beside.asphalt)
+    check_junctions(network, trim, surface)
+    all_lanes, roads_of = lanes.build_lanes(network, trim, 0.39)
+    area = surface.drivable.buffer(-0.8)
+    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M, SPARE_M)
+    if len(routes) < FEWEST_ROUTES:
+        raise LayoutError("too few ways through the town")
+    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes), pockets, beside)
+
+
+def draw_markings(rng: np.random.Generator, layout: Layout, crossings: list[Crossing]) -> list[Marking]:
+    """Every divider of the town; `rng` is for the second edition alone."""
+    network, zones, mid_crossings = layout.network, layout.zones, layout.mid_crossings
+    if layout.pockets is None:
+        return paint.markings(network, zones, mid_crossings, crossings)
+    taken = {k: [(begin - 0.6, end + 0.6)] for k, (begin, end) in mid_crossings.items()}
+    for k, spans in layout.beside.openings.items():
+        taken.setdefault(k, []).extend(spans)
+    return dividers(rng, network, zones, taken, layout.pockets, crossings, layout.beside.markings)

@@ -1,0 +1,1 @@
+"""What stands and moves on and beside the streets."""

@@ -1,0 +1,1 @@
+"""Pictures in files: bounded, mended where that is harmless, decoded."""

@@ -1,0 +1,1 @@
+"""Messages into observations: images, calibration, transforms."""

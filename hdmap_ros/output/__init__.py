@@ -1,0 +1,1 @@
+"""Maps into messages and pictures, and the map over time."""

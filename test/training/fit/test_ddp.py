@@ -1,0 +1,116 @@
+"""Two processes (gloo, CPU) train as one does with the same global batch."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from hdmap_core.models import build_model
+from training.config import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[3]
+STEPS = 3
+PATIENCE_S = 900
+"""Of processes whose start alone takes seconds on a free machine, and minutes on a busy one."""
+# Of another test in this process, they would make the child wait for a group that never comes.
+GROUP_VARIABLES = ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+# The agent's own address: a machine's name may stand for none that can be reached.
+TORCHRUN = ("torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2")
+
+
+def start(*command: object) -> str:
+    """Runs Python in another process; fails with what it said."""
+    inherited = {name: value for name, value in os.environ.items() if name not in GROUP_VARIABLES}
+    environment = {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    called = [sys.executable, *map(str, command)]
+    done = subprocess.run(called, env=environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["phase"] == "train"]
+
+
+def assert_same_run(alone: Path, shared: Path, terms: set[str], atol: float = 2e-4) -> None:
+    """Every record and all weights, within rounding."""
+    one, two = records(alone), records(shared)
+    assert len({record["loss"] for record in one}) == STEPS
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys() and terms <= a.keys()
+        for name in a.keys() - {"samples_per_s", "phase"}:
+            assert b[name] == pytest.approx(a[name], rel=2e-4, abs=2e-5), (shared.name, a["step"], name)
+    state, other = (load_file(folder / "checkpoints" / "state.safetensors") for folder in (alone, shared))
+    assert state.keys() == other.keys()
+    for name, value in state.items():
+        if not name.startswith("optimizer/"):
+            torch.testing.assert_close(
+                other[name], value, rtol=1e-3, atol=atol, msg=lambda text, at=(shared.name, name): f"{at}: {text}"
+            )
+
+
+@pytest.fixture
+def config(tiny_config: Callable[..., TrainConfig]) -> TrainConfig:
+    """The tiny recipe with a global batch of 4, every step logged."""
+    return tiny_config("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")
+
+
+def test_two_processes_are_one(config: TrainConfig, ddp_worker: ModuleType, tmp_path: Path) -> None:
+    """DDP and FSDP, started by torchrun: every term, the gradient's norm and the weights are those of one process.
+
+    To float32 rounding of sums in another order, that is, which AdamW makes larger where gradients are nearly nothing.
+    """
+    ddp_worker.train(config, tmp_path / "alone", 1, "ddp")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path, 2, "ddp,fsdp")
+    for strategy in ("ddp", "fsdp"):
+        assert_same_run(tmp_path / "alone", tmp_path / strategy, {"class", "points", "mask_dice", "grad_norm"})
+
+
+def test_two_processes_teach_as_one(
+    tiny_config: Callable[..., TrainConfig], ddp_worker: ModuleType, tmp_path: Path
+) -> None:
+    """Every term that masks and polylines have, and the projections, whose gradients Fabric does not know."""
+    teacher = tmp_path / "teacher.safetensors"
+    larger = tiny_config("model.bev_encoder.out_channels=24", "model.view_transform.channels=12")
+    torch.manual_seed(5)
+    save_checkpoint(teacher, build_model(larger.model), CheckpointConfig(model=larger.model), {})
+    terms = (
+        *("{kind: tgpd, taps: [bev], patches: [2, 3]", "{kind: msrd, mask: soft", "{kind: bev_features, where: lines"),
+        *("{kind: bevdistill, width: 16, points: 8", "{kind: unidistill, boxes: 2", "{kind: vector_relation"),
+        "{kind: vector_response, min_score: 0.04",
+    )
+    taught = f"distillation=[{', '.join(term + ', source: teacher}' for term in terms)}]"
+    settings = [*("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")]
+    config = tiny_config(*settings, taught, "objective=distillation", f"sources.teacher={teacher}")
+    ddp_worker.train(config, tmp_path / "alone", 1, "ddp")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path / "shared", 2, "ddp")
+    # More terms, so more weights whose gradients are nearly nothing; a step moves a weight by up to 1.5e-3.
+    assert_same_run(tmp_path / "alone", tmp_path / "shared", {"bevdistill_teacher", "vector_response_teacher"}, 1e-3)
+    assert any(name.startswith("learned/") for name in load_file(tmp_path / "shared/checkpoints/state.safetensors"))
+
+
+def test_hdmap_train_starts_its_second_process(synthetic_root: Path, recipe: Path, tmp_path: Path) -> None:
+    smaller = ("optim.steps=2", "optim.batch_size=2", "optim.warmup_steps=0", "log_every=1", "evaluate_frames=1")
+    places = (f"data.root={synthetic_root}", f"data.cache={tmp_path / 'cache'}", "data.workers=1")
+    command = ("-m", "hdmap_core", "train", recipe, *places, *smaller, "--devices", 2, "--accelerator", "cpu")
+    said = start(*command, "-o", tmp_path / "run")
+    assert [record["step"] for record in records(tmp_path / "run")] == [1, 2]
+    assert said.count("training and") == 1, "only the first process speaks"
+    with (tmp_path / "run" / "metrics.jsonl").open() as stream:
+        assert [json.loads(line)["phase"] for line in stream] == ["train", "train", "val"]
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors").provenance["step"] == 2

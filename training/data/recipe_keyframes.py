@@ -1,0 +1,79 @@
+"""The keyframes of a recipe: of every folder that it names, prepared for the model and for those that teach it."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from hdmap_core.datasets.sensor_check import check_sensors
+from hdmap_core.errors import DatasetError
+from hdmap_core.models import ModelConfig
+from training.config import TrainConfig
+from training.data.joined import JoinedKeyframes
+from training.data.keyframes import KeyframeList, Keyframes, load_keyframes, sweeps_for
+from training.data.seen_by import taught_keyframes
+
+
+class RecipeKeyframes(NamedTuple):
+    """What a run learns from and is validated on.
+
+    Attributes:
+        parts: of each folder, those that the model can use.
+        training: all of them that its teachers can use as well, as one list.
+        validation: of the first folder.
+    """
+
+    parts: list[Keyframes]
+    training: KeyframeList
+    validation: Keyframes
+
+
+def recipe_keyframes(config: TrainConfig, teachers: Mapping[str, ModelConfig]) -> RecipeKeyframes:
+    """Prepares what is not there yet.
+
+    Args:
+        config: the recipe.
+        teachers: the models that see each training keyframe too, by their names.
+
+    Raises:
+        DatasetError: if a folder, a split or one of its files cannot be used, or lacks what a model looks at.
+        OutputError: if a cache cannot be written.
+    """
+    validation = _keyframes(config, config.model, config.data.val)  # mostly the smaller: what is wrong is told sooner
+    recipes = _per_folder(config)
+    parts = [_keyframes(each, config.model, config.data.train) for each in recipes]
+    lists = [_taught(part, each, teachers) for part, each in zip(parts, recipes, strict=True)]
+    return RecipeKeyframes(parts, JoinedKeyframes(lists), validation)
+
+
+def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes:
+    data = config.data
+    keyframes = load_keyframes(
+        data.root,
+        split,
+        model,
+        keep_inputs=data.keep_inputs,
+        sweeps=sweeps_for(model),
+        cache=data.cache,
+        workers=data.workers,
+        reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
+        version=data.version,
+    )
+    check_sensors(
+        keyframes.dataset, keyframes.tokens.tolist(), lidar=model.lidar_sweeps > 0, sd_map=model.sd_prior is not None
+    )
+    return keyframes
+
+
+def _taught(student: Keyframes, config: TrainConfig, teachers: Mapping[str, ModelConfig]) -> KeyframeList:
+    seen = {}
+    for name, model in teachers.items():
+        try:
+            seen[name] = _keyframes(config, model, config.data.train)
+        except DatasetError as error:
+            raise DatasetError(f"sources.{name}: {error}") from None
+    return taught_keyframes(student, seen) if seen else student
+
+
+def _per_folder(config: TrainConfig) -> list[TrainConfig]:
+    """The recipe once for each folder that it trains on; the folders of `data.more` keep their own caches."""
+    further = [config.data.model_copy(update={"root": root, "cache": None}) for root in config.data.more]
+    return [config, *(config.model_copy(update={"data": data}) for data in further)]
