@@ -30,7 +30,9 @@ from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 
 _OPEN = """
-import time, pyarrow.compute, pyarrow.feather
+import contextlib, time, pyarrow.compute, pyarrow.feather
+with contextlib.suppress(ImportError):
+    import pandas  # pyarrow does where it is
 import hdmap_core.datasets.argoverse, hdmap_core.datasets.nuscenes, hdmap_core.datasets.frames.dataset
 from hdmap_core.datasets.opening import open_dataset
 from pathlib import Path
