@@ -33,7 +33,7 @@ def take_bytes(graph: Any) -> None:
         return
     dequantise, _, concat, _, _, reshape, _, _, cast = fronts[found]
     convolution = next(node for node in graph.node if node.name == found)
-    weight, bias = (producers[name] for name in convolution.input[1:])
+    weight, *biases = (producers[name] for name in convolution.input[1:])
     values, scales = (constants[name] for name in weight.input[:2])
     _, channels, _, block, _, _ = constants[reshape.input[1]].tolist()
     pixels = channels * block**2
@@ -41,15 +41,19 @@ def take_bytes(graph: Any) -> None:
     expand = producers.get(concat.input[1])
     place = np.rint(constants[expand.input[0] if expand else concat.input[1]] / _STEP) + _ZERO
     fill = ((0, 0), (0, -values.shape[1] % _LANES), (0, 0), (0, 0))
-    offset = constants[bias.input[0]].astype(np.float64) * constants[bias.input[1]]
-    offset += _STEP / 2 * scales * values[:, :pixels].sum(axis=(1, 2, 3))
+    offset = _STEP / 2 * scales.astype(np.float64) * values[:, :pixels].sum(axis=(1, 2, 3))
+    for bias in biases:
+        offset += constants[bias.input[0]] * constants[bias.input[1]].astype(np.float64)
     bytes_ = f"{found}_bytes"
     weight.input[0] = _add(
         graph, f"{bytes_}_weight", np.pad(np.concatenate([values[:, in_blocks], values[:, pixels:]], axis=1), fill)
     )
     step = (_STEP * scales).astype(np.float32)
-    bias.input[0] = _add(graph, f"{bytes_}_bias", np.rint(offset / step).astype(np.int32))
-    bias.input[1] = _add(graph, f"{bytes_}_bias_step", step)
+    summands = [
+        _add(graph, f"{bytes_}_bias", np.rint(offset / step).astype(np.int32)), _add(graph, f"{bytes_}_bias_step", step)
+    ]  # fmt: skip
+    graph.node.insert(0, helper.make_node("DequantizeLinear", summands, [f"{bytes_}_offset"], axis=0))
+    convolution.input[:] = [*convolution.input[:2], f"{bytes_}_offset"]
     dequantise.input[:] = [
         bytes_, _add(graph, f"{bytes_}_step", np.float32(_STEP)), _add(graph, f"{bytes_}_zero", np.uint8(_ZERO))
     ]  # fmt: skip
@@ -78,7 +82,8 @@ def _shuffle(graph: Any, output: Any, shuffle: Any, convolution: Any, constants:
     from onnx import helper
 
     block = next(each.i for each in shuffle.attribute if each.name == "blocksize")
-    weight, bias = (constants[name] for name in convolution.input[1:])
+    weight, *biases = (constants[name] for name in convolution.input[1:])
+    bias = sum(biases, np.zeros(len(weight), np.float32))
     _, classes, height, width = (each.dim_value for each in output.type.tensor_type.shape.dim)
     name = f"{convolution.name}_shuffled"
     kernels = weight.reshape(classes, block, block, -1).transpose(3, 0, 1, 2)
