@@ -30,13 +30,17 @@ from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 
 _OPEN = """
-import resource, time, hdmap_core.datasets.argoverse, hdmap_core.datasets.nuscenes, hdmap_core.datasets.frames.dataset
+import contextlib, time, pyarrow.compute, pyarrow.feather
+with contextlib.suppress(ImportError):
+    import pandas  # pyarrow does where it is
+import hdmap_core.datasets.argoverse, hdmap_core.datasets.nuscenes, hdmap_core.datasets.frames.dataset
 from hdmap_core.datasets.opening import open_dataset
 from pathlib import Path
-before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+held = lambda: int(Path("/proc/self/statm").read_text().split()[1]) / 256
+before, start = held(), time.process_time()
 dataset = open_dataset(Path({root!r}), cache={cache} and Path({cache}))
 dataset.keyframe(dataset.tokens[0])
-print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+print(time.process_time() - start, held() - before)
 """
 LOADS: dict[str, Callable[[MapDataset, str], object]] = {
     "rig and pose": lambda dataset, token: dataset.observation(token, images=False, points=False, roads=False),
@@ -47,7 +51,7 @@ LOADS: dict[str, Callable[[MapDataset, str], object]] = {
 
 
 def opening(root: Path, cache: Path | None) -> tuple[float, float]:
-    """CPU seconds, and MiB that the process grew by."""
+    """CPU seconds, and MiB that the process holds more than before."""
     code = _OPEN.format(root=str(root), cache=None if cache is None else repr(str(cache)))
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     seconds, grown = map(float, told.split())
@@ -107,12 +111,14 @@ def main() -> None:
         table = Table("CPU ms, median", *columns, title=f"{len(nuscenes.tokens)} keyframes")
         for name, measured in times.items():
             table.add_row(name, *(f"{1e3 * statistics.median(measured[column]):.2f}" for column in columns))
-        Console().print(table)
+        Console(width=120).print(table)
         if options.long:
             write_long(place / "frames", options.long, place / "long")
             runs = [opening(place / "long", None) for _ in range(options.rounds)]
             seconds, grown = (statistics.median(each) for each in zip(*runs, strict=True))
-            Console().print(f"frames.jsonl of {options.long} frames: opened in {seconds:.2f} s of CPU, {grown:.0f} MiB")
+            Console().print(
+                f"frames.jsonl of {options.long} frames: opened in {seconds:.2f} s of CPU, {grown:.0f} MiB held"
+            )
 
 
 if __name__ == "__main__":

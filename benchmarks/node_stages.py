@@ -146,12 +146,15 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
                 )
                 for camera in CAMERAS
             ]
+            seen = dataset.observation(token, images=False, points=False, at_least=enough)
+            wanted = seen.rig.select(CAMERAS).image_sizes  # the smallest that will do
             images = clock.time(
-                "decode, six images", "ours", lambda m=messages: [decode_image(each, enough) for each in m]
+                "decode, six images",
+                "ours",
+                lambda m=messages, w=wanted: [decode_image(each, size) for each, size in zip(m, w, strict=True)],
             )
             clock.time("decode, six images", "alternative: OpenCV", lambda m=messages: by_opencv(m))
             clock.time("decode, six images", "alternative: Pillow", lambda m=messages: by_pillow(m))
-            seen = dataset.observation(token, images=False, points=False)
             observation = Observation(tuple(images), seen.rig.select(CAMERAS), seen.stamp_ns, token)
             batch = clock.time("preprocess", "ours", lambda o=observation: preprocess(o, predictor.config.model))
             other = clock.time(

@@ -95,7 +95,7 @@ def hilly_table(towns: int) -> Table:
         scene = TownWork(config, plan).scene(0)
         for time_s in np.arange(3.0, 19.5, 1.5):
             pose = scene.town_from_ego(time_s)
-            ground = _ground_nearby(scene.town, pose)
+            ground = ground_nearby(scene.town, pose)
             truth = _plane_through(ground)
             wheels = road_below(scene.town.relief, pose[:2, 3], se3.yaw_of(pose))
             roads = {"none": np.eye(4), "true plane": truth, "below the wheels": se3.inverse(wheels) @ pose}
@@ -121,10 +121,10 @@ def hilly_table(towns: int) -> Table:
     return table
 
 
-def _ground_nearby(town: Town, pose: np.ndarray) -> np.ndarray:
-    """(N, 3) points of the road within 20 m, ego frame."""
-    x, y = np.meshgrid(np.arange(-20.0, 20.1, 1.0), np.arange(-20.0, 20.1, 1.0))
-    near = pose[:2, 3] + np.stack([x, y], axis=-1)[np.hypot(x, y) < 20.0]
+def ground_nearby(town: Town, pose: np.ndarray, radius: float = 20.0) -> np.ndarray:
+    """(N, 3) points of the road within metres of the car, ego frame."""
+    x, y = np.meshgrid(*[np.arange(-radius, radius + 0.1, 1.0)] * 2)
+    near = pose[:2, 3] + np.stack([x, y], axis=-1)[np.hypot(x, y) < radius]
     near = near[shapely.contains_xy(town.drivable, near)]
     points = np.c_[near, town.relief.smooth(near)]
     return se3.transform_points(se3.inverse(pose), points)
@@ -132,7 +132,11 @@ def _ground_nearby(town: Town, pose: np.ndarray) -> np.ndarray:
 
 def _plane_through(points: np.ndarray) -> np.ndarray:
     """(4, 4): road from ego, of the plane that fits best."""
-    a, b, c = np.linalg.lstsq(np.c_[points[:, :2], np.ones(len(points))], points[:, 2], rcond=None)[0]
+    return turn_onto(*np.linalg.lstsq(np.c_[points[:, :2], np.ones(len(points))], points[:, 2], rcond=None)[0])
+
+
+def turn_onto(a: float, b: float, c: float) -> np.ndarray:
+    """(4, 4): road from ego, of the plane z = a x + b y + c."""
     normal = np.array([-a, -b, 1.0]) / np.sqrt(1.0 + a * a + b * b)
     turn = se3.rotation_from_euler(np.arctan2(normal[1], normal[2]), np.arcsin(-normal[0]), 0.0)
     return se3.se3(turn, np.array([0.0, 0.0, -c * normal[2]]))

@@ -23,7 +23,7 @@ from hdmap_core.observation import Observation
 from hdmap_core.observation.lidar_points import lidar_points
 from hdmap_core.observation.undistortion import without_lenses
 
-_GROUND_IMAGES = (900, 1600)
+_PIXELS_PER_DEGREE = 11.0  # of nuScenes' cameras at half their size, but for the wide one at the back
 _PUBLISHED_POINTS = 81_920
 
 
@@ -45,15 +45,14 @@ PLAIN = ImageFit()
 """That of a backbone which says nothing."""
 
 
-def enough_pixels(model: ModelConfig) -> tuple[int, int] | None:
-    """(H, W) of images that will do for a model of this config, or None where it takes all there is, exactly.
+def enough_pixels(model: ModelConfig) -> float | None:
+    """Pixels per degree that will do for a model of this config, or None where it takes all there is, exactly.
 
-    For a model that looks at the ground alone the size of nuScenes' images, which the shipped student was trained
-    with: larger ones only make work. Smaller ones cost accuracy: at half the size 0.015 of mAP
-    (docs/results/node_stages.md). Coarse decoding costs nothing (decision 24). What a
-    backbone sees is left as it was evaluated.
+    A model that looks at the ground alone, from some metres above it, sees no more in more of them: 1600 x 900 pixels
+    of 65 degrees are halved, of 110 degrees they are not, and 800 x 450 never are (decision 46). What a backbone sees
+    is left as it was evaluated.
     """
-    return _GROUND_IMAGES if model.sees_ground and model.image_backbone is None else None
+    return _PIXELS_PER_DEGREE if model.sees_ground and model.image_backbone is None else None
 
 
 def preprocess(observation: Observation, model: ModelConfig, pool: Executor | None = None) -> ModelInput:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from hdmap_core.datasets.protocol import SensorFrame
-from hdmap_core.datasets.sensor_files import read_image, read_points
+from hdmap_core.datasets.sensor_files import read_image, read_points, reduction_of
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.map_origin import MapOrigin
-from hdmap_core.images.decoding import reduction_for
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 from hdmap_core.observation.road_plane import on_the_road
 
@@ -43,7 +43,7 @@ def observe(
     *,
     sweeps: Sequence[SensorFrame] = (),
     images: bool = True,
-    at_least: tuple[int, int] | None = None,
+    at_least: Enough | None = None,
     coarse: bool = False,
     sd_lines: tuple[np.ndarray, ...] | None = None,
     map_origin: MapOrigin | None = None,
@@ -58,7 +58,7 @@ def observe(
         cameras: in the order of the rig.
         sweeps: of the LiDAR, the keyframe's first; empty: no points.
         images: decode the images.
-        at_least: (H, W) that is enough, see `MapDataset.observation`.
+        at_least: what is enough, see `MapDataset.observation`.
         coarse: see `decode_image`.
         sd_lines: of the SD map.
         map_origin: of the map frame.
@@ -70,8 +70,11 @@ def observe(
         ImageError: if an image is truncated or damaged.
     """
     sizes = [camera.image_size for camera in cameras]
-    reduction = 1 if at_least is None else min(reduction_for(size, at_least) for size in sizes)
-    pictures = tuple(read_image(camera, reduction, coarse) if images else None for camera in cameras)
+    reductions = [reduction_of(camera, at_least) for camera in cameras]
+    pictures = tuple(
+        read_image(camera, reduction, coarse) if images else None
+        for camera, reduction in zip(cameras, reductions, strict=True)
+    )
     ego_from_map = None if map_from_ego is None else se3.inverse(map_from_ego)
     rig = CameraRig.from_arrays(
         [camera.channel for camera in cameras],
@@ -81,8 +84,8 @@ def observe(
         [camera.lens for camera in cameras],
         [camera.ego_from_sensor for camera in cameras],
     )
-    if reduction > 1:
-        rig = rig.resized([(height // reduction, width // reduction) for height, width in sizes])
+    if max(reductions) > 1:
+        rig = rig.resized([(height // n, width // n) for (height, width), n in zip(sizes, reductions, strict=True)])
     points, age_s = _points(sweeps, ego_from_map, stamp_ns) if sweeps else (None, None)
     observation = Observation(
         images=pictures,

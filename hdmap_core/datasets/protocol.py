@@ -14,6 +14,7 @@ from shapely import MultiPolygon
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.lens import Lens
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 Range = tuple[float, float]
@@ -115,7 +116,7 @@ class MapDataset(Protocol):
         token: str,
         images: bool = True,
         points: bool = True,
-        at_least: tuple[int, int] | None = None,
+        at_least: Enough | None = None,
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
@@ -126,7 +127,7 @@ class MapDataset(Protocol):
             token: of the keyframe.
             images: decode the images; without, every image is None and the rig still complete.
             points: read the LiDAR sweep; points are None where the keyframe has none.
-            at_least: (H, W) that is enough; images may then come smaller, and the rig with them.
+            at_least: what is enough of each; images may then come smaller, and the rig with them.
             sweeps: of the LiDAR: the keyframe's and so many less one before it.
             roads: cut out those of the SD map, if there is one.
             coarse: see `decode_image`.

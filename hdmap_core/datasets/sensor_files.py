@@ -5,10 +5,18 @@ import numpy as np
 from hdmap_core.datasets.protocol import SensorFrame
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import se3
-from hdmap_core.images.decoding import decode_image
+from hdmap_core.images.decoding import Enough, decode_image, enough_of, reduction_for
 
 POINT_FIELDS = 5
 """x, y, z, intensity, ring."""
+
+
+def reduction_of(frame: SensorFrame, at_least: Enough | None) -> int:
+    """The largest at which a camera frame's picture will do, see `reduction_for`; 1 if all of it is wanted."""
+    if at_least is None:
+        return 1
+    assert frame.intrinsics is not None, "a camera's"
+    return reduction_for(frame.image_size, enough_of(at_least, frame.image_size, float(frame.intrinsics[0][0])))
 
 
 def read_image(frame: SensorFrame, reduction: int = 1, coarse: bool = False) -> np.ndarray:

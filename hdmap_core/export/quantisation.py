@@ -17,6 +17,7 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import ConfigError
+from hdmap_core.export.integer_graph import shuffle_by_convolution, take_bytes
 from hdmap_core.export.quiet import quiet
 from hdmap_core.inference.engine import input_tensors
 from hdmap_core.inference.exported_file import KEY
@@ -29,7 +30,6 @@ TOWNS, KEYFRAMES = 4, 3
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _QUANTISED = ("Conv", "Add", "Relu")
 _PERCENTILE = 99.999
-_PIXEL_UNSHUFFLE = [0, 1, 3, 5, 2, 4]
 
 
 def quantised(content: bytes, model: ModelConfig) -> bytes:
@@ -52,7 +52,6 @@ def quantised(content: bytes, model: ModelConfig) -> bytes:
         import onnx
         from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
     proto = onnx.load_from_string(content)
-    _unshuffle_by_blocks(proto.graph)
     with tempfile.TemporaryDirectory() as folder, quiet():
         whole, small = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         onnx.save(proto, str(whole))
@@ -63,6 +62,8 @@ def quantised(content: bytes, model: ModelConfig) -> bytes:
             extra_options={"CalibPercentile": _PERCENTILE},
         )  # fmt: skip
         proto, header = onnx.load(str(small)), {each.key: each.value for each in proto.metadata_props}[KEY]
+    take_bytes(proto.graph)
+    shuffle_by_convolution(proto.graph)
     onnx.helper.set_model_props(proto, {KEY: json.dumps({**json.loads(header), "precision": "int8"})})
     return proto.SerializeToString()
 
@@ -81,7 +82,9 @@ class _Keyframes:
         token = next(self._tokens, None)
         if token is None:
             return None
-        inputs = preprocess(self._dataset.observation(token, points=False), self._model)
+        enough = enough_pixels(self._model)
+        seen = self._dataset.observation(token, points=False, at_least=enough, coarse=enough is not None)
+        inputs = preprocess(seen, self._model)
         return {name: tensor.numpy() for name, tensor in input_tensors(inputs).items()}
 
     def __iter__(self) -> "_Keyframes":
@@ -107,38 +110,3 @@ def _last_weighted(graph: Any) -> list[str]:
         else:
             waiting += node.input
     return sorted(found)
-
-
-def _unshuffle_by_blocks(graph: Any) -> None:
-    """PyTorch's pixel_unshuffle as SpaceToDepth, in place.
-
-    It is exported as a transpose of six axes, which ONNX Runtime does an element at a time; SpaceToDepth has the
-    channels in another order.
-    """
-    from onnx import helper, numpy_helper
-
-    constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
-    producers = {name: node for node in graph.node for name in node.output}
-    for transpose in list(graph.node):
-        if transpose.op_type != "Transpose" or list(transpose.attribute[0].ints) != _PIXEL_UNSHUFFLE:
-            continue
-        before = producers.get(transpose.input[0])
-        behind = [node for node in graph.node if transpose.output[0] in node.input]
-        if before is None or before.op_type != "Reshape" or [node.op_type for node in behind] != ["Reshape"]:
-            continue
-        _, channels, _, block, _, other = (int(side) for side in constants.get(before.input[1], np.zeros(6)))
-        if block != other or not block:
-            continue
-        order = np.arange(block * block * channels).reshape(block * block, channels).T.reshape(-1)
-        name = f"{transpose.name}_order"
-        graph.initializer.append(numpy_helper.from_array(order, name))
-        blocks = helper.make_node("SpaceToDepth", [before.input[0]], [f"{name}_blocks"], name=name, blocksize=block)
-        sort = helper.make_node("Gather", [f"{name}_blocks", name], behind[0].output, name=f"{name}_sort", axis=1)
-        place = list(graph.node).index(transpose)
-        for node in (before, transpose, behind[0]):
-            graph.node.remove(node)
-        graph.node.insert(place - 1, blocks)
-        graph.node.insert(place, sort)
-        read = {each for node in graph.node for each in node.input}
-        for each in [each for each in graph.initializer if each.name not in read]:
-            graph.initializer.remove(each)

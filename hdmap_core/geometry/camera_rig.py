@@ -68,8 +68,9 @@ class CameraRig:
                 f"{len(names)} cameras, {len(lenses)} lenses; give one per camera, None for a pinhole"
             )
         for poses in (ego_from_camera, *([] if mounted is None else [mounted])):
-            for name, matrix, pose in zip(names, intrinsics, poses, strict=True):
-                check_calibration(name, np.asarray(matrix), np.asarray(pose))
+            if not _are_possible(intrinsics, poses):
+                for name, matrix, pose in zip(names, intrinsics, poses, strict=True):
+                    check_calibration(name, np.asarray(matrix), np.asarray(pose))
         return cls(
             tuple(names),
             torch.from_numpy(np.array(intrinsics, dtype=np.float64).reshape(-1, 3, 3)),
@@ -202,6 +203,23 @@ def _check_counts(names: Sequence[str], intrinsics: Sized, poses: Sized) -> None
     if len(set(names)) < len(names):
         twice = next(name for name in names if list(names).count(name) > 1)
         raise CalibrationError(f"camera {twice!r} is in the rig twice; give every camera its own name")
+
+
+def _are_possible(intrinsics: Sequence[np.ndarray] | np.ndarray, poses: Sequence[np.ndarray] | np.ndarray) -> bool:
+    """Whether `check_calibration` has nothing against any of N cameras, in one go."""
+    try:
+        matrices, transforms = np.asarray(intrinsics, np.float64), np.asarray(poses, np.float64)
+    except ValueError:  # of several shapes
+        return False
+    if matrices.shape[1:] != (3, 3) or transforms.shape[1:] != (4, 4):
+        return False
+    rotations = transforms[:, :3, :3]
+    turned = np.abs(rotations @ rotations.swapaxes(1, 2) - _IDENTITY).max()
+    focal, last_row = matrices[:, [0, 1], [0, 1]], np.abs(matrices[:, 2] - _LAST_ROW).max()
+    finite = np.isfinite(matrices).all() and np.isfinite(transforms).all()
+    return bool(
+        finite and focal.min() > 0 and last_row <= 1e-5 and turned <= 1e-4 and np.linalg.det(rotations).min() > 0
+    )
 
 
 def check_calibration(name: str, intrinsics: np.ndarray, ego_from_camera: np.ndarray) -> None:

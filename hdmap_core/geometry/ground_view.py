@@ -22,7 +22,6 @@ from hdmap_core.geometry.lens_sampling import Optics
 COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
 LEAST_WEIGHT = 1e-3  # of all cameras together: less is unseen
-PLACES = (1.0, 0.5)  # (x, y) from one place that is read to the next, in cells
 MIN_DEPTH = 1.0  # metres; nearer ground is hidden by the car itself
 
 
@@ -123,21 +122,15 @@ def _warp(
     columns: slice,
     optics: Optics | None = None,
 ) -> np.ndarray:
-    """The window of the grid seen by one camera, averaged against aliasing over two places of each cell.
-
-    They lie side by side across the car's course: lines along it are thin, and four places tell no more than these two
-    (docs/results/student_path.md).
-    """
-    size = columns.stop - columns.start, 2 * (rows.stop - rows.start)
-    pixels_from_fine = pixels_from_plane @ plane_from_cells(grid, PLACES, rows.start, columns.start)
+    """The window of the grid seen by one camera, at one place of each cell: more tell no more (decision 46)."""
+    size = columns.stop - columns.start, rows.stop - rows.start
+    pixels_from_cells = pixels_from_plane @ plane_from_cells(grid, (1.0, 1.0), rows.start, columns.start)
     if optics is None:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        fine = cv2.warpPerspective(image, pixels_from_fine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    else:
-        table = optics.ground_samples(pixels_from_fine, size[::-1])
-        mode = cv2.BORDER_REPLICATE
-        fine = cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
-    return cv2.addWeighted(fine[0::2], 0.5, fine[1::2], 0.5, 0)
+        return cv2.warpPerspective(image, pixels_from_cells, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
+    table = optics.ground_samples(pixels_from_cells, size[::-1])
+    mode = cv2.BORDER_REPLICATE
+    return cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
 
 
 def _camera_weight(

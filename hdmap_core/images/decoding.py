@@ -6,6 +6,9 @@ a damage of a few dozen bytes after which the number of blocks is right by chanc
 wrong pixels.
 """
 
+import math
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 import simplejpeg
@@ -35,6 +38,22 @@ _REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 _SLACK = 15 / 16
+Enough: TypeAlias = tuple[int, int] | float
+"""What will do of a camera's picture: (H, W) in pixels, or so many pixels per degree in its middle."""
+
+
+def enough_of(enough: Enough, size: tuple[int, int], focal: float) -> tuple[int, int]:
+    """(H, W) that will do of the picture of a camera: a wide lens needs more pixels than a narrow one.
+
+    Args:
+        enough: what will do of any.
+        size: (H, W) of its pictures.
+        focal: its focal length in their pixels, which is what a radian covers in their middle.
+    """
+    if isinstance(enough, tuple):
+        return enough
+    height, width = (round(side * math.degrees(enough) / focal) for side in size)
+    return height, width
 
 
 def reduction_for(stored: tuple[int, int], wanted: tuple[int, int]) -> int:

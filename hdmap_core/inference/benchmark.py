@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from hdmap_core.errors import ConfigError
-from hdmap_core.images.decoding import decode_image
+from hdmap_core.images.decoding import decode_image, enough_of, reduction_of
 from hdmap_core.inference.device_path import DevicePath
 from hdmap_core.inference.engine import Engine, output_tensors
 from hdmap_core.inference.exported_file import Sample
@@ -100,15 +100,26 @@ def benchmark(
         for name, image in zip(observation.rig.names, observation.images, strict=True)
         if image is not None
     }
-    clock, coarse = Clock(), enough_pixels(config.model) is not None
+    clock, enough, rig = Clock(), enough_pixels(config.model), observation.rig
+    wanted = (
+        {}
+        if enough is None
+        else {
+            name: enough_of(enough, size, float(matrix[0, 0]))
+            for name, size, matrix in zip(rig.names, rig.image_sizes, rig.intrinsics, strict=True)
+        }
+    )
+    shares = {name: reduction_of(data, wanted[name]) if wanted else 1 for name, data in files.items()}
+    sizes = zip(rig.names, rig.image_sizes, strict=True)
+    small = rig.resized([tuple(side // shares.get(name, 1) for side in size) for name, size in sizes])
+    observation = replace(observation, rig=small)
     path_on_device = DevicePath.checked(running)
 
     def decoded() -> Observation:
         if path_on_device is None:
-            return replace(
-                observation, images=tuple(decode_image(each, "sample", coarse=coarse) for each in files.values())
-            )
-        there = path_on_device.decode(files)
+            pictures = (decode_image(data, "sample", shares[name], coarse=bool(wanted)) for name, data in files.items())
+            return replace(observation, images=tuple(pictures))
+        there = path_on_device.decode(files, wanted)
         images = (None,) * len(files)
         return replace(observation, images=images, device_images=tuple(there[name] for name in files))
 

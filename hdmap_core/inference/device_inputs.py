@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid, CameraRig
-from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, PLACES, plane_from_cells
+from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, plane_from_cells
 from hdmap_core.geometry.lens_sampling import Matrix, Optics
 from hdmap_core.model_io import ModelInput
 from hdmap_core.preprocess import PLAIN, ImageFit, camera_slots
@@ -115,10 +115,10 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
         if has_lens:
             keys = tuple(Optics.of(rig.lens_of_each[place], rig.intrinsics[place].numpy()) for place in places)
             lenses = _lens_tables(keys, device)
-        fine = uploaded(plane[places] @ plane_from_cells(grid, PLACES), device)
+        cells = uploaded(plane[places] @ plane_from_cells(grid, (1.0, 1.0)), device)
         coarse = uploaded(plane[places] @ plane_from_cells(grid, (COARSE, COARSE)), device)
-        u, v, _, _ = _pixels(fine, (2 * grid.shape[0], grid.shape[1]), lenses)
-        colour = F.avg_pool2d(_rounded(_bilinear(pictures, u, v)).float(), (2, 1)).round()
+        u, v, _, _ = _pixels(cells, grid.shape, lenses)
+        colour = _rounded(_bilinear(pictures, u, v)).float()
         weight = _weights(coarse, grid, size, lenses)
         total += (colour * weight[:, None]).sum(dim=0)
         weight_sum += weight.sum(dim=0)

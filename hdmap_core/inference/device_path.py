@@ -89,7 +89,10 @@ class DevicePath:
         return ""
 
     def decode(
-        self, files: Mapping[str, bytes], enough: tuple[int, int] | None = None, pool: Executor | None = None
+        self,
+        files: Mapping[str, bytes],
+        enough: Mapping[str, tuple[int, int]] | None = None,
+        pool: Executor | None = None,
     ) -> dict[str, Tensor]:
         """Pictures of JPEG files, all in one call.
 
@@ -98,7 +101,7 @@ class DevicePath:
 
         Args:
             files: JPEG or anything else, by camera.
-            enough: (H, W) of pictures that will do, see `ModelInfo.enough_pixels`.
+            enough: (H, W) of the picture that will do, by camera; of others all of it.
             pool: threads that share the files.
 
         Returns:
@@ -117,7 +120,8 @@ class DevicePath:
             for name, one in zip(names, encoded, strict=True):
                 with contextlib.suppress(_RefusedError):
                     found[name] = self._decoded([one])[0]
-        return {name: _reduced(picture, enough).permute(1, 2, 0) for name, picture in found.items()}
+        wanted = enough or {}
+        return {name: _reduced(picture, wanted.get(name)).permute(1, 2, 0) for name, picture in found.items()}
 
     def _decoded(self, encoded: Sequence[Tensor]) -> list[Tensor]:
         """(3, H, W) each; `_RefusedError` if one of them cannot be decoded."""

@@ -40,7 +40,8 @@ class ModelInfo:
         points_per_element: points of an element as the vector decoder makes them; 0 when (some) elements come from
             rasters. Published elements may have fewer.
         engine: what runs the network: eager (PyTorch), onnxruntime, openvino ...
-        enough_pixels: (H, W) of images that will do, coarsely decoded; None where it takes all there is, exactly.
+        enough_pixels: pixels per degree of images that will do, coarsely decoded; None where it takes all there is,
+            exactly.
         score_threshold: below it nothing is published.
         lidar_sweeps: how many LiDAR sweeps the model looks at; 0 for cameras alone.
         sd_map: whether it looks at an SD map.
@@ -63,7 +64,7 @@ class ModelInfo:
     lidar_sweeps: int = 0
     sd_map: bool = False
     engine_why: str = ""
-    enough_pixels: tuple[int, int] | None = None
+    enough_pixels: float | None = None
 
 
 @dataclass(frozen=True)

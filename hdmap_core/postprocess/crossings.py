@@ -97,7 +97,7 @@ def best_rectangle(evidence: np.ndarray, contour: np.ndarray) -> np.ndarray | No
         contour: of the blob, as OpenCV finds it.
     """
     centre, sides, degrees = cv2.minAreaRect(contour)
-    points = contour[:, 0] - np.array(centre)
+    points = cv2.convexHull(contour)[:, 0] - np.array(centre)  # as far in every direction as all of them
     best = _fitted(evidence, centre, points, math.radians(degrees), (-sides[1] / 2, sides[1] / 2))
     for step in _TURNS:
         for turn in (step, -step):

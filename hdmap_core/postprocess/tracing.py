@@ -127,14 +127,10 @@ def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
     tangent = np.concatenate([smooth[1:2] - smooth[:1], (smooth[2:] - smooth[:-2]) / 2, smooth[-1:] - smooth[-2:-1]])
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
     normal /= np.maximum(np.hypot(tangent[:, 0], tangent[:, 1]), 1e-9)[:, None]
-    offsets = np.arange(-reach, reach + 1)
-    height, width = layer.shape
-    columns, rows = (
-        np.rint(path[:, axis, None] + offsets * normal[:, axis, None]).astype(np.intp).clip(0, side - 1)
-        for axis, side in ((0, width), (1, height))
-    )
-    weight = layer.reshape(-1)[rows * width + columns] ** 2 + 1e-6
-    return path + ((weight * offsets).sum(axis=1) / weight.sum(axis=1))[:, None] * normal
+    offsets = np.arange(-reach, reach + 1.0)
+    places = (path[:, None] + offsets[:, None] * normal[:, None]).astype(np.float32)
+    weight = cv2.remap(layer, places, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE) ** 2 + 1e-6  # type: ignore[call-overload]
+    return path + ((weight @ offsets) / weight.sum(axis=1))[:, None] * normal
 
 
 def smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
@@ -146,5 +142,4 @@ def smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
     else:  # turned about the ends, which so stay where they are
         before, behind = 2 * path[0] - path[reach:0:-1], 2 * path[-1] - path[-2 : -reach - 2 : -1]
     padded = np.concatenate([before, path, behind])
-    kernel = np.ones(2 * reach + 1) / (2 * reach + 1)
-    return np.stack([np.convolve(padded[:, axis], kernel, mode="valid") for axis in range(2)], axis=1)
+    return cv2.blur(padded[:, None], (1, 2 * reach + 1))[reach:-reach, 0]

@@ -11,6 +11,7 @@ from hdmap_core.datasets.video_starts import Beginning
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.map_origin import MapOrigin
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 
@@ -32,7 +33,7 @@ class Wanted:
         topics: topic layout of a bag; None: the one that fits.
         sweeps: LiDAR sweeps that the model looks at.
         sd_map: whether it looks at an SD map.
-        at_least: (H, W) pixels that will do, coarsely decoded; None: all there are, exactly.
+        at_least: what will do of each image, coarsely decoded; None: all there is, exactly.
         grid: region of the truth.
         classes: of the truth.
         crossings: of the truth, `outlines` or `edges`.
@@ -50,7 +51,7 @@ class Wanted:
     topics: str | None = None
     sweeps: int = 0
     sd_map: bool = False
-    at_least: tuple[int, int] | None = None
+    at_least: Enough | None = None
     grid: BEVGrid = field(default_factory=BEVGrid)
     classes: tuple[MapClass, ...] = CLASSES
     crossings: Crossings = "outlines"

@@ -17,11 +17,12 @@ from hdmap_core.errors import CalibrationError, HdmapError
 from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.camera_rig import check_calibration
 from hdmap_core.geometry.road_plane import WINDOW_S
+from hdmap_core.images.decoding import Enough, enough_of
 from hdmap_core.observation import Observation
 from hdmap_core.observation.road_plane import on_the_road
 from hdmap_ros.observing.calibration import CameraCalibration
 from hdmap_ros.observing.camera_infos import CameraInfos
-from hdmap_ros.observing.set_decoding import DeviceDecoder, SetDecoder, to_one_size
+from hdmap_ros.observing.set_decoding import DeviceDecoder, SetDecoder
 from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
@@ -119,7 +120,7 @@ class ObservationBuilder:
     def build(
         self,
         images: ImageSet,
-        enough: tuple[int, int] | None = None,
+        enough: Enough | None = None,
         *,
         reuse: bool = False,
         on_device: DeviceDecoder | None = None,
@@ -130,7 +131,7 @@ class ObservationBuilder:
 
         Args:
             images: the set.
-            enough: (H, W) of pictures that will do, see `decode_image`; the rig is that of the smaller pictures.
+            enough: what will do of each picture, see `decode_image`; the rig is that of the smaller pictures.
             reuse: the observation's images need to last until the next `build` has ended, the one after that may write
                 over them.
             on_device: decodes what it can of the files, by camera, to (H, W, 3) uint8 on a GPU, given `enough` and the
@@ -153,7 +154,9 @@ class ObservationBuilder:
         pictures: dict[str, Any] = {}  # arrays, and tensors on a device
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
-            for camera, found in self._decode(images.messages, list(poses), enough, reuse, on_device).items():
+            known = [(camera, calibrations[camera]) for camera in poses]
+            sizes = enough and {name: enough_of(enough, of.image_size, of.intrinsics[0, 0]) for name, of in known}
+            for camera, found in self._decode(images.messages, list(poses), sizes, reuse, on_device).items():
                 try:
                     if isinstance(found, str):
                         raise NotReadyError(camera, "rejected_image", f"camera {camera}: {found}")
@@ -169,10 +172,8 @@ class ObservationBuilder:
                 errors[0].state if errors else "rejected_image",
                 f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
-        size = max((picture.shape[:2] for picture in pictures.values()), key=lambda size: size[0] * size[1])
-        to_one_size(pictures, matrices, size)
-        sizes = [tuple(pictures[camera].shape[:2]) if camera in pictures else size for camera in self.cameras]
         other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
+        shapes = [tuple(pictures.get(camera, pictures[other]).shape[:2]) for camera in self.cameras]
         given = [pictures.get(camera) for camera in self.cameras]
         there = [None if isinstance(picture, np.ndarray) else picture for picture in given]
         observation = Observation(
@@ -181,7 +182,7 @@ class ObservationBuilder:
                 self.cameras,
                 [matrices.get(camera, matrices[other]) for camera in self.cameras],
                 [poses[camera if camera in pictures else other] for camera in self.cameras],
-                sizes,
+                shapes,
                 [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
                 [mounted[camera if camera in pictures else other] for camera in self.cameras],
             ),

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, TypeAlias
 
-import cv2
 import numpy as np
 
 from hdmap_core.errors import HdmapError
 from hdmap_ros.observing.images import GUESSED_ENCODINGS, colour_file, decode_image
 from hdmap_ros.problems import Problems
 
-DeviceDecoder: TypeAlias = Callable[[Mapping[str, bytes], tuple[int, int] | None, Executor | None], Mapping[str, Any]]
+DeviceDecoder: TypeAlias = Callable[
+    [Mapping[str, bytes], Mapping[str, tuple[int, int]] | None, Executor | None], Mapping[str, Any]
+]
 """See `hdmap_core.inference.device_path.DevicePath.decode`."""
 
 
@@ -32,7 +33,7 @@ class SetDecoder:
         self,
         messages: Mapping[str, Any],
         cameras: Sequence[str],
-        enough: tuple[int, int] | None,
+        enough: Mapping[str, tuple[int, int]] | None,
         reuse: bool,
         on_device: DeviceDecoder | None,
     ) -> dict[str, Any]:
@@ -41,7 +42,7 @@ class SetDecoder:
         Args:
             messages: of the set, by camera.
             cameras: those that are wanted.
-            enough: see `ObservationBuilder.build`.
+            enough: (H, W) of the picture that will do, by camera; None: all there is, exactly.
             reuse: see there.
             on_device: see there.
         """
@@ -57,7 +58,7 @@ class SetDecoder:
             if camera in ready:
                 return ready[camera]
             try:
-                picture = decode_image(message, enough, old.get(camera))
+                picture = decode_image(message, enough and enough[camera], old.get(camera))
                 if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
                     kept[camera] = picture
                 elif meant := GUESSED_ENCODINGS.get(message.encoding):
@@ -73,14 +74,3 @@ class SetDecoder:
         if reuse:
             self._old.append(kept)
         return dict(zip(cameras, decoded, strict=True))
-
-
-def to_one_size(pictures: dict[str, Any], matrices: dict[str, np.ndarray], size: tuple[int, int]) -> None:
-    """Scales pictures, and the (3, 3) intrinsics that fit them, to (H, W), in place; not those on a GPU."""
-    for camera, picture in pictures.items():
-        height, width = picture.shape[:2]
-        if (height, width) != size and isinstance(picture, np.ndarray):
-            scale_y, scale_x = size[0] / height, size[1] / width
-            scale = np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
-            pictures[camera] = cv2.resize(picture, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-            matrices[camera] = scale @ matrices[camera]

@@ -143,6 +143,8 @@ class TransformBuffer:
     def __init__(self, cache_ns: int | None = CACHE_NS) -> None:
         self._cache_ns = cache_ns
         self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
+        self._fixed: dict[tuple[str, str], np.ndarray] = {}  # (target, source) -> found, of frames that do not move
+        self._found: dict[tuple[str, str, int | None], np.ndarray] = {}  # and a stamp -> found since the last change
         self._changed = Condition()
 
     def add(self, transforms: Iterable[Any], static: bool) -> None:
@@ -160,6 +162,8 @@ class TransformBuffer:
                 if not usable or not parent or not child or parent == child:
                     continue
                 parents = self._edges.setdefault(child, {})
+                if static or parent not in parents or parents[parent].static is not None:
+                    self._fixed.clear()
                 if static:  # one static parent, the newest
                     for other in [name for name, edge in parents.items() if edge.static is not None]:
                         del parents[other]
@@ -169,11 +173,13 @@ class TransformBuffer:
                 else:
                     edge.static = None
                     edge.insert(stamp_to_ns(message.header.stamp), (quaternion / norm, translation), self._cache_ns)
+            self._found.clear()
             self._changed.notify_all()
 
     def forget_after(self, stamp_ns: int) -> None:
         """Forgets motion that is later than this by more than half a second: time has jumped back to it."""
         with self._changed:
+            self._found.clear()
             for edge in self._all_edges():
                 edge.forget_after(stamp_ns + _AHEAD_NS)
 
@@ -224,6 +230,18 @@ class TransformBuffer:
             return found[-1] if found else attempt()
 
     def _lookup(self, target: str, source: str, stamp_ns: int | None) -> np.ndarray:
+        key = target, source, stamp_ns
+        found = self._fixed.get(key[:2], self._found.get(key))
+        if found is None:
+            found, moves = self._compute(*key)
+            if moves:
+                self._found[key] = found
+            else:
+                self._fixed[key[:2]] = found
+        return found.copy()
+
+    def _compute(self, target: str, source: str, stamp_ns: int | None) -> tuple[np.ndarray, bool]:
+        """What `_lookup` finds, and whether it may be another at another time."""
         up_target, up_source = self._paths(target), self._paths(source)
         common = [frame for frame in up_target if frame in up_source]
         if not common:
@@ -235,7 +253,8 @@ class TransformBuffer:
             ways = up_target[frame], up_source[frame]
             try:
                 when = _latest_common([*ways[0], *ways[1]]) if stamp_ns is None else stamp_ns
-                return inverse(_climb(ways[0], when)) @ _climb(ways[1], when)
+                found = inverse(_climb(ways[0], when)) @ _climb(ways[1], when)
+                return found, len(common) > 1 or any(edge.static is None for way in ways for edge in way)
             except TransformError as error:
                 errors.append(error)
         raise errors[0]

@@ -8,7 +8,7 @@ from PIL import Image
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.geometry.ground_view import ground_view
-from hdmap_core.images.decoding import reduction_for
+from hdmap_core.images.decoding import enough_of, reduction_for
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackbone, ImageBackboneConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
@@ -231,12 +231,24 @@ def test_each_camera_has_its_own_size() -> None:
     assert (abs(ground[0].astype(int) - expected[0])[both] <= 2).mean() > 0.9, "in the same colours"
 
 
-@pytest.mark.parametrize(("stored", "reduction"), [((900, 1600), 1), ((1080, 1920), 1), ((2160, 3840), 2)])
-def test_larger_images_than_the_student_was_trained_with_are_not_needed(
-    stored: tuple[int, int], reduction: int
+@pytest.mark.parametrize(
+    ("stored", "focal", "reduction"),
+    [
+        pytest.param((900, 1600), 1252.8, 2, id="nuScenes"),
+        pytest.param((900, 1600), 796.9, 1, id="nuScenes, the wide one at the back"),
+        pytest.param((450, 800), 633.0, 1, id="half of nuScenes"),
+        pytest.param((1550, 2048), 1683.0, 2, id="Argoverse"),
+        pytest.param((1200, 1920), 1371.0, 2, id="70 degrees"),
+        pytest.param((1200, 1920), 580.0, 1, id="fisheye"),
+        pytest.param((2160, 3840), 2742.0, 4, id="4K, 70 degrees"),
+        pytest.param((720, 1280), 914.0, 1, id="720p, 70 degrees"),
+    ],
+)
+def test_the_ground_needs_so_many_pixels_per_degree_and_no_more(
+    stored: tuple[int, int], focal: float, reduction: int
 ) -> None:
     enough = enough_pixels(ModelConfig(name="x"))
-    assert enough is not None and reduction_for(stored, enough) == reduction
+    assert enough is not None and reduction_for(stored, enough_of(enough, stored, focal)) == reduction
 
 
 def test_what_a_backbone_sees_is_left_whole() -> None:

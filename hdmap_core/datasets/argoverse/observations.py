@@ -24,6 +24,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 RING_CAMERAS = (
@@ -156,7 +157,7 @@ class ArgoverseDataset:
         token: str,
         images: bool = True,
         points: bool = True,
-        at_least: tuple[int, int] | None = None,
+        at_least: Enough | None = None,
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,

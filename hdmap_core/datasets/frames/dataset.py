@@ -22,6 +22,7 @@ from hdmap_core.errors import DatasetError, ElementError
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin
 from hdmap_core.geometry.road_plane import WINDOW_S
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 SWEEP_REACH_NS = 300_000_000
@@ -106,7 +107,7 @@ class FramesDataset:
         token: str,
         images: bool = True,
         points: bool = True,
-        at_least: tuple[int, int] | None = None,
+        at_least: Enough | None = None,
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,

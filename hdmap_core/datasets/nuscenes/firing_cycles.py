@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from hdmap_core.datasets.protocol import SensorFrame
-from hdmap_core.datasets.sensor_files import read_image
+from hdmap_core.datasets.sensor_files import read_image, reduction_of
 from hdmap_core.geometry import CameraRig, se3
 from hdmap_core.geometry.road_plane import WINDOW_S
-from hdmap_core.images.decoding import reduction_for
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 from hdmap_core.observation.road_plane import on_the_road
 
@@ -15,7 +15,7 @@ def observe_cycle(
     frames: Sequence[SensorFrame],
     cameras: Sequence[str],
     anchor: SensorFrame,
-    at_least: tuple[int, int] | None = None,
+    at_least: Enough | None = None,
 ) -> Observation:
     """The image of each camera that is nearest in time, in the anchor's ego frame on the road, as in the node.
 
@@ -23,7 +23,7 @@ def observe_cycle(
         frames: camera frames of a scene, sweeps included, in the order of time.
         cameras: channels, in the order of the rig.
         anchor: whose stamp and pose the observation has.
-        at_least: (H, W) pixels that are enough, see `MapDataset.observation`.
+        at_least: what is enough, see `MapDataset.observation`.
 
     Raises:
         DatasetError, ImageError: if an image cannot be read.
@@ -32,7 +32,7 @@ def observe_cycle(
         min((f for f in frames if f.channel == name), key=lambda frame: abs(frame.stamp_ns - anchor.stamp_ns))
         for name in cameras
     ]
-    reduction = 1 if at_least is None else min(reduction_for(frame.image_size, at_least) for frame in nearest)
+    reductions = [reduction_of(frame, at_least) for frame in nearest]
     ego_from_map = se3.inverse(anchor.map_from_ego)
     rig = CameraRig.from_arrays(
         tuple(cameras),
@@ -42,9 +42,9 @@ def observe_cycle(
         [frame.lens for frame in nearest],
         [frame.ego_from_sensor for frame in nearest],
     )
-    if reduction > 1:
-        rig = rig.resized([(height // reduction, width // reduction) for height, width in rig.image_sizes])
-    images = tuple(read_image(frame, reduction, coarse=reduction > 1) for frame in nearest)
+    sizes = zip(rig.image_sizes, reductions, strict=True)
+    rig = rig.resized([(height // n, width // n) for (height, width), n in sizes])
+    images = tuple(read_image(frame, n, coarse=n > 1) for frame, n in zip(nearest, reductions, strict=True))
     since = anchor.stamp_ns - WINDOW_S * 1e9
     recent = [f for f in frames if f.channel == anchor.channel and since <= f.stamp_ns <= anchor.stamp_ns]
     return on_the_road(

@@ -31,6 +31,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.road_plane import WINDOW_S
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
@@ -146,7 +147,7 @@ class NuScenesDataset:
         token: str,
         images: bool = True,
         points: bool = True,
-        at_least: tuple[int, int] | None = None,
+        at_least: Enough | None = None,
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
@@ -158,7 +159,7 @@ class NuScenesDataset:
             images: decode the JPEGs; without, every image is None and the rig still complete.
             points: read the LiDAR sweep. It comes as stored: already corrected for ego motion, and with the returns
                 from the car itself.
-            at_least: (H, W) that is enough: images are then decoded at the half, quarter or eighth of their size that
+            at_least: what is enough: images are then decoded at the half, quarter or eighth of their size that
                 `images.decoding.reduction_for` allows, and the rig is that of the smaller images.
             sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
                 fewer where the scene begins or none is recent enough (`tables.SWEEP_REACH_NS`). What moved meanwhile

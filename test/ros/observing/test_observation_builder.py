@@ -110,7 +110,8 @@ def test_another_size_is_told_once_and_fits_its_camera_info(make_builder: Any, b
     setup.builder.build(setup.images())
     for _ in range(3):
         rig = setup.builder.build(setup.images(CAM_BACK=large)).rig
-    assert rig.image_size == (180, 320)
+    assert [size for name, size in zip(rig.names, rig.image_sizes, strict=True) if name == "CAM_BACK"] == [(180, 320)]
+    assert sorted(set(rig.image_sizes)) == [(90, 160), (180, 320)], "each keeps its own"
     assert setup.warnings == ["camera CAM_BACK: its decoded images were 160 x 90 and are now 320 x 180 pixels"]
 
 

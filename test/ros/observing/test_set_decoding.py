@@ -76,7 +76,7 @@ def test_a_gpu_decodes_all_cameras_at_once(make_builder: Any, rig_module: Any) -
     setup, decoder = make_builder().hear(), DeviceDecoder()
     on_host = setup.builder.build(setup.images())
     found = setup.builder.build(setup.images(), (45, 80), on_device=decoder)
-    assert decoder.given == [(list(rig_module.CAMERAS), (45, 80), None)]
+    assert decoder.given == [(list(rig_module.CAMERAS), dict.fromkeys(rig_module.CAMERAS, (45, 80)), None)]
     assert found.images == (None,) * 6 and found.camera_mask == (True,) * 6
     assert {tuple(picture.shape) for picture in found.device_images} == {(45, 80, 3)}
     expected = on_host.rig.resized((45, 80))
@@ -102,8 +102,7 @@ def test_what_the_gpu_does_not_decode_is_told_as_on_the_cpu(make_builder: Any, r
     assert gpu.builder.problems.report() == cpu.builder.problems.report()
     assert [image is not None for image in found.images] == [False, True, False, False, False, False], "the PNG"
     assert [picture is not None for picture in found.device_images] == [True, False, True, False, False, False]
-    # On the device cameras keep their sizes; on the host the smaller ones are scaled up. Here the PNG is.
-    assert found.rig.image_sizes[:3] == ((90, 160), (180, 320), (180, 320))
+    assert found.rig.image_sizes[:3] == ((90, 160), (90, 160), (180, 320)), "each keeps its own"
     for index, (image, there) in enumerate(zip(found.images, found.device_images, strict=True)):
         picture = image if there is None else there
         assert picture is None or tuple(picture.shape[:2]) == found.rig.image_sizes[index]
