@@ -111,7 +111,7 @@ def benchmark(
     )
     shares = {name: reduction_of(data, wanted[name]) if wanted else 1 for name, data in files.items()}
     sizes = zip(rig.names, rig.image_sizes, strict=True)
-    small = rig.resized([tuple(side // shares.get(name, 1) for side in size) for name, size in sizes])
+    small = rig.resized([(h // shares.get(name, 1), w // shares.get(name, 1)) for name, (h, w) in sizes])
     observation = replace(observation, rig=small)
     path_on_device = DevicePath.checked(running)
 
@@ -154,12 +154,12 @@ def benchmark(
         if eager is not None:
             if number == 0:
                 eager(inputs)  # warm
-            wanted = clock.time(_EAGER, partial(_finished, eager, inputs))
+            eager_output = clock.time(_EAGER, partial(_finished, eager, inputs))
     memory["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     total, network = clock.summary(STAGES), clock.summary(("network",))
     agreement = ratio = plain = None
     if eager is not None or is_eager:
-        apart = Sample.of(inputs, output_tensors(wanted)).deviation(output_tensors(output)) if eager else 0.0
+        apart = Sample.of(inputs, output_tensors(eager_output)).deviation(output_tensors(output)) if eager else 0.0
         agreement = {"largest_difference": apart, "of": "the largest value of each output"}
         plain = clock.summary((_EAGER,)) if eager else network
         ratio = {name: round(plain[key] / network[key], 3) for name, key in (("wall", "p50"), ("cpu", "cpu_p50"))}

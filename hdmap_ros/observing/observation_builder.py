@@ -155,7 +155,9 @@ class ObservationBuilder:
         matrices: dict[str, np.ndarray] = {}
         if self._enough(len(poses)):
             known = [(camera, calibrations[camera]) for camera in poses]
-            sizes = enough and {name: enough_of(enough, of.image_size, of.intrinsics[0, 0]) for name, of in known}
+            sizes = None
+            if enough:
+                sizes = {name: enough_of(enough, of.image_size, of.intrinsics[0, 0]) for name, of in known}
             for camera, found in self._decode(images.messages, list(poses), sizes, reuse, on_device).items():
                 try:
                     if isinstance(found, str):
