@@ -58,7 +58,7 @@ class SetDecoder:
             if camera in ready:
                 return ready[camera]
             try:
-                picture = decode_image(message, enough and enough[camera], old.get(camera))
+                picture = decode_image(message, enough[camera] if enough else None, old.get(camera))
                 if not hasattr(message, "encoding"):  # a raw image's picture may be the message's own bytes
                     kept[camera] = picture
                 elif meant := GUESSED_ENCODINGS.get(message.encoding):

@@ -90,7 +90,7 @@ def _shuffle(graph: Any, output: Any, shuffle: Any, convolution: Any, constants:
     cells = _add(graph, f"{name}_cells", np.array([1, height // block, 1, width // block, 1]))
     tiles = [_add(graph, f"{name}_bias", bias.reshape(classes, 1, block, 1, block)), cells]
     shape = _add(graph, f"{name}_shape", np.array([1, classes, height, width]))
-    sides = {"kernel_shape": [block, block], "strides": [block, block]}
+    sides: dict[str, Any] = {"kernel_shape": [block, block], "strides": [block, block]}
     inputs = [convolution.input[0], _add(graph, f"{name}_weight", kernels)]
     for node in (shuffle, convolution):
         graph.node.remove(node)
