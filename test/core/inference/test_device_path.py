@@ -150,7 +150,7 @@ def test_a_device_that_fails_is_told(path: DevicePath, monkeypatch: pytest.Monke
 
 
 def test_no_more_pixels_than_are_needed(path: DevicePath) -> None:
-    found = path.decode({"a": encoded(picture=cv2.resize(PICTURE, (400, 240)))}, (120, 200))["a"]
+    found = path.decode({"a": encoded(picture=cv2.resize(PICTURE, (400, 240)))}, {"a": (120, 200)})["a"]
     assert tuple(found.shape) == (120, 200, 3)
     wanted = decode_image(encoded(picture=cv2.resize(PICTURE, (400, 240))), "a", 2)
     assert np.abs(found.numpy().astype(int) - wanted).mean() < 1
