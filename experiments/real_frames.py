@@ -19,7 +19,7 @@ from rich.table import Table
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
-from hdmap_core.images.decoding import decode_image
+from hdmap_core.images.decoding import Enough, decode_image, enough_of, reduction_for
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.observation import Observation
@@ -30,8 +30,8 @@ LAYERS = {MapClass.DIVIDER: ("lane_divider", "road_divider"), MapClass.BOUNDARY:
 INSET_M = 0.2  # boundaries are cut so far inside the window, as in MapTR
 
 
-def read_frame(folder: Path) -> Observation:
-    """The images and the rig, in the ego frame of the LiDAR's stamp."""
+def read_frame(folder: Path, at_least: Enough | None = None) -> Observation:
+    """The images, at the size that will do, as node and readers decode them; the rig, in the ego frame of the LiDAR."""
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     cameras, lidar = calibration["cameras"], calibration["lidar"]
     map_from_ego = _matrix(lidar["ego_to_global"])
@@ -39,14 +39,21 @@ def read_frame(folder: Path) -> Observation:
     poses = [
         _matrix(each["ego_to_global_at_camera_time"]) @ _matrix(each["camera_to_ego"]) for each in cameras.values()
     ]
+    images = []
+    for each in cameras.values():
+        size = each["height"], each["width"]
+        wanted = size if at_least is None else enough_of(at_least, size, each["intrinsics"][0][0])
+        data, reduction = (folder / each["file"]).read_bytes(), reduction_for(size, wanted)
+        images.append(decode_image(data, each["file"], reduction, coarse=at_least is not None))
+    rig = CameraRig.from_arrays(
+        tuple(cameras),
+        [np.array(each["intrinsics"]) for each in cameras.values()],
+        [ego_from_map @ pose for pose in poses],
+        [(each["height"], each["width"]) for each in cameras.values()],
+    )
     return Observation(
-        images=tuple(decode_image((folder / each["file"]).read_bytes(), each["file"]) for each in cameras.values()),
-        rig=CameraRig.from_arrays(
-            tuple(cameras),
-            [np.array(each["intrinsics"]) for each in cameras.values()],
-            [ego_from_map @ pose for pose in poses],
-            [(each["height"], each["width"]) for each in cameras.values()],
-        ),
+        images=tuple(images),
+        rig=rig.resized([(image.shape[0], image.shape[1]) for image in images]),
         stamp_ns=lidar["timestamp_us"] * 1000,
         token=calibration["sample_token"],
         map_from_ego=map_from_ego,
@@ -89,7 +96,7 @@ def main() -> None:
     predictor = load_predictor(options.weights)
     said, true = {}, {}
     for folder in options.frames:
-        observation = read_frame(folder)
+        observation = read_frame(folder, predictor.info.enough_pixels)
         said[observation.token] = predictor.predict(observation).elements
         true[observation.token] = true_elements(folder, observation, predictor.info.grid)
         if options.out is not None:
