@@ -51,7 +51,7 @@ NEXT = (
     ("source .venv/bin/activate", "so that the shell knows `hdmap`"),
     ("hdmap bag replay {out}/drive.mcap -o out/replay", "the same drive without a ROS graph, every image set"),
     ("hdmap predict hdmap_core/weights/student.safetensors {out}/world -o out/keyframe.png", "the map of one keyframe"),
-    ("hdmap show {out}/world", "what is in a data set"),
+    ("hdmap view {out}/world --weights hdmap_core/weights/student.safetensors --web", "look around, in a browser"),
     ("hdmap synth data/synth --preset tiny", "other towns, to train on: README, With data"),
 )
 RECORDED = (
