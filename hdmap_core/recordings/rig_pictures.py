@@ -184,12 +184,17 @@ def _of_videos(videos: Mapping[str, Path], rig: Mapping[str, RigCamera], wanted:
         if one:
             raise DatasetError(f"there is no frame {asked}; the video has {number + 1}, numbered from 0")
 
-    is_known = not wanted.rate and len(videos) == 1
+    if one:
+        count: int | None = 1
+    elif wanted.rate or len(videos) > 1:
+        count = None
+    else:
+        count = video_facts(next(iter(videos.values()))).pictures or None
     return Recording(
         ", ".join(path.name for path in videos.values()),
         frames(),
         not one,
-        1 if one else (video_facts(next(iter(videos.values()))).pictures or None) if is_known else None,
+        count,
         starts_ns=starts.at_ns,
         facts=(f"videos begin {starts.told}",) if starts.told else (),
         problems=lambda: _gaps(in_step),
