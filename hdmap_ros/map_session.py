@@ -276,8 +276,7 @@ class MapSession:
 
     def _drop(self, error: NotReadyError) -> None:
         self._count(error.state)
-        if not error.camera:  # the builder has told of those of a camera
-            self.pipeline.builder.problems.add(error.state, "", str(error))
+        error.tell(self.pipeline.builder.problems)
 
     def _count(self, reason: str) -> None:
         with self._counting:

@@ -62,7 +62,7 @@ def write_frames_of_bag(
             try:
                 observation = builder.build(images)
             except NotReadyError as error:
-                problems.add(error.state, error.camera, str(error))
+                error.tell(problems)
                 continue
             files = {name: file for name, message in images.messages.items() if (file := _file(message)) is not None}
             sweep = None if sweeps is None else sweeps.near(observation.stamp_ns)

@@ -68,7 +68,7 @@ def _observations(path: Path, config: ReplayConfig, wanted: Wanted, problems: Pr
             try:
                 observation = builder.build(images, wanted.at_least)
             except NotReadyError as error:
-                problems.add(error.state, error.camera, str(error))
+                error.tell(problems)
                 continue
             found += 1
             yield observation

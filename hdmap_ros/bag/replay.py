@@ -94,8 +94,7 @@ def replay_bag(
                     failures = 0
                 except NotReadyError as error:
                     counts[error.state] += 1
-                    if not error.camera:  # the builder has told of those of a camera
-                        problems.add(error.state, "", str(error))
+                    error.tell(problems)
                     continue
                 except InferenceError as error:
                     counts["failed"] += 1

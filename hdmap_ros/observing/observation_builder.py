@@ -71,6 +71,11 @@ class NotReadyError(HdmapError):
         self.camera = camera
         self.state = state
 
+    def tell(self, problems: Problems) -> None:
+        """Counts it, unless it is about a camera: the builder has told of those."""
+        if not self.camera:
+            problems.add(self.state, "", str(self))
+
 
 class ObservationBuilder:
     """Knows each camera's calibrations. `add_camera_info` and `build` may run in different threads.
