@@ -12,7 +12,7 @@ from hdmap_ros.diagnostics import ERROR, OK, WARN, Status, cameras_status, laten
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.local_map_output import LocalMapOutput
 from hdmap_ros.output.map_output import MapOutput
-from hdmap_ros.sync.synchronizer import SyncStatistics
+from hdmap_ros.sync.image_sets import SyncStatistics
 from hdmap_ros.worker import WorkerStatistics
 
 
@@ -66,7 +66,7 @@ def node_report(
         "images": dict(images),
         "cameras": dict(cameras),
         "synchroniser": synchroniser_counts(synchroniser),
-        "sets": synchroniser.complete + synchroniser.partial,
+        "sets": synchroniser.sets,
         "published": output.published,
         "published_since_active": output.published_since_start,
         "published_elements": output.published_elements,

@@ -14,7 +14,7 @@ from hdmap_core.errors import ConfigError, HdmapError, ModelOutputError
 from hdmap_core.observation import Observation
 from hdmap_ros.observing.observation_builder import NotReadyError, ObservationBuilder
 from hdmap_ros.observing.set_decoding import DeviceDecoder
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 PREFERRED_ANCHOR = "CAM_FRONT"
 

@@ -11,7 +11,7 @@ from hdmap_ros.observing.observation_builder import BuilderConfig, ObservationBu
 from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.pipeline import Predictor, choose_anchor
 from hdmap_ros.problems import REMINDER_S, Problems
-from hdmap_ros.sync.synchronizer import SyncConfig
+from hdmap_ros.sync.image_sets import SyncConfig
 
 
 def load_model(config: OnlineMapConfig) -> Predictor:

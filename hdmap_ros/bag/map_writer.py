@@ -7,7 +7,7 @@ from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.conversions import elements_to_message, model_info_to_message
 from hdmap_ros.output.markers import MarkerBuilder
 from hdmap_ros.pipeline import MapResult
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 ELEMENTS_TOPIC, MARKERS_TOPIC = "/online_map/output/map_elements", "/online_map/output/markers"
 INFO_TOPIC = "/online_map/output/model_info"

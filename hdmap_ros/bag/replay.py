@@ -29,7 +29,8 @@ from hdmap_ros.output.map_memory import MapMemory
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, check_cameras
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def replay_bag(
@@ -121,7 +122,7 @@ def replay_bag(
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
             "cameras": pipeline.builder.readings,
-            "sets": sync.statistics.complete + sync.statistics.partial,
+            "sets": sync.statistics.sets,
             "published": len(frames),
             "published_elements": sum(map(len, frames.values())),
             "dropped": dict(counts),
@@ -162,6 +163,6 @@ def _unused(token: str, frames: dict[str, list[MapElement]]) -> str:
 
 def _why_no_map(problems: Problems, sync: CycleSynchronizer) -> str:
     reasons = [entry["message"] for entry in problems.report().values()]
-    if sync.statistics.complete + sync.statistics.partial == 0:
+    if not sync.statistics.sets:
         reasons.append(f"synchroniser: {synchroniser_counts(sync.statistics)}")
     return "; ".join(reasons)

@@ -17,7 +17,8 @@ from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.problems import Problems
 from hdmap_ros.session_parts import builder_config_of
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 _TF, _INFO = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CameraInfo"
 

@@ -26,7 +26,7 @@ from hdmap_ros.observing.set_decoding import DeviceDecoder, SetDecoder
 from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 
 @dataclass(frozen=True)
