@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
-from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
+from hdmap_ros.diagnostics import Status, node_statuses, over_time_status, policy_problem
+from hdmap_ros.latency_log import LatencyLog
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.node_report import node_report, node_statuses, over_time_status
+from hdmap_ros.node_report import node_report
 from hdmap_ros.observing.camera_inputs import CameraInputs
 from hdmap_ros.observing.image_times import ImageTimes
 from hdmap_ros.observing.observation_builder import NotReadyError

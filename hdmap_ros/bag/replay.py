@@ -22,7 +22,7 @@ from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
-from hdmap_ros.diagnostics import LatencyLog
+from hdmap_ros.latency_log import LatencyLog
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.output.map_memory import MapMemory

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdmap_ros.diagnostics import STAGES
+from hdmap_ros.latency_log import STAGES
 from hdmap_ros.stamps import stamp_to_ns
 
 pytestmark = pytest.mark.ros
