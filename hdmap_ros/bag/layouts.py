@@ -39,7 +39,6 @@ class TopicLayout:
         transport: `compressed` (sensor_msgs/CompressedImage) or `raw` (sensor_msgs/Image).
         cameras: camera name -> topics, in the rig's order.
         lidar: topic, and frame of clouds that name none; empty strings where there is none.
-        odometry: topic, or an empty string.
         tf_topics: transforms; those called tf_static are static.
         fixed_frame: does not move between exposures.
         base_frame: the car's frame.
@@ -49,7 +48,6 @@ class TopicLayout:
     transport: str
     cameras: dict[str, CameraTopics]
     lidar: tuple[str, str]
-    odometry: str
     tf_topics: tuple[str, ...]
     fixed_frame: str
     base_frame: str
@@ -80,7 +78,6 @@ def load_layout(name: str | Path) -> TopicLayout:
             content["transport"],
             {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
             (lidar["points"], lidar.get("frame", "")) if (lidar := content.get("lidar")) else ("", ""),
-            content["odometry"],
             tuple(content["tf"]["topics"]),
             content["tf"]["fixed_frame"],
             content["tf"]["base_frame"],
@@ -113,3 +110,14 @@ def layout_folder() -> Path:
     if folder is None:
         raise ConfigError("config/topics is not found; run from a checkout, source its install, or give a .yaml file")
     return folder
+
+
+def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:
+    """Layouts that name images of the bag, those with most cameras first, with their numbers of cameras."""
+    try:
+        names = [file.stem for file in layout_folder().glob("*.yaml")]
+    except ConfigError:  # a bag is a bag without them
+        return []
+    layouts = [load_layout(name) for name in sorted(names)]
+    counts = [(each.name, sum(camera.image in topics for camera in each.cameras.values())) for each in layouts]
+    return sorted(((name, count) for name, count in counts if count), key=lambda item: -item[1])

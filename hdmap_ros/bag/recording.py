@@ -6,10 +6,10 @@ from pathlib import Path
 from hdmap_core.errors import BagError, ConfigError
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording, Wanted
-from hdmap_ros.bag.info import fitting_layouts, is_bag
-from hdmap_ros.bag.layouts import load_layout
+from hdmap_ros.bag.layouts import fitting_layouts, load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.bag.storage import is_bag
 from hdmap_ros.observing.calibration import read_calibration_file
 from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
