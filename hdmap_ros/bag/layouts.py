@@ -53,6 +53,11 @@ class TopicLayout:
     base_frame: str
 
 
+def image_type(transport: str) -> str:
+    """The type of the images' messages of a transport, compressed or raw."""
+    return f"sensor_msgs/msg/{'CompressedImage' if transport == 'compressed' else 'Image'}"
+
+
 def load_layout(name: str | Path) -> TopicLayout:
     """A layout of config/topics by name, or from a YAML file by path.
 

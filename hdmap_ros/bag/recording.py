@@ -11,10 +11,7 @@ from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.bag.storage import is_bag
 from hdmap_ros.observing.calibration import read_calibration_file
-from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | None:
@@ -33,7 +30,7 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
     config = ReplayConfig(
         load_layout(wanted.topics or fitting_layout(path)), wanted.min_cameras, calibrations=calibrations
     )
-    problems = Problems(lambda message: None)
+    problems = Problems()
     return Recording(
         path.name,
         _observations(path, config, wanted, problems),
@@ -61,14 +58,10 @@ def _observations(path: Path, config: ReplayConfig, wanted: Wanted, problems: Pr
     found, one = 0, wanted.whole_drive is False
     with open_bag(path) as bag:
         sources = BagSources(bag, config, problems)
-        builder = sources.builder()
-        for images in sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, lambda done, total: None):
+        for images in sources.sets():
             if one and wanted.sample not in (None, str(images.stamp_ns)):
                 continue
-            try:
-                observation = builder.build(images, wanted.at_least)
-            except NotReadyError as error:
-                error.tell(problems)
+            if (observation := sources.observe(images, wanted.at_least)) is None:
                 continue
             found += 1
             yield observation

@@ -28,9 +28,7 @@ from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.output.map_memory import MapMemory
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, check_cameras
 from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.image_sets import ImageSet
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
+from hdmap_ros.sync.image_sets import ImageSet, SyncStatistics
 
 
 def replay_bag(
@@ -71,8 +69,7 @@ def replay_bag(
             problems.add("incomplete_bag", "", sentence)
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
-        pipeline = MapPipeline(sources.builder(), predictor)
-        sync = CycleSynchronizer(sync_config_of(node))
+        pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}
@@ -88,7 +85,7 @@ def replay_bag(
 
         with write_mcap(folder / "map.mcap") as output:
             writer = MapWriter(output, predictor.info, node)
-            sets = sources.sets(sync, pipeline.builder, progress)
+            sets = sources.sets(progress)
             for images, outcome in one_ahead(_every(config.every, sets, counts), pipeline.prepare, inferred):
                 try:
                     result = memory.number(pipeline.result_of(*outcome.result()))
@@ -110,7 +107,7 @@ def replay_bag(
                 writer.write(result, memory.restarted)
                 memory.fuse(result)
             if not frames:  # raised in here, so that an older map.mcap stays
-                raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, sync)})")
+                raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, statistics)})")
         for camera, number in sources.images.items():
             if not used[camera]:
                 problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
@@ -122,12 +119,12 @@ def replay_bag(
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
             "cameras": pipeline.builder.readings,
-            "sets": sync.statistics.sets,
+            "sets": statistics.sets,
             "published": len(frames),
             "published_elements": sum(map(len, frames.values())),
             "dropped": dict(counts),
             "problems": problems.report(),
-            "synchroniser": synchroniser_counts(sync.statistics),
+            "synchroniser": synchroniser_counts(statistics),
             "seconds": round(seconds, 3),
             "rate_hz": round(len(frames) / seconds, 3),
             "latency_ms": latencies.summary(),
@@ -161,8 +158,8 @@ def _unused(token: str, frames: dict[str, list[MapElement]]) -> str:
     return next(name for name in names if name not in frames)
 
 
-def _why_no_map(problems: Problems, sync: CycleSynchronizer) -> str:
+def _why_no_map(problems: Problems, statistics: SyncStatistics) -> str:
     reasons = [entry["message"] for entry in problems.report().values()]
-    if not sync.statistics.sets:
-        reasons.append(f"synchroniser: {synchroniser_counts(sync.statistics)}")
+    if not statistics.sets:
+        reasons.append(f"synchroniser: {synchroniser_counts(statistics)}")
     return "; ".join(reasons)

@@ -14,15 +14,13 @@ from hdmap_ros.bag.mcap import BagReader, open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 CONFIG = ReplayConfig(load_layout("hdmap"))
 
 
 @contextmanager
 def sources_of(path: Path, config: ReplayConfig = CONFIG) -> Iterator[tuple[BagSources, Problems]]:
-    problems = Problems(lambda sentence: None)
+    problems = Problems()
     with open_bag(path) as bag:
         yield BagSources(bag, config, problems), problems
 
@@ -43,14 +41,13 @@ def test_the_layout_makes_the_nodes_parameters() -> None:
 def test_sets_come_in_time_order_with_all_that_a_builder_needs(drive: Path, rig_module: Any) -> None:
     progress: list[tuple[int, int]] = []
     with sources_of(drive) as (sources, problems):
-        builder, sync = sources.builder(), CycleSynchronizer(sync_config_of(CONFIG.node))
-        sets = list(sources.sets(sync, builder, lambda done, total: progress.append((done, total))))
+        sets = list(sources.sets(lambda done, total: progress.append((done, total))))
     assert [images.stamp_ns for images in sets] == [
         tick + rig_module.PHASES_NS["CAM_FRONT"] for tick in rig_module.ticks(8)
     ]
     assert progress == [(number, 96) for number in range(1, 97)]
     assert sources.images == dict.fromkeys(rig_module.CAMERAS, 8)
-    assert builder.build(sets[0]).camera_mask == (True,) * 6
+    assert sources.builder.build(sets[0]).camera_mask == (True,) * 6
     assert problems.report() == {}
 
 
@@ -63,8 +60,7 @@ def test_a_recording_that_begins_anew_gives_its_sets_again(drive: Path, tmp_path
                 out.write(topic, log_ns + turn * 60 * 10**9, data)
 
     with sources_of(copy(drive, tmp_path / "twice.mcap", twice)) as (sources, _):
-        sync = CycleSynchronizer(sync_config_of(CONFIG.node))
-        stamps = [images.stamp_ns for images in sources.sets(sync, sources.builder(), lambda done, total: None)]
+        stamps = [images.stamp_ns for images in sources.sets()]
     assert len(stamps) == 16 and stamps[:8] == stamps[8:]
 
 
@@ -84,9 +80,7 @@ def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path) -> No
     with pytest.raises(BagError, match=reason), sources_of(path, replace(CONFIG, min_cameras=5)):
         pass
     with sources_of(path, replace(CONFIG, min_cameras=4)) as (sources, problems):
-        builder = sources.builder()
-        sync = CycleSynchronizer(sync_config_of(replace(CONFIG, min_cameras=4).node))
-        masks = {builder.build(images).camera_mask for images in sources.sets(sync, builder, lambda done, total: None)}
+        masks = {sources.builder.build(images).camera_mask for images in sources.sets()}
     assert {kind: list(entry["cameras"]) for kind, entry in problems.report().items()} == {
         "no_images": ["CAM_BACK"],
         "no_camera_info": ["CAM_FRONT"],
