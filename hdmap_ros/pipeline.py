@@ -16,8 +16,6 @@ from hdmap_ros.observing.observation_builder import NotReadyError, ObservationBu
 from hdmap_ros.observing.set_decoding import DeviceDecoder
 from hdmap_ros.sync.image_sets import ImageSet
 
-PREFERRED_ANCHOR = "CAM_FRONT"
-
 
 class Predictor(Protocol):
     """What `hdmap_core.inference.predictor.load_predictor` returns."""
@@ -150,11 +148,6 @@ def check_cameras(info: Any, cameras: tuple[str, ...]) -> None:
         raise ConfigError(
             f"the model needs {', '.join(sorted(lacking))}; parameter camera_names, or the layout, does not name it"
         )
-
-
-def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:
-    """The camera whose stamp a map carries: the wanted one, else CAM_FRONT, else the first."""
-    return wanted or (PREFERRED_ANCHOR if PREFERRED_ANCHOR in cameras else cameras[0])
 
 
 def warm_up(predictor: Predictor, cameras: tuple[str, ...], iterations: int) -> float:

@@ -259,11 +259,7 @@ class ObservationBuilder:
             message = f"camera {camera}: neither image nor CameraInfo names a frame; using {frame!r}"
             self.problems.add_once("no_frame_id", camera, message)
         base, stamp_ns = self.config.base_frame, images.stamps_ns[camera]
-        try:
-            return self.transforms.lookup(base, frame, stamp_ns)
-        except TransformError:
-            # Some converters repeat the sensors' poses on /tf with other stamps: they do not move, so take the latest.
-            return self.transforms.lookup(base, frame, None, deadline_s - time.monotonic())
+        return self.transforms.lookup_mount(base, frame, stamp_ns, deadline_s - time.monotonic())
 
     def _base_motion(self, reference_ns: int, camera_ns: int, deadline_s: float) -> np.ndarray:
         config = self.config
