@@ -38,7 +38,6 @@ class MapResult:
         images: the set.
         camera_mask: which cameras were used; one that came but could not be decoded was not.
         timings_ms: stage -> milliseconds.
-        map_from_ego: pose at the set's stamp, where TF knows it.
         observation: what the map was made of; its images last until the set after the next is prepared, and may lie on
             a GPU.
     """
@@ -47,7 +46,6 @@ class MapResult:
     images: ImageSet
     camera_mask: tuple[bool, ...]
     timings_ms: dict[str, float]
-    map_from_ego: np.ndarray | None
     observation: Observation | None = None
 
 
@@ -123,8 +121,7 @@ class MapPipeline:
             self.builder.problems.add("not_finite", "", lost)
         images, observation = prepared.images, prepared.observation
         timings = {"wait": images.waited_ns * 1e-6, "decode": prepared.decode_ms, **prediction.timings_ms}
-        mask, pose = observation.camera_mask, observation.map_from_ego
-        return MapResult(list(prediction.elements), images, mask, timings, pose, observation)
+        return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Builder:
 
     def build(self, images: ImageSet, enough: Any, **options: Any) -> Any:
         self.asked.append((images, enough))
-        return SimpleNamespace(token="5", images=(), rig=None, camera_mask=(True, False), map_from_ego=None)
+        return SimpleNamespace(token="5", images=(), rig=None, camera_mask=(True, False))
 
 
 class Model:
