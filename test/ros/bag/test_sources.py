@@ -1,6 +1,6 @@
 """The topics of a bag that a layout names; what comes of it in a replay is `test_replay.py`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 
 from hdmap_core.errors import BagError
 from hdmap_ros.bag.layouts import load_layout
-from hdmap_ros.bag.mcap import BagReader, open_bag, write_mcap
+from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.problems import Problems
@@ -23,12 +23,6 @@ def sources_of(path: Path, config: ReplayConfig = CONFIG) -> Iterator[tuple[BagS
     problems = Problems()
     with open_bag(path) as bag:
         yield BagSources(bag, config, problems), problems
-
-
-def copy(source: Path, target: Path, change: Callable[[BagReader, Any], None]) -> Path:
-    with open_bag(source) as bag, write_mcap(target) as out:
-        change(bag, out)
-    return target
 
 
 def test_the_layout_makes_the_nodes_parameters() -> None:
@@ -51,31 +45,19 @@ def test_sets_come_in_time_order_with_all_that_a_builder_needs(drive: Path, rig_
     assert problems.report() == {}
 
 
-def test_a_recording_that_begins_anew_gives_its_sets_again(drive: Path, tmp_path: Path) -> None:
-    def twice(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, kind, latched=topic == "/tf_static")
-        for turn in range(2):
-            for topic, log_ns, data in bag.raw():
-                out.write(topic, log_ns + turn * 60 * 10**9, data)
-
-    with sources_of(copy(drive, tmp_path / "twice.mcap", twice)) as (sources, _):
+def test_a_recording_that_begins_anew_gives_its_sets_again(drive: Path, tmp_path: Path, changed: Any) -> None:
+    with sources_of(changed(drive, tmp_path / "twice.mcap", times=2)) as (sources, _):
         stamps = [images.stamp_ns for images in sources.sets()]
     assert len(stamps) == 16 and stamps[:8] == stamps[8:]
 
 
-def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path) -> None:
+def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path, changed: Any) -> None:
     """The first one is named, and what the bag has."""
 
-    def without_two(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, kind)
-        for topic, log_ns, data in bag.raw(
-            lambda topic: not topic.startswith(("/cam_back/image", "/cam_front/camera"))
-        ):
-            out.write(topic, log_ns, data)
+    def without_two(topic: str, number: int, message: Any) -> Any:
+        return None if topic.startswith(("/cam_back/image", "/cam_front/camera")) else message
 
-    path = copy(drive, tmp_path / "four.mcap", without_two)
+    path = changed(drive, tmp_path / "four.mcap", without_two)
     reason = r"no CameraInfo of CAM_FRONT on \S+; it has .*; give --calibration"
     with pytest.raises(BagError, match=reason), sources_of(path, replace(CONFIG, min_cameras=5)):
         pass
@@ -88,14 +70,11 @@ def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path) -> No
     assert masks == {(False, True, True, False, True, True)}
 
 
-def test_transforms_that_are_none(drive: Path, tmp_path: Path) -> None:
-    def as_odometry(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, bag.topics["/odom"] if topic == "/tf" else kind)
-        for topic, log_ns, data in bag.raw(lambda topic: topic != "/tf"):
-            out.write(topic, log_ns, data)
+def test_transforms_that_are_none(drive: Path, tmp_path: Path, changed: Any) -> None:
+    def without_motion(topic: str, number: int, message: Any) -> Any:
+        return None if topic == "/tf" else message
 
-    path = copy(drive, tmp_path / "odom.mcap", as_odometry)
+    path = changed(drive, tmp_path / "odom.mcap", without_motion, kinds={"/tf": "nav_msgs/msg/Odometry"})
     reason = r"/tf or /tf_static hold nav_msgs/msg/Odometry, not tf2_msgs/msg/TFMessage"
     with pytest.raises(BagError, match=reason), sources_of(path):
         pass
