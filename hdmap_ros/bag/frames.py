@@ -72,8 +72,9 @@ def _file(message: Any) -> bytes | None:
 
 def _as_stored(rig: CameraRig, files: dict[str, bytes]) -> CameraRig:
     """The rig for files of their own sizes: the builder scales pictures of different sizes to one."""
-    sizes = zip(rig.names, rig.image_sizes, strict=True)
-    return rig.resized([_size(files[name]) or size if name in files else size for name, size in sizes])
+    stored = {name: size for name, data in files.items() if (size := _size(data)) is not None}
+    scaled = zip(rig.names, rig.image_sizes, strict=True)
+    return rig.resized([stored.get(name, size) for name, size in scaled])
 
 
 def _size(data: bytes) -> tuple[int, int] | None:

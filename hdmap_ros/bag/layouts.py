@@ -78,11 +78,12 @@ def load_layout(name: str | Path) -> TopicLayout:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the topic layout {path}: {error}") from None
     try:
+        lidar = content.get("lidar") or {"points": ""}
         layout = TopicLayout(
             path.stem,
             content["transport"],
             {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
-            (lidar["points"], lidar.get("frame", "")) if (lidar := content.get("lidar")) else ("", ""),
+            (lidar["points"], lidar.get("frame", "")),
             tuple(content["tf"]["topics"]),
             content["tf"]["fixed_frame"],
             content["tf"]["base_frame"],

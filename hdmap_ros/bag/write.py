@@ -235,8 +235,8 @@ def _velocities(stamps: list[int], poses: list[np.ndarray]) -> dict[int, np.ndar
     times = np.array(stamps)
     result = {}
     for index, stamp_ns in enumerate(stamps):
-        first = max(int(np.searchsorted(times, stamp_ns - _TWIST_WINDOW_NS // 2)), 0)
-        last = min(int(np.searchsorted(times, stamp_ns + _TWIST_WINDOW_NS // 2, "right")) - 1, len(stamps) - 1)
+        first = int(np.searchsorted(times, stamp_ns - _TWIST_WINDOW_NS // 2))
+        last = int(np.searchsorted(times, stamp_ns + _TWIST_WINDOW_NS // 2, "right")) - 1
         seconds = (stamps[last] - stamps[first]) * 1e-9
         velocity = np.zeros(6)
         if seconds > 0:

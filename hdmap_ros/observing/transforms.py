@@ -8,7 +8,7 @@ with two parents loses neither.
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Condition
 from typing import Any
 
@@ -220,7 +220,7 @@ class TransformBuffer:
 
         return self._wait(both, timeout_s)
 
-    def _wait(self, attempt: Any, timeout_s: float) -> np.ndarray:
+    def _wait(self, attempt: Callable[[], np.ndarray], timeout_s: float) -> np.ndarray:
         with self._changed:
             try:
                 return attempt()
