@@ -65,8 +65,6 @@ def replay_bag(
     path, folder, node = Path(path), Path(folder), config.node
     problems = Problems(warn)
     with open_bag(path, config.recover) as bag:
-        for sentence in bag.damage:
-            problems.add("incomplete_bag", "", sentence)
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
         pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics

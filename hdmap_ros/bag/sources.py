@@ -69,7 +69,7 @@ class BagSources:
     Args:
         bag: open.
         config: with the layout.
-        problems: gets what is missing or cannot be read.
+        problems: gets what is missing, was left out of a damaged bag, or cannot be read.
 
     Attributes:
         images: camera -> how many of its images `sets` has come by.
@@ -81,6 +81,8 @@ class BagSources:
     """
 
     def __init__(self, bag: BagReader, config: ReplayConfig, problems: Problems) -> None:
+        for sentence in bag.damage:
+            problems.add("incomplete_bag", "", sentence)
         self.images: Counter[str] = Counter()
         self._bag, self._config, self._problems = bag, config, problems
         self._has = ", ".join(sorted(f"{topic} ({kind})" for topic, kind in bag.topics.items())) or "nothing"

@@ -70,6 +70,14 @@ def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path, chang
     assert masks == {(False, True, True, False, True, True)}
 
 
+def test_what_is_left_out_of_a_damaged_bag_is_told(drive: Path, tmp_path: Path) -> None:
+    path, data, problems = tmp_path / "cut.mcap", drive.read_bytes(), Problems()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with open_bag(path, recover=True) as bag:
+        assert 0 < len(list(BagSources(bag, CONFIG, problems).sets())) < 8
+    assert "without its index" in problems.report()["incomplete_bag"]["message"]
+
+
 def test_transforms_that_are_none(drive: Path, tmp_path: Path, changed: Any) -> None:
     def without_motion(topic: str, number: int, message: Any) -> Any:
         return None if topic == "/tf" else message
