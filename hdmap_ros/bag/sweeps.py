@@ -91,10 +91,7 @@ class BagSweeps:
 
     def _pose(self, frame: str, swept_ns: int, stamp_ns: int) -> np.ndarray:
         base = self._base
-        try:
-            mounted = self._transforms.lookup(base, frame, swept_ns)
-        except TransformError:  # converters repeat on /tf with other stamps what does not move
-            mounted = self._transforms.lookup(base, frame, None)
+        mounted = self._transforms.lookup_mount(base, frame, swept_ns)
         if not self._fixed:
             return mounted
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from hdmap_ros.bag.layouts import CameraTopics
+from hdmap_ros.bag.layouts import CameraTopics, image_type
 
 
 class Graph(Protocol):
@@ -62,7 +62,7 @@ class CameraInputs:
     ) -> None:
         self._graph = graph
         self._reliability = reliability
-        image_kind = "sensor_msgs/msg/CompressedImage" if transport == "compressed" else "sensor_msgs/msg/Image"
+        image_kind = image_type(transport)
         self.last_arrival_ns: dict[str, int] = {}
         self.received: dict[str, int] = dict.fromkeys(topics, 0)
         self._images = {
