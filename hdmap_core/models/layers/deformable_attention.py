@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import bilinear_bags, eager_on_cpu
+from hdmap_core.models.layers.bilinear_bags import bilinear_bags
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.layers.raster_size import size_xy
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.models.layers.bilinear_bags import bilinear_bags, eager_on_cpu
+from hdmap_core.models.layers.bilinear_bags import bilinear_bags
 from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.layers.raster_size import size_xy
 
 MAPS = 2

@@ -18,8 +18,8 @@ from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.layers.known_weights import KnownWeights
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
 from hdmap_core.models.view_transforms.known_rig import KnownRig, Rig
 from hdmap_core.models.view_transforms.pillar_projection import (

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 
 T = TypeVar("T")
 Rig = tuple[Tensor, tuple[int, int], Tensor | None]
