@@ -18,6 +18,7 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
+from hdmap_core.models.heads.branches import rare
 from hdmap_core.models.layers.raster_size import size_xy
 
 
@@ -95,7 +96,7 @@ class DecoderLayer(nn.Module):
         nn.init.normal_(self.offset.bias, std=0.5)
         nn.init.zeros_(self.delta.weight)
         nn.init.zeros_(self.delta.bias)
-        nn.init.constant_(self.logits.bias, -math.log((1 - 0.05) / 0.05))
+        nn.init.constant_(self.logits.bias, rare(0.05))
 
     def forward(self, queries: Tensor, reference: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """One refinement.

@@ -22,6 +22,7 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.layers.raster_size import size_xy
+from hdmap_core.models.view_transforms.needed import FEATURES, needed
 
 
 class MlpIPMConfig(Config):
@@ -173,9 +174,8 @@ class MlpIPM(nn.Module):
             return F.interpolate(bev, size=self.shape, mode="bilinear", align_corners=True)
 
     def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor]:
-        if features is None or inputs.projection is None:
-            needed = "camera features (a backbone)" if features is None else "ModelInput.projection"
-            raise ConfigError(f"the slot view_transform (mlp_ipm) needs {needed}; there are none")
+        features = needed(features, FEATURES, "the slot view_transform (mlp_ipm)")
+        projection = needed(inputs.projection, "ModelInput.projection", "the slot view_transform (mlp_ipm)")
         cameras, size = features.shape[1], tuple(features.shape[-2:])
         if size != self.feature_size:
             raise ConfigError(
@@ -187,13 +187,11 @@ class MlpIPM(nn.Module):
                 f"the view transform mlp_ipm is made for {self.num_cameras} cameras, {cameras} came; set "
                 "backbone.cameras, or view_transform.weights=shared for any number"
             )
-        return features, inputs.projection
+        return features, projection
 
     def _canonical(self, features: Tensor, camera: PinholeCameras, inputs: ModelInput) -> Tensor:
         """What the canonical cameras would have seen; zero beyond the true images' edges."""
-        if inputs.images is None:
-            raise ConfigError("view_transform.focals needs ModelInput.images; there are none")
-        height, width = inputs.images.shape[-2:]
+        height, width = needed(inputs.images, "ModelInput.images", "view_transform.focals").shape[-2:]
         with torch.autocast(features.device.type, enabled=False):
             # In image coordinates from -1 to 1 between the outer edges: true = shift + scale * canonical.
             size = size_xy(width, height, features)
