@@ -11,7 +11,7 @@ from torch import nn
 
 from hdmap_core.checkpoint import CheckpointConfig, check_sizes, save_checkpoint
 from hdmap_core.config import changed
-from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.errors import CheckpointError, ConfigError, first_line
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.state import listed
 from hdmap_core.postprocess import DecodeConfig
@@ -96,7 +96,7 @@ def import_file(
     try:
         plan.fill(translation, config.model)
     except (RuntimeError, IndexError) as error:  # of tensors whose shapes contradict one another
-        raise CheckpointError(f"{path} does not fit {plan.title}: {str(error).splitlines()[0][:200]}") from None
+        raise CheckpointError(f"{path} does not fit {plan.title}: {first_line(error)}") from None
     model = _filled(translation, config.model)
     save_checkpoint(out, model, config, _provenance(file, plan))
     return Imported(plan.kind, plan.title, config, sum(p.numel() for p in model.parameters()), plan.notes)
