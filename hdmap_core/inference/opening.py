@@ -8,7 +8,7 @@ from typing import NamedTuple, cast, get_args
 
 import torch
 
-from hdmap_core.checkpoint import SUFFIX, Checkpoint, CheckpointConfig, load_checkpoint
+from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError, HdmapError
 from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
 from hdmap_core.inference.aoti_engine import AotiEngine
@@ -137,11 +137,6 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def heads_of(config: CheckpointConfig) -> set[str]:
-    """The heads whose elements are published."""
-    return {config.decode.head_of(label) for label in config.model.classes}
-
-
 def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpoint:
     """The checkpoint, publishing this head alone if one is named."""
     if checkpoint.config.model.is_refiner:
@@ -182,10 +177,10 @@ def _exported_or_its_checkpoint(
         if instead is None:
             raise
         return instead
-    published = heads_of(found.source.config)
-    if head is not None and published != {head}:
+    published = found.source.config.decode.heads_of(found.source.config.model.classes)
+    if head is not None and published != [head]:
         raise ConfigError(
-            f"{path.name} holds the head {' and '.join(sorted(published))} alone, not {head!r}; export the checkpoint "
+            f"{path.name} holds the head {' and '.join(published)} alone, not {head!r}; export the checkpoint "
             f"with --head {head}, or give the checkpoint"
         )
     return found
