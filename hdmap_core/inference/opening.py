@@ -41,24 +41,32 @@ class Exported(NamedTuple):
 
 EXPORTED: dict[str, Exported] = {
     openvino_engine.SUFFIX: Exported(
-        *("openvino", ("openvino",), ("fp32", "bf16")),
-        lambda path, device, precision, _, why: OpenVinoEngine(path, device, precision or "fp32", why),
-        "cpu",
+        format="openvino",
+        engines=("openvino",),
+        precisions=("fp32", "bf16"),
+        open=lambda path, device, precision, _, why: OpenVinoEngine(path, device, precision or "fp32", why),
+        found_on="cpu",
     ),
     onnx_engine.SUFFIX: Exported(
-        *("onnx", ("onnxruntime", "onnxruntime-tensorrt"), ("fp32", "int8")),
-        lambda path, device, _, engine, why: OnnxEngine(path, device, engine, why),
-        "cpu",
+        format="onnx",
+        engines=("onnxruntime", "onnxruntime-tensorrt"),
+        precisions=("fp32", "int8"),
+        open=lambda path, device, _, engine, why: OnnxEngine(path, device, engine, why),
+        found_on="cpu",
     ),
     tensorrt_engine.SUFFIX: Exported(
-        *("tensorrt", ("tensorrt",), ("fp32", "fp16")),
-        lambda path, device, precision, _, why: TensorRtEngine(path, device, precision, why),
-        "cuda",
+        format="tensorrt",
+        engines=("tensorrt",),
+        precisions=("fp32", "fp16"),
+        open=lambda path, device, precision, _, why: TensorRtEngine(path, device, precision, why),
+        found_on="cuda",
     ),
     aoti_engine.SUFFIX: Exported(
-        *("aoti", ("aoti",), ("fp32",)),
-        lambda path, device, _, __, why: AotiEngine(path, device, why),
-        "",  # a program is not run because it lies somewhere
+        format="aoti",
+        engines=("aoti",),
+        precisions=("fp32",),
+        open=lambda path, device, _, __, why: AotiEngine(path, device, why),
+        found_on="",  # a program is not run because it lies somewhere
     ),
 }
 """By suffix; of one device the fastest first (docs/results/engines.md)."""
@@ -110,11 +118,10 @@ def open_engine(
             return found
         why = "; ".join(reasons) or "no exported file beside the checkpoint"
     eager = EagerEngine(checkpoint, place, precision_wanted, why)
-    if engine == "compile":
-        return CompiledEngine(eager, sample_inputs(checkpoint.config.model)[0])
-    if engine == "cuda-graph":
-        return CudaGraphEngine(eager, sample_inputs(checkpoint.config.model)[0])
-    return eager
+    if engine not in ("compile", "cuda-graph"):
+        return eager
+    sample, _ = sample_inputs(checkpoint.config.model)
+    return CompiledEngine(eager, sample) if engine == "compile" else CudaGraphEngine(eager, sample)
 
 
 def device_of(name: str) -> torch.device:

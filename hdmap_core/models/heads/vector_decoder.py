@@ -23,7 +23,17 @@ from hdmap_core.models.layers.raster_size import size_xy
 
 
 class VectorDecoderConfig(Config):
-    """`levels`: which levels of the BEV pyramid (0 is the finest) each point reads `offsets` samples from."""
+    """Defaults: the shipped student's.
+
+    Attributes:
+        num_queries: instances, the most elements of a frame.
+        num_points: of each instance's polyline.
+        channels: width of queries and of what is read of the BEV features; a multiple of `attention_heads`.
+        layers: each refines the points of the one before.
+        attention_heads: of the self-attention.
+        levels: of the BEV pyramid (0 is the finest) that each point reads.
+        offsets: places that each point reads in a level.
+    """
 
     kind: Literal["scatter_gather"] = "scatter_gather"
     num_queries: int = 40
