@@ -8,7 +8,7 @@ from hdmap_core.export.onnx_file import onnx_bytes
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
 from hdmap_core.inference.exported_file import KEY
-from hdmap_core.inference.openvino_engine import OpenVinoEngine, import_openvino
+from hdmap_core.inference.openvino_engine import OpenVinoEngine, import_openvino, last_line
 
 
 def export_openvino(reference: Reference, out: Path) -> float:
@@ -37,8 +37,7 @@ def export_openvino(reference: Reference, out: Path) -> float:
             openvino.save_model(network, path, compress_to_fp16=False)
         except RuntimeError as error:
             raise ConfigError(
-                f"{reference.model.name} cannot be converted by OpenVINO "
-                f"({str(error).strip().splitlines()[-1][:200]}); export it to ONNX"
+                f"{reference.model.name} cannot be converted by OpenVINO ({last_line(error)}); export it to ONNX"
             ) from None
         deviation = reference.compare(OpenVinoEngine(path, check=False))
         write_atomically(out.with_suffix(".bin"), path.with_suffix(".bin").read_bytes())

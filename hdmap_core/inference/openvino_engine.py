@@ -53,7 +53,7 @@ class OpenVinoEngine:
             network = core.read_model(path, weights)
             text = network.get_rt_info([KEY]).astype(str) if network.has_rt_info([KEY]) else None
         except Exception as error:  # RuntimeError, or whatever its bindings raise of a damaged file
-            raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
+            raise CheckpointError(f"{path} is no whole OpenVINO IR: {last_line(error)}; export it again") from None
         self.source, sample = read_header(text, path)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
@@ -64,7 +64,7 @@ class OpenVinoEngine:
         try:
             self._network = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
-            raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
+            raise CheckpointError(f"{path} is no whole OpenVINO IR: {last_line(error)}; export it again") from None
         self._request = self._network.create_infer_request()
         shapes = {
             each.get_any_name(): tuple(
@@ -103,7 +103,7 @@ def import_openvino() -> Any:
         del sys.modules[_TELEMETRY]
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """Of a message whose first lines are places in OpenVINO's sources."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]
