@@ -86,8 +86,11 @@ def import_file(
     asked = _parsed(kind)
     if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise ConfigError(f"{path} is the file to read; name another one to write with -o")
-    if can_bus is not None and (len(can_bus) != CAN_BUS or not all(map(math.isfinite, can_bus))):
-        raise ConfigError(f"a CAN-bus vector has {CAN_BUS} finite numbers, not {len(can_bus)}")
+    given = [] if can_bus is None else [math.isfinite(number) for number in can_bus]
+    if can_bus is not None and (len(given) != CAN_BUS or not all(given)):
+        raise ConfigError(
+            f"a CAN-bus vector has {CAN_BUS} finite numbers; given are {len(given)}, {sum(given)} of them finite"
+        )
     file = read_weight_file(path)
     plan = _plan(file, asked, can_bus)
     config = changed(plan.config, overrides, f"the config of {path}")
