@@ -28,9 +28,6 @@ class KnownWeights:
             self._last = last
         return last[1]
 
-    def __deepcopy__(self, _memo: object) -> "KnownWeights":
-        return KnownWeights()
-
     def __reduce__(self) -> tuple[type["KnownWeights"], tuple[()]]:
         return KnownWeights, ()
 

@@ -30,9 +30,6 @@ class KnownRig(Generic[T]):
             self._last = last
         return last[1]
 
-    def __deepcopy__(self, _memo: object) -> "KnownRig[T]":
-        return KnownRig()
-
     def __reduce__(self) -> tuple[type["KnownRig[T]"], tuple[()]]:
         return KnownRig, ()
 
