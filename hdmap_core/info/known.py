@@ -67,7 +67,7 @@ def _sealed(path: Path) -> What:
 
 def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> dict[str, str]:
     model = config.model
-    heads = sorted({config.decode.head_of(label) for label in model.classes})
+    heads = config.decode.heads_of(model.classes)
     facts = {
         "model": f"{model.name}, {size}",
         "weights": f"SHA-256 {sha256[:8]}…",
