@@ -6,11 +6,13 @@ projections that are learnt beside the student and dropped with the run.
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.config import Config
+from hdmap_core.model_io import ModelOutput
 
 Head = Literal["rasters", "vectors", "any", "lines"]
 """What a term looks at beside taps: rasters, vectors, or `any` of these, of both models; true lines as rasters."""
@@ -63,6 +65,11 @@ class TapTermConfig(TermConfig):
     def pairs(self) -> tuple[TapPair, ...]:
         """The taps that it compares."""
         return self.taps
+
+
+def zero(student: ModelOutput) -> Tensor:
+    """A float32 scalar on the device of the student's features, to add a term's parts to."""
+    return torch.zeros((), device=next(iter(student.taps.values())).device)
 
 
 def adapter(student: int, source: int) -> nn.Module:

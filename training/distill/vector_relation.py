@@ -18,7 +18,7 @@ from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
 from training.distill.term import Head, TermConfig
 from training.distill.vector_response import said_elements
-from training.losses.global_sum import global_sum
+from training.losses.global_sum import global_weighted_mean
 from training.losses.matching import match
 
 
@@ -45,7 +45,7 @@ class VectorRelation(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """A mean over the pairs of elements of a frame, over all frames and processes; 0 where there is no pair."""
         config, ours, theirs = self.config, student.vectors, source.vectors
-        assert ours is not None and theirs is not None  # `check_sources` has seen to it
+        assert ours is not None and theirs is not None  # `load_sources` has seen to it
         assert ours.queries is not None and theirs.queries is not None
         said, queries = said_elements(
             theirs, targets.extent, self.classes, min_score=config.min_score, max_elements=config.max_elements
@@ -59,7 +59,7 @@ class VectorRelation(nn.Module):
         apart = (_similarities(ours.queries, place) - _similarities(theirs.queries, queries)).abs()
         both = (valid[:, :, None] & valid[:, None]).float()
         both = both - torch.diag_embed(both.diagonal(dim1=1, dim2=2))
-        return global_sum((apart * both).sum()) / global_sum(both.sum()).clamp(min=1)
+        return global_weighted_mean(apart, both)
 
 
 def _similarities(queries: Tensor, index: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class VectorResponse(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """The weighted sum of the three parts; 0 where the source says nothing."""
         config, ours, theirs = self.config, student.vectors, source.vectors
-        assert ours is not None and theirs is not None  # `check_sources` has seen to it
+        assert ours is not None and theirs is not None  # `load_sources` has seen to it
         said, queries = said_elements(
             theirs,
             targets.extent,
