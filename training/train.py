@@ -66,7 +66,8 @@ def train(
     console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
     for source in sources.values():
         console.print(source.report, soft_wrap=True)
-    distillation = Distillation(config, {name: source.to(fabric.device) for name, source in sources.items()})
+        source.model.to(fabric.device)
+    distillation = Distillation(config, sources)
     if hardware.strategy == "fsdp" and any(True for _ in distillation.learned.parameters()):
         raise ConfigError("distillation with projections that are learnt does not go with --strategy fsdp; use ddp")
     on_model(model)
