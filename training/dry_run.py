@@ -127,8 +127,10 @@ def _slots(model: nn.Module, name: str) -> Table:
 
 
 def _counts(module: nn.Module) -> tuple[int, int]:
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return trainable, sum(p.numel() for p in module.parameters()) - trainable
+    """Parameters that are trained, and those that are frozen."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return trainable, sum(p.numel() for p in parameters) - trainable
 
 
 def _memory(model: nn.Module, activations: int | str, micro: int, fabric: Fabric, *, sharded: bool) -> Table:

@@ -63,7 +63,8 @@ def train(
     if not state_file(folder).is_file():  # a state has the trained ones
         for report in load_initial(model, config):
             console.print(report)
-    console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    console.print(f"[bold]{config.model.name}[/]: {millions:.2f} M parameters, {config.optim.steps} steps → {folder}")
     for source in sources.values():
         console.print(source.report, soft_wrap=True)
         source.model.to(fabric.device)
@@ -111,7 +112,3 @@ def _what_next(run: RunFolder) -> str:
         f"      hdmap predict {run.path} {root} -o map.png",
     ]
     return "\n".join(lines)
-
-
-def _count(model: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M"
