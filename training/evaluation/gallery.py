@@ -81,7 +81,7 @@ class FrameCard:
 
 
 def extremes(frame_f1: Mapping[str, float], most: int) -> list[tuple[int, str]]:
-    """(rank, token) of the `most` best and the `most` worst frames (1 or more), best first; equal ones keep their order."""
+    """(rank, token) of the `most` (1 or more) best and worst frames each, best first; equal ones keep their order."""
     ranked = list(enumerate(sorted(frame_f1, key=lambda token: -frame_f1[token]), start=1))
     return ranked if len(ranked) <= 2 * most else ranked[:most] + ranked[-most:]
 

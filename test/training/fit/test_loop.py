@@ -23,11 +23,12 @@ from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
 from training.evaluation.pictures import picture_predictions
+from training.evaluation.quick_score import quick_score
 from training.fit.launch import Hardware, make_fabric, per_process
 from training.fit.loop import DivergedError, Evaluation, Terms, fit
 from training.fit.run_folder import RunFolder
 from training.objectives import supervised
-from training.train import quick_score, train
+from training.train import train
 
 Load = Callable[..., TrainConfig]
 Make = Callable[[TrainConfig], list[Keyframe]]
