@@ -118,6 +118,18 @@ def inspection_of(preparation: Preparation, version: str) -> Inspection:
     return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps, preparation.decode)
 
 
+def bad_keyframes(preparation: Preparation, scenes: Scenes, version: str, progress: Progress) -> list[BadKeyframe]:
+    """Those of the scenes that cannot be used, in order; a bar says how far the search is."""
+    bar = progress.add_task(f"checking {preparation.split}".strip(), total=sum(map(len, scenes)))
+    return find_bad(
+        scenes,
+        inspection_of(preparation, version),
+        preparation.processes,
+        preparation.ray,
+        lambda count: progress.advance(bar, count),
+    )
+
+
 def left_out(folder: Path) -> list[BadKeyframe]:
     """The keyframes that a store was made without."""
     try:
@@ -188,19 +200,10 @@ def _inspected(
     record = folder / "left_out.json"
     if record.is_file():
         return left_out(folder)
-    total = sum(map(len, scenes))
-    bar = progress.add_task(f"checking {preparation.split}", total=total)
-    bad = find_bad(
-        scenes,
-        inspection_of(preparation, version),
-        preparation.processes,
-        preparation.ray,
-        lambda count: progress.advance(bar, count),
-    )
+    bad = bad_keyframes(preparation, scenes, version, progress)
     if bad and preparation.on_bad == "fail":
-        raise DatasetError(
-            f"{summary(bad, total)}. Put right what is missing, or leave them out with `hdmap prepare --on-bad skip`"
-        )
+        told = summary(bad, sum(map(len, scenes)))
+        raise DatasetError(f"{told}. Put right what is missing, or leave them out with `hdmap prepare --on-bad skip`")
     if bad:  # what an older run left may count them in
         shutil.rmtree(folder / "inputs", ignore_errors=True)
         shutil.rmtree(folder / "parts")
