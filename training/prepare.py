@@ -67,9 +67,7 @@ def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequen
     with Progress(console=console) as progress:
         scenes = [scene.sample_tokens for scene in wanted]
         bad = bad_keyframes(preparation, scenes, dataset.version, progress)
-    looked = "decoded" if preparation.decode else "there"
-    cameras = inspection_of(preparation, dataset.version).cameras
-    images = f"{len(cameras)} images each {looked}" if cameras else "images not looked at"
+    images = _images_looked_at(preparation, dataset.version)
     console.print(f"{total} keyframes, {total - len(bad)} complete, {images}")
     _show(bad, console)
     if bad:
@@ -78,6 +76,14 @@ def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequen
     check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
     if lidar or sd_map:
         console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
+
+
+def _images_looked_at(preparation: Preparation, version: str) -> str:
+    looked = "decoded" if preparation.decode else "there"
+    cameras = inspection_of(preparation, version).cameras
+    if cameras is None:
+        return f"all images of their rigs {looked}"
+    return f"{len(cameras)} images each {looked}" if cameras else "images not looked at"
 
 
 def run(preparation: Preparation, splits: Sequence[str], console: Console) -> None:
