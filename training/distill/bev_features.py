@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized, zero
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, normalised, resized, zero
 from training.losses.global_sum import global_weighted_mean
 
 
@@ -28,7 +28,7 @@ class BEVFeaturesConfig(TapTermConfig):
     """
 
     kind: Literal["bev_features"] = "bev_features"
-    taps: tuple[TapPair, ...] = (TapPair(student="bev", source="bev"),)
+    taps: tuple[TapPair, ...] = (both("bev"),)
     where: Literal["all", "lines"] = "all"
     sigma: PositiveFloat = 2.0
     normalise: bool = True

@@ -26,7 +26,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import blurred, foreground, lines, probabilities, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized, zero
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, resized, zero
 from training.losses.global_sum import global_mean_of, global_weighted_mean
 
 
@@ -44,7 +44,7 @@ class BEVDistillConfig(TapTermConfig):
     """
 
     kind: Literal["bevdistill"] = "bevdistill"
-    taps: tuple[TapPair, ...] = (TapPair(student="encoder_in", source="encoder_in"),)
+    taps: tuple[TapPair, ...] = (both("encoder_in"),)
     features: NonNegativeFloat = 0.01
     relation: NonNegativeFloat = 0.2
     prediction: NonNegativeFloat = 0.25

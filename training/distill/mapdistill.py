@@ -28,7 +28,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import has_rasters, lines, probabilities, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized, zero
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, normalised, resized, zero
 from training.distill.tgpd import row_divergence
 from training.distill.vector_response import VectorResponse, VectorResponseConfig
 from training.losses.global_sum import global_weighted_mean
@@ -45,14 +45,8 @@ class MapDistillConfig(TapTermConfig):
     """
 
     kind: Literal["mapdistill"] = "mapdistill"
-    taps: tuple[TapPair, ...] = Field(
-        default=(TapPair(student="encoder_in", source="encoder_in"), TapPair(student="bev", source="bev")),
-        min_length=1,
-    )
-    modalities: tuple[TapPair, TapPair] = (
-        TapPair(student="camera", source="camera"),
-        TapPair(student="lidar", source="lidar"),
-    )
+    taps: tuple[TapPair, ...] = Field(default=(both("encoder_in"), both("bev")), min_length=1)
+    modalities: tuple[TapPair, TapPair] = (both("camera"), both("lidar"))
     patches: tuple[PositiveInt, PositiveInt] = (10, 20)
     relation: NonNegativeFloat = 1.0
     features: NonNegativeFloat = 1.0

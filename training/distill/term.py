@@ -30,6 +30,11 @@ class TapPair(Config):
         return {"student": content, "source": content} if isinstance(content, str) else content
 
 
+def both(tap: str) -> TapPair:
+    """The same tap of the student and of the source."""
+    return TapPair(student=tap, source=tap)
+
+
 class TermConfig(Config):
     """Of every term.
 
@@ -59,7 +64,7 @@ class TapTermConfig(TermConfig):
         taps: which; the term is the sum over these pairs, unless it says what each is for.
     """
 
-    taps: tuple[TapPair, ...] = Field(default=(TapPair(student="bev_small", source="bev_small"),), min_length=1)
+    taps: tuple[TapPair, ...] = Field(default=(both("bev_small"),), min_length=1)
 
     @property
     def pairs(self) -> tuple[TapPair, ...]:

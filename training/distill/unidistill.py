@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, resized
 from training.losses.global_sum import global_mean_of, global_weighted_mean
 
 
@@ -38,11 +38,7 @@ class UniDistillConfig(TapTermConfig):
     """
 
     kind: Literal["unidistill"] = "unidistill"
-    taps: tuple[TapPair, ...] = Field(
-        default=(TapPair(student="encoder_in", source="encoder_in"), TapPair(student="bev", source="bev")),
-        min_length=2,
-        max_length=2,
-    )
+    taps: tuple[TapPair, ...] = Field(default=(both("encoder_in"), both("bev")), min_length=2, max_length=2)
     features: NonNegativeFloat = 10.0
     relation: NonNegativeFloat = 5.0
     response: NonNegativeFloat = 10.0

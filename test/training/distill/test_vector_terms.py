@@ -1,7 +1,5 @@
 """Distillation of vector heads: who is matched to whom, in which order of points, and values by hand."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +9,8 @@ from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
 from training.distill.vector_relation import VectorRelation, VectorRelationConfig
 from training.distill.vector_response import VectorResponse, VectorResponseConfig, VectorTermConfig, said_elements
+
+from .test_msrd import bce, sigmoid
 
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING)
 TRUTH = Targets(None, torch.zeros(1, 1), torch.zeros(0), torch.zeros(0), torch.tensor([10.0, 10.0]))
@@ -23,15 +23,6 @@ def says(
 ) -> ModelOutput:
     every = torch.tensor(logits).expand(layers, 1, -1, -1), torch.stack(points).expand(layers, 1, -1, -1, -1)
     return ModelOutput(vectors=VectorOutput(*(each.clone().requires_grad_() for each in every), queries=queries))
-
-
-def bce(logit: float, wanted: float) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    return -wanted * math.log(p) - (1 - wanted) * math.log(1 - p)
-
-
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
 
 
 def test_what_a_source_says_as_targets() -> None:
