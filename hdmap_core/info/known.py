@@ -8,7 +8,7 @@ from typing import Any
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import DatasetError, ElementError
-from hdmap_core.info.what import What
+from hdmap_core.info import What
 
 
 def describe(path: Path) -> What | None:

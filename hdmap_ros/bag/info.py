@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hdmap_core.errors import ConfigError
-from hdmap_core.info.what import What
+from hdmap_core.info import What
 from hdmap_ros.bag.layouts import layout_folder, load_layout
 
 
