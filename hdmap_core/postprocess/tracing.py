@@ -26,10 +26,15 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
                 continue
             rows, columns = np.divmod(np.array(_walk(start, remaining, steps)), width)
             path = np.stack([columns, rows], axis=1).astype(np.float64) - 1
-            if are_inner and len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 1:
+            if are_inner and is_loop(path, 1):
                 path = np.concatenate([path, path[:1]])
             paths.append(path)
     return paths
+
+
+def is_loop(path: np.ndarray, reach: int) -> bool:
+    """Whether a path (P, 2) ends within `reach` cells of where it began; one of a few cells does not count."""
+    return len(path) > 8 and bool(np.abs(path[0] - path[-1]).max() <= reach)
 
 
 def _neighbours(mask: np.ndarray) -> np.ndarray:
