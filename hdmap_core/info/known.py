@@ -248,13 +248,11 @@ def _nuscenes(path: Path, kind: str) -> What:
 
 def _results(path: Path) -> What:
     """What `hdmap evaluate` or `hdmap bag replay` left."""
-    facts = {"files": ", ".join(sorted(file.name for file in path.iterdir()))}
-    try:
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        report = {}
+    from hdmap_core.viewer.opening import read_report
+
+    facts, report = {"files": ", ".join(sorted(file.name for file in path.iterdir()))}, read_report(path)
     for key in ("checkpoint", "split", "mAP", "sets", "published"):
-        if isinstance(report, dict) and key in report:
+        if key in report:
             facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
     commands = [f"hdmap view {path}", f"hdmap info {path / 'predictions.jsonl'}"]
     if (path / "gt.jsonl").is_file():
