@@ -11,37 +11,22 @@ from shutil import copytree
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import read_elements
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.bev_encoder import BEVEncoderConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
 VERBS = ("synth", "score", "predict", "train", "evaluate", "config", "bag", "info", "doctor")
-CONFIG = CheckpointConfig(
-    model=ModelConfig(name="small", bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8))
-)
 
 pytestmark = pytest.mark.skipif(
     not entry_points(group="hdmap.commands", name="training"),
     reason="the verbs of `training` are not installed (pip install -e .); colcon installs those of a vehicle",
 )
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("cli") / "small.safetensors"
-    save_checkpoint(path, build_model(CONFIG.model), CONFIG, {"dataset": "none"})
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -144,11 +144,6 @@ def _own_pictures(folder: Path, dataset: NuScenesDataset) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(tiny_world: Path) -> str:
-    return str(json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text(encoding="utf-8"))["val"][0])
-
-
-@pytest.fixture(scope="module")
 def namespaces() -> dict[Path, dict[str, Any]]:
     """What the Python blocks of a page have defined: a later one may use it."""
     return {}

@@ -71,8 +71,7 @@ def test_synthetic_and_nuscenes_folders(hdmap: Hdmap, tiny_world: Path, tmp_path
     assert info(hdmap, tmp_path / "half")["kind"] == "a synthetic world that is not finished"
 
 
-def test_bags(hdmap: Hdmap, tiny_world: Path, tmp_path: Path) -> None:
-    scene = json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text())["val"][0]
+def test_bags(hdmap: Hdmap, tiny_world: Path, scene: str, tmp_path: Path) -> None:
     drive = tmp_path / "drive.mcap"
     written = hdmap("bag", "write", tiny_world, "--scene", scene, "-o", drive, "--keyframes-only", "--no-lidar")
     assert written.code == 0, written.err
