@@ -32,7 +32,7 @@ def view(
     ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write a recording (.rrd) instead of showing it")] = None,
     web: Annotated[bool, typer.Option("--web", help="Show it in a browser, until Ctrl-C")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of --web; data come through the one after it")] = 9090,
+    port: Annotated[int, typer.Option(min=1, max=65534, help="Of --web; data come through the one after it")] = 9090,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th moment")] = 1,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out elements with a lower score")] = 0.3,
     lidar: Annotated[bool, typer.Option("--lidar", help="Show LiDAR points, where there are any")] = False,
