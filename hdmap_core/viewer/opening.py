@@ -134,7 +134,7 @@ def result_footage(path: Path) -> Footage:
 def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
     """Token -> stage -> milliseconds, of the newest frames of a replay."""
     stages = report.get("latency_ms_by_map")
-    if not isinstance(stages, dict):
+    if not isinstance(stages, dict) or not all(isinstance(values, list) for values in stages.values()):
         return {}
     lengths = {len(values) for values in stages.values()}
     if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):
