@@ -153,7 +153,7 @@ def _geojson(path: Path) -> What:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         features = content["features"]
-        labels = Counter(feature.get("properties", {}).get("label", "other") for feature in features)
+        labels = Counter((feature.get("properties") or {}).get("label", "other") for feature in features)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElementError(f"{path}: not a GeoJSON FeatureCollection ({error!r})") from None
     facts = {"features": ", ".join(f"{count} {label}" for label, count in labels.most_common()) or "none"}

@@ -94,6 +94,13 @@ def test_elements_and_results(hdmap: Hdmap, tmp_path: Path) -> None:
     assert found["kind"] == "GeoJSON" and "metres" in found["facts"]["coordinates"]
 
 
+def test_geojson_of_somebody_else(hdmap: Hdmap, tmp_path: Path) -> None:
+    """A feature without properties has null there (RFC 7946, section 3.2)."""
+    point = {"type": "Feature", "geometry": None, "properties": None}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [point]}))
+    assert info(hdmap, tmp_path / "a.geojson")["facts"]["features"] == "1 other"
+
+
 @pytest.mark.parametrize("name", ["none", "notes.txt", "topics.yaml", "other.json", "empty"])
 def test_what_is_not_known(hdmap: Hdmap, tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.txt").write_text("hello")
