@@ -286,7 +286,8 @@ def test_regions_and_latencies() -> None:
         "b": {"network": 1.0, "decode": 3.0},
         "c": {"network": 2.0, "decode": 4.0},
     }
-    for odd in ({}, {"latency_ms_by_map": 3}, {"latency_ms_by_map": {"a": 3}}, {"latency_ms_by_map": {"a": [1.0], "b": []}}, report):
+    damaged = ({"latency_ms_by_map": stages} for stages in (3, {"a": 3}, {"a": [1.0], "b": []}))
+    for odd in ({}, *damaged, report):
         assert latencies_of(odd, ["a"]) == {}
 
 
