@@ -97,7 +97,7 @@ def decode_masks(
 
 
 def trust_in_length(length: float) -> float:
-    """By what the score of a line of this many metres is lowered below the mean probability along it."""
+    """The factor, from 0 to 1, that makes the score of a line of this many metres of the mean probability along it."""
     return 1 - math.exp(-length / _SHORT)
 
 

@@ -142,7 +142,16 @@ def _ends(paths: list[np.ndarray], reach: int = 10) -> tuple[np.ndarray, np.ndar
 
 
 def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
-    """Moves each point to the probability-weighted middle of the cells across the line."""
+    """Moves each point of a path to the middle of the cells across the line, as the probability has it.
+
+    Args:
+        path: (P, 2) columns and rows.
+        layer: (Y, X) float32 probabilities; a cell weighs by its square.
+        reach: cells to each side.
+
+    Returns:
+        (P, 2) columns and rows.
+    """
     smooth = smoothed(path, False)
     tangent = np.concatenate([smooth[1:2] - smooth[:1], (smooth[2:] - smooth[:-2]) / 2, smooth[-1:] - smooth[-2:-1]])
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
@@ -154,7 +163,7 @@ def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
 
 
 def smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
-    """Moving average over 2 reach + 1 points; the ends of an open path stay."""
+    """Moving average (P, 2) over 2 reach + 1 points of a path; the ends of an open one stay."""
     if len(path) < 2 * reach + 1:
         return path
     if closed:
