@@ -8,6 +8,8 @@ wheels needs it again.
     .venv/bin/python scripts/mend_ros_wheels.py
 """
 
+from __future__ import annotations
+
 import re
 import sys
 import sysconfig
