@@ -174,6 +174,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         header = json.loads(metadata["hdmap"])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no object")
+    if not isinstance(header, dict) or not isinstance(header.get("provenance", {}), dict):
+        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header, or its provenance, is no object")
     return header, tensors

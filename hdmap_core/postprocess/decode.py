@@ -85,25 +85,13 @@ def _elements_of(
 ) -> list[MapElement]:
     match head:
         case "vectors":
-            return ranked_elements(
-                found["scores"],
-                found["pairs"],
-                found["metres"],
-                classes=classes,
-                max_elements=found["scores"].size,  # those of the other head compete with them
-                config=config.vectors,
-            )
+            ranked = found["scores"], found["pairs"], found["metres"]
+            return ranked_elements(*ranked, classes=classes, config=config.vectors)
         case "masks":
             return decode_masks(found["masks"], config.masks, classes=classes, grid=grid)
         case "dense":
-            return decode_dense(
-                found["dense_semantic"],
-                found["dense_embedding"],
-                found["dense_direction"],
-                config.dense,
-                classes=classes,
-                grid=grid,
-            )
+            rasters = found["dense_semantic"], found["dense_embedding"], found["dense_direction"]
+            return decode_dense(*rasters, config.dense, classes=classes, grid=grid)
         case other:
             assert_never(other)
 

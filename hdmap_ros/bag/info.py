@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hdmap_core.info.what import What
+from hdmap_core.info import What
 from hdmap_ros.bag.layouts import fitting_layouts
 from hdmap_ros.bag.storage import is_bag
 
