@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiLineString, STRtree
+from shapely import LineString, MultiLineString
 
+from hdmap_core.datasets.map_patch import Patch, ShapeIndex
+from hdmap_core.datasets.protocol import Range
 from hdmap_core.errors import DatasetError
-from hdmap_core.geometry import se3
 
 
 class SdMap:
@@ -24,7 +25,7 @@ class SdMap:
 
     def __init__(self, lines: list[np.ndarray]) -> None:
         self.lines = [LineString(line) for line in lines if len(line) >= 2]
-        self._tree = STRtree(self.lines)
+        self._index = ShapeIndex.of(self.lines)
 
     @classmethod
     def read(cls, path: str | Path) -> "SdMap":
@@ -47,22 +48,10 @@ class SdMap:
             raise DatasetError(f"{path}: holds longitudes and latitudes; expected metres in the city's map frame")
         return cls(lines)
 
-    def near(
-        self, map_from_ego: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]
-    ) -> tuple[np.ndarray, ...]:
+    def near(self, map_from_ego: np.ndarray, x_range: Range, y_range: Range) -> tuple[np.ndarray, ...]:
         """Roads inside a rectangle of the ego frame, each (P, 2) float32 metres in that frame (yaw only)."""
-        yaw, centre = se3.yaw_of(map_from_ego), map_from_ego[:2, 3]
-        ego_from_map = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-        patch = shapely.box(x_range[0], y_range[0], x_range[1], y_range[1])
-        around = shapely.transform(patch, lambda xy: xy @ ego_from_map + centre)
-        roads = [self.lines[index] for index in np.sort(self._tree.query(around, predicate="intersects"))]
-        local = [shapely.transform(road, lambda xy: (xy - centre) @ ego_from_map.T) for road in roads]
-        parts = [part for road in local for part in shapely.get_parts(shapely.intersection(road, patch))]
-        return tuple(
-            shapely.get_coordinates(part).astype(np.float32)
-            for part in parts
-            if isinstance(part, LineString) and part.length > 0
-        )
+        parts = Patch(map_from_ego, x_range, y_range).cut_lines(self._index)
+        return tuple(shapely.get_coordinates(part).astype(np.float32) for part in parts if part.length > 0)
 
 
 def road_feature(line: np.ndarray, properties: dict[str, object]) -> dict[str, object]:
