@@ -19,6 +19,7 @@ from hdmap_core.datasets.nuscenes.vector_map import Layers
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
+from hdmap_core.geometry import polyline
 from hdmap_core.geometry.map_origin import MapOrigin
 
 LABELS = ("divider", "ped_crossing", "boundary", "centerline", "drivable_area")
@@ -71,7 +72,7 @@ def shapes_of(elements: Sequence[MapElement]) -> MapShapes:
     for element in elements:
         points = element.points.astype(np.float64)
         is_area = element.closed and element.label is MapClass.PED_CROSSING
-        ring = np.concatenate([points, points[:1]]) if element.closed else points
+        ring = polyline.closed_ring(points) if element.closed else points
         shapes.setdefault(element.label.value, []).append((shapely.Polygon if is_area else shapely.LineString)(ring))
     return MapShapes(shapes)
 
