@@ -94,8 +94,10 @@ class ArgoverseDataset(KeyframeReader):
         return [self._sweep(log, token, other, False) for other in reversed(before)]
 
     def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
-        """All files of a log in time order; each belongs to its keyframe or the next one."""
+        """All files of a log in time order; each belongs to its keyframe or the next one. None without keyframes."""
         log = self._logs[scene.name]
+        if not scene.sample_tokens:
+            return []
         keys = np.array([_stamp(token) for token in scene.sample_tokens], dtype=np.int64)
         of_key = {
             (name, frame.stamp_ns): token
@@ -108,8 +110,10 @@ class ArgoverseDataset(KeyframeReader):
             for stamp in stamps[name].tolist():
                 following = scene.sample_tokens[min(int(np.searchsorted(keys, stamp)), len(keys) - 1)]
                 token, is_key = of_key.get((name, stamp), following), (name, stamp) in of_key
-                make = self._sweep(log, token, stamp, is_key) if name == LIDAR else None
-                frames.append(make or self._picture(log, token, name, stamp, is_key))
+                if name == LIDAR:
+                    frames.append(self._sweep(log, token, stamp, is_key))
+                else:
+                    frames.append(self._picture(log, token, name, stamp, is_key))
         return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.channel))
 
     def observation(
