@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from hdmap_core.datasets.frames.format import Frame, SceneFacts
-from hdmap_core.datasets.frames.geojson_map import read_map, read_roads, shapes_of
+from hdmap_core.datasets.frames.geojson_map import read_map, shapes_of
 from hdmap_core.datasets.frames.index import read_frames
 from hdmap_core.datasets.frames.mounts import camera_of, elements_of, matrix_of
 from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS, KeyframeReader
@@ -102,7 +102,7 @@ class FramesDataset(KeyframeReader):
 
     def has_vector_map(self, token: str) -> bool:
         """Whether the frame has true elements, or its scene a map and the frame a pose in it."""
-        frame, facts = self._frame(token), self._facts[self._frame(token).scene]
+        frame, facts = self._frame(token), self._facts_of(token)
         if frame.elements is not None or (facts.elements and token in self._listed(facts.elements)):
             return True
         return facts.map is not None and frame.map_from_ego is not None and (self.root / facts.map).is_file()
@@ -199,11 +199,14 @@ class FramesDataset(KeyframeReader):
             raise DatasetError(f"{self.place} has no frame {token!r}")
         return self._index.frame(token)
 
+    def _facts_of(self, token: str) -> SceneFacts:
+        return self._facts[self._frame(token).scene]
+
     def _instant(self, token: str) -> tuple[int, np.ndarray | None]:
         return self._frame(token).stamp_ns, self.map_from_ego(token)
 
     def _truth(self, token: str) -> tuple[VectorMap, np.ndarray]:
-        frame, facts = self._frame(token), self._facts[self._frame(token).scene]
+        frame, facts = self._frame(token), self._facts_of(token)
         if frame.elements is not None:
             return VectorMap(shapes_of(elements_of(frame))), np.eye(4)
         if facts.elements and token in (listed := self._listed(facts.elements)):
@@ -224,16 +227,16 @@ class FramesDataset(KeyframeReader):
         return self._elements[name]
 
     def _origin(self, token: str) -> MapOrigin | None:
-        origin = self._facts[self._frame(token).scene].map_origin
+        origin = self._facts_of(token).map_origin
         if origin is None:
             return None
         kind = MapOrigin if origin.earth == "sphere" else GeodeticOrigin
         return kind(origin.latitude, origin.longitude)
 
     def _sd_map(self, token: str) -> SdMap | None:
-        name = self._facts[self._frame(token).scene].sd_map
+        name = self._facts_of(token).sd_map
         if name is not None and name not in self._sd_maps:
-            self._sd_maps[name] = read_roads(self.root / name, self._origin(token))
+            self._sd_maps[name] = SdMap.read(self.root / name, self._origin(token))
         return None if name is None else self._sd_maps[name]
 
 

@@ -120,7 +120,7 @@ def test_sd_lines(small_root: Path) -> None:
     with pytest.raises(DatasetError, match="longitudes and latitudes"):
         NuScenesDataset(small_root).sd_lines(TOKEN)
     write_sd_map(path, np.array([[5.0, 5.0]]))
-    with pytest.raises(DatasetError, match=r"onenorth\.geojson: not a GeoJSON FeatureCollection of lines"):
+    with pytest.raises(DatasetError, match=r"onenorth\.geojson: not GeoJSON geometry"):
         NuScenesDataset(small_root).sd_lines(TOKEN)
     write_sd_map(path, np.zeros((0, 2)))  # GeoJSON allows a line of no points
     assert NuScenesDataset(small_root).sd_lines(TOKEN) == ()
