@@ -125,6 +125,7 @@ class ArgoverseDataset(KeyframeReader):
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe: see `MapDataset.observation`. The number of the laser stands for a point's ring."""
         log, stamp = self._log(token), _stamp(token)
@@ -147,6 +148,7 @@ class ArgoverseDataset(KeyframeReader):
             coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
             recent=self._recent_poses(token) if self.road_plane else None,
+            ground=frames.get(LIDAR) if lidar_ground else None,
         )
 
     def has_vector_map(self, token: str) -> bool:

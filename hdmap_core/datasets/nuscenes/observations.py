@@ -100,6 +100,7 @@ class NuScenesDataset(KeyframeReader):
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe; see `MapDataset.observation`."""
         frames = self.tables.keyframe(token)
@@ -116,6 +117,7 @@ class NuScenesDataset(KeyframeReader):
             sd_lines=self.sd_lines(token) if roads else None,
             map_origin=CITIES.get(self.scene_of(token).location),
             recent=self._recent_poses(token) if self.road_plane else None,
+            ground=frames.get(LIDAR) if lidar_ground else None,
         )
 
     def has_vector_map(self, token: str) -> bool:
