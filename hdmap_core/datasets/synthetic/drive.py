@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
@@ -44,7 +44,7 @@ class Drive:
         pitches and rolls against it.
         """
         at = self.times
-        position = points_at(self.route, np.array([np.interp(time_s, at, self.distance)]))[0]
+        position = points_at(self.route, np.interp(time_s, at, self.distance))
         yaw, roll, pitch = (float(np.interp(time_s, at, v)) for v in (self.heading, self.roll, self.pitch))
         pose = np.eye(4)
         pose[:3, :3] = rotation_from_euler(roll, pitch, yaw)
@@ -81,8 +81,8 @@ def draw_springs(rng: np.random.Generator) -> Springs:
 
 def road_below(relief: Relief, position: np.ndarray, yaw: float) -> np.ndarray:
     """(4, 4) float64, town from road: the plane that a car's wheels stand on, at its rear axle `position` (2,)."""
-    ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-    axle = position + np.outer([-0.5, 0.5], TRACK_M * left)
+    ahead = directions(yaw)
+    axle = position + np.outer([-0.5, 0.5], TRACK_M * left_of(ahead))
     rear, front = relief.smooth(axle), relief.smooth(axle + WHEELBASE_M * ahead)
     climb = (front.mean() - rear.mean()) / WHEELBASE_M
     bank = 0.5 * (rear[1] - rear[0] + front[1] - front[0]) / TRACK_M

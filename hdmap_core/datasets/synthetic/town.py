@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from shapely import MultiPolygon, Polygon
 
+from hdmap_core.datasets.synthetic.curve import lengths_along
 from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 
 RGB = tuple[float, float, float]
@@ -136,8 +137,7 @@ class Mover:
     @cached_property
     def along(self) -> np.ndarray:
         """(P,) distance of each vertex of the route from its start."""
-        steps = np.diff(self.route, axis=0)
-        return np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+        return lengths_along(self.route)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from hdmap_core.datasets.synthetic.curve import total_length
 from hdmap_core.datasets.synthetic.ground import shapes
 from hdmap_core.datasets.synthetic.town import RGB, Decal, Town
 
@@ -37,7 +38,7 @@ def is_paint(decal: Decal) -> bool:
 def paint_kerbs(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float, width_m: float) -> None:
     """Paint kerbs in blocks, in place, `width_m` to either side of the outline; asphalt is laid over the inner half."""
     for kerb in town.kerb_paint:
-        length = float(shapes.arc_lengths(kerb.line)[-1])
+        length = total_length(kerb.line)
         stops = np.linspace(0.0, length, max(round(length / kerb.block_m), 1) + 1)
         for k, (begin, end) in enumerate(pairwise(stops)):
             ring = shapes.texels(shapes.strip(kerb.line, begin, end, 2 * width_m), texel_m)

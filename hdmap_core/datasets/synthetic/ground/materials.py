@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import total_length
+from hdmap_core.datasets.synthetic.curve import offset, points_at, total_length
 from hdmap_core.datasets.synthetic.ground import shapes
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, Lane, Town
 
@@ -113,8 +113,8 @@ def _stretch(lane: Lane, length: float, rng: np.random.Generator) -> shapely.Pol
     """A piece of road: across all of it, or a strip of any width beside the lane's middle."""
     extent = float(np.clip(rng.gamma(2.0, 14.0), 4.0, length - 1.0))
     start = float(rng.uniform(0.0, length - extent))
-    width, offset = (30.0, 0.0) if rng.random() < 0.3 else (float(rng.uniform(0.8, 5.5)), float(rng.uniform(-1.6, 1.6)))
-    outline = shapely.Polygon(shapes.strip(lane.centerline, start, start + extent, width, offset))
+    width, aside = (30.0, 0.0) if rng.random() < 0.3 else (float(rng.uniform(0.8, 5.5)), float(rng.uniform(-1.6, 1.6)))
+    outline = shapely.Polygon(shapes.strip(lane.centerline, start, start + extent, width, aside))
     return outline if outline.is_valid else outline.buffer(0.0)
 
 
@@ -142,12 +142,8 @@ def _tar_line(
     """A sealed crack: a dark, wavering line of tar, mostly along the road."""
     extent = float(min(rng.uniform(4.0, 30.0), length - 1.0))
     along = float(rng.uniform(0.0, length - extent)) + np.linspace(0.0, extent, 16)
-    rim = shapes.arc_lengths(lane.centerline)
-    points = np.stack([np.interp(along, rim, lane.centerline[:, k]) for k in (0, 1)], axis=1)
-    tangent = np.gradient(points, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
     aside = rng.uniform(-1.6, 1.6) + np.cumsum(rng.normal(0.0, 0.12, 16))
-    points = points + aside[:, None] * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
+    points = offset(points_at(lane.centerline, along), aside)
     thick = max(round(rng.uniform(0.03, 0.1) / texel_m), 1)
     cv2.polylines(canvas, [shapes.texels(points, texel_m)], False, colour, thick, cv2.LINE_AA, shapes.SHIFT)
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic.curve import left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground import decals as ground_decals
 from hdmap_core.datasets.synthetic.ground import shapes
 from hdmap_core.datasets.synthetic.ground.materials import pave_walkways, repave, soaked, walkway_colour
@@ -180,15 +181,14 @@ def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[float, ...], texel_
     walkways = shapely.union_all(list(town.walkways))
     starts, ends = [], []
     for ring in shapes.rings_of(town.drivable):
-        along = shapes.arc_lengths(ring)
-        at = np.arange(0.0, along[-1], 1.5)
-        point = np.stack([np.interp(at, along, ring[:, i]) for i in (0, 1)], axis=1)
-        ahead = np.stack([np.interp(at + 0.2, along, ring[:, i]) for i in (0, 1)], axis=1) - point
+        at = np.arange(0.0, total_length(ring), 1.5)
+        point = points_at(ring, at)
+        ahead = points_at(ring, at + 0.2) - point
         ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
         # Both sides are tried; the clip against the walkways keeps the outer one.
-        outward = np.stack([ahead[:, 1], -ahead[:, 0]], axis=1) * 4.0
+        aside = left_of(ahead) * 4.0
         starts.append(np.concatenate([point, point]))
-        ends.append(np.concatenate([point + outward, point - outward]))
+        ends.append(np.concatenate([point - aside, point + aside]))
     joints = shapely.linestrings(np.stack([np.concatenate(starts), np.concatenate(ends)], axis=1))
     shapely.prepare(walkways)
     joints = shapely.get_parts(shapely.intersection(joints[shapely.intersects(walkways, joints)], walkways))
@@ -202,17 +202,16 @@ def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng
     """Road repairs, cracks and manhole covers, strewn along the lanes."""
     asphalt = town.appearance.asphalt
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         for _ in range(rng.poisson(length / 28.0)):
             start, size = rng.uniform(0.0, length), rng.uniform(1.0, 8.0)
-            width, offset = rng.uniform(0.5, 2.6), rng.uniform(-0.3, 0.3)
-            ring = shapes.strip(lane.centerline, start, min(start + size, length), width, offset)
+            width, aside = rng.uniform(0.5, 2.6), rng.uniform(-0.3, 0.3)
+            ring = shapes.strip(lane.centerline, start, min(start + size, length), width, aside)
             fill(canvas, [ring], lit(asphalt, rng.uniform(0.70, 1.25)), texel_m)
         for _ in range(rng.poisson(length / 14.0)):
             start = rng.uniform(0.0, length)
-            origin = [np.interp(start, shapes.arc_lengths(lane.centerline), lane.centerline[:, i]) for i in (0, 1)]
             steps = rng.normal(0.0, 0.25, (10, 2)) + rng.normal(0.0, 0.35, 2)
-            crack = np.asarray(origin) + np.cumsum(steps, axis=0)
+            crack = points_at(lane.centerline, start) + np.cumsum(steps, axis=0)
             pixels = shapes.texels(crack, texel_m)
             cv2.polylines(canvas, [pixels], False, lit(asphalt, 0.5), 1, cv2.LINE_AA, shapes.SHIFT)
         if rng.random() < length / 60.0:
@@ -223,7 +222,7 @@ def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng
 def _paint_lines(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
     white, yellow = paint_masks(town, canvas.shape[:2], texel_m)
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         if not town.decals and not lane.is_connector and length > 25.0 and rng.random() < 0.4:
             stamp(white, shapes.arrow(lane.centerline, length - 14.0), texel_m)
     wear = worn(town.appearance.paint_wear, _BLOCK, rng)

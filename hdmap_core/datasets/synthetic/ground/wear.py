@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic.curve import total_length
 from hdmap_core.datasets.synthetic.ground import shapes
 from hdmap_core.datasets.synthetic.light.shading import Lighting
 from hdmap_core.datasets.synthetic.town import Box, Town
@@ -55,12 +56,12 @@ def _tyre_tracks(town: Town, shape: tuple[int, int], rng: np.random.Generator) -
     """Darkening 0..1 by two tyre tracks and a thin line of oil along every lane: (rows, columns) float32."""
     mask = np.zeros(shape, np.uint8)
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         if length < 1.0:
             continue
         strength = int(rng.uniform(20, 70) * (0.5 if lane.is_connector else 1.0))
-        for offset, width, gain in ((-0.85, 0.5, 1.0), (0.85, 0.5, 1.0), (0.0, 0.6, 0.6)):
-            ring = shapes.strip(lane.centerline, 0.0, length, width, offset)
+        for aside, width, gain in ((-0.85, 0.5, 1.0), (0.85, 0.5, 1.0), (0.0, 0.6, 0.6)):
+            ring = shapes.strip(lane.centerline, 0.0, length, width, aside)
             cv2.fillPoly(mask, [shapes.texels(ring, SHADE_TEXEL_M)], int(strength * gain), cv2.LINE_AA, shapes.SHIFT)
     return cv2.GaussianBlur(mask, (0, 0), 1.2).astype(np.float32) / 255.0
 

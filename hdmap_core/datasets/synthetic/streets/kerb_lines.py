@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, left_normals, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, left_normals, left_of, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import dashes, solid_spans, strip
 from hdmap_core.datasets.synthetic.streets.layout import Layout
 from hdmap_core.datasets.synthetic.streets.roads import Road
@@ -75,7 +75,7 @@ def _across(road: Road, at: np.ndarray, reach: float) -> np.ndarray:
     """(N, 2) points beside a road's line."""
     before, after = points_at(road.line, at - 0.5), points_at(road.line, at + 0.5)
     ahead = (after - before) / np.maximum(np.hypot(*(after - before).T), 1e-9)[:, None]
-    return (before + after) / 2 + np.stack([-ahead[:, 1], ahead[:, 0]], axis=1) * reach
+    return (before + after) / 2 + left_of(ahead) * reach
 
 
 def _bars(starts: np.ndarray, ends: np.ndarray, width: float) -> Iterable[np.ndarray]:
@@ -110,7 +110,7 @@ def _give_way(rng: np.random.Generator, layout: Layout) -> Iterable[Decal]:
             across = np.arange(edges[0] + 0.3, edges[-1] - 0.3, 0.75)
             base = np.stack([_across(road, np.array([at]), reach)[0] for reach in across])
             ahead = _across(road, np.array([at + outward]), 0.0)[0] - _across(road, np.array([at]), 0.0)[0]
-            left = np.array([-ahead[1], ahead[0]])
+            left = left_of(ahead)
             if looks_like_teeth:
                 shape = np.array([[0.0, -0.25], [0.0, 0.25], [0.75, 0.0]])
                 shapes = [shape]

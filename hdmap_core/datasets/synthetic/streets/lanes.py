@@ -64,11 +64,11 @@ def build_lanes(
 
 
 def _end_heading(line: np.ndarray) -> float:
-    return float(headings_at(line, np.array([total_length(line)]), 2.0)[0])
+    return float(headings_at(line, total_length(line), 2.0))
 
 
 def _start_heading(line: np.ndarray) -> float:
-    return float(headings_at(line, np.array([0.0]), 2.0)[0])
+    return float(headings_at(line, 0.0, 2.0))
 
 
 def _turns(lanes: list[Lane], entering: list[int], exits: list[list[int]]) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, headings_at, left_of, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
 from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import Crossing, CrossingStyle, Marking, MarkingStyle
@@ -44,10 +44,9 @@ def crossings(
         half = road.profile.width / 2 - float(rng.uniform(0.15, 0.6))
         # The paint follows the kerbs, but the quadrilateral is straight: take one direction for both ends.
         middle = (begin + end) / 2
-        centre = points_at(road.line, np.array([middle]))[0]
-        heading = float(headings_at(road.line, np.array([middle]), 1.5)[0])
-        ahead = np.array([np.cos(heading), np.sin(heading)]) * (end - begin) / 2
-        left = np.array([-np.sin(heading), np.cos(heading)]) * half
+        centre = points_at(road.line, middle)
+        direction = directions(headings_at(road.line, middle, 1.5))
+        ahead, left = direction * (end - begin) / 2, left_of(direction) * half
         corners = np.stack([centre - ahead - left, centre + ahead - left, centre + ahead + left, centre - ahead + left])
         style = favourite if rng.random() < 0.8 else CROSSING_STYLES[rng.integers(3)]
         found.append(Crossing(corners, style))

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import strip
 from hdmap_core.datasets.synthetic.streets.layout import Layout
 from hdmap_core.datasets.synthetic.streets.medians import free_spans
@@ -127,7 +127,7 @@ def _sealed_crack(rng: np.random.Generator, line: np.ndarray, length: float) -> 
     """A snake of tar."""
     spot = points_at(line, rng.uniform(0, length, 1))[0]
     heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.25, int(rng.integers(5, 22))))
-    path = spot + np.cumsum(0.7 * np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+    path = spot + np.cumsum(0.7 * directions(heading), axis=0)
     return Decal((strip(path, 0.0, total_length(path), float(rng.uniform(0.05, 0.1))),), "asphalt", gain=0.28)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from shapely import LineString
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, left_of, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.streets.layout import Layout
 from hdmap_core.datasets.synthetic.streets.roads import Road
 from hdmap_core.datasets.synthetic.streets.roadside import edge_line
@@ -69,14 +69,14 @@ def _in_pocket(road: Road, at_start: bool, length: float, end: float, width: flo
         if length > back + 5:
             yield Decal(on_line(arrow_rings("left", 4.0), middle, length - back), "white_paint")
     if length > 12:
-        yield Decal((bar(points_at(middle, np.array([length - 0.3]))[0] + _left(middle) * (width / 2 - 0.2),
-                         points_at(middle, np.array([length - 0.3]))[0] - _left(middle) * (width / 2 - 0.2), 0.4),),
+        yield Decal((bar(points_at(middle, length - 0.3) + _left(middle) * (width / 2 - 0.2),
+                         points_at(middle, length - 0.3) - _left(middle) * (width / 2 - 0.2), 0.4),),
                     "white_paint")  # fmt: skip
 
 
 def _left(line: np.ndarray) -> np.ndarray:
     ahead = line[-1] - line[-2]
-    return np.array([-ahead[1], ahead[0]]) / max(float(np.hypot(*ahead)), 1e-9)
+    return left_of(ahead) / max(float(np.hypot(*ahead)), 1e-9)
 
 
 def _chevrons(rng: np.random.Generator, road: Road, span: tuple[float, float]) -> Decal:
@@ -98,8 +98,8 @@ def _box_junction(segment: RoadSegment) -> Decal:
     area = shapely.intersection(area, shapely.Point(middle).buffer(11.0))
     rings = []
     for heading in (np.pi / 4, -np.pi / 4):
-        ahead = np.array([np.cos(heading), np.sin(heading)])
-        left = np.array([-ahead[1], ahead[0]])
+        ahead = directions(heading)
+        left = left_of(ahead)
         for shift in np.arange(-reach, reach, HATCH_M):
             line = LineString([middle + left * shift - ahead * reach, middle + left * shift + ahead * reach])
             for part in shapely.get_parts(shapely.intersection(line, area)):

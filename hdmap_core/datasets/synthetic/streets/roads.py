@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, lengths_along, resample, round_bend, total_length
+from hdmap_core.datasets.synthetic.curve import (
+    cut,
+    headings_at,
+    left_of,
+    lengths_along,
+    resample,
+    round_bend,
+    total_length,
+)
 from hdmap_core.datasets.synthetic.town import MarkingColour, MarkingStyle
 
 STEP = 2.0
@@ -156,7 +164,7 @@ def _bulge(rng: np.random.Generator, line: np.ndarray) -> np.ndarray:
     waves = 2 if rng.random() < 0.25 else 1
     side = np.sin(np.pi * along) ** 2 * (np.cos(np.pi * along) * 2 if waves == 2 else 1.0)
     direction = (line[-1] - line[0]) / length
-    return line + amplitude * side[:, None] * np.array([-direction[1], direction[0]])
+    return line + amplitude * side[:, None] * left_of(direction)
 
 
 def generate_network(rng: np.random.Generator, size: tuple[float, float]) -> Network:

@@ -10,7 +10,16 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, left_normals, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import (
+    cut,
+    directions,
+    headings_at,
+    left_normals,
+    left_of,
+    points_at,
+    resample,
+    total_length,
+)
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
 from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import Decal, DecalMaterial, Marking
@@ -147,7 +156,7 @@ def _stub(road: Road, side: int, span: Span, depth: float, radius: float, skew: 
     """A short way off the road with rounded corners, and a longer piece of the same way."""
     middle, width = (span[0] + span[1]) / 2, span[1] - span[0]
     at, ahead = _axis_of(road, side, middle, skew)
-    across = np.array([-ahead[1], ahead[0]]) * width / 2
+    across = left_of(ahead) * width / 2
 
     def way(begin: float, end: float) -> Polygon:
         return Polygon([at + ahead * begin - across, at + ahead * end - across,
@@ -165,10 +174,10 @@ def _stub(road: Road, side: int, span: Span, depth: float, radius: float, skew: 
 
 def _axis_of(road: Road, side: int, along: float, skew: float) -> tuple[np.ndarray, np.ndarray]:
     """Where a way leaves the kerb and the direction that it leaves in."""
-    heading = float(headings_at(road.line, np.array([along]), 1.0)[0]) + side * np.pi / 2
-    out = np.array([np.cos(heading), np.sin(heading)])
-    at = points_at(road.line, np.array([along]))[0] + out * road.profile.width / 2
-    return at, np.array([np.cos(heading + skew), np.sin(heading + skew)])
+    heading = float(headings_at(road.line, along, 1.0)) + side * np.pi / 2
+    out = directions(heading)
+    at = points_at(road.line, along) + out * road.profile.width / 2
+    return at, directions(heading + skew)
 
 
 def _middle_of(road: Road, side: int, along: float, depth: float, skew: float) -> Marking:
@@ -190,7 +199,7 @@ def _end_streets(rng: np.random.Generator, found: Roadside, network: Network, ba
         road, arm, spot = network.roads[arms[0].road], arms[0], network.nodes[node]
         others = [band for k, band in enumerate(bands) if k != arm.road]
         circle = shapely.Point(spot).buffer(max(road.profile.width / 2 + rng.uniform(1.0, 3.5), 7.0), quad_segs=6)
-        ahead = -np.array([np.cos(arm.heading), np.sin(arm.heading)])
+        ahead = -directions(arm.heading)
         if road.profile.width < 11 and rng.random() < 0.5 and all(circle.distance(band) > 6 for band in others):
             if all(circle.distance(area) > 3 for area in found.asphalt):
                 found.asphalt.append(circle)

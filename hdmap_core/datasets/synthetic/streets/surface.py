@@ -7,7 +7,7 @@ import numpy as np
 import shapely
 from shapely import LineString, MultiPolygon, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, headings_at, left_of, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.streets.roads import Arm, Network, Road
 from hdmap_core.datasets.synthetic.town import RoadSegment
 
@@ -125,9 +125,9 @@ def arm_zones(
 
 def cross_line(road: Road, along: float, overhang: float) -> LineString:
     """A straight line across the road `along` metres from its start, from kerb to kerb and `overhang` beyond."""
-    centre = points_at(road.line, np.array([along]))[0]
-    heading = float(headings_at(road.line, np.array([along]), 1.0)[0])
-    reach = (road.profile.width / 2 + overhang) * np.array([-np.sin(heading), np.cos(heading)])
+    centre = points_at(road.line, along)
+    left = left_of(directions(headings_at(road.line, along, 1.0)))
+    reach = (road.profile.width / 2 + overhang) * left
     return LineString([centre - reach, centre + reach])
 
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at
 
 _GLYPHS = {
     "A": ("00 04 26 44 40", "03 43"),
@@ -75,14 +75,13 @@ def word_rings(
 def bar(start: np.ndarray, end: np.ndarray, width_m: float) -> np.ndarray:
     """A straight bar from point to point, (4, 2)."""
     ahead = (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
-    left = np.array([-ahead[1], ahead[0]]) * width_m / 2
+    left = left_of(ahead) * width_m / 2
     return np.stack([start + left, end + left, end - left, start - left])
 
 
 def on_line(rings: list[np.ndarray], line: np.ndarray, along: float, offset_m: float = 0.0) -> tuple[np.ndarray, ...]:
     """Rings with their origin `along` metres down a line, straight on in its direction there."""
-    origin = points_at(line, np.array([along]))[0]
-    heading = float(headings_at(line, np.array([along]), 2.0)[0])
-    ahead = np.array([np.cos(heading), np.sin(heading)])
-    left = np.array([-ahead[1], ahead[0]])
+    origin = points_at(line, along)
+    ahead = directions(headings_at(line, along, 2.0))
+    left = left_of(ahead)
     return tuple(origin + np.outer(ring[:, 0], ahead) + np.outer(ring[:, 1] + offset_m, left) for ring in rings)

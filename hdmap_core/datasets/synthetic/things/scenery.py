@@ -6,7 +6,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
 from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, Box, Crossing, Mover, VehicleKind
@@ -67,8 +67,8 @@ def _paint(rng: np.random.Generator, saturation: float) -> RGB:
 
 def _rectangles(centres: np.ndarray, yaws: np.ndarray, lengths: np.ndarray, widths: np.ndarray) -> np.ndarray:
     """(N,) shapely rectangles."""
-    ahead = np.stack([np.cos(yaws), np.sin(yaws)], -1) * lengths[:, None] / 2
-    left = np.stack([-np.sin(yaws), np.cos(yaws)], -1) * widths[:, None] / 2
+    direction = directions(yaws)
+    ahead, left = direction * lengths[:, None] / 2, left_of(direction) * widths[:, None] / 2
     return shapely.polygons(np.stack([centres + ahead + left, centres - ahead + left,
                                       centres - ahead - left, centres + ahead - left], axis=1))  # fmt: skip
 
@@ -76,7 +76,7 @@ def _rectangles(centres: np.ndarray, yaws: np.ndarray, lengths: np.ndarray, widt
 def _beside(road: Road, along: np.ndarray, side: int, distance: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
     """Points `distance` metres outside the kerb (side +1 left, -1 right) and the road's headings there."""
     heading = headings_at(road.line, along)
-    normal = np.stack([-np.sin(heading), np.cos(heading)], -1)
+    normal = left_of(directions(heading))
     reach = side * (road.profile.width / 2 + np.broadcast_to(distance, along.shape))
     return points_at(road.line, along) + normal * reach[:, None], heading
 
