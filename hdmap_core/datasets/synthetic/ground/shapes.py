@@ -14,16 +14,9 @@ from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 DOUBLE_LINE_OFFSET_M = 0.14
 DOUBLE_LINE_WIDTH_M = 0.12
-SHIFT = 4
-"""Bits behind the point in OpenCV's fixed-point coordinates."""
 
 Ring = np.ndarray
 """(P, 2) float64, metres, town frame."""
-
-
-def texels(points: np.ndarray, texel_m: float) -> np.ndarray:
-    """(P, 2) metres -> (P, 2) int32 places in a picture of the ground, in fixed point (`SHIFT`)."""
-    return np.rint((points / texel_m - 0.5) * (1 << SHIFT)).astype(np.int32)
 
 
 def rings_of(geometry: BaseGeometry) -> list[Ring]:

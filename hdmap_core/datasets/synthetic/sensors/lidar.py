@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from hdmap_core.datasets.synthetic.ground.footing import ground_below
-from hdmap_core.datasets.synthetic.ground.picture import TERRAIN_INTENSITY, bake_reflectivity
+from hdmap_core.datasets.synthetic.ground.picture import REFLECTIVITY_TEXEL_M, TERRAIN_INTENSITY, bake_reflectivity
 from hdmap_core.datasets.synthetic.ground.relief_rays import relief_ranges
 from hdmap_core.datasets.synthetic.sensors.cameras import mover_poses
 from hdmap_core.datasets.synthetic.sensors.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of
@@ -25,7 +25,6 @@ TURN_S = 0.05
 FARTHEST_M = 100.0
 RANGE_NOISE_M = 0.015
 _KNOTS = 17
-_REFLECTIVITY_TEXEL_M = 0.1
 
 
 class TownLidar:
@@ -33,7 +32,7 @@ class TownLidar:
 
     def __init__(self, town: Town) -> None:
         self.town = town
-        self.reflectivity = bake_reflectivity(town, _REFLECTIVITY_TEXEL_M)
+        self.reflectivity = bake_reflectivity(town)
         self.still = slabs_of(town.boxes, town.relief)
         self.crowns = ellipsoids_of(town.boxes, town.relief)
         self.moving = slabs_of(town.movers)
@@ -81,8 +80,8 @@ class TownLidar:
         else:
             ranges = relief_ranges(self.town.relief, origins, rays, FARTHEST_M)
         reach = np.where(ranges < 2.0 * FARTHEST_M, ranges, 0.0)
-        column = np.floor((origins[:, None, 0] + rays[..., 0] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
-        row = np.floor((origins[:, None, 1] + rays[..., 1] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
+        column = np.floor((origins[:, None, 0] + rays[..., 0] * reach) / REFLECTIVITY_TEXEL_M).astype(int)
+        row = np.floor((origins[:, None, 1] + rays[..., 1] * reach) / REFLECTIVITY_TEXEL_M).astype(int)
         height, width = self.reflectivity.shape
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         intensities = np.full(ranges.shape, float(TERRAIN_INTENSITY))
