@@ -22,9 +22,9 @@ from hdmap_core.datasets.synthetic.light.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.light.sky import bake_sky, draw_sky, haze_colour
 from hdmap_core.datasets.synthetic.sensors.optics import Lens
 from hdmap_core.datasets.synthetic.sensors.sensor_noise import SensorNoise
-from hdmap_core.datasets.synthetic.things.faces import Footing, Mesh, Placed
-from hdmap_core.datasets.synthetic.things.scene_objects import car_mesh, truck_mesh
-from hdmap_core.datasets.synthetic.things.street_objects import shapes_of, vehicle_mesh
+from hdmap_core.datasets.synthetic.things.faces import Footing, Placed
+from hdmap_core.datasets.synthetic.things.street_meshes import placements_of
+from hdmap_core.datasets.synthetic.things.vehicle_meshes import vehicle_mesh
 from hdmap_core.datasets.synthetic.town import Mover, Town
 from hdmap_core.errors import CalibrationError
 
@@ -65,7 +65,7 @@ class TownRenderer:
         self.still, self.still_footing = _place_boxes(town)
         self.reach = light_reaching(town.appearance, self.ground.blocked, self.still, self.still.centres)
         self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
-        self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
+        self.moving = Placed.of([(vehicle_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         self.noise = SensorNoise(town.appearance.seed)
 
     def render(
@@ -281,7 +281,7 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
 def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
     """The faces of what stands still, and what it stands on unless the ground is flat."""
     after_dark = town.appearance.weather.time_of_day != "day"
-    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in shapes_of(box, i, after_dark)]
+    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in placements_of(box, i, after_dark)]
     still = Placed.of([placement for _, placement in placements])
     if town.relief.is_flat:
         return still, None
@@ -321,14 +321,6 @@ def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
         if (a[1] <= limit) != (b[1] <= limit):
             found.append([round(a[0] + (b[0] - a[0]) * (limit - a[1]) / (b[1] - a[1])), limit])
     return np.array(found, dtype=np.int32)
-
-
-def _mover_mesh(mover: Mover) -> Mesh:
-    if mover.kind == "car":
-        return car_mesh(mover.size, mover.colour)
-    if mover.kind in ("van", "motorcycle", "bicycle"):
-        return vehicle_mesh(mover)
-    return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
 
 
 def _clipped(corners: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

@@ -9,8 +9,9 @@ import shapely
 
 from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import rings_of
+from hdmap_core.datasets.synthetic.things.face_parts import PALE
 from hdmap_core.datasets.synthetic.things.scenery import box_outlines, clipped_colour, draw_person
-from hdmap_core.datasets.synthetic.things.street_objects import ORANGE, PALE, STEEL
+from hdmap_core.datasets.synthetic.things.street_meshes import ORANGE, STEEL
 from hdmap_core.datasets.synthetic.town import RGB, Box, BoxKind, Paving, Town
 
 _HEDGE: RGB = (0.06, 0.12, 0.035)
