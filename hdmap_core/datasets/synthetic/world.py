@@ -10,12 +10,13 @@ from shapely.geometry.base import BaseGeometry
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
 from hdmap_core.datasets.synthetic.ground.terrain import draw_relief
 from hdmap_core.datasets.synthetic.streets import paint
+from hdmap_core.datasets.synthetic.streets.junctions import LayoutError
 from hdmap_core.datasets.synthetic.streets.kerb_styles import draw_kerb_paint
 from hdmap_core.datasets.synthetic.streets.layout import draw_markings, first_layout, second_layout
 from hdmap_core.datasets.synthetic.streets.road_decals import draw_decals
 from hdmap_core.datasets.synthetic.streets.roads import Network
 from hdmap_core.datasets.synthetic.streets.roadside import Roadside
-from hdmap_core.datasets.synthetic.streets.surface import LayoutError, Surface
+from hdmap_core.datasets.synthetic.streets.surface import Surface
 from hdmap_core.datasets.synthetic.things import scenery
 from hdmap_core.datasets.synthetic.things.street_scene import furnished
 from hdmap_core.datasets.synthetic.things.traffic import with_traffic

@@ -8,9 +8,11 @@ from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.curve import cut, left_normals, left_of, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import dashes, solid_spans, strip
+from hdmap_core.datasets.synthetic.streets.junctions import Span, open_span
 from hdmap_core.datasets.synthetic.streets.layout import Layout
 from hdmap_core.datasets.synthetic.streets.roads import Road
-from hdmap_core.datasets.synthetic.streets.roadside import Span, edge_line
+from hdmap_core.datasets.synthetic.streets.roadside import edge_line
+from hdmap_core.datasets.synthetic.streets.symbols import bar
 from hdmap_core.datasets.synthetic.town import Crossing, Decal, DecalMaterial
 
 PARKING_BAY_M = 5.8
@@ -27,7 +29,7 @@ def draw_kerb_lines(rng: np.random.Generator, layout: Layout, crossings: list[Cr
     for k, road in enumerate(network.roads):
         if not road.profile.is_marked:
             continue
-        span = (layout.zones[k, True].free, total_length(road.line) - layout.zones[k, False].free)
+        span = open_span(network, layout.zones, k)
         if span[1] - span[0] < 8.0:
             continue
         for side in (-1, 1):
@@ -78,9 +80,8 @@ def _across(road: Road, at: np.ndarray, reach: float) -> np.ndarray:
     return (before + after) / 2 + left_of(ahead) * reach
 
 
-def _bars(starts: np.ndarray, ends: np.ndarray, width: float) -> Iterable[np.ndarray]:
-    for start, end in zip(starts, ends, strict=True):
-        yield strip(np.stack([start, end]), 0.0, float(np.hypot(*(end - start))), width)
+def _bars(starts: np.ndarray, ends: np.ndarray, width: float) -> list[np.ndarray]:
+    return [bar(start, end, width) for start, end in zip(starts, ends, strict=True)]
 
 
 def _zigzags(road: Road, crossed: Span) -> Decal:
@@ -91,7 +92,7 @@ def _zigzags(road: Road, crossed: Span) -> Decal:
         swing = 0.25 * (-1.0) ** np.arange(len(piece))
         for reach in (-road.profile.width / 2 + 0.6, 0.0, road.profile.width / 2 - 0.6):
             line = piece + left_normals(piece) * (reach + swing)[:, None]
-            rings += list(_bars(line[:-1], line[1:], 0.11))
+            rings += _bars(line[:-1], line[1:], 0.11)
     return Decal(tuple(rings), "white_paint")
 
 

@@ -7,6 +7,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from hdmap_core.datasets.synthetic.curve import bezier, cut, headings_at, offset, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import RoadEnd, Trims
 from hdmap_core.datasets.synthetic.streets.roads import Network
 from hdmap_core.datasets.synthetic.town import Lane
 
@@ -21,9 +22,7 @@ def _strip(line: np.ndarray, right: float, left: float) -> Polygon:
     return Polygon(np.round(np.concatenate([offset(line, right), offset(line, left)[::-1]]), 3))
 
 
-def build_lanes(
-    network: Network, trim: dict[tuple[int, bool], float], roundness: float = 0.5
-) -> tuple[list[Lane], list[int]]:
+def build_lanes(network: Network, trim: Trims, roundness: float = 0.5) -> tuple[list[Lane], list[int]]:
     """All lanes, then all connectors; beside it the road index of each (-1 for connectors).
 
     `roundness` is how far connectors keep to their lanes' directions: at 0.39 a turn is an arc, above it is tighter.
@@ -31,7 +30,7 @@ def build_lanes(
     lanes: list[Lane] = []
     roads_of: list[int] = []
     # (road, leaves at the road's end) → lane indices from right to left as the driver sees them
-    groups: dict[tuple[int, bool], list[int]] = {}
+    groups: dict[RoadEnd, list[int]] = {}
     for k, road in enumerate(network.roads):
         profile = road.profile
         piece = resample(

@@ -17,5 +17,5 @@ def draw_decals(
         *layout.beside.aprons,
         *draw_repairs(rng, layout, markings, crossings),
         *draw_kerb_lines(rng, layout, crossings),
-        *draw_symbols(rng, layout, layout.surface.road_segments, drives_left),
+        *draw_symbols(rng, layout, drives_left),
     ]

@@ -20,12 +20,11 @@ from hdmap_core.datasets.synthetic.curve import (
     resample,
     total_length,
 )
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Trims, Zones, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.surface import ArmZone
+from hdmap_core.datasets.synthetic.streets.surface import arm_area
 from hdmap_core.datasets.synthetic.town import Decal, DecalMaterial, Marking
 
-Span = tuple[float, float]
-Zones = dict[tuple[int, bool], ArmZone]
 SLIP_LANE_M = 4.2
 
 
@@ -35,7 +34,6 @@ class Roadside:
 
     asphalt: list[Polygon] = field(default_factory=list)
     """Belongs to the drivable area."""
-    islands: list[Polygon] = field(default_factory=list)
     flush: list[Polygon] = field(default_factory=list)
     openings: dict[int, list[Span]] = field(default_factory=dict)
     """Per road, in metres from its start, where dividers are interrupted."""
@@ -55,7 +53,8 @@ def draw_roadside(rng: np.random.Generator, network: Network, zones: Zones, mid_
     tree = shapely.STRtree([shapely.buffer(band, 5.0) for band in bands])
     busy = float(rng.uniform(0.6, 1.5))
     for k, road in enumerate(network.roads):
-        free = (zones[k, True].free + 3.0, total_length(road.line) - zones[k, False].free - 3.0)
+        begin, end = open_span(network, zones, k)
+        free = (begin + 3.0, end - 3.0)
         for side in (-1, 1):
             if side == 1 and road.profile.backward == 0 and rng.random() < 0.3:
                 continue
@@ -211,17 +210,9 @@ def _end_streets(rng: np.random.Generator, found: Roadside, network: Network, ba
             found.flush.append(way)
 
 
-def slip_islands(network: Network, node: int, radius: float, trim: dict[tuple[int, bool], float]) -> list[Polygon]:
+def slip_islands(network: Network, node: int, radius: float, trim: Trims) -> list[Polygon]:
     """Triangular islands in the wide corners of a junction; cars that turn pass them on the side of the kerb."""
-    arms = network.arms[node]
-    pieces = []
-    for arm in arms:
-        road, reach = network.roads[arm.road], trim[arm.road, arm.at_start] + 3.0
-        length = total_length(road.line)
-        part = (
-            cut(road.line, 0.0, min(reach, length)) if arm.at_start else cut(road.line, max(length - reach, 0), length)
-        )
-        pieces.append(shapely.buffer(LineString(part), arm.half_width, cap_style="flat", quad_segs=4))
+    pieces = [arm_area(network, arm, trim[arm.road, arm.at_start] + 3.0) for arm in network.arms[node]]
     straight = shapely.union_all(pieces)
     whole = shapely.buffer(shapely.buffer(straight, radius, quad_segs=8), -radius, quad_segs=8)
     corners = shapely.difference(shapely.buffer(whole, -SLIP_LANE_M), shapely.buffer(straight, 0.7))

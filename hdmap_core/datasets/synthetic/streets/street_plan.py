@@ -13,9 +13,9 @@ import shapely
 from shapely import LineString
 
 from hdmap_core.datasets.synthetic.curve import cut, directions, headings_at, points_at, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import LayoutError
 from hdmap_core.datasets.synthetic.streets.roads import STEP, Network, Profile, Road, arms_of
 from hdmap_core.datasets.synthetic.streets.street_profiles import Rank, draw_street_profile, varied
-from hdmap_core.datasets.synthetic.streets.surface import LayoutError
 
 BORDER_M = 14.0
 """Streets that leave town end this far from its border."""

@@ -7,8 +7,8 @@ import shapely
 from shapely import MultiPolygon
 
 from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Zones, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, Box, Crossing, Mover, VehicleKind
 
 VEHICLES: tuple[tuple[VehicleKind, float, tuple[float, float, float]], ...] = (
@@ -206,14 +206,14 @@ def _vehicle(rng: np.random.Generator) -> tuple[VehicleKind, tuple[float, float,
     return kind, (float(scaled[0]), float(scaled[1]), float(scaled[2])), _paint(rng, 0.9)
 
 
-def draw_parked(rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone],
-                mid_crossings: dict[int, tuple[float, float]]) -> list[Box]:  # fmt: skip
+def draw_parked(rng: np.random.Generator, network: Network, zones: Zones, mid_crossings: dict[int, Span]) -> list[Box]:
     """Cars along the kerbs where the road has room for them."""
     boxes, fill = [], float(rng.uniform(0.25, 0.85))
     for k, road in enumerate(network.roads):
         blocked = mid_crossings.get(k, (1e9, 1e9))
         for side, room in ((-1, road.profile.parking_right), (1, road.profile.parking_left)):
-            along, end = zones[k, True].free + 4, total_length(road.line) - zones[k, False].free - 4
+            begin, end = open_span(network, zones, k)
+            along, end = begin + 4, end - 4
             while room and along < end:
                 kind, size, colour = _vehicle(rng)
                 middle = along + size[0] / 2
