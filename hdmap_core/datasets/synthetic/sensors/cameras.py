@@ -20,7 +20,7 @@ from hdmap_core.datasets.synthetic.light.mover_light import draw_beams, draw_sha
 from hdmap_core.datasets.synthetic.light.object_light import LAMPS_REACH_UP_M, light_reaching
 from hdmap_core.datasets.synthetic.light.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.light.sky import bake_sky, draw_sky, haze_colour
-from hdmap_core.datasets.synthetic.sensors.optics import Lens
+from hdmap_core.datasets.synthetic.sensors.optics import Developer
 from hdmap_core.datasets.synthetic.sensors.sensor_noise import SensorNoise
 from hdmap_core.datasets.synthetic.things.faces import Footing, Placed
 from hdmap_core.datasets.synthetic.things.street_meshes import placements_of
@@ -74,7 +74,7 @@ class TownRenderer:
         town_from_camera: np.ndarray,
         image_size: tuple[int, int],
         time_s: float,
-        lens: Lens | None = None,
+        developer: Developer | None = None,
         speed: float = 0.0,
     ) -> np.ndarray:
         """One frame.
@@ -84,7 +84,7 @@ class TownRenderer:
             town_from_camera: (4, 4) pose of the optical frame.
             image_size: (H, W) pixels.
             time_s: when; moves the movers and picks the sensor noise.
-            lens: what develops the picture; None for a perfect camera with a little noise.
+            developer: what develops the picture; None for a perfect camera with a little noise.
             speed: of the vehicle that carries the camera, m/s.
 
         Returns:
@@ -126,10 +126,10 @@ class TownRenderer:
         elif self.town.appearance.shades_objects:
             draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
         self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
-        if lens is None:
+        if developer is None:
             self.noise.add(image, time_s)
         else:
-            lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
+            developer.develop(image, pose[:3, :3], intrinsics, speed, time_s)
         return image
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:

@@ -6,7 +6,6 @@ lidar frame at the end of the turn (motion-corrected); a beam without return lea
 """
 
 import math
-import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -44,7 +43,17 @@ class TownLidar:
         time_s: float,
         seed: int,
     ) -> np.ndarray:
-        """One turn that ends at `time_s`; see `cast_sweep`."""
+        """One turn.
+
+        Args:
+            town_from_ego: pose (4, 4) of the vehicle at a time in seconds; asked within 50 ms before `time_s`.
+            ego_from_lidar: (4, 4) mounting; lidar frame x right, y forward, z up.
+            time_s: end of the turn.
+            seed: of range noise and lost echoes. Equal inputs give equal bytes.
+
+        Returns:
+            (34688, 5) float32: x, y, z [m, lidar frame at `time_s`], intensity 0..255 (whole numbers), ring 0..31.
+        """
         rng = np.random.default_rng([seed, self.town.seed])
         share = (np.arange(NUM_COLUMNS) + 1.0) / NUM_COLUMNS
         column_s = time_s - TURN_S * (1.0 - share)
@@ -182,33 +191,3 @@ def _poses(
     low = np.clip(np.floor(at).astype(int), 0, _KNOTS - 2)
     weight = (at - low)[:, None, None]
     return poses[low] * (1.0 - weight) + poses[low + 1] * weight
-
-
-# One entry, found by identity because towns hold arrays and so cannot be hashed.
-_latest: tuple[weakref.ref[Town], TownLidar] | None = None
-
-
-def cast_sweep(
-    town: Town,
-    town_from_ego: Callable[[float], np.ndarray],
-    ego_from_lidar: np.ndarray,
-    time_s: float,
-    seed: int,
-) -> np.ndarray:
-    """One lidar turn.
-
-    Args:
-        town: where; the maps derived from it are kept for the next call with the same object.
-        town_from_ego: pose (4, 4) of the vehicle at a time in seconds; asked within 50 ms before `time_s`.
-        ego_from_lidar: (4, 4) mounting; lidar frame x right, y forward, z up.
-        time_s: end of the turn.
-        seed: of range noise and lost echoes. Equal inputs give equal bytes.
-
-    Returns:
-        (34688, 5) float32: x, y, z [m, lidar frame at `time_s`], intensity 0..255 (whole numbers), ring 0..31.
-    """
-    global _latest
-    if _latest is None or _latest[0]() is not town:
-        lidar = TownLidar(town)
-        _latest = (weakref.ref(town), lidar)
-    return _latest[1].cast_sweep(town_from_ego, ego_from_lidar, time_s, seed)

@@ -14,7 +14,7 @@ from hdmap_core.datasets.synthetic.ground.terrain import raised_mask
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, describe
 from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
+from hdmap_core.datasets.synthetic.sensors.lidar import TownLidar
 from hdmap_core.geometry.se3 import rotation_from_quaternion
 
 CONFIG = PRESETS["tiny"].model_copy(update={"edition": 2})
@@ -76,7 +76,7 @@ def test_bodies_lean_out_of_bends_and_dive_when_braking() -> None:
 
 def test_lidar_points_lie_on_the_relief(scene: SceneWork) -> None:
     town, rig = scene.town, scene.shots.rig
-    sweep = cast_sweep(town, scene.town_from_ego, rig.ego_from_lidar, 2.0, 3)
+    sweep = TownLidar(town).cast_sweep(scene.town_from_ego, rig.ego_from_lidar, 2.0, 3)
     pose = scene.town_from_ego(2.0) @ rig.ego_from_lidar
     returned = np.linalg.norm(sweep[:, :3], axis=1) > 2.0
     points = sweep[returned, :3].astype(np.float64) @ pose[:3, :3].T + pose[:3, 3]
