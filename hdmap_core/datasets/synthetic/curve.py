@@ -70,7 +70,7 @@ def cut(curve: np.ndarray, start: float, end: float) -> np.ndarray:
 
 
 def bezier(
-    start: np.ndarray, start_heading: float, end: np.ndarray, end_heading: float, step: float, roundness: float = 0.5
+    start: np.ndarray, start_heading: float, end: np.ndarray, end_heading: float, step: float, roundness: float
 ) -> np.ndarray:
     """A cubic from pose to pose, evenly sampled: the path a car takes through a junction.
 

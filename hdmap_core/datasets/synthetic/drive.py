@@ -1,6 +1,6 @@
 """The ego vehicle's motion along a route: speed, stops, and the body's roll and pitch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Drive:
     pitch: np.ndarray
     heading: np.ndarray
     """(T,) unwrapped yaw in radians."""
-    relief: Relief = field(default=FLAT)
+    relief: Relief = FLAT
 
     @property
     def times(self) -> np.ndarray:

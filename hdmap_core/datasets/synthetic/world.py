@@ -82,7 +82,6 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, driv
     return Town(
         seed=seed,
         size=size,
-        drives_left=False,
         drivable=surface.drivable,
         road_segments=surface.road_segments,
         lanes=layout.lanes,
@@ -149,7 +148,6 @@ def mirrored(town: Town) -> Town:
 
     return replace(
         town,
-        drives_left=not town.drives_left,
         drivable=MultiPolygon(shapely.get_parts(shape(town.drivable))),
         road_segments=tuple(RoadSegment(shape(s.polygon), s.is_intersection) for s in town.road_segments),
         lanes=tuple(Lane(shape(k.polygon), points(k.centerline), k.is_connector, k.outgoing) for k in town.lanes),

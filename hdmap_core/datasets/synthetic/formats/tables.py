@@ -36,7 +36,7 @@ def token_of(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class SceneShots:
-    """One scene's firings with their file names (relative to the root) and the poses at those times."""
+    """What a scene's sensors take, and when: its rig, its firings and the names of their files."""
 
     name: str
     rig: Rig
@@ -55,15 +55,9 @@ class SceneShots:
         ending = "pcd.bin" if firing.channel == "LIDAR_TOP" else "jpg"
         return f"{folder}/{firing.channel}/{self.logfile}__{firing.channel}__{self.stamp_us(firing)}.{ending}"
 
-    @property
-    def num_keyframes(self) -> int:
-        """Number of samples of the scene."""
-        return max(firing.keyframe for firing in self.firings) + 1
-
     def keyframe_us(self) -> list[int]:
         """Stamp of each sample: that of its LiDAR turn."""
-        stamps = {f.keyframe: self.stamp_us(f) for f in self.firings if f.is_keyframe and f.channel == "LIDAR_TOP"}
-        return [stamps[k] for k in range(self.num_keyframes)]
+        return [self.stamp_us(f) for f in self.firings if f.is_keyframe and f.channel == "LIDAR_TOP"]
 
 
 def scene_start_us(plan: TownPlan, scene: int) -> int:

@@ -14,6 +14,8 @@ from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 DOUBLE_LINE_OFFSET_M = 0.14
 DOUBLE_LINE_WIDTH_M = 0.12
+ARROW_M = ((0.0, 0.09), (2.4, 0.09), (2.4, 0.45), (4.0, 0.0), (2.4, -0.45), (2.4, -0.09), (0.0, -0.09))
+"""A straight-ahead lane arrow: along the lane, to its left."""
 
 Ring = np.ndarray
 """(P, 2) float64, metres, town frame."""
@@ -95,5 +97,4 @@ def arrow(line: np.ndarray, at: float) -> Ring:
     tail, tip = points_at(line, np.array([at, at + 4.0]))
     forward = (tip - tail) / max(np.linalg.norm(tip - tail), 1e-9)
     left = left_of(forward)
-    shape = ((0.0, 0.09), (2.4, 0.09), (2.4, 0.45), (4.0, 0.0), (2.4, -0.45), (2.4, -0.09), (0.0, -0.09))
-    return np.stack([tail + forward * s + left * t for s, t in shape])
+    return np.stack([tail + forward * s + left * t for s, t in ARROW_M])

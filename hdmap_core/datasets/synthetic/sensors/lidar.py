@@ -14,7 +14,7 @@ from hdmap_core.datasets.synthetic.ground.footing import ground_below
 from hdmap_core.datasets.synthetic.ground.picture import REFLECTIVITY_TEXEL_M, TERRAIN_INTENSITY, bake_reflectivity
 from hdmap_core.datasets.synthetic.ground.relief_rays import relief_ranges
 from hdmap_core.datasets.synthetic.sensors.cameras import mover_poses
-from hdmap_core.datasets.synthetic.sensors.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of
+from hdmap_core.datasets.synthetic.sensors.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of, turned
 from hdmap_core.datasets.synthetic.town import Town
 
 NUM_RINGS = 32
@@ -111,7 +111,7 @@ class TownLidar:
         eye = origins[-1, :2]
         still = np.zeros((NUM_COLUMNS, 2))
         for shapes in (self.still, self.crowns):
-            for i in shapes.near(eye, shapes.centres, FARTHEST_M):
+            for i in _near(shapes, shapes.centres, eye):
                 track, yaw, footing = shapes.centres[i] + still, shapes.yaws[i], shapes.footing
                 ground = footing.heights[i], footing.slopes[i]
                 _cast_at(shapes, i, track, yaw, ground, origins, rays, bearings, ranges, intensities)
@@ -121,12 +121,17 @@ class TownLidar:
         before, _ = mover_poses(self.town.movers, time_s - TURN_S)
         of = self.moving.source
         footing = ground_below(self.town.relief, middles, np.ones(len(middles), dtype=bool)).of(of)
-        for i in self.moving.near(eye, middles[of], FARTHEST_M):
+        for i in _near(self.moving, middles[of], eye):
             back = (time_s - column_s)[:, None] / TURN_S
-            shift = self.moving.offset_in_world(i, yaws[of[i]])
+            shift = turned(self.moving.offsets[i], yaws[of[i]])
             track = middles[of[i]] + shift + back * (before[of[i]] - middles[of[i]])
             ground = footing.heights[i], footing.slopes[i]
             _cast_at(self.moving, i, track, yaws[of[i]], ground, origins, rays, bearings, ranges, intensities)
+
+
+def _near(shapes: Slabs | Ellipsoids, centres: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """Indices of shapes at `centres` (N, 2) with any part within reach of the beams from `eye` (2,)."""
+    return np.flatnonzero(np.hypot(*(centres - eye).T) - shapes.reach < FARTHEST_M)
 
 
 def _cast_at(

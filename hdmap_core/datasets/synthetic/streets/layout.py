@@ -5,7 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hdmap_core.datasets.synthetic.streets import lanes, paint
-from hdmap_core.datasets.synthetic.streets.junctions import LayoutError, Span, Zones, arm_zones, junction_radii, trims
+from hdmap_core.datasets.synthetic.streets.junctions import (
+    LayoutError,
+    Span,
+    Trims,
+    Zones,
+    arm_zones,
+    junction_radii,
+    trims,
+)
 from hdmap_core.datasets.synthetic.streets.medians import Pockets, draw_pockets, raised_medians, straight_medians
 from hdmap_core.datasets.synthetic.streets.road_markings import dividers
 from hdmap_core.datasets.synthetic.streets.roads import Network, generate_network
@@ -14,8 +22,6 @@ from hdmap_core.datasets.synthetic.streets.street_plan import generate_plan
 from hdmap_core.datasets.synthetic.streets.surface import Surface, build_surface, check_junctions
 from hdmap_core.datasets.synthetic.town import Crossing, Lane, Marking
 
-ROUTE_LENGTH_M = 290.0
-NUM_ROUTES = 8
 FEWEST_ROUTES = 3
 SPARE_M = 30.0
 """Drives of the second edition may end on a street that leaves town, this far before its end."""
@@ -48,12 +54,8 @@ def first_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
     mid_crossings = paint.draw_mid_crossings(rng, network, zones)
     islands = straight_medians(rng, network, zones, _widened(mid_crossings, 0.8))
     surface = build_surface(network, radii, trim, islands)
-    all_lanes, roads_of = lanes.build_lanes(network, trim)
-    area = surface.drivable.buffer(-0.8)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M)
-    if len(routes) < FEWEST_ROUTES:
-        raise LayoutError("too few ways through the town")
-    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes))
+    town_lanes, routes = _lanes_and_routes(rng, network, trim, surface, 0.5, None)
+    return Layout(network, zones, mid_crossings, surface, town_lanes, routes)
 
 
 def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
@@ -81,12 +83,24 @@ def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout
         islands += slip_islands(network, node, float(radii[node]), trim)
     surface = build_surface(network, radii, trim, islands, beside.asphalt)
     check_junctions(network, trim, surface)
-    all_lanes, roads_of = lanes.build_lanes(network, trim, 0.39)
+    town_lanes, routes = _lanes_and_routes(rng, network, trim, surface, 0.39, SPARE_M)
+    return Layout(network, zones, mid_crossings, surface, town_lanes, routes, pockets, beside)
+
+
+def _lanes_and_routes(
+    rng: np.random.Generator,
+    network: Network,
+    trim: Trims,
+    surface: Surface,
+    roundness: float,
+    spare: float | None,
+) -> tuple[tuple[Lane, ...], tuple[np.ndarray, ...]]:
+    all_lanes, roads_of = lanes.build_lanes(network, trim, roundness)
     area = surface.drivable.buffer(-0.8)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M, SPARE_M)
+    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, spare)
     if len(routes) < FEWEST_ROUTES:
         raise LayoutError("too few ways through the town")
-    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes), pockets, beside)
+    return tuple(all_lanes), tuple(routes)
 
 
 def draw_markings(rng: np.random.Generator, layout: Layout, crossings: list[Crossing]) -> list[Marking]:

@@ -13,7 +13,7 @@ from hdmap_core.datasets.synthetic.streets.junctions import Span, Zones, free_sp
 from hdmap_core.datasets.synthetic.streets.medians import Pockets, pocket_lines
 from hdmap_core.datasets.synthetic.streets.paint import clear_of_crossings
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.town import Crossing, Marking, MarkingStyle
+from hdmap_core.datasets.synthetic.town import Crossing, DividerKind, Marking, MarkingColour, MarkingStyle
 
 DASHES_M = ((3.0, 4.5), (2.0, 4.0), (2.75, 8.25), (3.0, 9.0), (1.5, 1.5), (4.0, 2.0), (2.0, 2.0))
 """Dash and gap of broken lines in several countries."""
@@ -88,6 +88,8 @@ def _stretch(rng: np.random.Generator, habits: PaintHabits, road: Road, a: float
     return found
 
 
-def _marking(habits: PaintHabits, line: np.ndarray, kind: str, style: MarkingStyle, colour: str) -> Marking:
+def _marking(
+    habits: PaintHabits, line: np.ndarray, kind: DividerKind, style: MarkingStyle, colour: MarkingColour
+) -> Marking:
     dash, gap = habits.lane_dash if kind == "lane_divider" else habits.divider_dash
-    return Marking(line, kind, style, colour, dash, gap, habits.width_m)  # type: ignore[arg-type]
+    return Marking(line, kind, style, colour, dash, gap, habits.width_m)

@@ -5,7 +5,7 @@ away (T-junctions, loops), some added across blocks, and ends that run out of to
 the right; `world` mirrors the finished town where traffic keeps left.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -100,7 +100,7 @@ class Network:
 
     nodes: np.ndarray
     roads: tuple[Road, ...]
-    arms: tuple[tuple[Arm, ...], ...] = field(default=())
+    arms: tuple[tuple[Arm, ...], ...]
     """Per node, in counter-clockwise order."""
 
 
@@ -302,18 +302,14 @@ def _round_corners(rng: np.random.Generator, roads: list[Road], count: int) -> l
         # The road with more lanes rules the pair; the other is turned to follow on.
         if second.profile.width > first.profile.width:
             first, second = second, first
-        line_a = first.line if first.end == node else second.line if second.end == node else second.line[::-1]
-        line_b = second.line if first.end == node and second.start == node else None
         if first.end == node:
-            line_b = second.line if second.start == node else second.line[::-1]
+            before, after = first.line, second.line if second.start == node else second.line[::-1]
             start, end = first.start, second.end if second.start == node else second.start
         else:
-            line_b = first.line
-            start, end = (second.start if second.end == node else second.end), first.end
-        radius = first.profile.width / 2 + float(rng.uniform(7, 16))
-        merged = Road(
-            round_bend(line_a, line_b, radius, STEP), start, end, first.profile, first.is_stub or second.is_stub
-        )
+            before, after = second.line if second.end == node else second.line[::-1], first.line
+            start, end = second.start if second.end == node else second.end, first.end
+        line = round_bend(before, after, first.profile.width / 2 + float(rng.uniform(7, 16)), STEP)
+        merged = Road(line, start, end, first.profile, first.is_stub or second.is_stub)
         roads = [road for k, road in enumerate(roads) if k not in touching] + [merged]
     return roads
 

@@ -31,6 +31,7 @@ EGO_REACH_M = (-1.6, 4.6)
 EGO_HALF_WIDTH_M = 1.35
 _TIMES = np.arange(0.0, MOVER_HORIZON_S, 0.5)
 _GAP_M = 0.35
+_WAY_M = 290.0
 
 
 class _Tracks:
@@ -166,11 +167,11 @@ def _running(town: Town, rng: np.random.Generator) -> list[Mover]:
     return movers
 
 
-def _way_through(lanes: tuple[Lane, ...], rng: np.random.Generator, least_m: float = 290.0) -> np.ndarray:
+def _way_through(lanes: tuple[Lane, ...], rng: np.random.Generator) -> np.ndarray:
     """A path along lanes and connectors from anywhere, until it is long enough or there is no way on."""
     at = int(rng.integers(len(lanes)))
     parts = [lanes[at].centerline]
-    while sum(map(total_length, parts)) < least_m and lanes[at].outgoing:
+    while sum(map(total_length, parts)) < _WAY_M and lanes[at].outgoing:
         at = int(rng.choice(lanes[at].outgoing))
         parts.append(lanes[at].centerline)
     line = np.concatenate(parts)

