@@ -15,6 +15,7 @@ MAX_DECELERATION = 2.2
 MAX_LATERAL_ACCELERATION = 2.2
 WHEELBASE_M = 2.7
 TRACK_M = 1.6
+MARGIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,15 @@ def plan_drive(
     rng: np.random.Generator,
     route: np.ndarray,
     duration_s: float,
-    margin_s: float = 1.0,
     relief: Relief = FLAT,
     springs: Springs = STIFF,
 ) -> Drive:
-    """Draw a drive that covers times -margin_s .. duration_s + margin_s and stays on the route.
+    """Draw a drive that covers times -MARGIN_S .. duration_s + MARGIN_S and stays on the route.
 
     Speed follows a cruising speed of 5 to 11 m/s, bends (lateral acceleration) and now and then a stop.
     """
     length = total_length(route)
-    span = duration_s + 2 * margin_s
+    span = duration_s + 2 * MARGIN_S
     cruise = float(rng.uniform(6.0, 11.0))
     start = float(rng.uniform(8.0, max(9.0, length - cruise * span - 4.0)))
     along = np.arange(0.0, length, DISTANCE_STEP_M)
@@ -113,8 +113,8 @@ def plan_drive(
     slow = np.maximum((speed[1:] + speed[:-1]) / 2, 0.25)
     clock = np.concatenate([[0.0], np.cumsum(DISTANCE_STEP_M / slow)])
     clock -= np.interp(start, along, clock)
-    times = -margin_s + TIME_STEP_S * np.arange(int(np.ceil(span / TIME_STEP_S)) + 1)
-    distance = np.interp(times + margin_s, clock, along)
+    times = -MARGIN_S + TIME_STEP_S * np.arange(int(np.ceil(span / TIME_STEP_S)) + 1)
+    distance = np.interp(times + MARGIN_S, clock, along)
     distance = _smooth(distance, 0.35)
     acceleration = _smooth(np.gradient(np.gradient(distance, TIME_STEP_S), TIME_STEP_S), 0.3)
     pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.12) * acceleration
@@ -122,7 +122,7 @@ def plan_drive(
     heading = _smooth(np.unwrap(headings_at(route, distance, 1.2)), 0.15)
     pull = np.gradient(distance, TIME_STEP_S) * np.gradient(heading, TIME_STEP_S)
     pitch, roll = pitch - springs.squat * acceleration, roll + springs.lean * _smooth(pull, 0.3)
-    return Drive(route, -margin_s, distance, roll, pitch, heading, relief)
+    return Drive(route, -MARGIN_S, distance, roll, pitch, heading, relief)
 
 
 def _speed_by_distance(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,6 +30,9 @@ from hdmap_core.geometry.se3 import transform_points
 
 FIRST_TOWN_S = 1.0
 """Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
+
+Hits = dict[str, dict[str, list[int]]]
+"""LiDAR points in each object: scene number → keyframe → counts (string keys, for JSON)."""
 
 
 @dataclass(frozen=True)
@@ -152,20 +155,25 @@ class Recorder:
         return points.astype("<f4").tobytes(), hits
 
 
+class Recorded(NamedTuple):
+    """How many files were written, and how many LiDAR points lie in each object."""
+
+    files: int
+    hits: Hits
+
+
 def record(
     config: SynthConfig, plan: TownPlan, root: Path, chunk: int, chunks: int, tick: Callable[[], None]
-) -> dict[str, dict[str, list[int]]]:
-    """Write the sensor files of every `chunks`-th stretch of a town's scenes.
-
-    Returns:
-        LiDAR points per object, for the annotations: scene number → keyframe → counts (string keys, for JSON).
+) -> Recorded:
+    """Write the sensor files of every `chunks`-th stretch of a town's scenes; `tick` is called after each.
 
     Raises:
         OutputError: a file cannot be written.
     """
     cv2.setNumThreads(1)
     work = TownWork(config, plan)
-    counts: dict[str, dict[str, list[int]]] = {}
+    counts: Hits = {}
+    files = 0
     for number in range(config.scenes):
         scene = work.scene(number)
         recorder = Recorder(config, scene, plan.seed)
@@ -178,11 +186,12 @@ def record(
             else:
                 content = recorder.photograph(firing)
             write_file(root / scene.shots.filename(firing), content)
+            files += 1
             tick()
-    return counts
+    return Recorded(files, counts)
 
 
-def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
+def describe(config: SynthConfig, plan: TownPlan, counts: Hits) -> dict[str, Any]:
     """A town's rows, map layers and SD map: what goes into its part file."""
     work, origin = TownWork(config, plan), np.array(plan.origin)
     rows = TownRows(plan)

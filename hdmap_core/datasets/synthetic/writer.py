@@ -16,7 +16,7 @@ from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.formats.map_expansion import empty_map, merge_into
 from hdmap_core.datasets.synthetic.formats.tables import MASKS, shared_rows
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
-from hdmap_core.datasets.synthetic.render_town import describe, record
+from hdmap_core.datasets.synthetic.render_town import Hits, Recorded, describe, record
 from hdmap_core.datasets.synthetic.sensors.other_rigs import CHANNELS as OTHER_CHANNELS
 from hdmap_core.datasets.synthetic.sensors.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.sensors.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
@@ -96,7 +96,7 @@ def _remove_parts(root: Path) -> None:
         folder.rmdir()
 
 
-def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> None:
+def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: Hits) -> None:
     write_file(_part_path(root, plan), json.dumps(describe(config, plan, counts)).encode())
 
 
@@ -110,26 +110,12 @@ class _Chunk(NamedTuple):
     chunks: int
 
 
-class _Recorded(NamedTuple):
-    """How many files a piece was, and how many LiDAR points lie in each object: scene → keyframe → counts."""
-
-    files: int
-    hits: dict[str, dict[str, list[int]]]
-
-
-def _record_chunk(work: _Chunk, tick: Callable[[], None] = lambda: None) -> _Recorded:
+def _record_chunk(work: _Chunk, tick: Callable[[], None] = lambda: None) -> Recorded:
     """In a worker: record a piece of a town; a town of one piece is finished there too."""
-    written = 0
-
-    def count() -> None:
-        nonlocal written
-        written += 1
-        tick()
-
-    hits = record(work.config, work.plan, work.root, work.number, work.chunks, count)
+    recorded = record(work.config, work.plan, work.root, work.number, work.chunks, tick)
     if work.chunks == 1:
-        _write_part(work.root, work.config, work.plan, hits)
-    return _Recorded(written, hits)
+        _write_part(work.root, work.config, work.plan, recorded.hits)
+    return recorded
 
 
 def _record_all(
@@ -143,10 +129,10 @@ def _record_all(
     # Few towns and many workers: split towns, so that nobody idles.
     chunks = min(-(-4 * workers // max(1, len(pending))), max(1, files_per_scene(config) // 20))
     work = [_Chunk(root, config, plan, number, chunks) for plan in pending for number in range(chunks)]
-    hits: dict[str, dict[str, dict[str, list[int]]]] = {plan.key: {} for plan in pending}
+    hits: dict[str, Hits] = {plan.key: {} for plan in pending}
     left = {plan.key: chunks for plan in pending}
 
-    def finished(index: int, recorded: _Recorded) -> None:
+    def finished(index: int, recorded: Recorded) -> None:
         plan = work[index].plan
         for scene, found in recorded.hits.items():
             hits[plan.key].setdefault(scene, {}).update(found)

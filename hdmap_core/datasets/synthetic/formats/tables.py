@@ -8,7 +8,7 @@ import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, TownPlan
-from hdmap_core.datasets.synthetic.sensors.rig import CHANNELS, Firing, Rig
+from hdmap_core.datasets.synthetic.sensors.rig import Firing, Rig
 from hdmap_core.datasets.synthetic.town import Weather
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 
@@ -70,7 +70,7 @@ def empty_rows() -> Rows:
     return {name: [] for name in TABLES}
 
 
-def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...] = CHANNELS, edition: int = 1) -> Rows:
+def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...], edition: int) -> Rows:
     """Rows that do not belong to a town.
 
     Args:

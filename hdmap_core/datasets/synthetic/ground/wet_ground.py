@@ -91,7 +91,7 @@ def draw_mirror_image(
     rows, columns = -(-height // STEP), -(-width // STEP)
     layer = np.zeros((rows, columns, 3), np.uint8)
     upward = np.diag([1.0, 1.0, -1.0]) @ rays @ small
-    draw_sky(layer, panorama, upward, -upward[2], np.inf)
+    draw_sky(layer, panorama, upward, np.inf)
     for polygon, colour in faces:
         cv2.fillConvexPoly(layer, polygon, colour, cv2.LINE_AA, 4)
     for glow in glows:

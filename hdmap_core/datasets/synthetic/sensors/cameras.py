@@ -5,6 +5,7 @@ integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +37,16 @@ GLOW_BEFORE_M = 0.3
 """Lamps are drawn as if this much nearer than they are, over what carries them."""
 _CLEARANCE_M = 1.0
 _SHIFT = 4
+
+
+class _Shot(NamedTuple):
+    """What is to be drawn: a pinhole, and how it sees the ground of a relief."""
+
+    intrinsics: np.ndarray
+    pose: np.ndarray
+    """(4, 4) town from camera."""
+    image_size: tuple[int, int]
+    view: ReliefView | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +136,7 @@ class TownRenderer:
             draw_beams(image, intrinsics, pose, self.town, centres, yaws)
         elif self.town.appearance.shades_objects:
             draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
-        self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
+        self._draw_objects(image, _Shot(intrinsics, pose, image_size, view), (centres, yaws), lights)
         if developer is None:
             self.noise.add(image, time_s)
         else:
@@ -138,36 +149,31 @@ class TownRenderer:
         half = rays @ np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
         sky = np.empty((height, width, 3), np.uint8)
         cv2.rectangle(sky, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
-        rows = min(draw_sky(sky, self.sky, half, -half[2], limit) + 1, height)
+        rows = min(draw_sky(sky, self.sky, half, limit) + 1, height)
         if rows > 1:
             view = cv2.resize(sky[:rows], (2 * width, 2 * rows), interpolation=cv2.INTER_LINEAR)
             kept = min(2 * rows - 2, image.shape[0]) if rows < height else image.shape[0]
             image[:kept] = view[:kept, : image.shape[1]]
 
     def _draw_objects(
-        self,
-        image: np.ndarray,
-        intrinsics: np.ndarray,
-        pose: np.ndarray,
-        movers: tuple[np.ndarray, np.ndarray],
-        view: ReliefView | None,
-        lights: Lights | None,
+        self, image: np.ndarray, shot: _Shot, movers: tuple[np.ndarray, np.ndarray], lights: Lights | None
     ) -> None:
+        """Everything that stands or shines; `movers`: their centres (N, 2) and yaws (N,)."""
         still, footing = self.still, self.still_footing
-        places = still.centres, still.yaws
-        parts = [self._project(still, *places, footing, self.reach, intrinsics, pose, image.shape, view)]
+        intrinsics, pose, size, _ = shot
+        parts = [self._project(shot, still, still.centres, still.yaws, footing, self.reach)]
         if self.town.movers:
             if footing is not None:
-                footing = ground_below(self.town.relief, movers[0], np.ones(len(movers[0]), dtype=bool))
+                footing = ground_below(self.town.relief, movers[0])
             reach = light_reaching(self.town.appearance, self.ground.blocked, self.moving, movers[0])
-            parts.append(self._project(self.moving, *movers, footing, reach, intrinsics, pose, image.shape, view))
+            parts.append(self._project(shot, self.moving, *movers, footing, reach))
         pixels = [p for part in parts for p in part.pixels]
         colours = np.concatenate([part.colours for part in parts]).tolist()
         distance = np.concatenate([part.distance for part in parts])
         ranks = np.concatenate([part.ranks for part in parts])
         shining: list[Glow] = []
         if lights is not None:
-            shining = glows(lights, intrinsics, pose, image.shape[:2])
+            shining = glows(lights, intrinsics, pose, size)
             distance = np.concatenate([distance, [glow.distance - GLOW_BEFORE_M for glow in shining]])
             ranks = np.concatenate([ranks, np.full(len(shining), 1000)])
         order = np.lexsort((ranks, -distance))
@@ -175,7 +181,7 @@ class TownRenderer:
             mirrored = [m for part in parts for m in part.mirrored]
             drawn = (i for i in order.tolist() if i < len(pixels))
             faces = [(polygon, colours[i]) for i in drawn if (polygon := mirrored[i]) is not None]
-            below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
+            below = glows(lights.mirrored(), intrinsics, pose, size) if lights is not None else []
             level = over_ground(pose, self.town.relief, pose[:2, 3])
             draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
         for i in order.tolist():
@@ -186,18 +192,15 @@ class TownRenderer:
 
     def _project(
         self,
+        shot: _Shot,
         placed: Placed,
         centres: np.ndarray,
         yaws: np.ndarray,
         footing: Footing | None,
         reach: np.ndarray,
-        intrinsics: np.ndarray,
-        pose: np.ndarray,
-        shape: tuple[int, ...],
-        view: ReliefView | None,
     ) -> _Seen:
         """Visible faces of objects at `centres` (N, 2), to which the share `reach` (N,) of the light comes."""
-        height, width = shape[:2]
+        intrinsics, pose, (height, width), view = shot
         eye, axes = pose[:3, 3], pose[:3, :3]
         away = centres - eye[:2]
         distance = np.hypot(away[:, 0], away[:, 1])

@@ -88,12 +88,7 @@ def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout
 
 
 def _lanes_and_routes(
-    rng: np.random.Generator,
-    network: Network,
-    trim: Trims,
-    surface: Surface,
-    roundness: float,
-    spare: float | None,
+    rng: np.random.Generator, network: Network, trim: Trims, surface: Surface, roundness: float, spare: float | None
 ) -> tuple[tuple[Lane, ...], tuple[np.ndarray, ...]]:
     all_lanes, roads_of = lanes.build_lanes(network, trim, roundness)
     area = surface.drivable.buffer(-0.8)

@@ -27,11 +27,11 @@ class Surface:
     islands: tuple[Polygon, ...]
 
 
-def cross_line(road: Road, along: float, overhang: float) -> LineString:
-    """A straight line across the road `along` metres from its start, from kerb to kerb and `overhang` beyond."""
+def _cross_line(road: Road, along: float) -> LineString:
+    """A straight line across the road `along` metres from its start, from kerb to kerb and a bit beyond."""
     centre = points_at(road.line, along)
     left = left_of(directions(headings_at(road.line, along, 1.0)))
-    reach = (road.profile.width / 2 + overhang) * left
+    reach = (road.profile.width / 2 + 0.6) * left
     return LineString([centre - reach, centre + reach])
 
 
@@ -65,7 +65,7 @@ def build_surface(
     whole = shapely.set_precision(shapely.simplify(whole, 0.01), GRID_M)
     drivable = shapely.set_precision(whole.difference(shapely.union_all(islands)), GRID_M) if islands else whole
     cuts = [
-        cross_line(network.roads[arm.road], _along(network, arm, trim[arm.road, arm.at_start]), 0.6)
+        _cross_line(network.roads[arm.road], _along(network, arm, trim[arm.road, arm.at_start]))
         for node in junction_nodes
         for arm in network.arms[node]
     ]

@@ -79,9 +79,9 @@ def bar(start: np.ndarray, end: np.ndarray, width_m: float) -> np.ndarray:
     return np.stack([start + left, end + left, end - left, start - left])
 
 
-def on_line(rings: list[np.ndarray], line: np.ndarray, along: float, offset_m: float = 0.0) -> tuple[np.ndarray, ...]:
+def on_line(rings: list[np.ndarray], line: np.ndarray, along: float) -> tuple[np.ndarray, ...]:
     """Rings with their origin `along` metres down a line, straight on in its direction there."""
     origin = points_at(line, along)
     ahead = directions(headings_at(line, along, 2.0))
     left = left_of(ahead)
-    return tuple(origin + np.outer(ring[:, 0], ahead) + np.outer(ring[:, 1] + offset_m, left) for ring in rings)
+    return tuple(origin + np.outer(ring[:, 0], ahead) + np.outer(ring[:, 1], left) for ring in rings)

@@ -136,11 +136,6 @@ def _gap(town: Town, line: np.ndarray, side: float) -> float:
     return float(LineString([ray.coords[0], ray.coords[0]]).distance(ray.intersection(town.drivable.boundary)))
 
 
-def test_too_small_a_town_is_refused() -> None:
-    with pytest.raises(ValueError, match="220"):
-        generate_town(0, size=(100.0, 320.0))
-
-
 def test_movers_in_the_way_are_taken_out(town: Town) -> None:
     mover = town.movers[0]
     times = np.arange(0.0, 20.0, 0.1)
