@@ -144,7 +144,7 @@ def ground_pixels(observation: Observation, grid: BEVGrid, pool: Executor | None
         ImageError: see `check_images`.
     """
     check_images(observation)
-    view = ground_view(observation.images, observation.rig, ground_grid(grid), pool)
+    view = ground_view(observation.images, observation.rig, ground_grid(grid), pool, observation.relief)
     return np.ascontiguousarray(view.transpose(2, 0, 1))
 
 
