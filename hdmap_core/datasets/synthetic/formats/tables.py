@@ -182,7 +182,9 @@ class TownRows:
 def describe_scene(plan: TownPlan, weather: Weather) -> str:
     """Weather and time of day as in nuScenes, then the town: "Night, rain, synthetic town 3, val"."""
     words = [*weather.words, f"synthetic town {plan.seed}", plan.split]
-    return ", ".join(words if not weather.words else [words[0].capitalize(), *words[1:]])
+    if weather.words:
+        words[0] = words[0].capitalize()
+    return ", ".join(words)
 
 
 def logfile_of(plan: TownPlan) -> str:

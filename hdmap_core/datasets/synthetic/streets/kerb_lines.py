@@ -73,10 +73,10 @@ def _parking_bays(road: Road, side: int, span: Span, depth: float) -> Decal:
     return Decal(tuple(_bars(kerb, inner, 0.1)), "white_paint")
 
 
-def _across(road: Road, at: np.ndarray, reach: float) -> np.ndarray:
-    """(N, 2) points beside a road's line."""
+def _across(road: Road, at: np.ndarray | float, reach: float) -> np.ndarray:
+    """(..., 2) points `reach` metres to the left of a road's line, `at` (...) metres along it."""
     before, after = points_at(road.line, at - 0.5), points_at(road.line, at + 0.5)
-    ahead = (after - before) / np.maximum(np.hypot(*(after - before).T), 1e-9)[:, None]
+    ahead = (after - before) / np.maximum(np.hypot(*(after - before).T), 1e-9)[..., None]
     return (before + after) / 2 + left_of(ahead) * reach
 
 
@@ -109,12 +109,11 @@ def _give_way(rng: np.random.Generator, layout: Layout) -> Iterable[Decal]:
             at = zone.trim if arm.at_start else length - zone.trim
             outward = 1.0 if arm.at_start else -1.0
             across = np.arange(edges[0] + 0.3, edges[-1] - 0.3, 0.75)
-            base = np.stack([_across(road, np.array([at]), reach)[0] for reach in across])
-            ahead = _across(road, np.array([at + outward]), 0.0)[0] - _across(road, np.array([at]), 0.0)[0]
+            base = [_across(road, at, float(reach)) for reach in across]
+            ahead = _across(road, at + outward, 0.0) - _across(road, at, 0.0)
             left = left_of(ahead)
             if looks_like_teeth:
-                shape = np.array([[0.0, -0.25], [0.0, 0.25], [0.75, 0.0]])
-                shapes = [shape]
+                shapes = [np.array([[0.0, -0.25], [0.0, 0.25], [0.75, 0.0]])]
             else:
                 row = np.array([[0.0, -0.25], [0.0, 0.25], [0.2, 0.25], [0.2, -0.25]])
                 shapes = [row, row + np.array([0.45, 0.0])]

@@ -71,12 +71,13 @@ def rectangles(centres: np.ndarray, yaws: np.ndarray, sizes: np.ndarray) -> np.n
                                       centres - ahead - left, centres + ahead - left], axis=1))  # fmt: skip
 
 
-def _beside(road: Road, along: np.ndarray, side: int, distance: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Points `distance` metres outside the kerb (side +1 left, -1 right) and the road's headings there."""
+def _beside(
+    road: Road, along: np.ndarray | float, side: int, distance: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., 2) `distance` metres outside the kerb (side +1 left, -1 right), the road's headings (...) there."""
     heading = headings_at(road.line, along)
-    normal = left_of(directions(heading))
-    reach = side * (road.profile.width / 2 + np.broadcast_to(distance, along.shape))
-    return points_at(road.line, along) + normal * reach[:, None], heading
+    reach = np.expand_dims(side * (road.profile.width / 2 + distance), -1)
+    return points_at(road.line, along) + left_of(directions(heading)) * reach, heading
 
 
 def _first_come(shapes: np.ndarray) -> np.ndarray:
@@ -102,11 +103,11 @@ def draw_buildings(
             along = float(rng.uniform(0, 15))
             while along < length:
                 front, depth = rng.uniform(7, 26), rng.uniform(7, 16)
-                middle = np.array([along + front / 2])
+                middle = along + front / 2
                 gap = setback + rng.exponential(1.0) + depth / 2
                 if rng.random() < density:
                     centre, heading = _beside(road, middle, side, gap)
-                    rows.append(np.array([*centre[0], heading[0], front, depth]))
+                    rows.append(np.array([*centre, heading, front, depth]))
                 along += front + rng.uniform(0.3, 9)
     for _ in range(60):
         rows.append(np.array([*rng.uniform(6, np.array(size) - 6), rng.uniform(0, np.pi), *rng.uniform(8, 20, 2)]))
@@ -215,13 +216,11 @@ def draw_parked(rng: np.random.Generator, network: Network, zones: Zones, mid_cr
                 if kind == "bus" or along > end or meets or rng.random() > fill:
                     continue
                 inward = -(size[1] / 2 + float(rng.uniform(0.15, 0.4)))
-                centre, heading = _beside(road, np.array([middle]), side, inward)
+                (x, y), heading = _beside(road, middle, side, inward)
                 yaw = (
-                    float(heading[0])
-                    + float(rng.normal(0, 0.02))
-                    + (np.pi if side > 0 and road.profile.backward else 0.0)
+                    float(heading) + float(rng.normal(0, 0.02)) + (np.pi if side > 0 and road.profile.backward else 0.0)
                 )
-                boxes.append(Box((float(centre[0, 0]), float(centre[0, 1])), yaw, size, colour, kind))
+                boxes.append(Box((float(x), float(y)), yaw, size, colour, kind))
     return boxes
 
 
