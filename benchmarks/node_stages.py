@@ -35,6 +35,7 @@ from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import ground_grid, preprocess
 from hdmap_ros.message_types import MessageTypes, bag_types, graph_types
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observing.images import decode_image
 from hdmap_ros.output.conversions import elements_to_message
 from hdmap_ros.output.markers import MarkerBuilder
@@ -163,10 +164,8 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
                 return to_bytes(message, ELEMENTS)
 
             def draw(kept: list = elements, stamp_ns: int = seen.stamp_ns) -> bytes:
-                drawn = MarkerBuilder(types).build(
-                    [element for element in kept if element.score >= MARKER_SCORE], stamp_ns=stamp_ns,
-                    frame_id="base_link", line_width=0.15, lifetime=2.0, alpha=0.9,
-                )  # fmt: skip
+                solid = [element for element in kept if element.score >= MARKER_SCORE]
+                drawn = MarkerBuilder(types).build(solid, OnlineMapConfig(), stamp_ns=stamp_ns, frame_id="base_link")
                 return to_bytes(drawn, MARKERS)
 
             clock.time("publish: message and bytes | ours", publish)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_core.datasets.nuscenes.cities import CITIES
-from hdmap_core.datasets.osm import ROAD_CHOICES, map_from_degrees
+from hdmap_core.datasets.osm.roads import ROAD_CHOICES, origin_of
 from hdmap_core.datasets.osm.shapefiles import read_lines
 from hdmap_core.geometry.map_origin import EARTH_RADIUS_M, ECCENTRICITY_SQUARED, MapOrigin
 
@@ -64,10 +64,15 @@ def great_circles(city: str, degrees: np.ndarray) -> np.ndarray:
     return EARTH_RADIUS_M * np.stack([angle * np.sin(bearing), angle * np.cos(bearing)], axis=-1)
 
 
+def sphere(city: str, degrees: np.ndarray) -> np.ndarray:
+    """Ours: metres in a plane that touches the sphere."""
+    return origin_of(city).metres(degrees)
+
+
 CONVERSIONS: dict[str, Conversion] = {
     "Mercator (published)": mercator,
     "ellipsoid (published)": ellipsoid,
-    "sphere (hdmap sdmap)": map_from_degrees,
+    "sphere (hdmap sdmap)": sphere,
     "great circles (devkit)": great_circles,
 }
 
@@ -133,7 +138,7 @@ def align(city: str, lanes: list[np.ndarray], osm: Path, with_shift: bool = True
     index = Lanes(lanes)
     placed = {}
     for name, convert in CONVERSIONS.items():
-        along = [_along(convert(city, road), len_of=map_from_degrees(city, road)) for road in roads]
+        along = [_along(convert(city, road), len_of=sphere(city, road)) for road in roads]
         points, directions = (np.concatenate(arrays) for arrays in zip(*along, strict=True))
         placed[name] = (points, directions, index.distances(points, directions)[0])
     kept = np.min([distances for *_, distances in placed.values()], axis=0) < SAME_ROAD_M

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
-from hdmap_core.datasets.nuscenes.vector_map import CLASSES
+from hdmap_core.datasets.protocol import CLASSES
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import HdmapError
 from hdmap_core.files import PART

@@ -21,7 +21,11 @@ OUTSIDE = {
     "hdmap_core/weights/MODEL_CARD.md": "model_card.md",
 }
 """File of the repository -> page of the site."""
-FIRST = ("install", "python", "viewing", "ros", "recipes", "models", "training", "training-data", "evaluation")
+FIRST = (
+    *("install", "python", "predict", "your_own_data", "viewing", "ros", "abnormal_input", "engines"),
+    *("recipes", "training", "training-data", "distillation", "evaluation", "released_weights"),
+    *("synthetic_world", "argoverse", "sd_maps", "architecture", "conventions", "status"),
+)
 """Pages of docs/ in this order, the others after them by name."""
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 

@@ -1,1 +1,1 @@
-"""Data sets: nuScenes folders, real or synthetic, and what is read from them. Imports no models."""
+"""Data sets of any format, real or synthetic, and what is read from them. Imports no models."""

@@ -10,7 +10,8 @@ import numpy as np
 from hdmap_core.datasets.protocol import CLASSES, MapDataset, Scene, lidar_of
 from hdmap_core.elements import MapClass
 
-_MOST = 200  # keyframes whose truth is cut out, and whose files are looked for
+MOST = 200
+"""Keyframes whose truth is cut out, and whose files are looked for."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Contents:
 
 
 def contents_of(
-    dataset: MapDataset, most: int = _MOST, progress: Callable[[int, int], None] = lambda done, total: None
+    dataset: MapDataset, most: int = MOST, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Contents:
     """Looks through a data set.
 

@@ -1,25 +1,23 @@
-"""A rectangle around the car, cut out of a map: what every reader's ground truth is made with.
+"""A rectangle around the car, cut out of a map: what ground truth and the roads of SD maps are made with.
 
 Shapes are built once per map and found by an R-tree. Of a pose x, y and yaw count, as in MapTR; heights of lines that
 have them become heights above the ego frame's origin.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiPolygon, Polygon, STRtree
+from shapely import LineString, Polygon, STRtree
 from shapely.geometry.polygon import orient
 
 from hdmap_core.datasets.protocol import Range
-from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import se3
 
 EDGE_INSET_M = 0.2
 """Between the patch and the box that cuts boundaries, so that the patch's own border is none (MapTR)."""
-_MIN_LENGTH = 1e-3  # metres
 _CHUNK = 32  # vertices of a ring per entry of the R-tree
 _TILE = 100.0  # metres; big areas are cut into tiles once, so that a patch touches few vertices
 
@@ -63,9 +61,18 @@ class Patch:
         """Shapes of the map frame -> what of them lies in the patch, in the ego frame."""
         return shapely.intersection(self._local(shapes), self.box)
 
-    def clip_paths(self, shapes: np.ndarray) -> np.ndarray:
-        """As `clip`, for lines with a direction: kept, and none is taken apart where it crosses itself."""
-        return shapely.clip_by_rect(self._local(shapes), *self.box.bounds)
+    def cut(self, index: ShapeIndex) -> np.ndarray:
+        """As `clip`, of the shapes that meet the patch."""
+        return self.clip(index.shapes[index.near(self.outline)])
+
+    def cut_lines(self, index: ShapeIndex) -> list[LineString]:
+        """The lines in `cut`."""
+        return line_parts(self.cut(index))
+
+    def cut_paths(self, index: ShapeIndex) -> list[LineString]:
+        """As `cut_lines`, for lines with a direction: kept, and none is taken apart where it crosses itself."""
+        near = self._local(index.shapes[index.near(self.outline)])
+        return line_parts(shapely.clip_by_rect(near, *self.box.bounds))
 
     def _local(self, shapes: np.ndarray) -> np.ndarray:
         if not shapely.has_z(shapes).any():
@@ -119,29 +126,6 @@ def tiled(shape: shapely.Geometry) -> list[shapely.Geometry]:
         halves = (x0, y0, x1, (y0 + y1) / 2), (x0, (y0 + y1) / 2, x1, y1)
     parts = [shapely.intersection(shape, shapely.box(*half)) for half in halves]
     return [tile for part in parts if not part.is_empty and part.area > 0 for tile in tiled(part)]
-
-
-def elements_of(lines: Iterable[tuple[MapClass, Iterable[LineString]]]) -> list[MapElement]:
-    """Elements of lines of the ego frame, class by class; pieces under a millimetre are dropped."""
-    return [_element(label, line) for label, found in lines for line in found if line.length > _MIN_LENGTH]
-
-
-def areas_in(patch: Patch, layers: Mapping[str, ShapeIndex]) -> dict[str, MultiPolygon]:
-    """What the shapes of each layer cover of a patch, metres in the ego frame."""
-    result = {}
-    for name, index in layers.items():
-        covered = shapely.union_all(patch.clip(index.shapes[index.near(patch.outline)]))
-        result[name] = MultiPolygon([part for part in shapely.get_parts(covered) if isinstance(part, Polygon)])
-    return result
-
-
-def _element(label: MapClass, line: LineString) -> MapElement:
-    """The element of a line of the ego frame; closed where its last point is its first."""
-    points = shapely.get_coordinates(line, include_z=line.has_z)
-    closed = len(points) >= 4 and bool(np.array_equal(points[0, :2], points[-1, :2]))
-    points = points[:-1] if closed else points
-    has_heights = points.shape[1] == 3 and bool(np.isfinite(points[:, 2]).all())
-    return MapElement(label, points[:, :2], closed, heights=points[:, 2] if has_heights else None)
 
 
 class Outline:

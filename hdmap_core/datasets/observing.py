@@ -123,11 +123,3 @@ def _points(
         clouds.append(read_points(frame, pose, beyond=OWN_VEHICLE_M if number else 0.0))
         ages.append((stamp_ns - frame.stamp_ns) * 1e-9 if number else 0.0)
     return np.concatenate(clouds), np.repeat(np.array(ages, np.float32), [len(cloud) for cloud in clouds])
-
-
-def moved(map_from_ego: np.ndarray, ego_from_moved: np.ndarray | None) -> np.ndarray:
-    """A pose after a flat motion, in the plane: of a pose the ground truth takes x, y and yaw."""
-    if ego_from_moved is None:
-        return map_from_ego
-    yaw = se3.yaw_of(map_from_ego)
-    return se3.se3(se3.rotation_from_euler(0, 0, yaw), map_from_ego[:3, 3]) @ ego_from_moved

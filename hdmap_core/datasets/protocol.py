@@ -127,9 +127,13 @@ class MapDataset(Protocol):
         Args:
             token: of the keyframe.
             images: decode the images; without, every image is None and the rig still complete.
-            points: read the LiDAR sweep; points are None where the keyframe has none.
-            at_least: what is enough of each; images may then come smaller, and the rig with them.
-            sweeps: of the LiDAR: the keyframe's and so many less one before it.
+            points: read the LiDAR sweep as stored, with the returns from the car itself; None where there is none.
+            at_least: what is enough of each: images are then decoded at the half, quarter or eighth of their size that
+                `images.decoding.reduction_for` allows, and the rig is that of the smaller images.
+            sweeps: of the LiDAR: the keyframe's and so many less one before it, carried along by the car's own motion;
+                fewer where none is recent enough (`SWEEP_REACH_NS`). What moved meanwhile leaves a trail. Returns from
+                the car itself (within 2.2 m of the sensor along x and along y) are left out of those before the
+                keyframe's.
             roads: cut out those of the SD map, if there is one.
             coarse: see `decode_image`.
             lidar_ground: the road is what the keyframe's LiDAR sweep sees of it, if there is one; points need not be

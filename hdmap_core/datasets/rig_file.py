@@ -26,7 +26,7 @@ import yaml
 from hdmap_core.errors import CalibrationError
 from hdmap_core.files.yaml_files import read_yaml
 from hdmap_core.geometry import CameraRig
-from hdmap_core.geometry.camera_rig import check_calibration
+from hdmap_core.geometry.camera_rig import calibration_fault
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternion, se3
 
@@ -74,7 +74,13 @@ def read_rig_file(path: str | Path) -> dict[str, RigCamera]:
     cameras = content.get("cameras") if isinstance(content, dict) else None
     if not isinstance(cameras, dict) or not cameras:
         raise CalibrationError(f"{path}: expected a mapping 'cameras' with one entry per camera")
-    return {str(name): rig_camera(str(path), str(name), entry) for name, entry in cameras.items()}
+    rig = {}
+    for name, entry in cameras.items():
+        try:
+            rig[str(name)] = rig_camera(str(name), entry)
+        except CalibrationError as error:
+            raise CalibrationError(f"{path}, camera {name}: {error}") from None
+    return rig
 
 
 def scaled_intrinsics(
@@ -135,18 +141,16 @@ def rig_for(cameras: Mapping[str, RigCamera], sizes: Mapping[str, tuple[int, int
     )
 
 
-def rig_camera(source: str, name: str, entry: Any) -> RigCamera:
+def rig_camera(name: str, entry: Any) -> RigCamera:
     """What an entry of `cameras` says.
 
     Args:
-        source: the file, and what else tells the place in it.
         name: of the camera.
         entry: a mapping; what it holds beside these fields is not read.
 
     Raises:
-        CalibrationError: naming source, camera and field.
+        CalibrationError: naming the field.
     """
-    where = f"{source}, camera {name}"
     try:
         intrinsics = _intrinsics(entry["intrinsics"])
         height, width = (int(side) for side in entry["image_size"])
@@ -154,13 +158,13 @@ def rig_camera(source: str, name: str, entry: Any) -> RigCamera:
             raise CalibrationError(f"'image_size' must be [height, width] in pixels, got {entry['image_size']!r:.40}")
         lens = lens_of(str(entry.get("distortion_model", "")), entry.get("distortion_coefficients", ()))
         pose, start_ns = _pose(entry), _start_ns(entry.get("start"))
-        check_calibration(name, intrinsics, np.eye(4) if pose is None else pose)
     except KeyError as error:
-        raise CalibrationError(f"{where}: the field {error} is missing") from None
-    except CalibrationError as error:
-        raise CalibrationError(f"{where}: {str(error).removeprefix(f'camera {name}: ')}") from None
+        raise CalibrationError(f"the field {error} is missing") from None
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise CalibrationError(f"{where}: {error}") from None
+        raise CalibrationError(str(error)) from None
+    fault = calibration_fault(intrinsics, np.eye(4) if pose is None else pose)
+    if fault:
+        raise CalibrationError(fault)
     return RigCamera(intrinsics, (height, width), lens, pose, str(entry.get("frame_id", name.lower())), start_ns)
 
 

@@ -31,13 +31,11 @@ def sdmap(
     The picture shows the roads over the HD map and where the cars drove, as far as DATAROOT has that, and how much of
     one lies on the other. The maps are under the Open Database License: name OpenStreetMap where you pass them on.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     from hdmap_core.datasets.osm.coverage import coverage
     from hdmap_core.datasets.osm.picture import draw_city
     from hdmap_core.datasets.osm.roads import chosen, read_roads, write_sd_map
     from hdmap_core.files import check_folder
+    from hdmap_core.running.progress import progress_bar
     from hdmap_core.viz import write_picture
 
     target = _target(dataroot, out)
@@ -46,13 +44,11 @@ def sdmap(
     chosen((), roads)  # a wrong choice is said before anything is read
     for name in names:
         _keep_others(target / f"{name}.geojson", overwrite)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     lines = []
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("reading the tables", total=len(names))
+    with progress_bar("drawing cities") as (progress, _):
+        progress(0, len(names))
         driven = {} if dataroot is None else _driven(dataroot, version)
-        for name in names:
-            progress.update(bar, description=name)
+        for number, name in enumerate(names, start=1):
             found = read_roads(osm, name)
             kept = chosen(found, roads)
             if not kept:
@@ -65,7 +61,7 @@ def sdmap(
             write_sd_map(target / f"{name}.geojson", name, kept, roads)
             write_picture(target / f"{name}.png", draw_city(name, kept, background, figures))
             lines.append(f"{name}: {len(kept)} of {len(found)} lines, {', '.join(figures.notes)}")
-            progress.advance(bar)
+            progress(number, len(names))
     for line in lines:
         typer.echo(line)
     typer.echo(f"→ {target}")

@@ -4,65 +4,46 @@ A GeoJSON FeatureCollection of LineString or MultiLineString features whose coor
 frame (x east, y north), not longitude and latitude.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiLineString, STRtree
+from shapely import LineString
 
-from hdmap_core.errors import DatasetError
-from hdmap_core.geometry import se3
+from hdmap_core.datasets.geojson_features import read_features
+from hdmap_core.datasets.map_patch import Patch, ShapeIndex, line_parts
+from hdmap_core.datasets.protocol import Range
+from hdmap_core.geometry.map_origin import MapOrigin
 
 
 class SdMap:
     """The roads of one city, indexed.
 
     Args:
-        lines: polylines (P, 2) float64, metres, map frame.
+        lines: metres, map frame.
     """
 
-    def __init__(self, lines: list[np.ndarray]) -> None:
-        self.lines = [LineString(line) for line in lines if len(line) >= 2]
-        self._tree = STRtree(self.lines)
+    def __init__(self, lines: list[LineString]) -> None:
+        self.lines = lines
+        self._index = ShapeIndex.of(lines)
 
     @classmethod
-    def read(cls, path: str | Path) -> "SdMap":
-        """Reads a GeoJSON file.
+    def read(cls, path: str | Path, origin: MapOrigin | None = None) -> "SdMap":
+        """Reads a GeoJSON file; what are no lines in it is left out.
+
+        Args:
+            path: the file.
+            origin: where the map frame lies on the earth, for longitudes and latitudes.
 
         Raises:
-            DatasetError: if the file is missing, is not GeoJSON, or holds longitudes and latitudes.
+            DatasetError: if the file is missing, is not GeoJSON, or holds degrees and there is no origin.
         """
-        try:
-            features = json.loads(Path(path).read_text(encoding="utf-8"))["features"]
-            lines = [line for feature in features for line in _lines_of(feature["geometry"])]
-        except OSError as error:
-            raise DatasetError(f"cannot read the SD map {path}: {error.strerror or error}") from None
-        except (ValueError, RecursionError, KeyError, TypeError, IndexError, shapely.errors.ShapelyError) as error:
-            raise DatasetError(f"{path}: not a GeoJSON FeatureCollection of lines ({error!r})") from None
-        if not all(np.isfinite(line).all() for line in lines):
-            raise DatasetError(f"{path}: a road has a coordinate that is not finite")
-        # A city measures kilometres, and less than one degree.
-        if lines and np.ptp(np.concatenate(lines), axis=0).max() < 1.0:
-            raise DatasetError(f"{path}: holds longitudes and latitudes; expected metres in the city's map frame")
-        return cls(lines)
+        return cls(line_parts([shape for _, _, shape in read_features(path, origin)]))
 
-    def near(
-        self, map_from_ego: np.ndarray, x_range: tuple[float, float], y_range: tuple[float, float]
-    ) -> tuple[np.ndarray, ...]:
+    def near(self, map_from_ego: np.ndarray, x_range: Range, y_range: Range) -> tuple[np.ndarray, ...]:
         """Roads inside a rectangle of the ego frame, each (P, 2) float32 metres in that frame (yaw only)."""
-        yaw, centre = se3.yaw_of(map_from_ego), map_from_ego[:2, 3]
-        ego_from_map = np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
-        patch = shapely.box(x_range[0], y_range[0], x_range[1], y_range[1])
-        around = shapely.transform(patch, lambda xy: xy @ ego_from_map + centre)
-        roads = [self.lines[index] for index in np.sort(self._tree.query(around, predicate="intersects"))]
-        local = [shapely.transform(road, lambda xy: (xy - centre) @ ego_from_map.T) for road in roads]
-        parts = [part for road in local for part in shapely.get_parts(shapely.intersection(road, patch))]
-        return tuple(
-            shapely.get_coordinates(part).astype(np.float32)
-            for part in parts
-            if isinstance(part, LineString) and part.length > 0
-        )
+        parts = Patch(map_from_ego, x_range, y_range).cut_lines(self._index)
+        return tuple(shapely.get_coordinates(part).astype(np.float32) for part in parts if part.length > 0)
 
 
 def road_feature(line: np.ndarray, properties: dict[str, object]) -> dict[str, object]:
@@ -72,10 +53,3 @@ def road_feature(line: np.ndarray, properties: dict[str, object]) -> dict[str, o
         "properties": properties,
         "geometry": {"type": "LineString", "coordinates": np.round(line, 3).tolist()},
     }
-
-
-def _lines_of(geometry: dict[str, object]) -> list[np.ndarray]:
-    if geometry["type"] not in ("LineString", "MultiLineString"):
-        return []
-    shape = (LineString if geometry["type"] == "LineString" else MultiLineString)(geometry["coordinates"])
-    return [shapely.get_coordinates(part) for part in shapely.get_parts(shape) if not part.is_empty]

@@ -33,7 +33,7 @@ def show(
     import json
     from dataclasses import asdict
 
-    from hdmap_core.datasets.contents import contents_of
+    from hdmap_core.datasets.contents import MOST, contents_of
     from hdmap_core.datasets.opening import open_dataset
     from hdmap_core.running.progress import progress_bar
 
@@ -48,7 +48,7 @@ def show(
         _list_frames(dataset, scene, as_json)
         return
     with progress_bar("looking") as (progress, _):
-        found = contents_of(dataset, max(1, len(dataset.tokens)) if every_frame else 200, progress)
+        found = contents_of(dataset, max(1, len(dataset.tokens)) if every_frame else MOST, progress)
     if as_json:
         typer.echo(json.dumps({"path": str(data), **asdict(found)}, indent=2, default=str))
     else:

@@ -103,17 +103,20 @@ class MapElement:
         track_id = record.get("track_id", 0)
         if isinstance(track_id, bool) or not isinstance(track_id, int) or not 0 <= track_id <= MAX_TRACK_ID:
             raise ElementError(f"field 'track_id' must be a whole number in 0..{MAX_TRACK_ID}, got {track_id!r:.40}")
-        try:
-            with np.errstate(over="ignore"):  # is infinite then, and refused
-                points = np.array(record["points"], dtype=np.float32)
-        except (TypeError, ValueError, OverflowError):
-            raise ElementError("field 'points' must be a list of [x, y] numbers") from None
-        try:
-            with np.errstate(over="ignore"):
-                heights = None if record.get("heights") is None else np.array(record["heights"], dtype=np.float32)
-        except (TypeError, ValueError, OverflowError):
-            raise ElementError("field 'heights' must be a list of numbers") from None
+        points = _numbers(record["points"], "field 'points' must be a list of [x, y] numbers")
+        heights = None
+        if record.get("heights") is not None:
+            heights = _numbers(record["heights"], "field 'heights' must be a list of numbers")
         return cls(MapClass(record["label"]), points, closed, float(score), track_id, heights)
+
+
+def _numbers(values: Any, need: str) -> np.ndarray:
+    """float32; what is too large for it is infinite, and refused later."""
+    try:
+        with np.errstate(over="ignore"):
+            return np.array(values, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise ElementError(need) from None
 
 
 def write_elements(path: str | Path, frames: Mapping[str, Sequence[MapElement]]) -> None:

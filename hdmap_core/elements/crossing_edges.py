@@ -17,7 +17,7 @@ _SAME_SIDE = np.cos(np.deg2rad(30))  # of the angle between an edge and the long
 def crossing_edges(elements: Sequence[MapElement]) -> list[MapElement]:
     """The elements with each closed pedestrian crossing replaced by its two longest sides, the longer one first.
 
-    For outlines that a model predicts or a file holds. Of ground truth `VectorMap.elements` knows better: an outline
+    For outlines that a model predicts or a file holds. Of ground truth `TrueMap.elements` knows better: an outline
     may be of several crossings that touch, or of one that the border of the map has cut, and shows no more which sides
     were long.
 

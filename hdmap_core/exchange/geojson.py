@@ -39,9 +39,14 @@ def to_geojson(
         origin: where the map frame lies on the earth.
         frame_name: of the pose's frame, where the earth is not known.
     """
-    frame = AT_CAR if map_from_ego is None else IN_MAP if origin is None else ON_EARTH
-    if frame_name and frame == IN_MAP:
+    if map_from_ego is None:
+        frame, origin = AT_CAR, None
+    elif origin is not None:
+        frame = ON_EARTH
+    elif frame_name:
         frame = f"metres in the frame {frame_name}, whose place on the earth is not known: no longitude and latitude"
+    else:
+        frame = IN_MAP
 
     def placed(points: np.ndarray) -> np.ndarray:
         metres = points.astype(np.float64)
@@ -49,7 +54,7 @@ def to_geojson(
             heading = se3.rotation_from_euler(0.0, 0.0, se3.yaw_of(map_from_ego))[:2, :2]
             metres = metres @ heading.T + map_from_ego[:2, 3]
         # A millimetre in either unit.
-        return metres.round(3) if frame != ON_EARTH or origin is None else origin.degrees(metres).round(8)
+        return metres.round(3) if origin is None else origin.degrees(metres).round(8)
 
     features = [
         {
@@ -64,7 +69,7 @@ def to_geojson(
         }
         for element in elements
     ]
-    no_degrees = {} if frame == ON_EARTH else {"crs": None}
+    no_degrees = {"crs": None} if origin is None else {}
     about = {"frame": frame, "token": token, "stamp_ns": stamp_ns}
     return {"type": "FeatureCollection", **no_degrees, **about, "features": features}
 

@@ -9,32 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from pydantic import Field
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from hdmap_core.config import Config
 from hdmap_core.elements import MAX_TRACK_ID, MapClass, MapElement
 from hdmap_core.fusion.ground import is_inside, samples, to_ego, to_fixed
 from hdmap_core.geometry import BEVGrid
 
-
-class TrackingConfig(Config):
-    """Lengths in metres.
-
-    Attributes:
-        gate: places of an element and of a track that are farther apart have nothing in common.
-        min_share: of the shorter of the two, the part that must lie within the gate of the other.
-        patience: so many maps in a row may miss a place of a track that they could see, before it is forgotten.
-        reach: places farther than this from the car are forgotten.
-        step: between the samples of an element.
-    """
-
-    gate: float = Field(default=1.5, gt=0)
-    min_share: float = Field(default=0.3, gt=0, le=1)
-    patience: int = Field(default=10, ge=0)
-    reach: float = Field(default=60.0, gt=0)
-    step: float = Field(default=0.5, gt=0)
+_GATE_M = 1.5  # places of an element and of a track that are farther apart have nothing in common
+_MIN_SHARE = 0.3  # of the shorter of the two, the part that must lie within the gate of the other
+_STEP_M = 0.5  # between the samples of an element
+_REACH_M = 60.0
+PATIENCE = 10
+"""So many maps in a row may miss a place of a track that they could see, before it is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +74,14 @@ _RANK = {label: rank for rank, label in enumerate(MapClass)}
 
 
 class Tracker:
-    """Numbers the elements of successive maps. Numbers are never used again, `reset` included."""
+    """Numbers the elements of successive maps. Numbers are never used again, `reset` included.
 
-    def __init__(self, config: TrackingConfig | None = None) -> None:
-        self.config = config or TrackingConfig()
+    Args:
+        reach: places farther than this from the car are forgotten, metres; infinity: none is.
+    """
+
+    def __init__(self, reach: float = _REACH_M) -> None:
+        self._reach = reach
         self._tracks = _NONE
         self._last_number = 0
 
@@ -117,7 +108,7 @@ class Tracker:
             return []
         # All classes at once, in an order that is the same in every process, as the numbers depend on it.
         order = sorted(range(len(elements)), key=lambda index: _RANK[elements[index].label])
-        found = [samples(elements[index], self.config.step) for index in order]
+        found = [samples(elements[index], _STEP_M) for index in order]
         sizes = np.array([len(places) for places in found], int)
         places = to_fixed(np.concatenate([np.zeros((0, 2)), *found]), fixed_from_ego)
         label = np.array([_RANK[elements[index].label] for index in order], int)
@@ -127,16 +118,16 @@ class Tracker:
 
     def _join(self, lines: _Lines, fixed_from_ego: np.ndarray, region: BEVGrid | None, full: bool) -> list[int]:
         tracks = self._tracks
-        if np.isfinite(self.config.reach):
+        if np.isfinite(self._reach):
             away = tracks.places - fixed_from_ego[:2, 3]
-            tracks = tracks.where((away * away).sum(axis=1) <= self.config.reach**2)
+            tracks = tracks.where((away * away).sum(axis=1) <= self._reach**2)
         visible = np.ones(len(tracks.places), bool)
         if region is not None:
             visible = is_inside(to_ego(tracks.places, fixed_from_ego), region)
         tracks.missed[visible] += full
         seen = tracks.where(visible)
         first = np.flatnonzero(np.concatenate([[True], seen.number[1:] != seen.number[:-1]]))[: len(seen.number)]
-        gain, near = self._compare(lines, seen, first)
+        gain, near = _compare(lines, seen, first)
         pairs = zip(*(side.tolist() for side in linear_sum_assignment(-gain)), strict=True)
         known = seen.number[first]
         partner = {row: int(known[column]) for row, column in pairs if gain[row, column] > 0}
@@ -148,47 +139,48 @@ class Tracker:
             else:
                 self._last_number = self._last_number % MAX_TRACK_ID + 1
             numbers.append(partner.get(row, self._last_number))
-        kept = ~replaced & (tracks.missed <= self.config.patience)
+        kept = ~replaced & (tracks.missed <= PATIENCE)
         self._tracks = tracks.where(kept).seen_again(lines, numbers)
         return numbers
 
-    def _compare(self, lines: _Lines, seen: _Tracks, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Metres that N lines and M tracks have in common, and which places lie within the gate of each line.
 
-        Args:
-            lines: N of them.
-            seen: V places of M tracks.
-            first: (M,) where each track begins.
+def _compare(lines: _Lines, seen: _Tracks, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres that N lines and M tracks have in common, and which places lie within the gate of each line.
 
-        Returns:
-            (N, M) gain, 0 where less than `min_share` of both is shared; (N, V) bool.
-        """
-        gain, near = np.zeros((len(lines.sizes), len(first))), np.zeros((len(lines.sizes), len(seen.places)), bool)
-        if not gain.size:
-            return gain, near
-        gate, sizes = self.config.gate, np.append(first[1:], len(seen.places)) - first
-        all_meet = _boxes_meet(lines, seen, first, gate) & np.equal.outer(lines.label, seen.label[first])
-        for row in np.flatnonzero(all_meet.any(axis=1)):
-            meets = all_meet[row]
-            places, counts = np.repeat(meets, sizes), sizes[meets]
-            starts = np.cumsum(counts) - counts
-            line = lines.places[lines.first[row] :][: lines.sizes[row]]
-            squared = cdist(line, seen.places[places], "sqeuclidean")
-            of_line = np.sqrt(np.minimum.reduceat(squared, starts, axis=1))  # a column for each track
-            of_track = np.sqrt(squared.min(axis=0))
-            near_line, near_track = of_line <= gate, of_track <= gate
-            near[row, places] = near_track
-            shares = near_line.sum(axis=0) / len(line), np.add.reduceat(near_track, starts, dtype=float) / counts
-            of_both = np.minimum(
-                np.maximum(1 - of_line / gate, 0).sum(axis=0),
-                np.add.reduceat(np.maximum(1 - of_track / gate, 0), starts),
-            )
-            gain[row, meets] = np.where(np.maximum(*shares) >= self.config.min_share, self.config.step * of_both, 0)
+    Args:
+        lines: N of them.
+        seen: V places of M tracks.
+        first: (M,) where each track begins.
+
+    Returns:
+        (N, M) gain, 0 where less than `_MIN_SHARE` of both is shared; (N, V) bool.
+    """
+    gain, near = np.zeros((len(lines.sizes), len(first))), np.zeros((len(lines.sizes), len(seen.places)), bool)
+    if not gain.size:
         return gain, near
+    sizes = np.append(first[1:], len(seen.places)) - first
+    all_meet = _boxes_meet(lines, seen, first) & np.equal.outer(lines.label, seen.label[first])
+    for row in np.flatnonzero(all_meet.any(axis=1)):
+        meets = all_meet[row]
+        places, counts = np.repeat(meets, sizes), sizes[meets]
+        starts = np.cumsum(counts) - counts
+        line = lines.places[lines.first[row] :][: lines.sizes[row]]
+        squared = cdist(line, seen.places[places], "sqeuclidean")
+        of_line = np.sqrt(np.minimum.reduceat(squared, starts, axis=1))  # a column for each track
+        of_track = np.sqrt(squared.min(axis=0))
+        near_line, near_track = of_line <= _GATE_M, of_track <= _GATE_M
+        near[row, places] = near_track
+        shares = near_line.sum(axis=0) / len(line), np.add.reduceat(near_track, starts, dtype=float) / counts
+        of_both = np.minimum(
+            np.maximum(1 - of_line / _GATE_M, 0).sum(axis=0),
+            np.add.reduceat(np.maximum(1 - of_track / _GATE_M, 0), starts),
+        )
+        gain[row, meets] = np.where(np.maximum(*shares) >= _MIN_SHARE, _STEP_M * of_both, 0)
+    return gain, near
 
 
-def _boxes_meet(lines: _Lines, seen: _Tracks, first: np.ndarray, gate: float) -> np.ndarray:
+def _boxes_meet(lines: _Lines, seen: _Tracks, first: np.ndarray) -> np.ndarray:
     """(N, M) bool: whether the boxes around lines and tracks come within the gate of each other; see `_compare`."""
     low, high = np.minimum.reduceat(seen.places, first), np.maximum.reduceat(seen.places, first)
     line_low, line_high = np.minimum.reduceat(lines.places, lines.first), np.maximum.reduceat(lines.places, lines.first)
-    return (np.maximum(line_low[:, None] - high, low - line_high[:, None]) <= gate).all(axis=-1)
+    return (np.maximum(line_low[:, None] - high, low - line_high[:, None]) <= _GATE_M).all(axis=-1)

@@ -1,30 +1,16 @@
 """Whether a map goes on from the one before: poses and stamps that jump begin a new drive."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What a drive does between two maps.
-
-    Attributes:
-        pause_s: a longer silence begins a new drive.
-        speed: metres per second that no car drives.
-        slack: metres that odometry may correct itself by at once.
-    """
-
-    pause_s: float = 60.0
-    speed: float = 80.0
-    slack: float = 1.0
+_PAUSE_S = 60.0  # a longer silence begins a new drive
+_FASTEST = 80.0  # metres per second that no car drives
+_SLACK_M = 1.0  # by which odometry may correct itself at once
 
 
 class Continuity:
     """Compares each map's stamp and pose with those of the last."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
-        self.limits = limits or Limits()
+    def __init__(self) -> None:
         self._last: tuple[int, np.ndarray] | None = None
 
     def reset(self) -> None:
@@ -44,9 +30,9 @@ class Continuity:
         seconds = (stamp_ns - last[0]) * 1e-9
         if seconds < 0:
             return f"time went back by {-seconds:.1f} s"
-        if seconds > self.limits.pause_s:
+        if seconds > _PAUSE_S:
             return f"no map for {seconds:.1f} s"
         metres = float(np.linalg.norm(fixed_from_ego[:3, 3] - last[1][:3, 3]))
-        if metres > self.limits.slack + self.limits.speed * seconds:
+        if metres > _SLACK_M + _FASTEST * seconds:
             return f"the car's pose jumped by {metres:.1f} m in {seconds:.2f} s"
         return ""

@@ -27,9 +27,6 @@ class EvidenceTiles:
         self._layers = layers
         self._tiles: dict[tuple[int, int], np.ndarray] = {}  # (column, row) -> (layers + 1, Y, X), the last is looks
 
-    def __len__(self) -> int:
-        return len(self._tiles)
-
     @property
     def tile_size(self) -> float:
         """Metres."""

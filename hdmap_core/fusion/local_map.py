@@ -8,15 +8,14 @@ masks.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from pydantic import Field
 
-from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.fusion.association import Tracker, TrackingConfig
+from hdmap_core.fusion.association import Tracker
 from hdmap_core.fusion.cropping import cropped
 from hdmap_core.fusion.evidence import EvidenceTiles
 from hdmap_core.fusion.ground import to_fixed
@@ -24,6 +23,13 @@ from hdmap_core.fusion.stitching import stitched
 from hdmap_core.geometry import BEVGrid, polyline, se3
 from hdmap_core.postprocess.masks import LineJoining, MaskDecodeConfig, decode_masks, trust_in_length
 
+# The first six are those of docs/results/map_over_time.md.
+_RESOLUTION = 0.2  # metres, of the cells
+_NEAR_M = 15.0  # at this distance from the car a look counts half as much as at the car
+_MEMORY = 10.0  # so many looks from close by count; older ones fade as newer ones come
+_DOUBT = 0.05  # so many looks that saw nothing are taken for granted
+_STRIDE_M = 1.0  # between the looks of a car; maps between them show the same again and are left out
+_STANDING = 0.02  # so much of a stride each map of a car that stands counts
 _BLOCK_TILES = 40  # 384 m of 0.2 m cells, more than the default reach needs
 _LEAST_TRUST = 0.1  # in a line of half a metre; shorter ones are drawn no stronger
 _DEVIATIONS = 2.5  # so far a drawn line reaches to each side
@@ -31,50 +37,29 @@ _ALMOST = 0.999  # of a stride, which a sum of rounded parts may miss
 _SHIFT = 5  # OpenCV draws with 1/32 cell accuracy
 
 
-class LayerConfig(Config):
+@dataclass(frozen=True)
+class _Layer:
     """How a class is drawn and traced.
 
     Attributes:
-        spread: standard deviation of a line's place in one map, metres.
         decode: how lines and outlines are traced.
+        spread: standard deviation of a line's place in one map, metres.
     """
 
-    spread: float = Field(default=0.3, gt=0)
     decode: MaskDecodeConfig
+    spread: float = 0.3
 
 
 # A divider ends at a crossing; a boundary goes on behind the cars that are parked along it. Evidence is smooth already.
 _LINE = LineJoining(smoothing=0.0, max_gap=2.0, touching=2.0, max_turn=40.0)
 _KERB = LineJoining(smoothing=0.0, max_gap=4.0, touching=4.0, max_turn=110.0)
-_LINES = LayerConfig(decode=MaskDecodeConfig(threshold=0.3, line=_LINE))
+_LINES = _Layer(MaskDecodeConfig(threshold=0.3, line=_LINE))
 _LAYERS = {
     MapClass.DIVIDER: _LINES,
-    MapClass.PED_CROSSING: LayerConfig(decode=MaskDecodeConfig(threshold=0.2, outline_level=0.7)),
-    MapClass.BOUNDARY: LayerConfig(spread=0.4, decode=MaskDecodeConfig(threshold=0.2, boundary=_KERB)),
+    MapClass.PED_CROSSING: _Layer(MaskDecodeConfig(threshold=0.2, outline_level=0.7)),
+    MapClass.BOUNDARY: _Layer(MaskDecodeConfig(threshold=0.2, boundary=_KERB), spread=0.4),
     MapClass.CENTERLINE: _LINES,
 }
-
-
-class LocalMapConfig(Config):
-    """Lengths in metres. The numbers are those of docs/results/map_over_time.md.
-
-    Attributes:
-        resolution: of the cells.
-        near: at this distance from the car a look counts half as much as at the car.
-        memory: how many looks from close by count; older ones fade as newer ones come.
-        doubt: so many looks that saw nothing are taken for granted.
-        stride: metres between the looks of a car; maps between them show the same again and are left out.
-        standing: so much of a stride each map of a car that stands counts.
-        layers: of each class.
-    """
-
-    resolution: float = Field(default=0.2, gt=0)
-    near: float = Field(default=15.0, gt=0)
-    memory: float = Field(default=10.0, gt=0)
-    doubt: float = Field(default=0.05, ge=0)
-    stride: float = Field(default=1.0, gt=0)
-    standing: float = Field(default=0.02, ge=0, le=1)
-    layers: Mapping[MapClass, LayerConfig] = Field(default_factory=lambda: dict(_LAYERS))
 
 
 class LocalMap:
@@ -83,20 +68,18 @@ class LocalMap:
     Args:
         classes: which elements it holds.
         reach: what is farther from the car is forgotten, metres; infinity: nothing is.
-        config: see there.
     """
 
-    def __init__(self, classes: Sequence[MapClass], reach: float, config: LocalMapConfig | None = None) -> None:
+    def __init__(self, classes: Sequence[MapClass], reach: float) -> None:
         self.classes = tuple(classes)
         self.reach = reach
-        self.config = config or LocalMapConfig()
-        self._tracker = Tracker(TrackingConfig(reach=np.inf))
+        self._tracker = Tracker(reach=np.inf)
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything; numbers of elements are not used again."""
         self.anchor: np.ndarray | None = None
-        self._tiles = EvidenceTiles(len(self.classes), self.config.resolution)
+        self._tiles = EvidenceTiles(len(self.classes), _RESOLUTION)
         self._tracker.reset()
         self._pose = np.eye(4)
         self._strides = 0.0  # since the last map that was added
@@ -127,7 +110,7 @@ class LocalMap:
         if self.anchor is None:
             self.anchor = np.round(fixed_from_ego[:2, 3])
         moved = float(np.linalg.norm(fixed_from_ego[:2, 3] - self.anchor - self._pose[:2, 3]))
-        self._strides += max(self.config.standing, moved / self.config.stride)
+        self._strides += max(_STANDING, moved / _STRIDE_M)
         self._pose = fixed_from_ego.copy()
         self._pose[:2, 3] -= self.anchor
         if self._strides < _ALMOST and not is_first:
@@ -139,7 +122,7 @@ class LocalMap:
         looks = self._looks(window, corners)
         evidence = self._drawn(elements, window)
         evidence *= looks
-        self._tiles.add(window, evidence, looks if full else evidence.max(axis=0), self.config.memory)
+        self._tiles.add(window, evidence, looks if full else evidence.max(axis=0), _MEMORY)
         if np.isfinite(self.reach):
             self._tiles.forget_beyond(self._pose[:2, 3], self.reach)
 
@@ -158,13 +141,9 @@ class LocalMap:
             )
         return self._tracker.update(traced, np.eye(4), None)
 
-    def around(self, fixed_from_ego: np.ndarray, region: BEVGrid) -> list[MapElement]:
-        """What is known of a region of the ego frame: `elements` moved there and cut at its border."""
-        return cropped(self.elements(), se3.inverse(fixed_from_ego) @ self.fixed_from_map, region)
-
     def _traced(self, window: BEVGrid) -> list[MapElement]:
         evidence, looks = self._tiles.read(window)
-        evidence /= looks + self.config.doubt
+        evidence /= looks + _DOUBT
         if {MapClass.DIVIDER, MapClass.PED_CROSSING} <= set(self.classes):
             # A divider ends at a crossing. From afar it is seen before the crossing is, and drawn through it.
             crossing = evidence[self.classes.index(MapClass.PED_CROSSING)]
@@ -172,7 +151,7 @@ class LocalMap:
         return [
             element
             for label, layer in zip(self.classes, evidence, strict=True)
-            for element in decode_masks(layer[None], self.config.layers[label].decode, classes=[label], grid=window)
+            for element in decode_masks(layer[None], _LAYERS[label].decode, classes=[label], grid=window)
         ]
 
     def _looks(self, window: BEVGrid, corners: np.ndarray) -> np.ndarray:
@@ -185,7 +164,7 @@ class LocalMap:
                 window.shape[::-1], (window.x_range[0], window.y_range[0]), self._pose[:2, 3], strict=True
             )
         )
-        near = self.config.near**2
+        near = _NEAR_M**2
         seen /= np.add.outer(y**2 / near + 1, x**2 / near)
         return seen
 
@@ -206,7 +185,7 @@ class LocalMap:
                 cv2.polylines(layer, points, element.closed, shade, 1, cv2.LINE_AA, _SHIFT)
         drawn = np.zeros(shades.shape, np.float32)
         for label, layer, smooth in zip(self.classes, shades, drawn, strict=True):
-            sigma = self.config.layers[label].spread / window.resolution
+            sigma = _LAYERS[label].spread / window.resolution
             # A line of one cell keeps its shade at its middle; an area keeps it inside.
             strength = 1.0 if label is MapClass.PED_CROSSING else sigma * np.sqrt(2 * np.pi)
             radius = math.ceil(_DEVIATIONS * sigma)

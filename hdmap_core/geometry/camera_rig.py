@@ -224,12 +224,20 @@ def _are_possible(intrinsics: Sequence[np.ndarray] | np.ndarray, poses: Sequence
 
 def check_calibration(name: str, intrinsics: np.ndarray, ego_from_camera: np.ndarray) -> None:
     """Raises CalibrationError unless (3, 3) intrinsics and (4, 4) extrinsics are those of a possible camera."""
+    fault = calibration_fault(intrinsics, ego_from_camera)
+    if fault:
+        raise CalibrationError(f"camera {name}: {fault}")
+
+
+def calibration_fault(intrinsics: np.ndarray, ego_from_camera: np.ndarray) -> str:
+    """Why (3, 3) intrinsics and (4, 4) extrinsics are those of no camera; empty if they can be."""
     if intrinsics.shape != (3, 3) or not np.isfinite(intrinsics).all():
-        raise CalibrationError(f"camera {name}: intrinsics must be a finite 3x3 matrix, got {intrinsics.tolist()}")
+        return f"intrinsics must be a finite 3x3 matrix, got {intrinsics.tolist()}"
     if intrinsics[0, 0] <= 0 or intrinsics[1, 1] <= 0 or np.abs(intrinsics[2] - _LAST_ROW).max() > 1e-5:
-        raise CalibrationError(f"camera {name}: focal lengths must be positive, got K = {intrinsics.tolist()}")
+        return f"focal lengths must be positive, got K = {intrinsics.tolist()}"
     if ego_from_camera.shape != (4, 4) or not np.isfinite(ego_from_camera).all():
-        raise CalibrationError(f"camera {name}: extrinsics must be a finite 4x4 matrix, got {ego_from_camera.tolist()}")
+        return f"extrinsics must be a finite 4x4 matrix, got {ego_from_camera.tolist()}"
     rotation = ego_from_camera[:3, :3]
     if np.abs(rotation @ rotation.T - _IDENTITY).max() > 1e-4 or np.linalg.det(rotation) < 0:
-        raise CalibrationError(f"camera {name}: the extrinsics' rotation is not a rotation: {rotation.tolist()}")
+        return f"the extrinsics' rotation is not a rotation: {rotation.tolist()}"
+    return ""

@@ -23,7 +23,9 @@ class MapOrigin(NamedTuple):
 
     def metres(self, degrees: np.ndarray) -> np.ndarray:
         """Longitude, latitude (..., 2) in degrees -> x, y in metres, float64."""
-        return (np.asarray(degrees, np.float64) - [self.longitude, self.latitude]) * self._metres_per_degree
+        away = np.asarray(degrees, np.float64) - [self.longitude, self.latitude]
+        away[..., 0] = _short_way(away[..., 0])
+        return away * self._metres_per_degree
 
     def degrees(self, metres: np.ndarray) -> np.ndarray:
         """x, y (..., 2) in metres -> longitude within ±180, latitude within ±90, degrees, float64.
@@ -40,8 +42,7 @@ class MapOrigin(NamedTuple):
                 f"a map {farthest:,.0f} km from its origin at latitude {self.latitude:g}, longitude {self.longitude:g} "
                 "does not lie on the earth; the origin is that of another frame"
             )
-        east = np.where(np.abs(longitude) > 180, (longitude + 180) % 360 - 180, longitude)  # across the date line
-        return np.stack([east, latitude], axis=-1)
+        return np.stack([_short_way(longitude), latitude], axis=-1)
 
     @property
     def _metres_per_degree(self) -> np.ndarray:
@@ -60,3 +61,8 @@ class GeodeticOrigin(MapOrigin):
         east = EARTH_RADIUS_M / np.sqrt(bend)  # radii of curvature across and along the meridian
         north = EARTH_RADIUS_M * (1 - ECCENTRICITY_SQUARED) / bend**1.5
         return np.radians(1.0) * np.array([east * np.cos(latitude), north])
+
+
+def _short_way(degrees: np.ndarray) -> np.ndarray:
+    """Degrees of longitude, or between two, within ±180 also across the date line."""
+    return np.where(np.abs(degrees) > 180, (degrees + 180) % 360 - 180, degrees)

@@ -1,10 +1,10 @@
-"""Polylines as (P, 2) arrays in metres. A closed one does not repeat its first point."""
+"""Polylines as (P, 2) arrays in metres, or (P, 3) with heights. A closed one does not repeat its first point."""
 
 import numpy as np
 
 
 def closed_ring(points: np.ndarray) -> np.ndarray:
-    """(P + 1, 2): the ring with its first point repeated at the end."""
+    """(P + 1, 2 or 3): the ring with its first point repeated at the end."""
     return np.concatenate([points, points[:1]])
 
 
@@ -27,4 +27,4 @@ def resample(points: np.ndarray, num: int, closed: bool = False) -> np.ndarray:
     path = closed_ring(points) if closed else points
     arc = arc_lengths(path)
     stations = np.linspace(0.0, arc[-1], num, endpoint=not closed)
-    return np.stack([np.interp(stations, arc, path[:, axis]) for axis in range(2)], axis=1).astype(points.dtype)
+    return np.stack([np.interp(stations, arc, values) for values in path.T], axis=1).astype(points.dtype)

@@ -70,7 +70,7 @@ def _sealed(path: Path) -> What:
 
 def _model_facts(source: "Checkpoint | Source", size: str) -> dict[str, str]:
     model, came = source.config.model, source.provenance
-    heads = sorted({source.config.decode.head_of(label) for label in model.classes})
+    heads = source.config.decode.heads_of(model.classes)
     facts = {
         "model": f"{model.name}, {size}",
         "weights": f"SHA-256 {source.sha256[:8]}…",

@@ -42,7 +42,7 @@ def reduced(
         ConfigError: as `decode`.
     """
     found: dict[str, Tensor] = {}
-    for head in _heads(config, classes):
+    for head in config.heads_of(classes):
         match head:
             case "vectors":
                 if output.vectors is None:
@@ -72,16 +72,12 @@ def elements_of(
     """Elements of what `reduced` left, sorted by class, then by falling score."""
     elements = [
         element
-        for head in _heads(config, classes)
+        for head in config.heads_of(classes)
         for element in _elements_of(head, found, config, classes, grid)
         if config.head_of(element.label) == head and element.score >= config.score_threshold
     ]
     best = sorted(elements, key=lambda element: -element.score)[: config.max_elements]
     return sorted(best, key=lambda element: (classes.index(element.label), -element.score))
-
-
-def _heads(config: DecodeConfig, classes: Sequence[MapClass]) -> list[Head]:
-    return sorted({config.head_of(label) for label in classes})
 
 
 def _elements_of(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from hdmap_core.datasets.json_faults import json_faults_told
 from hdmap_core.errors import DatasetError
 
 _LAYERS = ("lane_segments", "pedestrian_crossings", "drivable_areas")
@@ -44,16 +45,8 @@ def read_map_file(path: Path) -> MapRecords:
     Raises:
         DatasetError: naming the file, and the record, that is missing, no JSON or no vector map.
     """
-    try:
+    with json_faults_told(path, "unpack the log's map again"):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from None
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; unpack the log's map again"
-        ) from None
-    except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
-        raise DatasetError(f"{path}: JSON that is not read: {error}") from None
     lacking = [name for name in _LAYERS if not isinstance(content, dict) or not isinstance(content.get(name), dict)]
     if lacking:
         raise DatasetError(

@@ -5,25 +5,21 @@ names four whose maps are broken, MapTRv2's and P-MapNet's code two more.
 """
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from shapely import MultiPolygon
 
 from hdmap_core.datasets.argoverse.ground_height import GroundHeight
 from hdmap_core.datasets.argoverse.keyframe_choice import RATE, chosen_sweeps, rate_of
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR, Log, find_logs
 from hdmap_core.datasets.argoverse.vector_map import ArgoverseMap
-from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
-from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame
-from hdmap_core.datasets.sd_map import SdMap
-from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS, KeyframeReader
+from hdmap_core.datasets.observing import observe, sweeps_up_to
+from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import DatasetError
-from hdmap_core.geometry.bev_grid import ROADS_REACH_M
-from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
@@ -33,8 +29,6 @@ RING_CAMERAS = (
 )  # fmt: skip
 """In MapTRv2's order."""
 LIDAR = "lidar"
-SWEEP_REACH_NS = 300_000_000
-"""How far before a keyframe LiDAR sweeps are taken."""
 LEFT_OUT = frozenset({
     "75e8adad-50a6-3245-8726-5e612db3d165", "54bc6dbc-ebfb-3fba-b5b3-57f88b4b79ca",
     "af170aac-8465-3d7b-82c5-64147e94af7d", "6e106cf8-f6dd-38f6-89c8-9be7a71e7275",
@@ -42,45 +36,26 @@ LEFT_OUT = frozenset({
 })  # fmt: skip
 
 
-class ArgoverseDataset:
+class ArgoverseDataset(KeyframeReader):
     """The keyframes of a folder of logs, real or synthetic.
 
     Args:
         root: see `logs`.
         version: how many keyframes per second, `<number>hz`.
-        cameras: which cameras to read, in this order; by default all but the stereo pair.
-        sd_range: how far around the car roads of the SD map (`<root>/maps/sd/<CITY>.geojson`) are taken, metres.
-        road_plane: turn each observation onto the road (`on_the_road`).
+        road_plane: see `KeyframeReader`.
 
     Raises:
         DatasetError: if the folder has no logs, or the rate is none.
     """
 
-    def __init__(
-        self,
-        root: Path | str,
-        version: str | None = None,
-        cameras: Sequence[str] | None = None,
-        sd_range: float = ROADS_REACH_M,
-        road_plane: bool = True,
-    ) -> None:
-        self.root, self.version = Path(root), version or RATE
-        self.place = self.root
-        self._rate_hz = rate_of(self.version, self.root)
-        self._logs = {log.name: log for log in find_logs(self.root)}
+    def __init__(self, root: Path | str, version: str | None = None, road_plane: bool = True) -> None:
+        root, version = Path(root), version or RATE
+        super().__init__(root, version, root, f"{version} keyframe", road_plane)
+        self._rate_hz = rate_of(version, root)
+        self._logs = {log.name: log for log in find_logs(root)}
         if not self._logs:
             raise DatasetError(f"{root} has no Argoverse 2 log in train/, val/, test/ or sensor/")
-        self.cameras = None if cameras is None else tuple(cameras)
-        self.sd_range, self.road_plane = sd_range, road_plane
         self._maps: dict[str, ArgoverseMap] = {}
-        self._sd_maps: dict[str, SdMap | None] = {}
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __iter__(self) -> Iterator[Observation]:
-        """The keyframes in the order of `tokens`, read one at a time."""
-        return map(self.observation, self.tokens)
 
     @cached_property
     def scenes(self) -> tuple[Scene, ...]:
@@ -98,21 +73,6 @@ class ArgoverseDataset:
             if log.name not in LEFT_OUT:
                 splits.setdefault(log.split, []).append(log.name)
         return splits
-
-    @cached_property
-    def tokens(self) -> tuple[str, ...]:
-        """`<log>_<stamp in ns>` of all keyframes, log by log in time order."""
-        return tuple(token for scene in self.scenes for token in scene.sample_tokens)
-
-    @cached_property
-    def _scene_of(self) -> dict[str, Scene]:
-        return {token: scene for scene in self.scenes for token in scene.sample_tokens}
-
-    def scene_of(self, token: str) -> Scene:
-        """The log that a keyframe belongs to."""
-        if token not in self._scene_of:
-            raise DatasetError(f"{self.root} has no keyframe {token!r} at {self.version}")
-        return self._scene_of[token]
 
     def map_from_ego(self, token: str) -> np.ndarray:
         """(4, 4) float64: the car's pose in the city at the keyframe's instant, on the road below its rear axle."""
@@ -134,8 +94,10 @@ class ArgoverseDataset:
         return [self._sweep(log, token, other, False) for other in reversed(before)]
 
     def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
-        """All files of a log in time order; each belongs to its keyframe or the next one."""
+        """All files of a log in time order; each belongs to its keyframe or the next one. None without keyframes."""
         log = self._logs[scene.name]
+        if not scene.sample_tokens:
+            return []
         keys = np.array([_stamp(token) for token in scene.sample_tokens], dtype=np.int64)
         of_key = {
             (name, frame.stamp_ns): token
@@ -148,8 +110,10 @@ class ArgoverseDataset:
             for stamp in stamps[name].tolist():
                 following = scene.sample_tokens[min(int(np.searchsorted(keys, stamp)), len(keys) - 1)]
                 token, is_key = of_key.get((name, stamp), following), (name, stamp) in of_key
-                make = self._sweep(log, token, stamp, is_key) if name == LIDAR else None
-                frames.append(make or self._picture(log, token, name, stamp, is_key))
+                if name == LIDAR:
+                    frames.append(self._sweep(log, token, stamp, is_key))
+                else:
+                    frames.append(self._picture(log, token, name, stamp, is_key))
         return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.channel))
 
     def observation(
@@ -172,43 +136,20 @@ class ArgoverseDataset:
             )
         frames = self.keyframe(token)
         lidar = frames.get(LIDAR) if points else None
+        known = [name for name in RING_CAMERAS if name in log.image_stamps]
         return observe(
             token,
             stamp,
             log.map_from_ego(stamp),
-            [frames[name] for name in self._names(log)],
+            [frames[name] for name in [*known, *(name for name in log.image_stamps if name not in known)]],
             sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
             images=images,
             at_least=at_least,
             coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
-            recent=self._recent_poses(log, token) if self.road_plane else None,
+            recent=self._recent_poses(token) if self.road_plane else None,
             ground=frames.get(LIDAR) if lidar_ground else None,
         )
-
-    def elements(
-        self,
-        token: str,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        classes: Sequence[MapClass] = CLASSES,
-        crossings: Crossings = "outlines",
-        ego_from_moved: np.ndarray | None = None,
-    ) -> list[MapElement]:
-        """The keyframe's ground truth: see `ArgoverseMap`."""
-        pose = moved(self.map_from_ego(token), ego_from_moved)
-        return self.vector_map(token).elements(pose, x_range, y_range, classes, crossings)
-
-    def areas(
-        self,
-        token: str,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = AREA_LAYERS,
-        ego_from_moved: np.ndarray | None = None,
-    ) -> dict[str, MultiPolygon]:
-        """What is road and what crossings around the car at a keyframe."""
-        return self.vector_map(token).areas(moved(self.map_from_ego(token), ego_from_moved), x_range, y_range, layers)
 
     def has_vector_map(self, token: str) -> bool:
         """Whether the log holds a vector map."""
@@ -231,15 +172,6 @@ class ArgoverseDataset:
         """The raster of the ground's height around a keyframe's log; reads it anew each time."""
         return GroundHeight(self._log(token).folder / "map")
 
-    def sd_lines(self, token: str) -> tuple[np.ndarray, ...] | None:
-        """Roads of the SD map around the car, each (P, 2) float32 metres in the ego frame; None without an SD map."""
-        city = self._log(token).city
-        if city not in self._sd_maps:
-            path = self._sd_path(city)
-            self._sd_maps[city] = SdMap.read(path) if path.is_file() else None
-        sd_map, reach = self._sd_maps[city], (-self.sd_range, self.sd_range)
-        return None if sd_map is None else sd_map.near(self.map_from_ego(token), reach, reach)
-
     def advice(self, what: Literal["vector map", "SD map", "LiDAR"], token: str) -> str:
         """See `MapDataset.advice`."""
         log = self._log(token)
@@ -247,7 +179,7 @@ class ArgoverseDataset:
             return f"no {log.folder / 'map'}/log_map_archive_*.json; unpack the log's map"
         if what == "LiDAR":
             return f"{log.folder / 'sensors' / LIDAR} needs points; a synthetic log, `hdmap synth --lidar keyframes`"
-        return f"{self._sd_path(log.city)} is missing: GeoJSON lines in metres of the city's frame (docs/argoverse.md)"
+        return f"{self._sd_path(token)} is missing: GeoJSON lines in metres of the city's frame (docs/argoverse.md)"
 
     def truth_state(self) -> list[tuple[str, object]]:
         """Names and sizes of the logs' maps."""
@@ -272,13 +204,11 @@ class ArgoverseDataset:
     def _log(self, token: str) -> Log:
         return self._logs[self.scene_of(token).name]
 
-    def _names(self, log: Log) -> list[str]:
-        there = list(log.image_stamps)
-        missing = [name for name in self.cameras or () if name not in there]
-        if missing:
-            raise DatasetError(f"{log.folder} has no camera {missing[0]!r}; it has {', '.join(there)}")
-        known = [name for name in RING_CAMERAS if name in there]
-        return list(self.cameras or known + [name for name in there if name not in known])
+    def _instant(self, token: str) -> tuple[int, np.ndarray]:
+        return _stamp(token), self.map_from_ego(token)
+
+    def _truth(self, token: str) -> tuple[ArgoverseMap, np.ndarray]:
+        return self.vector_map(token), self.map_from_ego(token)
 
     def _picture(self, log: Log, token: str, name: str, stamp: int, is_key: bool) -> SensorFrame:
         camera = log.cameras[name]
@@ -294,16 +224,6 @@ class ArgoverseDataset:
             f"{log.name}_{LIDAR}_{stamp}", token, LIDAR, "lidar", path, stamp, is_key, GROUND_FROM_CAR,
             log.map_from_ego(stamp), None, (0, 0), named_by="its name",
         )  # fmt: skip
-
-    def _recent_poses(self, log: Log, token: str) -> tuple[list[np.ndarray], list[int]]:
-        """Poses and stamps of the log's keyframes up to this one, as far back as they tell of the road."""
-        tokens = self.scene_of(token).sample_tokens
-        stamps = [_stamp(other) for other in tokens[: tokens.index(token) + 1]]
-        recent = [stamp for stamp in stamps if stamps[-1] - stamp <= WINDOW_S * 1e9]
-        return [log.map_from_ego(stamp) for stamp in recent], recent
-
-    def _sd_path(self, city: str) -> Path:
-        return self.root / "maps" / "sd" / f"{city}.geojson"
 
 
 def _stamp(token: str) -> int:

@@ -19,27 +19,28 @@ Deliberate differences, beside those of `dividers`:
 - MapTRv2 gives centre lines as every path through the patch; here a stretch that several paths share is there once.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiPolygon, Polygon
+from shapely import LineString, Polygon
 
 from hdmap_core.datasets.argoverse.dividers import between_neighbours, painted
 from hdmap_core.datasets.argoverse.map_file import read_map_file
-from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, areas_in, elements_of, line_parts, rings_of, tiled
-from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
-from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, rings_of, tiled
+from hdmap_core.datasets.protocol import Crossings
+from hdmap_core.datasets.true_map import TrueMap
+from hdmap_core.elements import MapClass
 from hdmap_core.errors import DatasetError
+from hdmap_core.geometry import polyline
 
 _CENTERLINE_POINTS = 10
 _PARALLEL = 0.99
 """Cosine from which on MapTRv2 takes two crossings for parallel: 8 degrees."""
 
 
-class ArgoverseMap:
+class ArgoverseMap(TrueMap):
     """The vector map of one log.
 
     Args:
@@ -53,53 +54,29 @@ class ArgoverseMap:
         self.path = Path(path)
         self._records = read_map_file(self.path)
 
-    def elements(
-        self,
-        map_from_ego: np.ndarray,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        classes: Sequence[MapClass] = CLASSES,
-        crossings: Crossings = "outlines",
-    ) -> list[MapElement]:
-        """The ground truth of one frame; arguments as of `VectorMap.elements`, `crossings` as said above."""
-        patch = Patch(map_from_ego, x_range, y_range)
-        dividers = self._between_neighbours if crossings == "outlines" else self._painted
-        lines = {
-            MapClass.DIVIDER: lambda: _clipped(dividers, patch),
-            MapClass.PED_CROSSING: lambda: self._crossing_lines(patch, crossings),
-            MapClass.BOUNDARY: lambda: self._road_edges.within(patch),
-            MapClass.CENTERLINE: lambda: line_parts(
-                patch.clip_paths(self._centerlines.shapes[self._centerlines.near(patch.outline)])
-            ),
-        }
-        return elements_of((label, lines[label]()) for label in classes)
+    def _lines(self, label: MapClass, patch: Patch, crossings: Crossings) -> list[LineString]:
+        match label:
+            case MapClass.DIVIDER:
+                return patch.cut_lines(self._between_neighbours if crossings == "outlines" else self._painted)
+            case MapClass.PED_CROSSING if crossings == "edges":
+                return patch.cut_lines(self._crossing_edges)
+            case MapClass.PED_CROSSING:
+                return rings_of(patch.cut(self._crossing_areas))
+            case MapClass.BOUNDARY:
+                return self._road_edges.within(patch)
+            case MapClass.CENTERLINE:
+                return patch.cut_paths(self._centerlines)
 
-    def areas(
-        self,
-        map_from_ego: np.ndarray,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = AREA_LAYERS,
-    ) -> dict[str, MultiPolygon]:
-        """What polygon layers cover of the patch, metres in the ego frame; nuScenes' road segments are the road here.
-
-        Raises:
-            DatasetError: if the map has no such layer.
-        """
-        road = self._road_tiles
-        known = {"drivable_area": road, "road_segment": road, "ped_crossing": self._crossing_areas}
-        unknown = [layer for layer in layers if layer not in known]
-        if unknown:
-            raise DatasetError(
-                f"{self.path}: a map of Argoverse 2 has no layer {unknown[0]!r}; it has {', '.join(known)}"
-            )
-        return areas_in(Patch(map_from_ego, x_range, y_range), {layer: known[layer] for layer in layers})
-
-    def _crossing_lines(self, patch: Patch, crossings: Crossings) -> list[LineString]:
-        if crossings == "edges":
-            return _clipped(self._crossing_edges, patch)
-        found = self._crossing_areas
-        return rings_of(patch.clip(found.shapes[found.near(patch.outline)]))
+    def _areas_of(self, layer: str) -> ShapeIndex:
+        """The road stands for nuScenes' road segments, too."""
+        if layer in ("drivable_area", "road_segment"):
+            return self._road_tiles
+        if layer == "ped_crossing":
+            return self._crossing_areas
+        raise DatasetError(
+            f"{self.path}: a map of Argoverse 2 has no layer {layer!r}; it has drivable_area, road_segment, "
+            "ped_crossing"
+        )
 
     @cached_property
     def _between_neighbours(self) -> ShapeIndex:
@@ -144,13 +121,12 @@ class ArgoverseMap:
 
     @cached_property
     def _centerlines(self) -> ShapeIndex:
-        middles = [(_evenly(lane.left) + _evenly(lane.right)) / 2 for lane in self._records.lanes.values()]
-        lines = shapely.MultiLineString([LineString(points) for points in middles])
+        middles = []
+        for lane in self._records.lanes.values():
+            left, right = (polyline.resample(side, _CENTERLINE_POINTS) for side in (lane.left, lane.right))
+            middles.append(LineString((left + right) / 2))
+        lines = shapely.MultiLineString(middles)
         return ShapeIndex.of(list(shapely.get_parts(shapely.line_merge(lines, directed=True))))
-
-
-def _clipped(index: ShapeIndex, patch: Patch) -> list[LineString]:
-    return line_parts(patch.clip(index.shapes[index.near(patch.outline)]))
 
 
 def _valid(outlines: list[np.ndarray]) -> np.ndarray:
@@ -166,10 +142,3 @@ def _direction(shape: shapely.Geometry) -> np.ndarray:
     lengths = np.linalg.norm(sides, axis=1)
     longest = int(lengths.argmax())
     return sides[longest] / lengths[longest]
-
-
-def _evenly(line: np.ndarray) -> np.ndarray:
-    """(10, 3) points evenly along a line (P, 3); of a single point, that."""
-    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    at = np.linspace(0.0, along[-1], _CENTERLINE_POINTS)
-    return np.stack([np.interp(at, along, line[:, axis]) for axis in range(3)], axis=1)

@@ -1,67 +1,53 @@
 """A frames folder as a data set: the second reader beside nuScenes', of cameras, drives and maps of one's own."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from shapely import MultiPolygon
 
 from hdmap_core.datasets.frames.format import Frame, SceneFacts
-from hdmap_core.datasets.frames.geojson_map import read_map, read_roads, shapes_of
+from hdmap_core.datasets.frames.geojson_map import read_map, shapes_of
 from hdmap_core.datasets.frames.index import read_frames
 from hdmap_core.datasets.frames.mounts import camera_of, elements_of, matrix_of
+from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS, KeyframeReader
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
-from hdmap_core.datasets.observing import moved, observe, sweeps_up_to
-from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame, lidar_of
+from hdmap_core.datasets.observing import observe, sweeps_up_to
+from hdmap_core.datasets.protocol import Scene, SensorFrame, lidar_of
 from hdmap_core.datasets.sd_map import SdMap
-from hdmap_core.elements import MapClass, MapElement, read_elements
+from hdmap_core.elements import MapElement, read_elements
 from hdmap_core.errors import DatasetError, ElementError
-from hdmap_core.geometry.bev_grid import ROADS_REACH_M
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin
-from hdmap_core.geometry.road_plane import WINDOW_S
 from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
-SWEEP_REACH_NS = 300_000_000
-"""How far before a frame LiDAR sweeps of earlier ones are taken, as in nuScenes folders."""
 ALL = "all"
 """A split that every frames folder has, unless it calls one of its own so: all scenes."""
 
 
-class FramesDataset:
+class FramesDataset(KeyframeReader):
     """The frames of a folder; see `MapDataset` for what its methods say.
 
     Args:
         path: `frames.json`, `frames.jsonl`, or another file of this format; what it names lies beside it.
-        sd_range: how far around the car SD-map roads are taken, metres.
-        road_plane: turn each observation onto the road (`on_the_road`).
+        road_plane: see `KeyframeReader`.
 
     Raises:
         DatasetError: naming frame, camera and field of what cannot be.
     """
 
-    def __init__(self, path: Path | str, sd_range: float = ROADS_REACH_M, road_plane: bool = True) -> None:
-        self.place = Path(path)
-        self.root, self.version = self.place.parent, self.place.name
-        self.sd_range, self.road_plane = sd_range, road_plane
+    def __init__(self, path: Path | str, road_plane: bool = True) -> None:
+        path = Path(path)
+        super().__init__(path.parent, path.name, path, "frame", road_plane)
         self._index = read_frames(self.place)
         self._heads = self._index.heads
         told = {scene.name: scene for scene in self._index.scenes}
         names = dict.fromkeys(head.scene for head in self._heads.values())
         self._facts = {name: told.get(name, SceneFacts(name=name)) for name in names}
         self._maps: dict[str, VectorMap] = {}
-        self._roads: dict[str, SdMap] = {}
         self._elements: dict[str, dict[str, list[MapElement]]] = {}
-
-    def __len__(self) -> int:
-        return len(self._heads)
-
-    def __iter__(self) -> Iterator[Observation]:
-        """The frames in the order of `tokens`, read one at a time."""
-        return map(self.observation, self.tokens)
 
     @cached_property
     def scenes(self) -> tuple[Scene, ...]:
@@ -75,27 +61,12 @@ class FramesDataset:
         )
 
     @cached_property
-    def tokens(self) -> tuple[str, ...]:
-        """Scene by scene in time order."""
-        return tuple(token for scene in self.scenes for token in scene.sample_tokens)
-
-    @cached_property
     def splits(self) -> Mapping[str, Sequence[str]]:
         """As the scenes say, and `all`."""
         splits: dict[str, list[str]] = {ALL: list(self._facts)}
         for name in dict.fromkeys(facts.split for facts in self._facts.values() if facts.split):
             splits[name] = [facts.name for facts in self._facts.values() if facts.split == name]
         return splits
-
-    @cached_property
-    def _scene_of(self) -> dict[str, Scene]:
-        return {token: scene for scene in self.scenes for token in scene.sample_tokens}
-
-    def scene_of(self, token: str) -> Scene:
-        """The scene that a frame belongs to."""
-        if token not in self._scene_of:
-            raise DatasetError(f"{self.place} has no frame {token!r}")
-        return self._scene_of[token]
 
     def map_from_ego(self, token: str) -> np.ndarray | None:
         """As the frame says."""
@@ -131,50 +102,17 @@ class FramesDataset:
             ground=lidar_of(files) if lidar_ground else None,
         )
 
-    def elements(
-        self,
-        token: str,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        classes: Sequence[MapClass] = CLASSES,
-        crossings: Crossings = "outlines",
-        ego_from_moved: np.ndarray | None = None,
-    ) -> list[MapElement]:
-        """True elements: cut from the scene's map, or from those that the frame brings."""
-        true_map, pose = self._truth(token)
-        return true_map.elements(moved(pose, ego_from_moved), x_range, y_range, classes, crossings)
-
-    def areas(
-        self,
-        token: str,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = AREA_LAYERS,
-        ego_from_moved: np.ndarray | None = None,
-    ) -> dict[str, MultiPolygon]:
-        """What polygons of the true map cover."""
-        true_map, pose = self._truth(token)
-        return true_map.areas(moved(pose, ego_from_moved), x_range, y_range, layers)
-
     def has_vector_map(self, token: str) -> bool:
         """Whether the frame has true elements, or its scene a map and the frame a pose in it."""
-        frame, facts = self._frame(token), self._facts[self._frame(token).scene]
+        frame, facts = self._frame(token), self._facts_of(token)
         if frame.elements is not None or (facts.elements and token in self._listed(facts.elements)):
             return True
         return facts.map is not None and frame.map_from_ego is not None and (self.root / facts.map).is_file()
 
     def sd_lines(self, token: str) -> tuple[np.ndarray, ...] | None:
         """Roads that the frame brings, else those of the scene's SD map."""
-        frame, facts = self._frame(token), self._facts[self._frame(token).scene]
-        if frame.sd_lines is not None:
-            return tuple(np.array(line, dtype=np.float32) for line in frame.sd_lines)
-        pose = self.map_from_ego(token)
-        if facts.sd_map is None or pose is None:
-            return None
-        if facts.sd_map not in self._roads:
-            self._roads[facts.sd_map] = read_roads(self.root / facts.sd_map, self._origin(token))
-        reach = (-self.sd_range, self.sd_range)
-        return self._roads[facts.sd_map].near(pose, reach, reach)
+        lines = self._frame(token).sd_lines
+        return super().sd_lines(token) if lines is None else tuple(np.array(line, dtype=np.float32) for line in lines)
 
     def keyframe(self, token: str) -> dict[str, SensorFrame]:
         """Name of the camera, and `lidar`, -> its file."""
@@ -220,8 +158,11 @@ class FramesDataset:
 
     def previous_sweeps(self, token: str) -> list[SensorFrame]:
         """Those of the scene's frames within `SWEEP_REACH_NS` before, newest first; none without poses."""
-        earlier = self._before(token, SWEEP_REACH_NS)[:-1] if self.map_from_ego(token) is not None else []
-        found = (lidar_of(self.keyframe(frame.token)) for frame in reversed(earlier) if frame.map_from_ego is not None)
+        if self.map_from_ego(token) is None:
+            return []
+        tokens, now = self.scene_of(token).sample_tokens, self._heads[token].stamp_ns
+        recent = [other for other in reversed(tokens) if 0 < now - self._heads[other].stamp_ns <= SWEEP_REACH_NS]
+        found = (lidar_of(self.keyframe(other)) for other in recent if self.map_from_ego(other) is not None)
         return [sweep for sweep in found if sweep is not None]
 
     def sensor_frames(self, scene: Scene, channels: Collection[str] | None = None) -> list[SensorFrame]:
@@ -260,9 +201,14 @@ class FramesDataset:
             raise DatasetError(f"{self.place} has no frame {token!r}")
         return self._index.frame(token)
 
+    def _facts_of(self, token: str) -> SceneFacts:
+        return self._facts[self._frame(token).scene]
+
+    def _instant(self, token: str) -> tuple[int, np.ndarray | None]:
+        return self._frame(token).stamp_ns, self.map_from_ego(token)
+
     def _truth(self, token: str) -> tuple[VectorMap, np.ndarray]:
-        """A true map, and the pose of the car in it."""
-        frame, facts = self._frame(token), self._facts[self._frame(token).scene]
+        frame, facts = self._frame(token), self._facts_of(token)
         if frame.elements is not None:
             return VectorMap(shapes_of(elements_of(frame))), np.eye(4)
         if facts.elements and token in (listed := self._listed(facts.elements)):
@@ -283,27 +229,17 @@ class FramesDataset:
         return self._elements[name]
 
     def _origin(self, token: str) -> MapOrigin | None:
-        origin = self._facts[self._frame(token).scene].map_origin
+        origin = self._facts_of(token).map_origin
         if origin is None:
             return None
         kind = MapOrigin if origin.earth == "sphere" else GeodeticOrigin
         return kind(origin.latitude, origin.longitude)
 
-    def _before(self, token: str, reach_ns: float) -> list[Frame]:
-        """The frames of a scene up to one, as far back as that, in time order."""
-        tokens = self.scene_of(token).sample_tokens
-        place, now = tokens.index(token), self._heads[token].stamp_ns
-        first = place
-        while first and now - self._heads[tokens[first - 1]].stamp_ns <= reach_ns:
-            first -= 1
-        return [self._frame(other) for other in tokens[first : place + 1]]
-
-    def _recent_poses(self, token: str) -> tuple[list[np.ndarray], list[int]]:
-        if self.map_from_ego(token) is None:
-            return [], []
-        frames = [(frame, frame.map_from_ego) for frame in self._before(token, WINDOW_S * 1e9)]
-        posed = [(matrix_of(pose), frame.stamp_ns) for frame, pose in frames if pose is not None]
-        return [pose for pose, _ in posed], [stamp for _, stamp in posed]
+    def _sd_map(self, token: str) -> SdMap | None:
+        name = self._facts_of(token).sd_map
+        if name is not None and name not in self._sd_maps:
+            self._sd_maps[name] = SdMap.read(self.root / name, self._origin(token))
+        return None if name is None else self._sd_maps[name]
 
 
 def _location(facts: SceneFacts) -> str:

@@ -7,7 +7,6 @@ road's stand in for them. Coordinates are metres in the map frame, or degrees wh
 """
 
 import contextlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from typing import Any
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.geojson_features import read_features
 from hdmap_core.datasets.nuscenes.vector_map import Layers
-from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
+from hdmap_core.geometry import polyline
 from hdmap_core.geometry.map_origin import MapOrigin
 
 LABELS = ("divider", "ped_crossing", "boundary", "centerline", "drivable_area")
@@ -71,7 +71,7 @@ def shapes_of(elements: Sequence[MapElement]) -> MapShapes:
     for element in elements:
         points = element.points.astype(np.float64)
         is_area = element.closed and element.label is MapClass.PED_CROSSING
-        ring = np.concatenate([points, points[:1]]) if element.closed else points
+        ring = polyline.closed_ring(points) if element.closed else points
         shapes.setdefault(element.label.value, []).append((shapely.Polygon if is_area else shapely.LineString)(ring))
     return MapShapes(shapes)
 
@@ -105,7 +105,7 @@ def read_map(path: Path, origin: MapOrigin | None) -> MapShapes:
         DatasetError: naming file and feature of what is no map.
     """
     shapes: dict[str, list[shapely.Geometry]] = {label: [] for label in LABELS}
-    for number, feature, shape in _features(path, origin):
+    for number, feature, shape in read_features(path, origin):
         properties = feature.get("properties")
         label = properties.get("label") if isinstance(properties, dict) else None
         if label not in LABELS:
@@ -120,47 +120,6 @@ def read_map(path: Path, origin: MapOrigin | None) -> MapShapes:
             raise DatasetError(f"{path}: feature {number}, a {label}, is no valid shape ({reason}); draw it again")
         shapes[label].append(shape)
     return MapShapes(shapes)
-
-
-def read_roads(path: Path, origin: MapOrigin | None) -> SdMap:
-    """The lines of a file as an SD map.
-
-    Raises:
-        DatasetError: naming file and feature of what cannot be read.
-    """
-    parts = [part for _, _, shape in _features(path, origin) for part in shapely.get_parts(shape)]
-    return SdMap([shapely.get_coordinates(part) for part in parts if part.geom_type == "LineString"])
-
-
-def _features(path: Path, origin: MapOrigin | None) -> list[tuple[int, dict[str, Any], shapely.Geometry]]:
-    """Number from 1, feature and shape in metres of each feature that has a geometry."""
-    try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"))
-        features = content["features"]
-        found = [
-            (number, feature, shapely.force_2d(shapely.geometry.shape(feature["geometry"])))
-            for number, feature in enumerate(features, start=1)
-            if feature["geometry"] is not None
-        ]
-    except OSError as error:
-        raise DatasetError(f"cannot read the map {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise DatasetError(f"{path}: not a GeoJSON FeatureCollection ({error!r:.200})") from None
-    except shapely.errors.ShapelyError as error:
-        raise DatasetError(f"{path}: not GeoJSON geometry ({error})") from None
-    points = shapely.get_coordinates([shape for _, _, shape in found])
-    for number, _, shape in found:
-        if not np.isfinite(shapely.get_coordinates(shape)).all():
-            raise DatasetError(f"{path}: feature {number} has a coordinate that is not finite")
-    # A map measures many metres, and less than one degree.
-    if not len(points) or not 0.0 < np.ptp(points, axis=0).max() < 1.0:
-        return found
-    if origin is None:
-        raise DatasetError(
-            f"{path}: holds longitudes and latitudes; give the scene a 'map_origin', or the map in metres of the map "
-            "frame"
-        )
-    return [(number, feature, shapely.transform(shape, origin.metres)) for number, feature, shape in found]
 
 
 def _array(shapes: Sequence[shapely.Geometry]) -> np.ndarray:

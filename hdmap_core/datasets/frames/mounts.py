@@ -11,7 +11,7 @@ from hdmap_core.datasets.frames.format import Camera, Frame, Lidar, Pose
 from hdmap_core.datasets.rig_file import RigCamera, rig_camera
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import CalibrationError, DatasetError, ElementError
-from hdmap_core.geometry.camera_rig import check_calibration
+from hdmap_core.geometry.camera_rig import calibration_fault
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
 
 _Part = TypeVar("_Part")
@@ -35,7 +35,9 @@ def matrix_of(pose: Pose | Lidar) -> np.ndarray:
     """
     numbers = np.array(pose.rotation)
     matrix = se3(numbers if numbers.shape == (3, 3) else rotation_from_quaternion(numbers), pose.translation)
-    check_calibration("", np.eye(3), matrix)
+    fault = calibration_fault(np.eye(3), matrix)
+    if fault:
+        raise CalibrationError(fault)
     return matrix
 
 
@@ -74,13 +76,10 @@ def _told(where: str, make: Callable[[_Part], object], part: _Part) -> None:
     try:
         make(part)
     except (CalibrationError, ElementError) as error:
-        raise DatasetError(f"{where}: {str(error).removeprefix('camera : ').removeprefix(', camera : ')}") from None
+        raise DatasetError(f"{where}: {error}") from None
 
 
 @lru_cache(maxsize=1024)
 def _rig_camera(camera: Camera) -> RigCamera:
     entry: dict[str, Any] = {name: value for name, value in camera if name not in _OWN and value is not None}
-    try:
-        return rig_camera("", "", entry)
-    except CalibrationError as error:
-        raise CalibrationError(str(error).removeprefix(", camera : ")) from None
+    return rig_camera("", entry)

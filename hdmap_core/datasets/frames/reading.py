@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from hdmap_core.datasets.frames.format import Frame
+from hdmap_core.datasets.json_faults import json_faults_told
 from hdmap_core.errors import DatasetError
 
 NAMES = ("frames.json", "frames.jsonl")
@@ -38,17 +39,8 @@ def loaded(data: bytes, where: str) -> Any:
     Raises:
         DatasetError: if it is none.
     """
-    try:
+    with json_faults_told(where, "write or copy the file again"):
         return json.loads(data.decode("utf-8"))
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{where}: broken or truncated JSON at line {error.lineno}, column {error.colno}: {error.msg}; write or "
-            "copy the file again"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{where}: not UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
-        raise DatasetError(f"{where}: JSON that is not read: {error}") from None
 
 
 def _explained(kind: type[BaseModel], problem: Any, content: Any) -> str:

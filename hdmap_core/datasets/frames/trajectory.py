@@ -12,6 +12,7 @@ from hdmap_core.errors import DatasetError
 from hdmap_core.geometry.se3 import se3
 
 _LONGEST_GAP_S = 1.0
+_SAME_S = 1e-6  # that rounding may put between a stamp and the same time in the file
 
 
 class Trajectory:
@@ -43,13 +44,15 @@ class Trajectory:
         Raises:
             DatasetError: beyond the file's ends, and in a gap of more than a second.
         """
+        nearest = float(self._times[np.abs(self._times - seconds).argmin()])
+        seconds = nearest if abs(nearest - seconds) < _SAME_S else seconds
         after = int(np.searchsorted(self._times, seconds))
         if not self._times[0] <= seconds <= self._times[-1]:
             raise DatasetError(
                 f"{self.path}: has no pose at {seconds:.3f} s; it goes from {self._times[0]:.3f} to "
                 f"{self._times[-1]:.3f} s"
             )
-        if after and self._times[after] - self._times[after - 1] > _LONGEST_GAP_S:
+        if seconds < self._times[after] and self._times[after] - self._times[after - 1] > _LONGEST_GAP_S:
             raise DatasetError(f"{self.path}: has no pose within a second of {seconds:.3f} s")
         place = [np.interp(seconds, self._times, self._places[:, axis]) for axis in range(3)]
         return se3(self._turns(seconds).as_matrix(), place)

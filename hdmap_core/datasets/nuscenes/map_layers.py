@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.json_faults import json_faults_told
 from hdmap_core.datasets.nuscenes.arcline_path import polylines
 from hdmap_core.errors import DatasetError
 
@@ -129,23 +130,15 @@ class MapLayers:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        layers = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         present = sorted(file.stem for file in path.parent.glob("*.json"))
         there = f"there are maps of {', '.join(present)}" if present else f"{path.parent} holds no map"
         raise DatasetError(
             f"no map {path}: {there}. For real nuScenes, unpack 'Map expansion pack (v1.3)' from nuscenes.org into "
             f"{path.parent.parent}"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from None
-    except json.JSONDecodeError as error:
-        raise DatasetError(
-            f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; unpack the file again"
-        ) from None
-    except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
-        raise DatasetError(f"{path}: JSON that is not read: {error}") from None
+        )
+    with json_faults_told(path, "unpack the file again"):
+        layers = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(layers, dict):
         raise DatasetError(f"{path}: not a map expansion: expected an object with layers")
     return layers

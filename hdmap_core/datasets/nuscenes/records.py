@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from hdmap_core.datasets.json_faults import json_faults_told
 from hdmap_core.errors import CalibrationError, DatasetError
 from hdmap_core.geometry.lens import Lens, lens_of
 
@@ -20,31 +21,21 @@ def read_records(path: Path) -> Iterator[Record]:
     Raises:
         DatasetError: naming file, line and column of what is not JSON, or not a list of objects.
     """
-    try:
+    with json_faults_told(path, "copy or unpack the file again"):
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from None
-    decode = json.JSONDecoder().raw_decode
-    position = len(text) - len(text.lstrip())
-    if text[position : position + 1] != "[":
-        raise DatasetError(f"{path}: expected a JSON list of records")
-    position += 1
-    while True:
-        position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
-        if text[position : position + 1] == "]":
-            return
-        try:
+        decode = json.JSONDecoder().raw_decode
+        position = len(text) - len(text.lstrip())
+        if text[position : position + 1] != "[":
+            raise DatasetError(f"{path}: expected a JSON list of records")
+        position += 1
+        while True:
+            position = _SEPARATOR.match(text, position).end()  # type: ignore[union-attr]
+            if text[position : position + 1] == "]":
+                return
             record, position = decode(text, position)
-        except json.JSONDecodeError as error:
-            raise DatasetError(
-                f"{path}: broken or truncated JSON at line {error.lineno}, column {error.colno}; copy or unpack the "
-                "file again"
-            ) from None
-        except (ValueError, RecursionError) as error:  # numbers without end, lists in lists in lists ...
-            raise DatasetError(f"{path}: JSON that is not read: {error}") from None
-        if not isinstance(record, dict):
-            raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
-        yield record
+            if not isinstance(record, dict):
+                raise DatasetError(f"{path}: expected a list of objects, found {str(record)[:40]!r}")
+            yield record
 
 
 def lens_of_record(folder: Path, record: Record) -> Lens | None:

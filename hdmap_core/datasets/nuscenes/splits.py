@@ -15,6 +15,7 @@ import json
 from functools import cache
 from pathlib import Path
 
+from hdmap_core.datasets.json_faults import json_faults_told
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.tables import NuScenesTables, find_version, versions_in
 from hdmap_core.errors import DatasetError
@@ -105,10 +106,8 @@ def _own_splits(folder: Path) -> dict[str, list[str]]:
     path = folder / "splits.json"
     if not path.is_file():
         return {}
-    try:
+    with json_faults_told(path, "write it again"):
         splits = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(f"cannot read {path}: {error}") from None
     if not isinstance(splits, dict) or not all(isinstance(scenes, list) for scenes in splits.values()):
         raise DatasetError(f"{path}: expected an object: split name -> list of scene names")
     return splits

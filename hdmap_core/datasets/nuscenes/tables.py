@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS
 from hdmap_core.datasets.nuscenes.records import Record, city_of, inside, lens_of_record, read_records
 from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import CalibrationError, DatasetError
@@ -20,8 +21,6 @@ from hdmap_core.geometry import se3
 
 VERSIONS = ("v1.0-mini", "v1.0-trainval", "v1.0-test")
 LIDAR = "LIDAR_TOP"
-SWEEP_REACH_NS = 300_000_000
-"""How far before a keyframe LiDAR sweeps are taken: six of them at nuScenes' 20 Hz, and no keyframe as a rule."""
 TABLES = (
     "attribute",
     "calibrated_sensor",

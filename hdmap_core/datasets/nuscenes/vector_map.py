@@ -29,19 +29,19 @@ Deliberate differences:
 As in MapTR, x, y and yaw of the pose count; roll, pitch and height do not.
 """
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import shapely
-from shapely import LineString, MultiPolygon
+from shapely import LineString
 
-from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, areas_in, elements_of, line_parts, rings_of, tiled
+from hdmap_core.datasets.map_patch import Outline, Patch, ShapeIndex, rings_of, tiled
 from hdmap_core.datasets.nuscenes.map_layers import LINE_LAYERS, MapLayers
-from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range
-from hdmap_core.elements import MapClass, MapElement
+from hdmap_core.datasets.protocol import Crossings
+from hdmap_core.datasets.true_map import TrueMap
+from hdmap_core.elements import MapClass
 from hdmap_core.elements.crossing_edges import long_sides
 
 
@@ -64,7 +64,7 @@ class Layers(Protocol):
         """(N,) LineStrings in the driving direction."""
 
 
-class VectorMap:
+class VectorMap(TrueMap):
     """The map of one city.
 
     Args:
@@ -83,67 +83,25 @@ class VectorMap:
         """The map of a city of a nuScenes folder."""
         return cls(Path(root) / "maps" / "expansion" / f"{city}.json")
 
-    def elements(
-        self,
-        map_from_ego: np.ndarray,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        classes: Sequence[MapClass] = CLASSES,
-        crossings: Crossings = "outlines",
-    ) -> list[MapElement]:
-        """The ground truth of one frame.
+    def _lines(self, label: MapClass, patch: Patch, crossings: Crossings) -> list[LineString]:
+        match label:
+            case MapClass.DIVIDER:
+                return patch.cut_lines(self._dividers)
+            case MapClass.PED_CROSSING if crossings == "edges":
+                return patch.cut_lines(self._crossing_sides)
+            case MapClass.PED_CROSSING:
+                return rings_of(shapely.union_all(patch.cut(self._crossings)))
+            case MapClass.BOUNDARY:
+                return self._road_edges.within(patch)
+            case MapClass.CENTERLINE:
+                return patch.cut_paths(self._lane_paths)
 
-        Args:
-            map_from_ego: (4, 4) float64 pose.
-            x_range: metres ahead, ego frame.
-            y_range: metres to the left, ego frame.
-            classes: which classes, in this order.
-            crossings: as closed outlines, those that touch in one, or as the two long sides of each.
-
-        Returns:
-            Elements with all vertices that the map has, metres in the ego frame.
-
-        Raises:
-            DatasetError: if the map has not what a class is made of.
-        """
-        patch = Patch(map_from_ego, x_range, y_range)
-        make = {
-            MapClass.DIVIDER: self._divider_lines,
-            MapClass.PED_CROSSING: self._crossing_rings if crossings == "outlines" else self._crossing_edges,
-            MapClass.BOUNDARY: self._boundary_lines,
-            MapClass.CENTERLINE: self._centerlines,
-        }
-        return elements_of((label, make[label](patch)) for label in classes)
-
-    def areas(
-        self,
-        map_from_ego: np.ndarray,
-        x_range: Range = (-30.0, 30.0),
-        y_range: Range = (-15.0, 15.0),
-        layers: Sequence[str] = AREA_LAYERS,
-    ) -> dict[str, MultiPolygon]:
-        """What polygon layers cover of the patch, metres in the ego frame: targets for segmentation.
-
-        Other than for `elements`, invalid polygons are mended, since half a road is better than none here.
-        """
-        patch = Patch(map_from_ego, x_range, y_range)
-        return areas_in(patch, {layer: self._area_index(layer) for layer in layers})
-
-    def _divider_lines(self, patch: Patch) -> list[LineString]:
-        return line_parts(patch.clip(self._dividers.shapes[self._dividers.near(patch.outline)]))
-
-    def _crossing_rings(self, patch: Patch) -> list[LineString]:
-        clipped = patch.clip(self._crossings.shapes[self._crossings.near(patch.outline)])
-        return rings_of(shapely.union_all(clipped))
-
-    def _crossing_edges(self, patch: Patch) -> list[LineString]:
-        return line_parts(patch.clip(self._crossing_sides.shapes[self._crossing_sides.near(patch.outline)]))
-
-    def _boundary_lines(self, patch: Patch) -> list[LineString]:
-        return self._road_edges.within(patch)
-
-    def _centerlines(self, patch: Patch) -> list[LineString]:
-        return line_parts(patch.clip_paths(self._lane_paths.shapes[self._lane_paths.near(patch.outline)]))
+    def _areas_of(self, layer: str) -> ShapeIndex:
+        """Other than for lines, invalid polygons are mended, since half a road is better than none here."""
+        if layer not in self._areas:
+            shapes = self.layers.polygons(layer, repair=True)
+            self._areas[layer] = ShapeIndex.of([tile for shape in shapes for tile in tiled(shape)])
+        return self._areas[layer]
 
     @cached_property
     def _lane_paths(self) -> ShapeIndex:
@@ -165,9 +123,3 @@ class VectorMap:
     @cached_property
     def _road_edges(self) -> Outline:
         return Outline(self.layers.road(), self.layers.kerbs())
-
-    def _area_index(self, layer: str) -> ShapeIndex:
-        if layer not in self._areas:
-            shapes = self.layers.polygons(layer, repair=True)
-            self._areas[layer] = ShapeIndex.of([tile for shape in shapes for tile in tiled(shape)])
-        return self._areas[layer]

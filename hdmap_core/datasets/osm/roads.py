@@ -50,15 +50,6 @@ class Road:
     name: str
 
 
-def map_from_degrees(city: str, degrees: np.ndarray) -> np.ndarray:
-    """Longitude, latitude (..., 2) in degrees -> x east, y north in metres of a city's map frame, float64.
-
-    Raises:
-        ConfigError: for a city that nuScenes does not have.
-    """
-    return origin_of(city).metres(degrees)
-
-
 def origin_of(city: str) -> MapOrigin:
     """Where a city's map frame lies.
 
@@ -78,7 +69,7 @@ def read_roads(folder: str | Path, city: str) -> list[Road]:
         DatasetError: if the shapefile is missing, damaged, without a column `type`, or of another place.
     """
     path = Path(folder) / f"{city}.shp"
-    origin_of(city)
+    origin = origin_of(city)
     records = read_lines(path)
     if records and "type" not in records[0].attributes:
         columns = ", ".join(records[0].attributes) or "none"
@@ -86,7 +77,7 @@ def read_roads(folder: str | Path, city: str) -> list[Road]:
     roads = []
     for record in records:
         facts = record.attributes
-        lines = [map_from_degrees(city, part) for part in record.parts if len(part) >= 2]
+        lines = [origin.metres(part) for part in record.parts if len(part) >= 2]
         kind, name = (str(facts.get(key) or "") for key in ("type", "name"))
         roads += [Road(line, kind, bool(facts.get("oneway")), name) for line in lines if _is_near(line)]
     if not roads:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.fusion.association import Tracker, TrackingConfig
+from hdmap_core.fusion.association import PATIENCE, Tracker
 from hdmap_core.fusion.ground import is_inside, to_ego, to_fixed
 from hdmap_core.geometry import BEVGrid, se3
 
@@ -61,15 +61,15 @@ def test_a_line_of_which_a_car_hides_the_half_is_the_same_line() -> None:
 
 def test_the_best_assignment_of_all_and_not_the_nearest_first() -> None:
     """Everything has moved by more than half a lane: the nearest pairs join the wrong lanes, and leave one alone."""
-    tracker = Tracker(TrackingConfig(gate=3.0))
-    before = tracker.update([line([(-30, 0), (30, 0)]), line([(-30, 3), (30, 3)])], pose(0), REGION)
-    after = tracker.update([line([(-30, 1.6), (30, 1.6)]), line([(-30, 4.6), (30, 4.6)])], pose(0), REGION)
+    tracker = Tracker()
+    before = tracker.update([line([(-30, 0), (30, 0)]), line([(-30, 1.5), (30, 1.5)])], pose(0), REGION)
+    after = tracker.update([line([(-30, 0.8), (30, 0.8)]), line([(-30, 2.3), (30, 2.3)])], pose(0), REGION)
     assert [element.track_id for element in after] == [element.track_id for element in before]
 
 
 def test_missed_maps_are_survived_so_many_and_no_more() -> None:
-    for missed, same in ((3, True), (4, False)):
-        tracker = Tracker(TrackingConfig(patience=3))
+    for missed, same in ((PATIENCE, True), (PATIENCE + 1, False)):
+        tracker = Tracker()
         element = line([(0, 0), (20, 0)])
         number = tracker.update([element], pose(0), REGION)[0].track_id
         for _ in range(missed):
@@ -78,10 +78,10 @@ def test_missed_maps_are_survived_so_many_and_no_more() -> None:
 
 
 def test_maps_with_a_camera_less_miss_nothing() -> None:
-    tracker = Tracker(TrackingConfig(patience=3))
+    tracker = Tracker()
     element = line([(0, 0), (20, 0)])
     number = tracker.update([element], pose(0), REGION)[0].track_id
-    for _ in range(10):
+    for _ in range(PATIENCE + 1):
         tracker.update([], pose(0), REGION, full=False)
     assert tracker.update([element], pose(0), REGION)[0].track_id == number
 
@@ -94,10 +94,10 @@ def test_numbers_follow_the_order_of_the_classes() -> None:
 
 
 def test_out_of_sight_is_not_missed() -> None:
-    tracker = Tracker(TrackingConfig(patience=0))
+    tracker = Tracker()
     world = [straight(2.0, 0, 20)]
     number = tracker.update(seen(world, pose(0)), pose(0), REGION)[0].track_id
-    for _ in range(5):
+    for _ in range(PATIENCE + 1):
         tracker.update([], pose(-55), REGION)
     assert tracker.update(seen(world, pose(0)), pose(0), REGION)[0].track_id == number
     tracker.update([], pose(500), REGION)  # too far to come back

@@ -184,17 +184,6 @@ def test_reset_forgets_all() -> None:
     assert fused.elements() == [] and fused.extent is None
 
 
-def test_around_the_car_is_in_its_frame_and_region() -> None:
-    fused = LocalMap(CLASSES, reach=100.0)
-    for x in range(0, 40, 2):
-        fused.update(seen(pose(x, 1.0, 0.2), world()), pose(x, 1.0, 0.2), REGION)
-    small = BEVGrid((-10.0, 10.0), (-3.0, 3.0), 0.5)
-    found = fused.around(pose(38, 1.0, 0.2), small)
-    assert found
-    for element in found:
-        assert (np.abs(element.points) <= np.array([10.0, 3.0]) + 1e-4).all()
-
-
 def test_cutting_at_the_border() -> None:
     line = MapElement(MapClass.DIVIDER, np.array([[-50.0, 0], [0, 0], [0, 40], [10, 40], [10, 0], [50, 0]]), score=0.5)
     pieces = cropped([line], np.eye(4), REGION)
@@ -218,9 +207,9 @@ def test_tiles_give_back_what_was_added_wherever_it_lies() -> None:
         evidence, read = tiles.read(window)
         np.testing.assert_array_equal(read, looks)
         np.testing.assert_array_equal(evidence[0], looks / 2)
-    before = len(tiles)
+    before = len(tiles.blocks(1))
     tiles.forget_beyond(np.array([1000.0, 2000.0]), 100.0)
-    assert 0 < len(tiles) < before
+    assert 0 < len(tiles.blocks(1)) < before
 
 
 def test_old_looks_fade() -> None:

@@ -18,6 +18,14 @@ def test_round_trip(city: str) -> None:
     np.testing.assert_array_equal(CITIES[city].degrees(np.zeros(2)), [longitude, latitude])
 
 
+@pytest.mark.parametrize("longitude", [179.999, -179.999])
+def test_round_trip_across_the_date_line(longitude: float) -> None:
+    origin, metres = MapOrigin(-17.0, longitude), np.array([[-2000.0, 100.0], [2000.0, -100.0]])
+    degrees = origin.degrees(metres)
+    assert np.ptp(degrees[:, 0]) > 359
+    np.testing.assert_allclose(origin.metres(degrees), metres, atol=1e-6)
+
+
 def test_a_degree_in_metres() -> None:
     east, north = MapOrigin(60.0, 10.0).metres(np.array([[11.0, 60.0], [10.0, 61.0]]))
     np.testing.assert_allclose(north, [0, 111_319.49], atol=0.01)

@@ -175,7 +175,8 @@ def test_pictures(one_log: Path, caplog: pytest.LogCaptureFixture) -> None:
     # The other picture of that camera is half a second away: only its own keyframe is left.
     assert len(ArgoverseDataset(one_log.parents[1]).tokens) == 1
     shutil.rmtree(cameras / "CAM_BACK")
-    assert ArgoverseDataset(one_log.parents[1]).tokens == ()
+    dataset = ArgoverseDataset(one_log.parents[1])
+    assert dataset.tokens == () and dataset.sensor_frames(dataset.scenes[0]) == []
     assert "CAM_BACK 0" in caplog.text
     shutil.rmtree(cameras)
     refused(one_log, one_log.name, "no pictures in sensors/cameras", "download")

@@ -134,3 +134,7 @@ def test_a_car_that_turns(tmp_path: Path) -> None:
     assert np.rad2deg(np.arctan2(half[1, 0], half[0, 0])) == pytest.approx(45) and half[0, 3] == 5
     with pytest.raises(DatasetError, match=r"no pose within a second of 5\.000 s"):
         trajectory.at(5.0)
+    for seconds in (9.0, 9.0 + 1e-7, 1.0):
+        assert trajectory.at(seconds)[0, 3] == pytest.approx(10.0 if seconds == 1.0 else 0.0), (
+            "what the file itself says"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import shapefile
 
-from hdmap_core.datasets.osm import CITIES
+from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.geometry.map_origin import EARTH_RADIUS_M
 
 WGS84 = 'GEOGCS["GCS_WGS_1984",DATUM["D_WGS_1984",SPHEROID["WGS_1984",6378137,298.257223563]]]'

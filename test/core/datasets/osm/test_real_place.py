@@ -10,7 +10,8 @@ import pytest
 import shapely
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.osm import CITIES, chosen, map_from_degrees, read_roads, write_sd_map
+from hdmap_core.datasets.nuscenes.cities import CITIES
+from hdmap_core.datasets.osm.roads import chosen, read_roads, write_sd_map
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.sd_raster import sd_raster
 
@@ -62,7 +63,7 @@ def test_published_conversions_by_geodesy(alignment: ModuleType) -> None:
 def test_ours_are_the_metres_of_the_devkits_sphere(alignment: ModuleType, city: str) -> None:
     latitude, longitude = CITIES[city]
     degrees = np.array([longitude, latitude]) + np.array([[0.0, 0.0], [0.01, 0.02], [0.03, 0.0], [0.03, 0.03]])
-    apart = map_from_degrees(city, degrees) - alignment.great_circles(city, degrees)
+    apart = CITIES[city].metres(degrees) - alignment.great_circles(city, degrees)
     assert np.abs(apart).max() < (3.0 if city == "boston-seaport" else 0.2)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import shapefile
 
-from hdmap_core.datasets.osm import CITIES, chosen, map_from_degrees, read_roads, write_sd_map
+from hdmap_core.datasets.nuscenes.cities import CITIES
+from hdmap_core.datasets.osm.roads import chosen, read_roads, write_sd_map
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.geometry import se3
@@ -19,16 +20,16 @@ City = Callable[..., Path]
 @pytest.mark.parametrize("city", CITIES)
 def test_metres_of_the_map_frame(city: str) -> None:
     latitude, longitude = CITIES[city]
-    np.testing.assert_array_equal(map_from_degrees(city, np.array([longitude, latitude])), [0, 0])
+    np.testing.assert_array_equal(CITIES[city].metres(np.array([longitude, latitude])), [0, 0])
     # Metres per degree of latitude on a sphere of 6378137 m, and of longitude that times the cosine.
-    north, east = map_from_degrees(city, np.array([[longitude, latitude + 0.01], [longitude + 0.01, latitude]]))
+    north, east = CITIES[city].metres(np.array([[longitude, latitude + 0.01], [longitude + 0.01, latitude]]))
     np.testing.assert_allclose(north, [0, 1113.1949], atol=1e-3)
     np.testing.assert_allclose(east, [1113.1949 * np.cos(np.radians(latitude)), 0], atol=1e-3)
 
 
 def test_a_mercator_metre_is_no_metre_in_boston() -> None:
     latitude, longitude = CITIES["boston-seaport"]
-    (x, _) = map_from_degrees("boston-seaport", np.array([longitude + 0.01, latitude]))
+    (x, _) = CITIES["boston-seaport"].metres(np.array([longitude + 0.01, latitude]))
     assert 0.01 * np.pi / 180 * 6378137 / x == pytest.approx(1.353, abs=0.001)
 
 

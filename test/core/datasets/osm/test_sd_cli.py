@@ -11,9 +11,9 @@ import pytest
 import shapely
 
 from hdmap_core.datasets.nuscenes import NuScenesTables
-from hdmap_core.datasets.osm import ATTRIBUTION, Road
 from hdmap_core.datasets.osm.coverage import coverage
 from hdmap_core.datasets.osm.picture import CityBackground, draw_city
+from hdmap_core.datasets.osm.roads import ATTRIBUTION, Road
 from hdmap_core.datasets.sd_map import SdMap
 
 CITY = "singapore-onenorth"
