@@ -23,6 +23,7 @@ from hdmap_core.images.decoding import Enough, decode_image, enough_of, reductio
 from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.observation import Observation
+from hdmap_core.observation.road_plane import on_the_road
 from hdmap_core.viz import draw_map, write_picture
 
 LAYERS = {MapClass.DIVIDER: ("lane_divider", "road_divider"), MapClass.BOUNDARY: ("boundary",)}
@@ -60,6 +61,13 @@ def read_frame(folder: Path, at_least: Enough | None = None) -> Observation:
     )
 
 
+def lidar_sweep(folder: Path) -> np.ndarray:
+    """(P, 3) float64 x, y, z in metres, ego frame."""
+    lidar = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))["lidar"]
+    points = np.fromfile(folder / lidar["file"], np.float32).reshape(-1, 5)
+    return se3.transform_points(_matrix(lidar["lidar_to_ego"]), points[:, :3].astype(np.float64))
+
+
 def true_elements(folder: Path, observation: Observation, grid: BEVGrid) -> list[MapElement]:
     """The map's lines inside the grid; the pose's roll and pitch do not count, as in nuScenes' ground truth."""
     layers = json.loads((folder / "map.json").read_text(encoding="utf-8"))
@@ -91,12 +99,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("frames", type=Path, nargs="+", help="folders with calibration.json and map.json")
     parser.add_argument("--weights", type=Path, default=default_weights(), help="checkpoint; the shipped student")
+    parser.add_argument("--lidar-ground", action="store_true", help="take the ground's shape from the LiDAR's sweep")
     parser.add_argument("-o", "--out", type=Path, help="folder for a picture of each frame")
     options = parser.parse_args()
     predictor = load_predictor(options.weights)
     said, true = {}, {}
     for folder in options.frames:
         observation = read_frame(folder, predictor.info.enough_pixels)
+        if options.lidar_ground:
+            observation = on_the_road(observation, sweep=lidar_sweep(folder))
         said[observation.token] = predictor.predict(observation).elements
         true[observation.token] = true_elements(folder, observation, predictor.info.grid)
         if options.out is not None:

@@ -140,7 +140,7 @@ def ground_grid(grid: BEVGrid) -> BEVGrid:
 def ground_pixels(observation: Observation, grid: BEVGrid, pool: Executor | None = None) -> np.ndarray:
     """(4, 2Y, 2X) uint8 ground pixels of an observation for a model with this BEV grid."""
     check_images(observation)
-    view = ground_view(observation.images, observation.rig, ground_grid(grid), pool)
+    view = ground_view(observation.images, observation.rig, ground_grid(grid), pool, observation.relief)
     return np.ascontiguousarray(view.transpose(2, 0, 1))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from hdmap_core.recordings.options import LidarGround
 from training.fit.interruption import answers_sigterm
 
 Accelerator = Literal["auto", "cpu", "cuda"]
@@ -213,6 +214,7 @@ def evaluate(
     beside: Annotated[
         Path | None, typer.Option(help="Folder of an earlier evaluation of the same frames, to compare in the gallery")
     ] = None,
+    lidar_ground: LidarGround = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
@@ -246,6 +248,7 @@ def evaluate(
         corruptions=kinds,
         baseline=baseline,
         beside=beside,
+        lidar_ground=lidar_ground,
         workers=workers,
         ray=ray,
         as_json=as_json,

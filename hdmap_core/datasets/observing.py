@@ -48,6 +48,7 @@ def observe(
     sd_lines: tuple[np.ndarray, ...] | None = None,
     map_origin: MapOrigin | None = None,
     recent: tuple[Sequence[np.ndarray], Sequence[int]] | None = None,
+    ground: SensorFrame | None = None,
 ) -> Observation:
     """One keyframe; each camera's pose is carried over by the car's own motion to the keyframe's instant.
 
@@ -64,6 +65,7 @@ def observe(
         map_origin: of the map frame.
         recent: poses and stamps of the car up to this keyframe, to turn the observation onto the road; None: leave it
             in the ego frame as it is.
+        ground: a sweep that shows the road then, whoever looks at points; None: as `on_the_road` finds it without.
 
     Raises:
         DatasetError: if a file is missing or does not fit what the data set says of it.
@@ -99,7 +101,9 @@ def observe(
         point_age_s=age_s,
         map_origin=map_origin,
     )
-    return observation if recent is None else on_the_road(observation, *recent)
+    if recent is None:
+        return observation
+    return on_the_road(observation, *recent, None if ground is None else read_points(ground, ground.ego_from_sensor))
 
 
 def _ego_from_sensor(ego_from_map: np.ndarray | None, frame: SensorFrame) -> np.ndarray:

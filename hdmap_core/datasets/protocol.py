@@ -120,6 +120,7 @@ class MapDataset(Protocol):
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe.
 
@@ -131,6 +132,8 @@ class MapDataset(Protocol):
             sweeps: of the LiDAR: the keyframe's and so many less one before it.
             roads: cut out those of the SD map, if there is one.
             coarse: see `decode_image`.
+            lidar_ground: the road is what the keyframe's LiDAR sweep sees of it, if there is one; points need not be
+                asked for.
 
         Raises:
             DatasetError: if a file is missing or does not fit what the data set says of it.

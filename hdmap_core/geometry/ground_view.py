@@ -1,9 +1,10 @@
-"""The cameras' pixels resampled on the ground plane z = 0 of the ego frame (inverse perspective mapping).
+"""The cameras' pixels resampled on the ground, z = 0 of the ego frame or a relief (inverse perspective mapping).
 
 The plane maps to each image by a homography, so one `warpPerspective` per camera does the work and a rig that changes
-with every frame (ego motion between the exposures) costs nothing extra. Behind a lens the ground's places are looked up
-in the image as it came (`lens_sampling`): no undistorted image is ever made. Where cameras overlap, each counts with a
-weight that falls to zero at its image border; a missing camera leaves its part to the others or unseen.
+with every frame (ego motion between the exposures) costs nothing extra. Behind a lens, and on a relief, the ground's
+places are looked up in the image as it came (`lens_sampling`): no undistorted image is ever made. Where cameras
+overlap, each counts with a weight that falls to zero at its image border; a missing camera leaves its part to the
+others or unseen.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,8 @@ import numpy as np
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry.bev_grid import BEVGrid
 from hdmap_core.geometry.camera_rig import CameraRig
-from hdmap_core.geometry.lens_sampling import Optics
+from hdmap_core.geometry.ground_relief import GroundRelief
+from hdmap_core.geometry.lens_sampling import Optics, between_nodes, sample_nodes
 
 COARSE = 4  # weights are computed on cells this much larger than the output's, then interpolated
 FEATHER = 0.06  # of the image's width: where a camera's weight begins to fall
@@ -35,8 +37,24 @@ class _Part:
     weight: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Rise:
+    """A relief as one camera sees it; `pixels` (3,): what a metre of height adds to (u z, v z, z)."""
+
+    relief: GroundRelief
+    pixels: np.ndarray
+
+    def at(self, metres: np.ndarray) -> np.ndarray:
+        """(..., 3) what the ground's height adds at places (..., 2 or more) x, y in metres."""
+        return self.relief.at(metres[..., 0], metres[..., 1])[..., None] * self.pixels
+
+
 def ground_view(
-    images: Sequence[np.ndarray | None], rig: CameraRig, grid: BEVGrid, pool: Executor | None = None
+    images: Sequence[np.ndarray | None],
+    rig: CameraRig,
+    grid: BEVGrid,
+    pool: Executor | None = None,
+    relief: GroundRelief | None = None,
 ) -> np.ndarray:
     """Resamples the images of one observation.
 
@@ -45,6 +63,7 @@ def ground_view(
         rig: unbatched calibration.
         grid: the region; the result has its cells.
         pool: threads to which the cameras are given out; the result is the same.
+        relief: the ground's heights over z = 0; None: it is flat.
 
     Returns:
         (Y, X, 4) uint8: R, G, B, and 255 where some camera sees the cell, else 0.
@@ -52,28 +71,32 @@ def ground_view(
     Raises:
         ImageError: naming a camera whose image has not the size that its calibration is for.
     """
-    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> pixels
+    projection = rig.projection().double().numpy()
+    plane, heights = projection[:, :, [0, 1, 3]], projection[:, :, 2]  # homogeneous (x, y, 1) on z = 0 -> pixels
+    rises = [None if relief is None else _Rise(relief, each) for each in heights]
     optics = map(Optics.of, rig.lens_of_each, rig.intrinsics.double().numpy())
-    seen: list[tuple[np.ndarray, np.ndarray, Optics | None]] = []
-    for name, image, size, *camera in zip(rig.names, images, rig.image_sizes, plane, optics, strict=True):
+    seen: list[tuple[np.ndarray, np.ndarray, Optics | None, _Rise | None]] = []
+    for name, image, size, *camera in zip(rig.names, images, rig.image_sizes, plane, optics, rises, strict=True):
         if image is not None:
             check_image(name, image, size)
             seen.append((image, *camera))
 
-    def part(camera: tuple[np.ndarray, np.ndarray, Optics | None]) -> _Part | None:
-        image, pixels_from_plane, optics = camera
-        return _part(image, pixels_from_plane, grid, optics)
+    def part(camera: tuple[np.ndarray, np.ndarray, Optics | None, _Rise | None]) -> _Part | None:
+        image, pixels_from_plane, optics, rise = camera
+        return _part(image, pixels_from_plane, grid, optics, rise)
 
     return _blended(pool.map(part, seen) if pool else map(part, seen), grid)
 
 
-def _part(image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, optics: Optics | None) -> _Part | None:
+def _part(
+    image: np.ndarray, pixels_from_plane: np.ndarray, grid: BEVGrid, optics: Optics | None, rise: _Rise | None
+) -> _Part | None:
     """None when the camera sees nothing of the grid."""
     height, width = image.shape[:2]
-    weight, rows, columns = _camera_weight(pixels_from_plane, (height, width), grid, optics)
+    weight, rows, columns = _camera_weight(pixels_from_plane, (height, width), grid, optics, rise)
     if weight is None:
         return None
-    return _Part(rows, columns, _warp(image, pixels_from_plane, grid, rows, columns, optics), weight)
+    return _Part(rows, columns, _warp(image, pixels_from_plane, grid, rows, columns, optics, rise), weight)
 
 
 def _blended(parts: Iterable[_Part | None], grid: BEVGrid) -> np.ndarray:
@@ -121,32 +144,48 @@ def _warp(
     rows: slice,
     columns: slice,
     optics: Optics | None = None,
+    rise: _Rise | None = None,
 ) -> np.ndarray:
     """The window of the grid seen by one camera, at one place of each cell: more tell no more (decision 46)."""
     size = columns.stop - columns.start, rows.stop - rows.start
-    pixels_from_cells = pixels_from_plane @ plane_from_cells(grid, (1.0, 1.0), rows.start, columns.start)
-    if optics is None:
+    metres_from_cells = plane_from_cells(grid, (1.0, 1.0), rows.start, columns.start)
+    pixels_from_cells = pixels_from_plane @ metres_from_cells
+    if rise is not None:
+        nodes = sample_nodes(size[::-1])
+        u, v, _ = _pixels(nodes @ pixels_from_cells.T + rise.at(nodes @ metres_from_cells.T), optics)
+        table = between_nodes(u, v, size[::-1])
+    elif optics is not None:
+        table = optics.ground_samples(pixels_from_cells, size[::-1])
+    else:
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         return cv2.warpPerspective(image, pixels_from_cells, size, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    table = optics.ground_samples(pixels_from_cells, size[::-1])
     mode = cv2.BORDER_REPLICATE
     return cv2.remap(image, table, None, cv2.INTER_LINEAR, borderMode=mode)  # type: ignore[call-overload]
 
 
+def _pixels(place: np.ndarray, optics: Optics | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels u, v and depth of (..., 3) places, given as (u z, v z, z) without the lens."""
+    if optics is not None:
+        return optics.pixels(place)
+    depth = np.maximum(place[..., 2], 1e-6)
+    return place[..., 0] / depth, place[..., 1] / depth, depth
+
+
 def _camera_weight(
-    pixels_from_plane: np.ndarray, image_size: tuple[int, int], grid: BEVGrid, optics: Optics | None = None
+    pixels_from_plane: np.ndarray,
+    image_size: tuple[int, int],
+    grid: BEVGrid,
+    optics: Optics | None = None,
+    rise: _Rise | None = None,
 ) -> tuple[np.ndarray | None, slice, slice]:
     """Weight of one camera in the window (rows, columns) that it sees; None when it sees nothing of the grid."""
     height, width = image_size
     shape, places = _coarse_places(grid)
-    place = (pixels_from_plane @ places).reshape(3, *shape)
-    if optics is None:
-        depth = np.maximum(place[2], 1e-6)
-        pixels = place[:2] / depth
-    else:
-        place = np.moveaxis(place, 0, -1)
-        u, v, depth = optics.pixels(place)
-        pixels = np.stack([u, v])
+    place = np.moveaxis((pixels_from_plane @ places).reshape(3, *shape), 0, -1)
+    if rise is not None:
+        place = place + rise.at(places.T).reshape(place.shape)
+    u, v, depth = _pixels(place, optics)
+    pixels = np.stack([u, v])
     middle = np.array([width - 1, height - 1]).reshape(2, 1, 1) / 2
     margin = (middle - np.abs(pixels - middle)).min(axis=0)
     if optics is not None:

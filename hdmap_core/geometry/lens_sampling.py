@@ -102,13 +102,22 @@ class Optics:
 
 @lru_cache(maxsize=16)
 def _ground_samples(optics: Optics, pixels_from_plane: Matrix, size: tuple[int, int]) -> np.ndarray:
+    u, v, _ = optics.pixels(sample_nodes(size) @ np.reshape(pixels_from_plane, (3, 3)).T)
+    return between_nodes(u, v, size)
+
+
+def sample_nodes(size: tuple[int, int]) -> np.ndarray:
+    """(J, I, 3) homogeneous (column, row, 1) of every 4th row and 2nd column of (rows, columns) samples, and around."""
     counts = [-(-side // node) for side, node in zip(size, _NODE, strict=True)]
     # One node more on each side, so that nothing is extrapolated.
     row, column = (node * np.arange(-1, count + 1) + (node - 1) / 2 for node, count in zip(_NODE, counts, strict=True))
-    place = np.stack([*np.meshgrid(column, row), np.ones((len(row), len(column)))], axis=-1)
-    u, v, _ = optics.pixels(place @ np.reshape(pixels_from_plane, (3, 3)).T)
+    return np.stack([*np.meshgrid(column, row), np.ones((len(row), len(column)))], axis=-1)
+
+
+def between_nodes(u: np.ndarray, v: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(rows, columns, 2) float32 pixels of all samples, from those (J, I) of `sample_nodes`."""
     nodes = np.stack([u, v], axis=-1).clip(-1e5, 1e5).astype(np.float32)
-    enlarged = _NODE[1] * len(column), _NODE[0] * len(row)
+    enlarged = _NODE[1] * nodes.shape[1], _NODE[0] * nodes.shape[0]
     table = cv2.resize(nodes, enlarged, interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(table[_NODE[0] : _NODE[0] + size[0], _NODE[1] : _NODE[1] + size[1]])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdmap_core.recordings.options import Align, MinCameras, Rate, Rig, Start, Topics
+from hdmap_core.recordings.options import Align, LidarGround, MinCameras, Rate, Rig, Start, Topics
 
 if TYPE_CHECKING:
     from hdmap_core.inference.prediction import Prediction
@@ -41,6 +41,7 @@ def predict(
     align: Align = False,
     min_cameras: MinCameras = 0,
     topics: Topics = None,
+    lidar_ground: LidarGround = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     version: Annotated[
         str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
@@ -93,6 +94,7 @@ def predict(
         topics=topics,
         sweeps=info.lidar_sweeps,
         sd_map=info.sd_map,
+        lidar_ground=lidar_ground,
         at_least=info.enough_pixels,
         grid=info.grid,
         classes=model.classes,

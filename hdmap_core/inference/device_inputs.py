@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hdmap_core.geometry import BEVGrid, CameraRig
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.geometry.ground_view import COARSE, FEATHER, LEAST_WEIGHT, MIN_DEPTH, plane_from_cells
 from hdmap_core.geometry.lens_sampling import Matrix, Optics
 from hdmap_core.model_io import ModelInput
@@ -90,7 +91,13 @@ def _bicubic(picture: Tensor, size: tuple[int, int]) -> Tensor:
     return picture
 
 
-def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid, device: torch.device) -> Tensor:
+def ground_pixels(
+    images: Sequence[Tensor | None],
+    rig: CameraRig,
+    grid: BEVGrid,
+    device: torch.device,
+    relief: GroundRelief | None = None,
+) -> Tensor:
     """As `geometry.ground_view`, all cameras of a size at once, and all cells in each.
 
     Args:
@@ -98,13 +105,16 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
         rig: unbatched calibration.
         grid: the region; the result has its cells.
         device: of the images.
+        relief: the ground's heights over z = 0; None: it is flat.
 
     Returns:
         (1, 4, Y, X) uint8: R, G, B, and 255 where some camera sees the cell, else 0.
     """
     total = torch.zeros(3, *grid.shape, device=device)
     weight_sum = torch.zeros(1, *grid.shape, device=device)
-    plane = rig.projection().double().numpy()[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> (u z, v z, z)
+    projection = rig.projection().double().numpy()
+    plane = projection[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> (u z, v z, z)
+    heights = [None if relief is None else uploaded(_heights(relief, grid, side), device) for side in (1, COARSE)]
     groups: dict[tuple[tuple[int, int], bool], list[int]] = {}
     for index, (image, size, lens) in enumerate(zip(images, rig.image_sizes, rig.lens_of_each, strict=True)):
         if image is not None:
@@ -117,9 +127,11 @@ def ground_pixels(images: Sequence[Tensor | None], rig: CameraRig, grid: BEVGrid
             lenses = _lens_tables(keys, device)
         cells = uploaded(plane[places] @ plane_from_cells(grid, (1.0, 1.0)), device)
         coarse = uploaded(plane[places] @ plane_from_cells(grid, (COARSE, COARSE)), device)
-        u, v, _, _ = _pixels(cells, grid.shape, lenses)
+        upwards = uploaded(projection[places, :, 2], device)
+        rises = [None if each is None else upwards[:, :, None, None] * each for each in heights]
+        u, v, _, _ = _pixels(cells, grid.shape, lenses, rises[0])
         colour = _rounded(_bilinear(pictures, u, v)).float()
-        weight = _weights(coarse, grid, size, lenses)
+        weight = _weights(coarse, grid, size, lenses, rises[1])
         total += (colour * weight[:, None]).sum(dim=0)
         weight_sum += weight.sum(dim=0)
     rgb = _rounded(total / (weight_sum + _BLENDING))
@@ -131,10 +143,19 @@ def _rounded(values: Tensor) -> Tensor:
     return (values + 0.5).to(torch.uint8)
 
 
-def _weights(matrix: Tensor, grid: BEVGrid, size: tuple[int, int], lenses: "_Lenses | None") -> Tensor:
+def _heights(relief: GroundRelief, grid: BEVGrid, side: int) -> np.ndarray:
+    """(Y, X) float64 metres at the centres of cells that are `side` times as large as the grid's."""
+    row, column = np.indices((-(-grid.shape[0] // side), -(-grid.shape[1] // side)))
+    metres = np.stack([column, row, np.ones_like(row)], axis=-1) @ plane_from_cells(grid, (side, side)).T
+    return relief.at(metres[..., 0], metres[..., 1]).astype(np.float64)
+
+
+def _weights(
+    matrix: Tensor, grid: BEVGrid, size: tuple[int, int], lenses: "_Lenses | None", rise: Tensor | None
+) -> Tensor:
     """(n, Y, X) float32: how much a camera counts in a cell, of places in cells that are `COARSE` times as large."""
     shape = -(-grid.shape[0] // COARSE), -(-grid.shape[1] // COARSE)
-    u, v, depth, margin = _pixels(matrix, shape, lenses, least_depth=1e-6)
+    u, v, depth, margin = _pixels(matrix, shape, lenses, rise, least_depth=1e-6)
     inside = torch.minimum(torch.minimum(u, size[1] - 1 - u), torch.minimum(v, size[0] - 1 - v))
     inside = inside if margin is None else torch.minimum(inside, margin)
     weight = (inside / (FEATHER * size[1])).clamp(0, 1) * (depth > MIN_DEPTH)
@@ -143,7 +164,11 @@ def _weights(matrix: Tensor, grid: BEVGrid, size: tuple[int, int], lenses: "_Len
 
 
 def _pixels(
-    matrix: Tensor, shape: tuple[int, int], lenses: "_Lenses | None", least_depth: float | None = None
+    matrix: Tensor,
+    shape: tuple[int, int],
+    lenses: "_Lenses | None",
+    rise: Tensor | None,
+    least_depth: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Pixels u, v (n, Y, X), depth in metres, and of lenses how far inside their rim, in pixels.
 
@@ -151,16 +176,16 @@ def _pixels(
         matrix: (n, 3, 3) float64, homogeneous (column, row) of a cell -> (u z, v z, z) without the lens.
         shape: (Y, X).
         lenses: of the n cameras; None: pinholes.
+        rise: (n, 3, Y, X) float64, what the ground's height adds to (u z, v z, z); None: it is flat.
         least_depth: at which nearer places of pinholes are taken; None: as they are.
     """
     row = torch.arange(shape[0], device=matrix.device, dtype=torch.float64)[:, None]
     column = torch.arange(shape[1], device=matrix.device, dtype=torch.float64)
+    place = matrix[:, :, 0, None, None] * column + matrix[:, :, 1, None, None] * row + matrix[:, :, 2, None, None]
+    place = place if rise is None else place + rise
     if lenses is not None:
-        matrix = lenses.inverse @ matrix
-    x, y, z = (
-        matrix[:, i, 0, None, None] * column + matrix[:, i, 1, None, None] * row + matrix[:, i, 2, None, None]
-        for i in range(3)
-    )
+        place = torch.einsum("nij,njyx->niyx", lenses.inverse, place)
+    x, y, z = place.unbind(1)
     if lenses is not None:
         return lenses.pixels(x, y, z)
     depth = z if least_depth is None else z.clamp(min=least_depth)

@@ -160,7 +160,9 @@ class DevicePath:
                 images, observation.rig, backbone.image_size, backbone.cameras, self.device, ImageFit.of(backbone)
             )
         if model.sees_ground:
-            inputs.ground = device_inputs.ground_pixels(images, observation.rig, ground_grid(model.grid), self.device)
+            inputs.ground = device_inputs.ground_pixels(
+                images, observation.rig, ground_grid(model.grid), self.device, observation.relief
+            )
         inputs = with_points_and_roads(inputs, lidar_points(observation), observation.sd_lines, model)
         if self.device.type != "cuda":
             return inputs

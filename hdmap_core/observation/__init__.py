@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hdmap_core.geometry import CameraRig
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.geometry.map_origin import MapOrigin
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Observation:
         map_from_ego: (4, 4) float64 pose of the ego frame; or None when unknown.
         point_age_s: (P,) float32, how long before `stamp_ns` each point's sweep ended, seconds; None without points.
         camera_stamps_ns: exposure time of each camera, in the order of `rig`.
+        relief: the ground's heights over z = 0, where a LiDAR has shown them; None: it is taken for flat.
         map_origin: where the frame that `map_from_ego` leads to lies on the earth; None when unknown.
         device_images: per camera (H, W, 3) uint8 RGB that lies on a GPU, and has None in `images`; empty: none does.
     """
@@ -43,6 +45,7 @@ class Observation:
     camera_stamps_ns: tuple[int, ...] = field(default=())
     point_age_s: np.ndarray | None = None
     map_origin: MapOrigin | None = None
+    relief: GroundRelief | None = None
     device_images: "tuple[Tensor | None, ...]" = ()
 
     @property

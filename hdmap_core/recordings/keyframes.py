@@ -35,7 +35,7 @@ def open_keyframes(root: Path, wanted: Wanted) -> Recording:
         named = () if wanted.scene is None else scene_named(dataset, wanted.scene).sample_tokens
         tokens = (wanted.sample or (*named, *dataset.tokens)[0],)
         scene = dataset.scene_of(tokens[0])
-    check_sensors(dataset, tokens, lidar=wanted.sweeps > 0, sd_map=wanted.sd_map)
+    check_sensors(dataset, tokens, lidar=wanted.sweeps > 0, sd_map=wanted.sd_map, ground=wanted.lidar_ground)
     way = way_of(dataset, tokens)
     has_map = way is not None and dataset.has_vector_map(tokens[0])
     return Recording(
@@ -84,4 +84,5 @@ def _frames(dataset: MapDataset, tokens: Sequence[str], wanted: Wanted) -> Itera
             sweeps=max(1, wanted.sweeps),
             at_least=wanted.at_least,
             coarse=wanted.at_least is not None,
+            lidar_ground=wanted.lidar_ground,
         )

@@ -35,3 +35,10 @@ MinCameras = Annotated[
 Topics = Annotated[
     str | None, typer.Option(help="Topic layout of a bag; by default the one that fits", rich_help_panel=_PANEL)
 ]
+LidarGround = Annotated[
+    bool,
+    typer.Option(
+        "--lidar-ground",
+        help="Take the ground's shape from the LiDAR's sweep, also for models that look at cameras alone",
+    ),
+]

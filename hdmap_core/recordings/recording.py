@@ -33,6 +33,7 @@ class Wanted:
         topics: topic layout of a bag; None: the one that fits.
         sweeps: LiDAR sweeps that the model looks at.
         sd_map: whether it looks at an SD map.
+        lidar_ground: see `MapDataset.observation`; of bags as well.
         at_least: what will do of each image, coarsely decoded; None: all there is, exactly.
         grid: region of the truth.
         classes: of the truth.
@@ -51,6 +52,7 @@ class Wanted:
     topics: str | None = None
     sweeps: int = 0
     sd_map: bool = False
+    lidar_ground: bool = False
     at_least: Enough | None = None
     grid: BEVGrid = field(default_factory=BEVGrid)
     classes: tuple[MapClass, ...] = CLASSES

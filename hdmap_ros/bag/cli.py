@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from hdmap_core.recordings.options import LidarGround
+
 _NODE = "As the node's parameters"
 
 app = typer.Typer(help="Data sets to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
@@ -104,6 +106,7 @@ def replay(
     recover: Annotated[
         bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
     ] = False,
+    lidar_ground: LidarGround = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes, for several bags; the maps do not depend on it")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
@@ -154,7 +157,7 @@ def replay(
     }
     parameters = config_from_values({name: value for name, value in given.items() if value is not None})
     target = None if fuse is None else fuse.absolute()
-    config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover, target, place)
+    config = ReplayConfig(layout, min_cameras, every, calibrations, parameters, recover, target, place, lidar_ground)
     folders = folders_of(bags, out)
     with progress_bar("replaying") as (progress, warn):
         if len(bags) > 1 or ray is not None:

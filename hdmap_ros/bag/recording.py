@@ -10,6 +10,7 @@ from hdmap_ros.bag.layouts import fitting_layouts, load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.bag.storage import is_bag
+from hdmap_ros.bag.sweeps import see_ground_by_lidar
 from hdmap_ros.observing.calibration import read_calibration_file
 from hdmap_ros.problems import Problems, problem_lines
 
@@ -56,8 +57,10 @@ def fitting_layout(path: Path) -> str:
 
 def _observations(path: Path, config: ReplayConfig, wanted: Wanted, problems: Problems) -> Iterator[Observation]:
     found, one = 0, wanted.whole_drive is False
-    with open_bag(path) as bag:
+    with open_bag(path) as bag, open_bag(path) as beside:
         sources = BagSources(bag, config, problems)
+        if wanted.lidar_ground:
+            see_ground_by_lidar(sources.builder, beside, config, problems)
         for images in sources.sets():
             if one and wanted.sample not in (None, str(images.stamp_ns)):
                 continue

@@ -22,6 +22,7 @@ from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.bag.sweeps import see_ground_by_lidar
 from hdmap_ros.latency_log import LatencyLog
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observing.observation_builder import NotReadyError
@@ -64,10 +65,12 @@ def replay_bag(
     """
     path, folder, node = Path(path), Path(folder), config.node
     problems = Problems(warn)
-    with open_bag(path, config.recover) as bag:
+    with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
         pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
+        if config.lidar_ground:
+            see_ground_by_lidar(sources.builder, beside, config, problems)
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}

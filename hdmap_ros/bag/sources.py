@@ -39,6 +39,7 @@ class ReplayConfig:
         fuse: where the fused map goes, see `hdmap_core.exchange.map_file`; None: nowhere.
         origin: where the layout's fixed frame lies on the earth, for the fused map.
         recover: read the whole messages of a bag that was cut off or is damaged.
+        lidar_ground: the ground's shape is what the LiDAR that the layout names sees of it.
     """
 
     layout: TopicLayout
@@ -49,6 +50,7 @@ class ReplayConfig:
     recover: bool = False
     fuse: Path | None = None
     origin: MapOrigin | None = None
+    lidar_ground: bool = False
 
     @property
     def node(self) -> OnlineMapConfig:

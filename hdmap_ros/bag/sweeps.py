@@ -7,14 +7,30 @@ import numpy as np
 
 from hdmap_core.datasets.nearest import NearestInTime
 from hdmap_core.errors import BagError
+from hdmap_core.geometry import se3
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.bag.sources import ReplayConfig
+from hdmap_ros.observing.observation_builder import ObservationBuilder
 from hdmap_ros.observing.point_clouds import KIND, points_of
 from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 
 _PROBLEM = "no_lidar"
+
+
+def see_ground_by_lidar(builder: ObservationBuilder, bag: BagReader, config: ReplayConfig, problems: Problems) -> None:
+    """Lets a builder take the ground's shape from the bag's LiDAR; `bag` and `problems` as for `BagSweeps`.
+
+    Raises:
+        BagError: if the bag has no LiDAR where the layout names it.
+    """
+    topic, _ = config.layout.lidar
+    if bag.topics.get(topic) != KIND or not bag.counts.get(topic, 0):
+        raise BagError(
+            f"{bag.path} has no {KIND} on {topic or 'a topic that the layout names'}, which --lidar-ground asks for"
+        )
+    builder.sweep_at = BagSweeps(bag, config, builder.transforms, problems).in_base
 
 
 class BagSweeps:
@@ -60,6 +76,11 @@ class BagSweeps:
         except (BagError, TransformError) as error:
             self._problems.add(_PROBLEM, "", f"{self._topic} at {swept_ns}: {error}")
             return None
+
+    def in_base(self, stamp_ns: int) -> np.ndarray | None:
+        """(P, 3) float64 x, y, z in metres: that sweep in the car's frame of the instant; None as for `near`."""
+        found = self.near(stamp_ns)
+        return None if found is None else se3.transform_points(found[1], found[0][:, :3].astype(np.float64))
 
     def _clouds(self, bag: BagReader) -> Iterator[tuple[int, Any]]:
         def unreadable(topic: str, reason: str) -> None:

@@ -6,7 +6,7 @@ frame that does not move (odom): at 10 m/s the 42.6 ms between nuScenes' first a
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -107,6 +107,8 @@ class ObservationBuilder:
         camera_faults: camera -> why it is not ok.
         motion_compensated: whether the last set was.
         pool: the threads that decode; None: the caller's does.
+        sweep_at: gives the LiDAR's sweep about an instant (nanoseconds) as (P, 3 or more) x, y, z in metres in the base
+            frame of the instant, or None; where the road is taken from it. None: nobody asks a LiDAR.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class ObservationBuilder:
         self.camera_states: dict[str, str] = dict.fromkeys(cameras, "waiting_camera_info")
         self.motion_compensated = False
         self.pool = pool
+        self.sweep_at: Callable[[int], np.ndarray | None] | None = None
         self._infos = CameraInfos(
             config.projection, config.projections, config.image_topics, dict(calibrations or {}), self.problems
         )
@@ -310,14 +313,15 @@ class ObservationBuilder:
         return None
 
     def _on_the_road(self, observation: Observation) -> Observation:
-        """By the poses of the last sets; those before a jump of the stamps do not count."""
+        """By LiDAR, else by the poses of the last sets; those before a jump of the stamps do not count."""
         stamp_ns, recent = observation.stamp_ns, self._recent
+        sweep = None if self.sweep_at is None else self.sweep_at(stamp_ns)
         if recent and not 0 < stamp_ns - recent[-1][0] < WINDOW_S * 1e9:
             recent.clear()
         if observation.map_from_ego is None:
             recent.clear()
-            return observation
+            return on_the_road(observation, sweep=sweep)
         recent.append((stamp_ns, observation.map_from_ego))
         while stamp_ns - recent[0][0] > WINDOW_S * 1e9:
             recent.popleft()
-        return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent])
+        return on_the_road(observation, [pose for _, pose in recent], [stamp for stamp, _ in recent], sweep)

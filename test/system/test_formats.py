@@ -100,10 +100,13 @@ def test_a_drive_with_lidar(swept: dict[str, Path], other: str) -> None:
                 assert min(line.hausdorff_distance(each) for each in like) < 1e-6 + 2e-6
 
 
-def test_the_score_of_a_drive_with_lidar_is_the_same(swept: dict[str, Path], hdmap: Verb) -> None:
+@pytest.mark.parametrize("options", [(), ("--lidar-ground",)], ids=["", "lidar ground"])
+def test_the_score_of_a_drive_with_lidar_is_the_same(
+    swept: dict[str, Path], hdmap: Verb, options: tuple[str, ...]
+) -> None:
     scores = {}
     for name, root in swept.items():
-        ended = hdmap("evaluate", default_weights(), root, "--split", "val", "--json")
+        ended = hdmap("evaluate", default_weights(), root, "--split", "val", "--json", *options)
         assert ended.code == 0, ended.err
         report = json.loads(ended.out)
         scores[name] = [report["mAP"], *(each["AP"] for each in report["classes"].values())]

@@ -43,6 +43,7 @@ class Source:
         data_digest: see `MapDataset.digest`.
         head: see `load_predictor`.
         dense: the model has dense heads.
+        lidar_ground: see `MapDataset.observation`.
     """
 
     checkpoint: Path
@@ -54,6 +55,7 @@ class Source:
     device: str
     dense: bool = False
     corruption: Corruption | None = None
+    lidar_ground: bool = False
 
     @property
     def has_overlaps(self) -> bool:
@@ -67,6 +69,7 @@ class Source:
             "data": self.data_digest,
             "head": self.head,
             "device": self.device.partition(":")[0],
+            "lidar_ground": self.lidar_ground,
             "corruption": None if self.corruption is None else asdict(self.corruption),
             "program": _program_digest(),
         }
@@ -154,7 +157,12 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
     def prepare(token: str) -> PreparedInput:
         enough = predictor.info.enough_pixels if source.corruption is None else None
         observation = dataset.observation(
-            token, points=sweeps > 0, sweeps=max(1, sweeps), at_least=enough, coarse=enough is not None
+            token,
+            points=sweeps > 0,
+            sweeps=max(1, sweeps),
+            at_least=enough,
+            coarse=enough is not None,
+            lidar_ground=source.lidar_ground,
         )
         if source.corruption is not None:
             observation = corrupt(observation, source.corruption)

@@ -28,6 +28,7 @@ class EvaluateOptions:
         corruptions: kinds of corruption; none by default.
         baseline: a checkpoint that the corruption error is relative to.
         beside: the folder of an earlier evaluation of the same frames, shown beside this one in the gallery.
+        lidar_ground: see `MapDataset.observation`.
         version: which data set of the folder; by default the one that the split tells.
     """
 
@@ -40,6 +41,7 @@ class EvaluateOptions:
     corruptions: tuple[str, ...] = ()
     baseline: str | Path | None = None
     beside: str | Path | None = None
+    lidar_ground: bool = False
     workers: int = 1
     ray: str | None = None
     as_json: bool = False
@@ -92,13 +94,23 @@ def evaluation_task(checkpoint: str | Path, dataroot: Path, split: str, options:
     tokens = [token for scene in scenes for token in scene]
     if not tokens:
         raise DatasetError(f"split {split!r} of {dataroot} has no keyframes")
-    check_sensors(dataset, tokens, lidar=info.lidar_sweeps > 0, sd_map=info.sd_map)
+    check_sensors(dataset, tokens, lidar=info.lidar_sweeps > 0, sd_map=info.sd_map, ground=options.lidar_ground)
     region = info.grid.x_range, info.grid.y_range, info.classes, model.crossings
     truth = {token: dataset.elements(token, *region) for token in tokens}
     groups = frame_groups(dataset, tokens)
     device, gpus = _device(options, info)
     digest, dense = dataset.digest(), model.dense is not None
-    source = Source(path, info.weights_sha256, dataroot, dataset.version, digest, options.head, device, dense)
+    source = Source(
+        path,
+        info.weights_sha256,
+        dataroot,
+        dataset.version,
+        digest,
+        options.head,
+        device,
+        dense,
+        lidar_ground=options.lidar_ground,
+    )
     heads = {label.value: predictor.config.decode.head_of(label) for label in info.classes}
     return EvaluationTask(options, split, info, heads, dataset, scenes, truth, groups, corruptions, source, gpus)
 

@@ -161,6 +161,7 @@ class ArgoverseDataset:
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe: see `MapDataset.observation`. The number of the laser stands for a point's ring."""
         log, stamp = self._log(token), _stamp(token)
@@ -182,6 +183,7 @@ class ArgoverseDataset:
             coarse=coarse,
             sd_lines=self.sd_lines(token) if roads else None,
             recent=self._recent_poses(log, token) if self.road_plane else None,
+            ground=frames.get(LIDAR) if lidar_ground else None,
         )
 
     def elements(

@@ -111,6 +111,7 @@ class FramesDataset:
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One frame; see `MapDataset.observation`."""
         files = self.keyframe(token)
@@ -127,6 +128,7 @@ class FramesDataset:
             sd_lines=self.sd_lines(token) if roads else None,
             map_origin=self._origin(token),
             recent=self._recent_poses(token) if self.road_plane else None,
+            ground=lidar_of(files) if lidar_ground else None,
         )
 
     def elements(

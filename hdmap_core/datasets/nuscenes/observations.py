@@ -151,6 +151,7 @@ class NuScenesDataset:
         sweeps: int = 1,
         roads: bool = True,
         coarse: bool = False,
+        lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe.
 
@@ -167,6 +168,8 @@ class NuScenesDataset:
                 out of those before the keyframe's.
             roads: cut out those of the SD map, if there is one.
             coarse: see `decode_image`.
+            lidar_ground: the road is what the keyframe's LiDAR sweep sees of it, if there is one; points need not be
+                asked for.
 
         Raises:
             DatasetError: if a file is missing or does not fit the tables.
@@ -186,6 +189,7 @@ class NuScenesDataset:
             sd_lines=self.sd_lines(token) if roads else None,
             map_origin=CITIES.get(self.scene_of(token).location),
             recent=self._recent_poses(token) if self.road_plane else None,
+            ground=frames.get(LIDAR) if lidar_ground else None,
         )
 
     def elements(

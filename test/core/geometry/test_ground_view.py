@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from hdmap_core.errors import ImageError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.geometry.ground_view import _camera_weight, _warp, ground_view
 from hdmap_core.geometry.lens import Lens, lens_of
 
@@ -280,3 +281,34 @@ def test_threads_change_nothing_and_neither_does_opencv() -> None:
     np.testing.assert_array_equal(view[..., 3], np.where(seen, 255, 0))
     with ThreadPoolExecutor(3) as pool:
         np.testing.assert_array_equal(ground_view(images, rig, GRID, pool), view)
+
+
+@pytest.mark.parametrize(
+    "lens", [None, lens_of("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0])], ids=["pinhole", "lens"]
+)
+def test_ground_that_is_higher_is_seen_as_by_cameras_that_are_lower(lens: Lens | None) -> None:
+    rig = make_rig(lens=lens)
+    images = paint(rig)
+    lift = torch.eye(4, dtype=torch.float64)
+    lift[2, 3] = -0.3
+    lower = rig.changed_poses(lambda poses: lift @ poses)
+    relief = GroundRelief(np.full((13, 25), 0.3, np.float32))
+    found, wanted = ground_view(images, rig, GRID, relief=relief), ground_view(images, lower, GRID)
+    near = away_from_axes() & (np.abs(GRID.cell_centres().numpy()).max(axis=-1) > 3.0)
+    assert np.array_equal(found[..., 3], wanted[..., 3])
+    assert np.abs(found[near].astype(int) - wanted[near]).mean() < 0.5
+    assert np.abs(ground_view(images, rig, GRID)[near].astype(int) - wanted[near]).mean() > 3
+
+
+def test_a_relief_that_is_a_plane_is_that_plane() -> None:
+    """A slope of 3 % ahead, of which the colours are those of level ground under cameras that nod."""
+    rig, slope = make_rig(roll=0.01), 0.03
+    images = paint(rig)
+    turn = se3.se3(se3.rotation_from_euler(0.0, np.arctan(slope), 0.0), np.zeros(3))
+    nodding = rig.changed_poses(lambda poses: torch.from_numpy(turn) @ poses)
+    x = np.arange(-36.0, 36.1, 3.0, dtype=np.float32)
+    found = ground_view(images, rig, GRID, relief=GroundRelief(np.tile(slope * x, (13, 1))))
+    wanted, place = ground_view(images, nodding, GRID), GRID.cell_centres().numpy()
+    clear = away_from_axes() & (np.abs(place).max(axis=-1) > 3.0) & (found[..., 3] > 0) & (wanted[..., 3] > 0)
+    assert np.abs(found[clear].astype(int) - wanted[clear]).mean() < 1.0
+    assert np.abs(ground_view(images, rig, GRID)[clear].astype(int) - wanted[clear]).mean() > 3

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from hdmap_core.elements import MapClass
 from hdmap_core.geometry import BEVGrid, CameraRig, lens_sampling, se3
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.geometry.ground_view import ground_view
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.inference import device_inputs
@@ -96,6 +97,17 @@ def test_the_ground_is_opencvs(case: dict[str, Any], grid: BEVGrid) -> None:
     assert not apart[..., 3].any(), "what is seen is the same to the cell"
     assert apart.max() <= (2 if EXACT else 8) and apart.mean() < (0.05 if EXACT else 0.3)
     assert len(case.get("missing", ())) == 6 or wanted[..., 3].mean() > 100
+
+
+@pytest.mark.usefixtures("every_sample_through_the_lens")
+@pytest.mark.parametrize("lens", [None, LENSES["fisheye"]], ids=["pinholes", "fisheyes"])
+def test_the_ground_of_a_relief_is_opencvs(lens: Lens | None) -> None:
+    seen = surround(lens=lens)
+    relief = GroundRelief(np.random.default_rng(0).normal(0, 0.2, (13, 25)).astype(np.float32))
+    wanted = ground_view(seen.images, seen.rig, ODD_GRID, relief=relief).astype(int)
+    found = device_inputs.ground_pixels(on_device(seen), seen.rig, ODD_GRID, CPU, relief)
+    apart = np.abs(found[0].permute(1, 2, 0).numpy() - wanted)
+    assert (apart[..., 3] > 0).mean() < 1e-3 and apart[..., :3].mean() < (0.05 if EXACT else 0.3)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,18 @@ def test_lidar_puts_cameras_and_points_on_the_road(sensor_world: Path) -> None:
         assert again is not None and _degrees_between(again, np.eye(4)) < 0.01
 
 
+def test_a_sweep_shows_cameras_the_ground_though_nobody_takes_points(sensor_world: Path) -> None:
+    dataset = NuScenesDataset(sensor_world)
+    for token in dataset.tokens[:3]:
+        alone, asked = (
+            dataset.observation(token, images=False, points=points, lidar_ground=not points) for points in (False, True)
+        )
+        assert alone.points is None and alone.relief is not None and asked.relief is None
+        np.testing.assert_allclose(alone.rig.ego_from_camera, asked.rig.ego_from_camera, atol=1e-9)
+        x, y = np.meshgrid(np.linspace(-20, 20, 9), np.linspace(-3, 3, 5))
+        assert np.abs(alone.relief.at(x, y)).max() < 0.1, "the town is flat"
+
+
 def test_without_lidar_the_poses_before_it_count(sensor_world: Path) -> None:
     with_plane, without = NuScenesDataset(sensor_world), NuScenesDataset(sensor_world, road_plane=False)
     tokens = with_plane.scenes[0].sample_tokens

@@ -17,6 +17,9 @@ from hdmap_core.datasets.sensor_files import read_points
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.geometry.se3 import rotation_from_quaternion, se3, transform_points
+from hdmap_core.inference import default_weights
+from hdmap_core.recordings.opening import open_recording
+from hdmap_core.recordings.recording import Wanted
 from hdmap_ros.bag.layouts import layout_folder
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.write import write_bag
@@ -62,6 +65,34 @@ def test_the_same_points_at_the_same_place(drive: Path, world: Path, tmp_path: P
     assert max(moved) > 0.01, "the car drove on between sweep and image"
     content = json.loads((tmp_path / "out" / "frames.json").read_text())
     assert {frame["lidar"]["columns"] for frame in content["frames"]} == {5}
+
+
+def test_the_ground_of_a_bags_lidar_is_that_of_the_data_set(
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any]
+) -> None:
+    assert hdmap("frames", "from-bag", drive, "-o", tmp_path / "frames").code == 0
+    dataset = open_dataset(tmp_path / "frames")
+    (with_lidar, without) = (
+        list(open_recording([str(drive)], Wanted(lidar_ground=asked)).frames) for asked in (True, False)
+    )
+    assert [each.token for each in with_lidar] == list(dataset.tokens)
+    for ours, plain in zip(with_lidar, without, strict=True):
+        theirs = dataset.observation(ours.token, images=False, points=False, lidar_ground=True)
+        assert ours.relief is not None and theirs.relief is not None and ours.points is None
+        np.testing.assert_allclose(ours.rig.ego_from_camera, theirs.rig.ego_from_camera, atol=1e-4)
+        np.testing.assert_allclose(ours.relief.heights, theirs.relief.heights, atol=0.02)
+        assert plain.relief is None
+
+
+def test_a_replay_takes_the_ground_from_lidar_or_says_that_there_is_none(
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Any
+) -> None:
+    ended = hdmap("bag", "replay", drive, "-o", tmp_path / "out", "--lidar-ground")
+    assert ended.code == 0 and (tmp_path / "out" / "predictions.jsonl").stat().st_size > 0, ended.err
+    bare = changed(drive, tmp_path / "bare.mcap", lambda topic, _, message: None if topic == POINTS else message)
+    for command in (("bag", "replay", bare, "-o", tmp_path / "none"), ("predict", default_weights(), bare)):
+        ended = hdmap(*command, "--lidar-ground")
+        assert ended.code == 2 and f"no sensor_msgs/msg/PointCloud2 on {POINTS}" in ended.err, ended.err
 
 
 def test_without_lidar_if_that_is_wanted(drive: Path, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
