@@ -68,9 +68,9 @@ def replay_bag(
     with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
+        pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
         if config.lidar_ground:
             see_ground_by_lidar(sources.builder, beside, config, problems)
-        pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}

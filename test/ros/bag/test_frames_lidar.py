@@ -85,11 +85,11 @@ def test_the_ground_of_a_bags_lidar_is_that_of_the_data_set(
 
 
 def test_a_replay_takes_the_ground_from_lidar_or_says_that_there_is_none(
-    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Callable[..., Path]
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Any
 ) -> None:
     ended = hdmap("bag", "replay", drive, "-o", tmp_path / "out", "--lidar-ground")
     assert ended.code == 0 and (tmp_path / "out" / "predictions.jsonl").stat().st_size > 0, ended.err
-    bare = changed(drive, tmp_path / "bare.mcap", lambda topic, number, message: None if topic == POINTS else message)
+    bare = changed(drive, tmp_path / "bare.mcap", lambda topic, _, message: None if topic == POINTS else message)
     for command in (("bag", "replay", bare, "-o", tmp_path / "none"), ("predict", default_weights(), bare)):
         ended = hdmap(*command, "--lidar-ground")
         assert ended.code == 2 and f"no sensor_msgs/msg/PointCloud2 on {POINTS}" in ended.err, ended.err
