@@ -5,13 +5,14 @@ Run: python benchmarks/chamfer_ap.py [--frames 500]
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 from shapely import LineString
 
-from hdmap_core.elements import MapElement
+from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, average_precision, chamfer_ap, path_of
 
 Frames = dict[str, list[MapElement]]
@@ -36,29 +37,31 @@ def random_frames(num_frames: int, seed: int = 0) -> tuple[Frames, Frames]:
     return predictions, truth
 
 
-def pair_by_pair(predictions: Frames, truth: Frames) -> float:
-    """MapTR's mAP with one shapely interpolation per point and one band per line."""
-    rules = PROTOCOLS["maptr"]
+def pair_by_pair(
+    predictions: Frames, truth: Frames, protocol: str = "maptr", classes: Sequence[MapClass] = CLASSES
+) -> dict[tuple[MapClass, float], float]:
+    """AP by class and threshold, with one shapely interpolation per point and one band per line.
 
-    def sample(line: MapElement) -> np.ndarray:
-        shape = LineString(path_of(line))
+    The tests hold ours against it.
+    """
+    rules = PROTOCOLS[protocol]
+
+    def sample(shape: LineString) -> np.ndarray:
         return np.array([shape.interpolate(at).coords[0] for at in np.linspace(0, shape.length, rules.num_points)])
 
-    precisions = []
-    for label in CLASSES:
+    result = {}
+    for label in classes:
         frames = []
         for token, elements in truth.items():
             found = [line for line in predictions[token] if line.label == label]
-            ours = [sample(line) for line in found]
-            theirs = [sample(line) for line in elements if line.label == label]
-            bands = [[LineString(line).buffer(2.0, cap_style="flat", join_style="mitre") for line in lines]
-                     for lines in (ours, theirs)]  # fmt: skip
+            targets = [LineString(path_of(line)) for line in elements if line.label == label]
+            if rules.simplify_truth:
+                targets = [target.simplify(rules.simplify_truth) for target in targets]
+            ours, theirs = [sample(LineString(path_of(line))) for line in found], [sample(each) for each in targets]
             distance = np.full((len(ours), len(theirs)), 100.0)
-            for row, line in enumerate(ours):
-                for column, target in enumerate(theirs):
-                    if bands[0][row].intersects(bands[1][column]):
-                        pairs = np.linalg.norm(line[:, None] - target[None], axis=-1)
-                        distance[row, column] = (pairs.min(axis=0).mean() + pairs.min(axis=1).mean()) / 2
+            for row, column in pairs_in_reach(ours, theirs, rules.band_width):
+                pairs = np.linalg.norm(ours[row][:, None] - theirs[column][None], axis=-1)
+                distance[row, column] = (pairs.min(axis=0).mean() + pairs.min(axis=1).mean()) / 2
             frames.append((np.array([line.score for line in found]), distance))
         num_truth = sum(distance.shape[1] for _, distance in frames)
         for threshold in rules.thresholds:
@@ -73,8 +76,24 @@ def pair_by_pair(predictions: Frames, truth: Frames) -> float:
                     pooled.append((scores[row], hit))
             hits = np.array([hit for _, hit in sorted(pooled, key=lambda entry: -entry[0])])
             found_so_far = np.cumsum(hits)
-            precisions.append(average_precision(found_so_far / num_truth, found_so_far / np.arange(1, len(hits) + 1)))
-    return float(np.mean(precisions))
+            recall, precision = found_so_far / max(num_truth, 1), found_so_far / np.arange(1, len(hits) + 1)
+            result[label, threshold] = average_precision(recall, precision)
+    return result
+
+
+def pairs_in_reach(
+    ours: list[np.ndarray], theirs: list[np.ndarray], band_width: float | None
+) -> Iterator[tuple[int, int]]:
+    """Those whose bands touch; without bands all."""
+    if band_width is not None:
+        ours, theirs = (
+            [LineString(line).buffer(band_width, cap_style="flat", join_style="mitre") for line in lines]
+            for lines in (ours, theirs)
+        )
+    for row, line in enumerate(ours):
+        for column, target in enumerate(theirs):
+            if band_width is None or line.intersects(target):
+                yield row, column
 
 
 def main() -> None:
@@ -84,7 +103,7 @@ def main() -> None:
     start = time.perf_counter()
     ours = chamfer_ap(predictions, truth).mean_ap
     middle = time.perf_counter()
-    theirs = pair_by_pair(predictions, truth)
+    theirs = float(np.mean(list(pair_by_pair(predictions, truth).values())))
     end = time.perf_counter()
     num_frames = len(truth)
     table = Table(title=f"Chamfer AP, protocol maptr, {num_frames} frames, one process")

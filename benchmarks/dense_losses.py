@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from matching import seconds
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -67,19 +68,17 @@ def vectorised(embedding: Tensor, instance: Tensor) -> Tensor:
     return variance + distance
 
 
-def seconds(loss: Callable[[Tensor, Tensor], Tensor], targets: DenseTargets, repeats: int) -> tuple[float, float]:
-    """The loss and the median time of computing it and its gradient."""
+def measured(loss: Callable[[Tensor, Tensor], Tensor], targets: DenseTargets, repeats: int) -> tuple[float, float]:
+    """The loss of random embeddings and the median time of computing it and its gradient."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(BATCH, CHANNELS, *GRID.shape, generator=generator).to(targets.instance.device)
-    embedding, times = start.requires_grad_(), []
-    for _ in range(repeats + 1):
+    embedding = start.requires_grad_()
+
+    def anew() -> Tensor:
         embedding.grad = None
-        begin = time.perf_counter()
-        value = loss(embedding, targets.instance)
-        value.backward()
-        found = value.item()  # waits for the device
-        times.append(time.perf_counter() - begin)
-    return found, float(np.median(times[1:]))
+        return loss(embedding, targets.instance)
+
+    return seconds(anew, repeats)
 
 
 def main() -> None:
@@ -100,8 +99,8 @@ def main() -> None:
             drawing.append((time.perf_counter() - begin) / BATCH)
         count = np.mean([len(numbers.unique()) - 1 for numbers in targets.instance])
         targets = targets.to(arguments.device)
-        ours, our_time = seconds(vectorised, targets, arguments.repeats)
-        theirs, their_time = seconds(instance_by_instance, targets, arguments.repeats)
+        ours, our_time = measured(vectorised, targets, arguments.repeats)
+        theirs, their_time = measured(instance_by_instance, targets, arguments.repeats)
         drawn = f"{1000 * np.median(drawing):.1f}"
         table.add_row(f"{count:.0f}", drawn, "ours, vectorised", f"{ours:.5f}", f"{1000 * our_time:.1f}", "1")
         ratio = f"{their_time / our_time:.1f}"

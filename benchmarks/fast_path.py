@@ -16,8 +16,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -42,13 +44,6 @@ def serve(bag: Path, engine: str) -> None:
     from hdmap_ros.pipeline import MapPipeline
     from hdmap_ros.problems import Problems
 
-    try:
-        from hdmap_ros.session_parts import sync_config_of
-        from hdmap_ros.sync.synchronizer import CycleSynchronizer
-    except ImportError:  # an older checkout
-        from hdmap_ros.map_session import sync_config_of
-        from hdmap_ros.synchronizer import CycleSynchronizer
-
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     options = {"engine": engine} if engine else {}
@@ -56,9 +51,11 @@ def serve(bag: Path, engine: str) -> None:
     config = ReplayConfig(load_layout("hdmap"))
     with open_bag(bag) as reader:
         sources = BagSources(reader, config, Problems())
-        pipeline = MapPipeline(sources.builder(), predictor)
-        synchronizer = CycleSynchronizer(sync_config_of(config.node))
-        sets = sources.sets(synchronizer, pipeline.builder, lambda done, total: None)
+        if callable(getattr(sources, "builder", None)):
+            sets, builder = sets_of_older(sources, config)
+        else:
+            sets, builder = sources.sets(), sources.builder
+        pipeline = MapPipeline(builder, predictor)
         ran = f"{getattr(predictor.info, 'engine', 'eager')}, {predictor.info.precision}"
         print(json.dumps({"ran": ran, "at": str(Path(hdmap_ros.__file__).parent)}), flush=True)
         for _ in sys.stdin:
@@ -69,6 +66,19 @@ def serve(bag: Path, engine: str) -> None:
                 whole = 1e3 * (time.process_time() - begin)
                 turn.append({"whole": whole, **{stage: result.timings_ms[stage] for stage in STAGES}})
             print(json.dumps(turn), flush=True)
+
+
+def sets_of_older(sources: Any, config: Any) -> tuple[Iterator[Any], Any]:
+    """Sets and builder of a checkout whose sources are given their synchroniser."""
+    try:
+        from hdmap_ros.session_parts import sync_config_of
+        from hdmap_ros.sync.synchronizer import CycleSynchronizer
+    except ImportError:  # older still
+        from hdmap_ros.map_session import sync_config_of
+        from hdmap_ros.synchronizer import CycleSynchronizer
+
+    builder = sources.builder()
+    return sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, lambda done, total: None), builder
 
 
 class Way:

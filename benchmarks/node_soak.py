@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import resource
-import signal
 import struct
 import subprocess
 import sys
@@ -22,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from node_process import graph_environment, qos_of, running_node, topics_to_play
 
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_quaternion, se3
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.message_types import graph_types
 
-HERE = Path(__file__).resolve().parents[1]
 EVERY_S = 10.0
 SETTLE_S = 5.0
 TICK_NS = 50_000_000
@@ -37,7 +36,7 @@ TICK_NS = 50_000_000
 def read_drive(bag: Path) -> tuple[dict[str, str], list[tuple[int, str, Any]], bytes]:
     """Topics and kinds; (nanoseconds since the start, topic, message in CDR or pose) by time; /tf_static in CDR."""
     with open_bag(bag) as reader:
-        kinds = {topic: kind for topic, kind in reader.topics.items() if "/cam_" in topic or topic.startswith("/tf")}
+        kinds = topics_to_play(reader)
         static = next(data for _, _, data in reader.raw(lambda topic: topic == "/tf_static"))
         events: list[tuple[int, str, Any]] = [
             (log_ns - reader.start_ns, topic, bytearray(data))
@@ -56,16 +55,11 @@ def read_drive(bag: Path) -> tuple[dict[str, str], list[tuple[int, str, Any]], b
 def publish(bag: Path, minutes: float) -> None:
     """Sends the drive in rounds; says how much, and how far it fell behind its schedule."""
     import rclpy
-    from rclpy.qos import DurabilityPolicy, QoSProfile
 
     rclpy.init()
     node, types = rclpy.create_node("cameras"), graph_types()
     kinds, events, static = read_drive(bag)
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    publishers = {
-        topic: node.create_publisher(types.get(kind), topic, latched if topic == "/tf_static" else 100)
-        for topic, kind in kinds.items()
-    }
+    publishers = {topic: node.create_publisher(types.get(kind), topic, qos_of(topic)) for topic, kind in kinds.items()}
     publishers["/tf_static"].publish(static)
     cameras = [topic for topic in kinds if topic.endswith("/compressed")]
     while not all(publishers[topic].get_subscription_count() for topic in [*cameras, "/tf"]):
@@ -126,28 +120,21 @@ def held_by(process: int, since_s: float) -> dict[str, float]:
 
 def soak(bag: Path, minutes: float) -> dict[str, Any]:
     """What was sent, what the node held all the time, and its report."""
-    domain = {"ROS_DOMAIN_ID": str(101), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "OMP_NUM_THREADS": "1"}
-    kept = {name: value for name, value in os.environ.items() if name != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    environment = kept | domain | {"PYTHONPATH": str(HERE)}
+    environment = graph_environment(101)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        values = {"lazy": "false", "model.threads": 1, "report_file": report}
-        overrides = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
-        command = [sys.executable, "-m", "hdmap_ros.online_map_node", "--ros-args", *overrides]
-        node = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        sender_command = [sys.executable, __file__, str(bag), "--publish", "--minutes", str(minutes)]
-        sender = subprocess.Popen(sender_command, env=environment, stdout=subprocess.PIPE, text=True)
-        begin_s, held = time.monotonic(), []
-        try:
-            while sender.poll() is None and node.poll() is None:
-                time.sleep(EVERY_S)
-                held.append(held_by(node.pid, begin_s))
-                if len(held) % 6 == 0:
-                    print(held[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
-        finally:
-            node.send_signal(signal.SIGINT)
-            node.wait(30)
-            sender.terminate()
+        command = [sys.executable, __file__, str(bag), "--publish", "--minutes", str(minutes)]
+        with running_node(environment, report) as node:
+            sender = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            begin_s, held = time.monotonic(), []
+            try:
+                while sender.poll() is None and node.poll() is None:
+                    time.sleep(EVERY_S)
+                    held.append(held_by(node.pid, begin_s))
+                    if len(held) % 6 == 0:
+                        print(held[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+            finally:
+                sender.terminate()
         assert sender.stdout is not None
         return {
             "sender": json.loads(sender.stdout.read().splitlines()[-1]),

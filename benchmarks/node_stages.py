@@ -10,7 +10,6 @@ Run: python benchmarks/node_stages.py [--repeats 5] [--threads 1]
 import argparse
 import io
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,13 @@ from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import CheckpointError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference import default_weights, load_predictor
+from hdmap_core.inference.benchmark import Clock
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.observation import Observation
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import ground_grid, preprocess
 from hdmap_ros.message_types import MessageTypes, bag_types, graph_types
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observing.images import decode_image
 from hdmap_ros.output.conversions import elements_to_message
 from hdmap_ros.output.markers import MarkerBuilder
@@ -43,34 +44,23 @@ ELEMENTS, MARKERS = "hdmap_ros/msg/MapElementArray", "visualization_msgs/msg/Mar
 MARKER_SCORE = 0.3  # the node's default for what is drawn
 
 
-class Clock:
-    """Milliseconds of wall and of CPU by (stage, way); on a busy machine only the latter say something."""
-
-    def __init__(self) -> None:
-        self.samples_ms: dict[tuple[str, str], list[tuple[float, float]]] = {}
-
-    def time(self, stage: str, way: str, work: Callable[[], Any]) -> Any:
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        passed = (time.perf_counter() - wall) * 1e3, (time.process_time() - cpu) * 1e3
-        self.samples_ms.setdefault((stage, way), []).append(passed)
-        return result
-
-    def table(self, title: str) -> Table:
-        table = Table(title=title)
-        for column in ("stage", "way", "median ms", "p95 ms", "median CPU ms", "CPU x ours"):
-            table.add_column(column, justify="left" if column in ("stage", "way") else "right")
-        ours, total = 1.0, np.zeros(2)
-        for (stage, way), samples in self.samples_ms.items():
-            median, cpu = np.median(samples, axis=0)
-            p95 = np.percentile([wall for wall, _ in samples], 95)
-            if not way.startswith("alternative"):
-                ours = float(cpu)
-                total += median, cpu
-            table.add_row(stage, way, f"{median:.2f}", f"{p95:.2f}", f"{cpu:.2f}", f"{cpu / ours:.2g}")
-        table.add_section()
-        table.add_row("sum of medians", "ours", f"{total[0]:.2f}", "", f"{total[1]:.2f}", "")
-        return table
+def table_of(clock: Clock, title: str) -> Table:
+    """Stages are called `stage | way`; of an alternative its CPU is told against ours, which stands before it."""
+    table = Table(title=title)
+    for column in ("stage", "way", "median ms", "p95 ms", "median CPU ms", "CPU x ours"):
+        table.add_column(column, justify="left" if column in ("stage", "way") else "right")
+    ours, total = 1.0, np.zeros(2)
+    for name, samples in clock.samples_ms.items():
+        stage, way = name.split(" | ")
+        median, cpu = np.median(samples, axis=0)
+        p95 = np.percentile([wall for wall, _ in samples], 95)
+        if not way.startswith("alternative"):
+            ours = float(cpu)
+            total += median, cpu
+        table.add_row(stage, way, f"{median:.2f}", f"{p95:.2f}", f"{cpu:.2f}", f"{cpu / ours:.2g}")
+    table.add_section()
+    table.add_row("sum of medians", "ours", f"{total[0]:.2f}", "", f"{total[1]:.2f}", "")
+    return table
 
 
 def weights(folder: Path) -> tuple[Path, str]:
@@ -149,22 +139,21 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
             seen = dataset.observation(token, images=False, points=False, at_least=enough)
             wanted = seen.rig.select(CAMERAS).image_sizes  # the smallest that will do
             images = clock.time(
-                "decode, six images",
-                "ours",
+                "decode, six images | ours",
                 lambda m=messages, w=wanted: [decode_image(each, size) for each, size in zip(m, w, strict=True)],
             )
-            clock.time("decode, six images", "alternative: OpenCV", lambda m=messages: by_opencv(m))
-            clock.time("decode, six images", "alternative: Pillow", lambda m=messages: by_pillow(m))
+            clock.time("decode, six images | alternative: OpenCV", lambda m=messages: by_opencv(m))
+            clock.time("decode, six images | alternative: Pillow", lambda m=messages: by_pillow(m))
             observation = Observation(tuple(images), seen.rig.select(CAMERAS), seen.stamp_ns, token)
-            batch = clock.time("preprocess", "ours", lambda o=observation: preprocess(o, predictor.config.model))
+            batch = clock.time("preprocess | ours", lambda o=observation: preprocess(o, predictor.config.model))
             other = clock.time(
-                "preprocess", "alternative: torch grid_sample", lambda o=observation: ground_by_grid_sample(o, grid)
+                "preprocess | alternative: torch grid_sample", lambda o=observation: ground_by_grid_sample(o, grid)
             )
             ground = batch.ground[0].float()
             apart.append(float((ground[:3] - other).abs()[:, ground[3] > 0].mean()))
-            output = clock.time("network", "ours", lambda b=batch: predictor.engine(b))
+            output = clock.time("network | ours", lambda b=batch: predictor.engine(b))
             elements = clock.time(
-                "postprocess", "ours, as published", lambda o=output: decode(o, decoding, classes=classes, grid=grid)
+                "postprocess | ours, as published", lambda o=output: decode(o, decoding, classes=classes, grid=grid)
             )
 
             def publish(kept: list = elements, stamp_ns: int = seen.stamp_ns) -> bytes:
@@ -175,14 +164,12 @@ def measure(folder: Path, repeats: int) -> tuple[Clock, str]:
                 return to_bytes(message, ELEMENTS)
 
             def draw(kept: list = elements, stamp_ns: int = seen.stamp_ns) -> bytes:
-                drawn = MarkerBuilder(types).build(
-                    [element for element in kept if element.score >= MARKER_SCORE], stamp_ns=stamp_ns,
-                    frame_id="base_link", line_width=0.15, lifetime=2.0, alpha=0.9,
-                )  # fmt: skip
+                solid = [element for element in kept if element.score >= MARKER_SCORE]
+                drawn = MarkerBuilder(types).build(solid, OnlineMapConfig(), stamp_ns=stamp_ns, frame_id="base_link")
                 return to_bytes(drawn, MARKERS)
 
-            clock.time("publish: message and bytes", "ours", publish)
-            clock.time("markers (if anyone listens)", "ours", draw)
+            clock.time("publish: message and bytes | ours", publish)
+            clock.time("markers (if anyone listens) | ours", draw)
     difference = f"the two ground views differ by {np.mean(apart):.1f} of 255 on average"
     notes = f"weights: {name}; bytes by {library}; {difference}"
     return clock, notes
@@ -198,7 +185,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clock, notes = measure(Path(folder), arguments.repeats)
     console = Console(width=110)
-    console.print(clock.table(f"stages of the node, {4 * arguments.repeats} sets, {arguments.threads} thread(s)"))
+    title = f"stages of the node, {4 * arguments.repeats} sets, {arguments.threads} thread(s)"
+    console.print(table_of(clock, title))
     console.print(notes)
 
 

@@ -10,7 +10,6 @@ Run: python benchmarks/raw_images.py out/demo/drive.mcap [--rates 1 0.5] [--enco
 import argparse
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
@@ -21,13 +20,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from node_process import HERE, graph_environment, qos_of, running_node, topics_to_play
 from rich.console import Console
 from rich.table import Table
 
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.message_types import graph_types
 
-HERE = Path(__file__).resolve().parents[1]
 PROFILE = HERE / "config" / "fastdds_large_images.xml"
 TRANSPORTS: dict[str, dict[str, str]] = {
     "Fast DDS as it comes": {},
@@ -45,12 +44,12 @@ def publish(bag: Path, rate: float, encoding: str) -> None:
     rclpy.init()
     node, types = rclpy.create_node("raw_cameras"), graph_types()
     with open_bag(bag) as reader:
-        kinds = {topic: kind for topic, kind in reader.topics.items() if "/cam_" in topic or topic.startswith("/tf")}
+        kinds = topics_to_play(reader)
         pictures = {topic: _serialised(reader, topic, encoding) for topic in kinds if topic.endswith(COMPRESSED)}
         publishers = {}
         for topic, kind in kinds.items():
             raw = topic.removesuffix(COMPRESSED), "sensor_msgs/msg/Image" if topic in pictures else kind
-            qos = 10 if topic in pictures else reader_qos(topic)
+            qos = 10 if topic in pictures else qos_of(topic)
             publishers[topic] = node.create_publisher(types.get(raw[1]), raw[0], qos)
         while not all(publishers[topic].get_subscription_count() for topic in pictures):
             time.sleep(0.05)
@@ -71,14 +70,6 @@ def publish(bag: Path, rate: float, encoding: str) -> None:
         time.sleep(1.0)
     report = {"sent": sent, "late_ms": 1e3 * late_s, "cores": (time.process_time() - cpu_s) / seconds}
     print(json.dumps(report), flush=True)
-
-
-def reader_qos(topic: str) -> Any:
-    """Latched for /tf_static."""
-    from rclpy.qos import DurabilityPolicy, QoSProfile
-
-    static = topic == "/tf_static"
-    return QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL if static else DurabilityPolicy.VOLATILE)
 
 
 def _serialised(reader: Any, topic: str, encoding: str) -> list[bytearray]:
@@ -104,22 +95,13 @@ def _serialised(reader: Any, topic: str, encoding: str) -> list[bytearray]:
 
 def drive(bag: Path, rate: float, encoding: str, settings: dict[str, str], number: int) -> tuple[dict, dict]:
     """One play; what the publisher says, and the node's report with the cores that its process took."""
-    domain = {"ROS_DOMAIN_ID": str(20 + (os.getpid() + number) % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    environment |= {**domain, **settings, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    environment = graph_environment(20 + (os.getpid() + number) % 80, **settings)
+    sender = [sys.executable, __file__, str(bag), "--publish", str(rate), "--encoding", encoding]
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        values = {"image_transport": "raw", "lazy": "false", "model.threads": 1, "report_file": report}
-        overrides = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
-        command = [sys.executable, "-m", "hdmap_ros.online_map_node", "--ros-args", *overrides]
-        quiet: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        node = subprocess.Popen(command, **quiet)
-        try:
-            sender = [sys.executable, __file__, str(bag), "--publish", str(rate), "--encoding", encoding]
-            done = subprocess.run(sender, check=True, timeout=300, **quiet | {"stdout": subprocess.PIPE}, text=True)
-        finally:
-            node.send_signal(signal.SIGINT)
-            node.wait(30)
+        with running_node(environment, report, image_transport="raw"):
+            done = subprocess.run(sender, env=environment, check=True, timeout=300, **piped)
         return json.loads(done.stdout.splitlines()[-1]), json.loads(report.read_text())
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from node_process import graph_environment, qos_of
 from rich.console import Console
 from rich.table import Table
 
@@ -152,7 +153,6 @@ def serve_plain(meter: Meter) -> None:
     import rclpy
     import torch
     from rclpy.executors import SingleThreadedExecutor
-    from rclpy.qos import DurabilityPolicy, QoSProfile
     from rclpy.signals import SignalHandlerOptions
     from synchronizer import approximate
 
@@ -212,9 +212,9 @@ def serve_plain(meter: Meter) -> None:
             matrices[camera] = np.array(message.k).reshape(3, 3)
 
         listen("sensor_msgs/msg/CameraInfo", f"{name}/camera_info", on_info)
-    latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     listen("tf2_msgs/msg/TFMessage", "/tf", lambda message: transforms.add(message.transforms, False), 100)
-    listen("tf2_msgs/msg/TFMessage", "/tf_static", lambda message: transforms.add(message.transforms, True), latched)
+    static = "/tf_static"
+    listen("tf2_msgs/msg/TFMessage", static, lambda message: transforms.add(message.transforms, True), qos_of(static))
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stopping:
@@ -225,9 +225,7 @@ def serve_plain(meter: Meter) -> None:
 
 def drive(way: str, bag: Path, turn: int) -> dict[str, Any]:
     """One play of the bag through a node; what its meter says."""
-    domain = {"ROS_DOMAIN_ID": str(20 + (os.getpid() + turn) % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
-    environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
-    environment |= {**domain, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1])])}
+    environment = graph_environment(20 + (os.getpid() + turn) % 80)
     with tempfile.TemporaryDirectory() as folder:
         quiet: dict[str, Any] = {"env": environment, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         recorded = ["-o", f"{folder}/map.mcap", f"{ELEMENTS}:hdmap_ros/msg/MapElementArray"]

@@ -24,8 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from hdmap_ros.stamps import ns_to_parts
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig, SyncStatistics
 from hdmap_ros.sync.policies import MessageFiltersSynchronizer, Synchronizer
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig, SyncStatistics
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 MS = 1_000_000
 START_NS = 1_532_402_927_604_844_000

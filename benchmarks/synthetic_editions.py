@@ -18,13 +18,10 @@ from rich.table import Table
 
 from hdmap_core.datasets.synthetic.ground.relief import FLAT
 from hdmap_core.datasets.synthetic.presets import PRESETS, TownPlan, plan_towns
-from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, photograph
-from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
-from hdmap_core.datasets.synthetic.sensors.lidar import TownLidar
+from hdmap_core.datasets.synthetic.render_town import Recorder, SceneWork, TownWork
 
 KEYFRAMES = (8, 24)
 IMAGES_PER_SCENE = 240
-JPEG_QUALITY = 90
 EDITIONS = ("edition 1", "edition 2, flat", "edition 2")
 
 
@@ -38,10 +35,9 @@ def scenes(plan: TownPlan) -> dict[str, SceneWork]:
 def jobs(scene: SceneWork) -> tuple[float, list[Callable[[], object]], list[Callable[[], object]]]:
     """CPU milliseconds to prepare a scene; drawing each image of some keyframes, turning the LiDAR once at each."""
     start = time.process_time()
-    renderer = TownRenderer(scene.town)
-    lenses = scene.lenses()
+    recorder = Recorder(PRESETS["v2"], scene, 1)
     prepared = 1e3 * (time.process_time() - start)
-    lidar, rig = TownLidar(scene.town), scene.shots.rig
+    lidar, rig = recorder.lidar, scene.shots.rig
     images, turns = [], []
     for firing in scene.shots.firings:
         if firing.keyframe not in KEYFRAMES:
@@ -50,7 +46,7 @@ def jobs(scene: SceneWork) -> tuple[float, list[Callable[[], object]], list[Call
             at = scene.town_s(firing)
             turns.append(lambda at=at: lidar.cast_sweep(scene.town_from_ego, rig.ego_from_lidar, at, 1))
         else:
-            images.append(lambda firing=firing: photograph(scene, renderer, lenses, firing, JPEG_QUALITY))
+            images.append(lambda firing=firing: recorder.photograph(firing))
     return prepared, images, turns
 
 

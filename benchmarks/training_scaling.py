@@ -17,6 +17,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+HDMAP = Path(__file__).resolve().parents[1] / "scripts" / "hdmap"
+
 
 def rate_of(arguments: argparse.Namespace, devices: int, folder: Path) -> float:
     """Samples per second of one run.
@@ -29,10 +31,7 @@ def rate_of(arguments: argparse.Namespace, devices: int, folder: Path) -> float:
         *(f"data.root={arguments.root}", f"optim.steps={steps}", f"optim.batch_size={arguments.batch_size}"),
         *(f"log_every={steps}", f"save_every={steps}", f"evaluate_every={steps}", "evaluate_frames=1"),
     ]
-    program = "from hdmap_core.__main__ import main; main()"
-    script = folder.parent / "train.py"
-    script.write_text(program)
-    command = [sys.executable, str(script), "train", arguments.recipe, *overrides, "-o", str(folder)]
+    command = [sys.executable, str(HDMAP), "train", arguments.recipe, *overrides, "-o", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
         [*command, "--accelerator", "cpu", "--devices", str(devices)],

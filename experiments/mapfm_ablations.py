@@ -8,19 +8,17 @@ OUT/<study>-<variant>-<seed>; finished ones are not repeated. Each study ends wi
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 
 import torch
+from mapkd_rows import test
 from rich.console import Console
 from rich.table import Table
 
-from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.config import load_config
 from training.config import TrainConfig
-from training.data.keyframes import load_keyframes
-from training.train import quick_score, train
+from training.train import train
 
 STUDIES: dict[str, dict[str, list[str]]] = {
     "mapfm_ground": {
@@ -44,17 +42,9 @@ STUDIES: dict[str, dict[str, list[str]]] = {
 def run(study: str, variant: str, seed: int, data: Path, out: Path, console: Console) -> dict[str, float]:
     """Trains one variant with one seed, unless that has been done, and scores it on the test towns."""
     folder = out / f"{study}-{variant.replace(' ', '-')}-{seed}"
-    result = folder / "test.json"
-    if not result.is_file():
-        overrides = [f"data.root={data}", f"seed={seed}", *STUDIES[study][variant]]
-        config = load_config(TrainConfig, Path(__file__).with_name(f"{study}.yaml"), overrides)
-        train(config, folder, console)
-        test = load_keyframes(data, "test", config.model, keep_inputs=True)
-        model = load_checkpoint(folder / "checkpoints" / "last.safetensors").model
-        scores = quick_score(model, test, config.model_copy(update={"evaluate_frames": len(test)}))
-        scores["parameters_m"] = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-        result.write_text(json.dumps(scores))
-    return json.loads(result.read_text())
+    overrides = [f"data.root={data}", f"seed={seed}", *STUDIES[study][variant]]
+    train(load_config(TrainConfig, Path(__file__).with_name(f"{study}.yaml"), overrides), folder, console)
+    return test(folder, data, parts=False)
 
 
 def table(study: str, scores: dict[str, list[dict[str, float]]]) -> Table:

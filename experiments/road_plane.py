@@ -19,7 +19,7 @@ from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.datasets.synthetic.drive import plan_drive, road_below
 from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
-from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
+from hdmap_core.datasets.synthetic.sensors.lidar import TownLidar
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.road_plane import road_from_points, road_from_poses
@@ -93,6 +93,7 @@ def hilly_table(towns: int) -> Table:
     shifts: dict[str, list[np.ndarray]] = {name: [] for name in [*angles, "true plane"]}
     for plan in track(plan_towns(config), "hilly towns"):
         scene = TownWork(config, plan).scene(0)
+        lidar = TownLidar(scene.town)
         for time_s in np.arange(3.0, 19.5, 1.5):
             pose = scene.town_from_ego(time_s)
             ground = ground_nearby(scene.town, pose)
@@ -104,7 +105,7 @@ def hilly_table(towns: int) -> Table:
                 poses = [scene.town_from_ego(each) for each in at]
                 roads[f"poses at {rate_hz:g} Hz"] = road_from_poses(poses, [int(each * 1e9) for each in at])
             ego_from_lidar = scene.shots.rig.ego_from_lidar
-            sweep = cast_sweep(scene.town, scene.town_from_ego, ego_from_lidar, time_s, int(time_s * 10))
+            sweep = lidar.cast_sweep(scene.town_from_ego, ego_from_lidar, time_s, int(time_s * 10))
             seen = road_from_points(se3.transform_points(ego_from_lidar, sweep[:, :3].astype(np.float64)))
             roads["LiDAR"] = np.eye(4) if seen is None else seen
             for name, road in roads.items():

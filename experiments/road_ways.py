@@ -35,7 +35,7 @@ from hdmap_core.inference import Predictor, default_weights, load_predictor
 from hdmap_core.metrics.breakdown import breakdown, distance_bands
 from hdmap_core.model_io import ModelInput
 from hdmap_core.observation import Observation
-from hdmap_core.postprocess.decode import elements_of, reduced
+from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import ground_grid
 
 RING = ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT")
@@ -214,9 +214,7 @@ def predicted(predictor: Predictor, view: np.ndarray) -> list[MapElement]:
     """The student's elements of these ground pixels."""
     classes, grid, decoding = predictor.info.classes, predictor.info.grid, predictor.config.decode
     inputs = ModelInput(ground=torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1)))[None])
-    return elements_of(
-        reduced(predictor.engine(inputs), decoding, classes=classes, grid=grid), decoding, classes=classes, grid=grid
-    )
+    return decode(predictor.engine(inputs), decoding, classes=classes, grid=grid)
 
 
 def ways_table(root: Path, split: str, towns: int, every: int, ways: Sequence[str]) -> Table:

@@ -7,9 +7,9 @@ def main() -> None:
     """Runs the command line."""
 
     def run() -> None:
-        from hdmap_core.cli import main as command_line
+        from hdmap_core import cli
 
-        command_line()
+        cli.main()
 
     with one_line_on_ctrl_c():  # before anything is imported or looked for that takes time
         from hdmap_core.required_packages import run_or_tell

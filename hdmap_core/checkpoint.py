@@ -44,7 +44,7 @@ class CheckpointConfig(Config):
         slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation", "dense": "dense"}
         if self.model.is_refiner:  # it has the dense heads' outputs
             slots["dense"] = "hd_refiner"
-        for head in {self.decode.head_of(label) for label in self.model.classes}:
+        for head in self.decode.heads_of(self.model.classes):
             if getattr(self.model, slots[head]) is None:
                 raise ValueError(f"decode.head is {head!r}, but model.{slots[head]} is null")
         if MapClass.CENTERLINE in self.model.classes and self.decode.head_of(MapClass.CENTERLINE) != "vectors":
@@ -174,6 +174,6 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         header = json.loads(metadata["hdmap"])
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no JSON ({error})") from None
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header is no object")
+    if not isinstance(header, dict) or not isinstance(header.get("provenance", {}), dict):
+        raise CheckpointError(f"{path} is damaged: the 'hdmap' entry of its header, or its provenance, is no object")
     return header, tensors

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Runs the command line: errors that a user can mend become one line and exit code 2."""
     try:
-        _run()
+        command_line()()
     except HdmapError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -23,7 +23,8 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run() -> None:
+def command_line() -> "typer.Typer":
+    """`hdmap` with the verbs of all packages."""
     from importlib.metadata import entry_points
 
     import typer
@@ -51,7 +52,7 @@ def _run() -> None:
 
     for entry in sorted(entry_points(group="hdmap.commands"), key=lambda entry: entry.name):
         entry.load()(app)
-    app()
+    return app
 
 
 def register(app: "typer.Typer") -> None:

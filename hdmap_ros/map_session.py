@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol
 
-from hdmap_ros.diagnostics import LatencyLog, Status, policy_problem
+from hdmap_ros.diagnostics import Status, node_statuses, over_time_status, policy_problem
+from hdmap_ros.latency_log import LatencyLog
 from hdmap_ros.node_config import OnlineMapConfig
-from hdmap_ros.node_report import node_report, node_statuses, over_time_status
+from hdmap_ros.node_report import node_report
 from hdmap_ros.observing.camera_inputs import CameraInputs
 from hdmap_ros.observing.image_times import ImageTimes
 from hdmap_ros.observing.observation_builder import NotReadyError
@@ -25,9 +26,9 @@ from hdmap_ros.output.map_output import MapOutput
 from hdmap_ros.pipeline import InferenceError, MapPipeline, PreparedSet
 from hdmap_ros.problems import REMINDER_S, Problems
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync.policies import Synchronizer, SynchronizerFilter
+from hdmap_ros.sync.image_sets import ImageSet, Move
+from hdmap_ros.sync.policies import Synchronizer
 from hdmap_ros.sync.stamp_order import StampOrder
-from hdmap_ros.sync.synchronizer import ImageSet, Move
 from hdmap_ros.worker import Worker, WorkerStatistics
 
 _PATIENCE_S = 0.5  # for sets that wait in line, where their age is not limited
@@ -81,8 +82,7 @@ class MapSession:
         self.enabled = True
         self.worker: Worker | None = None
         self._host = host
-        self._filter = SynchronizerFilter(synchronizer)
-        self._filter.registerCallback(self._on_set)
+        self._synchronizer = synchronizer
         self._latencies = LatencyLog()
         self._reminders = Problems(functools.partial(host.log, "warning"), REMINDER_S)
         self._resets = 0
@@ -151,8 +151,8 @@ class MapSession:
             problem = f"camera {camera}: its stamps go back and forth by {apart_ns * 1e-9:.3f} s, as of two publishers"
             self.pipeline.builder.problems.add("stamps_interleaved", camera, problem)
         self._newest_ns[camera] = stamp_ns
-        self._filter.add(camera, message, now_ns, stamp_ns)
-        resets = self._filter.synchronizer.statistics.resets
+        self._take(self._synchronizer.add(camera, stamp_ns, message, now_ns))
+        resets = self._synchronizer.statistics.resets
         if resets != self._resets:
             self._resets = resets
             self._forget("image stamps went back in time")
@@ -165,27 +165,28 @@ class MapSession:
         """Closes sets that have waited long enough."""
         now_ns = time.monotonic_ns()
         self._times.looked(now_ns)
-        self._filter.poll(now_ns)
+        self._take(self._synchronizer.poll(now_ns))
 
     def reset(self, reason: str) -> None:
         """Forgets images and phases."""
         if self.worker is not None:
-            self._filter.synchronizer.reset()
+            self._synchronizer.reset()
             self._times = self._new_times()
             self._forget(reason)
 
-    def _on_set(self, images: ImageSet) -> None:
-        now_ns = time.monotonic_ns()
-        config = self._host.config
-        if self.worker is None or not self.enabled:
-            self.counts["disabled"] += 1
-        elif config.lazy and not self._is_wanted():
-            self.counts["nobody_listens"] += 1
-        elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
-            self.counts["rate_limited"] += 1
-        else:
-            self._last_job_ns = now_ns
-            self.worker.put(_Job(images, now_ns))
+    def _take(self, ready: list[ImageSet]) -> None:
+        for images in ready:
+            now_ns = time.monotonic_ns()
+            config = self._host.config
+            if self.worker is None or not self.enabled:
+                self.counts["disabled"] += 1
+            elif config.lazy and not self._is_wanted():
+                self.counts["nobody_listens"] += 1
+            elif config.max_rate and now_ns - self._last_job_ns < 0.9e9 / config.max_rate:  # 10 % for jitter
+                self.counts["rate_limited"] += 1
+            else:
+                self._last_job_ns = now_ns
+                self.worker.put(_Job(images, now_ns))
 
     def _new_times(self) -> ImageTimes:
         times = ImageTimes(len(self._host.config.camera_names), self.pipeline.builder.problems, "their time of arrival")
@@ -276,8 +277,7 @@ class MapSession:
 
     def _drop(self, error: NotReadyError) -> None:
         self._count(error.state)
-        if not error.camera:  # the builder has told of those of a camera
-            self.pipeline.builder.problems.add(error.state, "", str(error))
+        error.tell(self.pipeline.builder.problems)
 
     def _count(self, reason: str) -> None:
         with self._counting:
@@ -290,7 +290,7 @@ class MapSession:
         assert self.worker is not None
         return node_report(
             self.pipeline.predictor.info,
-            self._filter.synchronizer.statistics,
+            self._synchronizer.statistics,
             self.worker.statistics,
             self.counts,
             self.output,
@@ -309,7 +309,7 @@ class MapSession:
         silent = [f"{topics[camera]} ({state})" for camera, state in states.items() if state in _SILENT]
         if silent:
             self._remind("silent", "waiting for images: " + ", ".join(silent))
-        complete = self._filter.synchronizer.statistics.complete
+        complete = self._synchronizer.statistics.complete
         problem = policy_problem(
             config.sync_policy, complete, self.inputs.received, self._newest_ns, config.sync_max_spread
         )
@@ -322,7 +322,7 @@ class MapSession:
             elif states.get(camera, kind) != kind:
                 details[camera] = "; ".join(filter(None, (details.get(camera), f"{kind}: {message}")))
         self._said_ns |= dict.fromkeys([*states.items(), *((camera, kind) for kind, camera in news)], now_ns)
-        self._said_move = self._filter.synchronizer.statistics.last_move
+        self._said_move = self._synchronizer.statistics.last_move
         rig_news = {kind: message for (kind, camera), message in news.items() if not camera}
         expected = self.enabled and self._is_wanted()
         report, moving = self.report(), builder.motion_compensated
@@ -337,7 +337,7 @@ class MapSession:
         since_ns = time.monotonic_ns() - _SAID_NS
         wrong = [entry for entry in self._states().items() if entry[1] != "ok"]
         wrong += self.pipeline.builder.problems.untold()
-        moved = self._filter.synchronizer.statistics.last_move is not self._said_move
+        moved = self._synchronizer.statistics.last_move is not self._said_move
         return moved or any(self._said_ns.get(entry, since_ns) <= since_ns for entry in wrong)
 
     def _states(self) -> dict[str, str]:

@@ -137,6 +137,11 @@ class OnlineMapConfig:
     road_plane: bool = _parameter(
         "tf.road_plane", True, "take off what pitch and roll did within the last seconds, so that z = 0 is the road"
     )
+    lidar_topic: str = _parameter(
+        "lidar.topic",
+        "",
+        "PointCloud2 whose sweeps show the ground's shape, on hills too; empty: the poses tell what they can",
+    )
     tf_timeout: float = _parameter(
         "tf.timeout",
         0.05,

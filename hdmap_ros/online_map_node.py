@@ -38,6 +38,7 @@ from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_parameters import declare_cameras, declare_parameters, is_change, read_config, read_topics, refusal
 from hdmap_ros.node_report import write_report
 from hdmap_ros.observing.camera_inputs import CameraInputs
+from hdmap_ros.observing.lidar_sweeps import RecentSweeps
 from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.output.conversions import model_info_to_message
 from hdmap_ros.output.local_map_output import LocalMapOutput
@@ -187,7 +188,13 @@ class OnlineMapNode(LifecycleNode):
             self._endpoints.take_transforms()
             session.on_image(camera, message)
 
-        session.inputs = CameraInputs(graph, topics, transport, reliability, on_image, session.on_info)
+        lidar = None
+        if config.lidar_topic:
+            sweeps = RecentSweeps(
+                config.lidar_topic, transforms, config.base_frame, builder.config.fixed_frame, builder.problems
+            )
+            lidar, builder.sweep_at = (config.lidar_topic, sweeps.add), sweeps.at
+        session.inputs = CameraInputs(graph, topics, transport, reliability, on_image, session.on_info, lidar)
         self.session = session
         info = predictor.info
         ran = f"in {info.engine} ({info.engine_why}), warmed up at {warm_ms:.0f} ms per set"

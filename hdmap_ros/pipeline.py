@@ -14,9 +14,7 @@ from hdmap_core.errors import ConfigError, HdmapError, ModelOutputError
 from hdmap_core.observation import Observation
 from hdmap_ros.observing.observation_builder import NotReadyError, ObservationBuilder
 from hdmap_ros.observing.set_decoding import DeviceDecoder
-from hdmap_ros.sync.synchronizer import ImageSet
-
-PREFERRED_ANCHOR = "CAM_FRONT"
+from hdmap_ros.sync.image_sets import ImageSet
 
 
 class Predictor(Protocol):
@@ -40,7 +38,6 @@ class MapResult:
         images: the set.
         camera_mask: which cameras were used; one that came but could not be decoded was not.
         timings_ms: stage -> milliseconds.
-        map_from_ego: pose at the set's stamp, where TF knows it.
         observation: what the map was made of; its images last until the set after the next is prepared, and may lie on
             a GPU.
     """
@@ -49,7 +46,6 @@ class MapResult:
     images: ImageSet
     camera_mask: tuple[bool, ...]
     timings_ms: dict[str, float]
-    map_from_ego: np.ndarray | None
     observation: Observation | None = None
 
 
@@ -125,8 +121,7 @@ class MapPipeline:
             self.builder.problems.add("not_finite", "", lost)
         images, observation = prepared.images, prepared.observation
         timings = {"wait": images.waited_ns * 1e-6, "decode": prepared.decode_ms, **prediction.timings_ms}
-        mask, pose = observation.camera_mask, observation.map_from_ego
-        return MapResult(list(prediction.elements), images, mask, timings, pose, observation)
+        return MapResult(list(prediction.elements), images, observation.camera_mask, timings, observation)
 
 
 @contextmanager
@@ -150,11 +145,6 @@ def check_cameras(info: Any, cameras: tuple[str, ...]) -> None:
         raise ConfigError(
             f"the model needs {', '.join(sorted(lacking))}; parameter camera_names, or the layout, does not name it"
         )
-
-
-def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:
-    """The camera whose stamp a map carries: the wanted one, else CAM_FRONT, else the first."""
-    return wanted or (PREFERRED_ANCHOR if PREFERRED_ANCHOR in cameras else cameras[0])
 
 
 def warm_up(predictor: Predictor, cameras: tuple[str, ...], iterations: int) -> float:

@@ -9,9 +9,11 @@ from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observing.calibration import read_calibration_file
 from hdmap_ros.observing.observation_builder import BuilderConfig, ObservationBuilder
 from hdmap_ros.observing.transforms import TransformBuffer
-from hdmap_ros.pipeline import Predictor, choose_anchor
+from hdmap_ros.pipeline import Predictor
 from hdmap_ros.problems import REMINDER_S, Problems
-from hdmap_ros.sync.synchronizer import SyncConfig
+from hdmap_ros.sync.image_sets import SyncConfig
+
+_PREFERRED_ANCHOR = "CAM_FRONT"
 
 
 def load_model(config: OnlineMapConfig) -> Predictor:
@@ -55,6 +57,11 @@ def sync_config_of(config: OnlineMapConfig) -> SyncConfig:
         timeout_ns=round(config.sync_timeout * 1e9),
         jump_ns=round(config.time_jump_reset * 1e9),
     )
+
+
+def choose_anchor(wanted: str, cameras: tuple[str, ...]) -> str:
+    """The camera whose stamp a map carries: the wanted one, else CAM_FRONT, else the first."""
+    return wanted or (_PREFERRED_ANCHOR if _PREFERRED_ANCHOR in cameras else cameras[0])
 
 
 def make_builder(

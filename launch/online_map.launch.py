@@ -33,6 +33,7 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import FindPackageShare
 
 from hdmap_core.errors import HdmapError
+from hdmap_ros.bag.layouts import TopicLayout, load_layout
 from hdmap_ros.bag.storage import storage_files
 
 LAYOUTS = ["hdmap", "nuscenes2bag", "foxglove"]
@@ -72,29 +73,30 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def camera_parameters(layout: str, prefix: str, share: Path) -> dict[str, object]:
-    """Node parameters that name the topics and frames of a layout file."""
-    content = yaml.safe_load((share / "config" / "topics" / f"{layout}.yaml").read_text(encoding="utf-8"))
+def camera_parameters(layout: TopicLayout, prefix: str) -> dict[str, object]:
+    """Node parameters that name the topics and frames of a layout."""
     parameters: dict[str, object] = {
-        "camera_names": list(content["cameras"]),
-        "image_transport": content["transport"],
-        "tf.fixed_frame": content["tf"]["fixed_frame"],
-        "tf.base_frame": content["tf"]["base_frame"],
+        "camera_names": list(layout.cameras),
+        "image_transport": layout.transport,
+        "tf.fixed_frame": layout.fixed_frame,
+        "tf.base_frame": layout.base_frame,
     }
-    for name, camera in content["cameras"].items():
-        parameters[f"cameras.{name}.image_topic"] = prefix + camera["image"]
-        parameters[f"cameras.{name}.frame_id"] = camera["frame"]
-        if camera["info"]:
-            parameters[f"cameras.{name}.info_topic"] = prefix + camera["info"]
+    for name, camera in layout.cameras.items():
+        parameters[f"cameras.{name}.image_topic"] = prefix + camera.image
+        parameters[f"cameras.{name}.frame_id"] = camera.frame
+        if camera.info:
+            parameters[f"cameras.{name}.info_topic"] = prefix + camera.info
+        if camera.projection:
+            parameters[f"cameras.{name}.projection"] = camera.projection
     return parameters
 
 
-def node_overrides(given: dict[str, str], share: Path, from_file: dict[str, Any]) -> dict[str, object]:
+def node_overrides(given: dict[str, str], from_file: dict[str, Any]) -> dict[str, object]:
     """Parameters from the arguments that were given, typed; they go over those of the parameter file."""
     overrides: dict[str, object] = {}
     layout = given["layout"] or ("hdmap" if given["camera_prefix"] else "")
     if layout:
-        overrides |= camera_parameters(layout, given["camera_prefix"], share)
+        overrides |= camera_parameters(load_layout(layout), given["camera_prefix"])
     if given["weights"]:
         overrides["model.weights"] = given["weights"]
     if given["calibration_file"]:
@@ -223,7 +225,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     check_arguments(given)
     node_name = full_node_name(given["namespace"], context.launch_configurations.get("ros_namespace", ""))
     from_file = parameters_for(node_name, Path(given["params_file"]))
-    overrides = node_overrides(given, Path(FindPackageShare("hdmap_ros").perform(context)), from_file)
+    overrides = node_overrides(given, from_file)
     node = LifecycleNode(
         package="hdmap_ros",
         executable="online_map_node",

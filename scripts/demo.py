@@ -26,7 +26,7 @@ from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, Scene, SensorFrame
 from hdmap_core.datasets.nuscenes.firing_cycles import observe_cycle
-from hdmap_core.datasets.nuscenes.vector_map import CLASSES
+from hdmap_core.datasets.protocol import CLASSES
 from hdmap_core.elements import MapElement
 from hdmap_core.errors import HdmapError
 from hdmap_core.files import PART
@@ -42,6 +42,7 @@ from hdmap_core.viz import draw_map, write_picture
 from hdmap_core.viz.drive_film import DriveFilm
 from hdmap_core.viz.film_file import check_film, open_film
 from hdmap_core.viz.film_sheet import FilmSheet
+from hdmap_core.viz.map_sheet import PIXELS_PER_METRE
 from hdmap_core.viz.top_view import GroundMemory, pixel_grid
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.output.conversions import elements_from_message
@@ -286,7 +287,7 @@ def good_moment(published: Elements, truth: Elements) -> int:
 
 def ground_at(dataset: NuScenesDataset, scene: Scene, stamps: list[int], stamp_ns: int, grid: BEVGrid) -> np.ndarray:
     """The ground for the picture of a moment; what the car stands on is what its cameras saw in the seconds before."""
-    memory = GroundMemory(pixel_grid(grid, 20))
+    memory = GroundMemory(pixel_grid(grid, PIXELS_PER_METRE))
     before = [stamp for stamp in stamps if stamp_ns - 3e9 < stamp <= stamp_ns]
     views = [memory.update(observation_at(dataset, scene, stamp)) for stamp in (*before[:-1:5], stamp_ns)]
     return views[-1]

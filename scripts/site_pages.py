@@ -6,7 +6,6 @@ reference, and one to a file that the site does not have is its name alone.
 
 import posixpath
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -22,7 +21,11 @@ OUTSIDE = {
     "hdmap_core/weights/MODEL_CARD.md": "model_card.md",
 }
 """File of the repository -> page of the site."""
-FIRST = ("install", "python", "viewing", "ros", "recipes", "models", "training", "training-data", "evaluation")
+FIRST = (
+    *("install", "python", "predict", "your_own_data", "viewing", "ros", "abnormal_input", "engines"),
+    *("recipes", "training", "training-data", "distillation", "evaluation", "released_weights"),
+    *("synthetic_world", "argoverse", "sd_maps", "architecture", "conventions", "status"),
+)
 """Pages of docs/ in this order, the others after them by name."""
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
@@ -124,11 +127,6 @@ def package_of(path: Path) -> str:
 
 def reference(package: str) -> str:
     """The Markdown of a package's page."""
-    return "".join(_parts(package))
-
-
-def _parts(package: str) -> Iterator[str]:
-    yield f"# {package}\n\n"
-    for path in modules():
-        if package_of(path) == package:
-            yield f"::: {'.'.join(path.with_suffix('').parts).removesuffix('.__init__')}\n\n"
+    paths = [path.with_suffix("") for path in modules() if package_of(path) == package]
+    names = (".".join(path.parts).removesuffix(".__init__") for path in paths)
+    return f"# {package}\n\n" + "".join(f"::: {name}\n\n" for name in names)

@@ -161,6 +161,23 @@ def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of the student's kind, as small as can be; it publishes what its vector head says."""
+    import torch
+
+    from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
+    from hdmap_core.models import ModelConfig, build_model
+    from hdmap_core.models.bev_encoder import BEVEncoderConfig
+
+    encoder = BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8)
+    config = CheckpointConfig(model=ModelConfig(name="small", bev_encoder=encoder))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    torch.manual_seed(0)
+    save_checkpoint(path, build_model(config.model), config, {"dataset": "none"})
+    return path
+
+
+@pytest.fixture(scope="session")
 def sensor_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two towns, train and val, of two keyframes: images of 45 x 80, SD maps, LiDAR sweeps between the keyframes."""
     from hdmap_core.datasets.synthetic.presets import PRESETS

@@ -121,25 +121,24 @@ def train(
     from hdmap_core.files import check_folder
     from training.config import TrainConfig
 
+    changes = overrides or []
     if resume and recipe is not None and "=" in recipe.name:  # there is no recipe, only overrides
-        recipe, overrides = None, [str(recipe), *(overrides or [])]
-    if resume and (recipe is None or recipe.is_dir()):
-        out = out or recipe
-        recipe = None if out is None else out / "config.yaml"
-        if recipe is not None and not recipe.is_file():
-            raise OutputError(f"{out} holds no run to go on with (no config.yaml); leave --resume out to begin one")
-    if recipe is None:
+        recipe, changes = None, [str(recipe), *changes]
+    if resume and recipe is not None and recipe.is_dir():
+        recipe, out = None, out or recipe
+    if recipe is not None:
+        config = load_config(TrainConfig, recipe, changes)
+        out = out or Path("runs") / config.model.name
+    if out is None or (recipe is None and not resume):
         raise ConfigError("name a recipe, e.g. config/recipes/tiny/ground.yaml, or a run to go on with: --resume RUN")
-    config = load_config(TrainConfig, recipe, overrides or [])
-    folder = out or Path("runs") / config.model.name
-    if not dry_run:
-        check_folder(folder)
-    if (folder / "config.yaml").exists() and not resume and not dry_run:
-        raise OutputError(f"{folder} already holds a run; add --resume to go on with it, or choose another with -o")
     if resume:
-        if not (folder / "config.yaml").is_file():
-            raise OutputError(f"{folder} holds no run to go on with (no config.yaml); leave --resume out to begin one")
-        config = load_config(TrainConfig, folder / "config.yaml", overrides or [])
+        if not (out / "config.yaml").is_file():
+            raise OutputError(f"{out} holds no run to go on with (no config.yaml); leave --resume out to begin one")
+        config = load_config(TrainConfig, out / "config.yaml", changes)
+    if not dry_run:
+        check_folder(out)
+    if (out / "config.yaml").exists() and not resume and not dry_run:
+        raise OutputError(f"{out} already holds a run; add --resume to go on with it, or choose another with -o")
     from rich.console import Console
 
     from training.dry_run import describe  # after the recipe is known to be right: this takes seconds
@@ -150,7 +149,7 @@ def train(
     if dry_run:
         describe(config, hardware, Console())
     else:
-        run(config, folder, Console(), hardware=hardware)
+        run(config, out, Console(), hardware=hardware)
 
 
 def overfit(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,13 +14,13 @@ from torch import Tensor, nn
 
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.opening import open_dataset
-from hdmap_core.datasets.protocol import scenes_of_split
+from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import CheckpointError, DatasetError
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import build_model
 from hdmap_core.preprocess import preprocess
-from training.config import OptimConfig, TrainConfig
+from training.config import DataConfig, OptimConfig, TrainConfig
 from training.data.keyframes import sweeps_for
 from training.distill.sources import load_sources
 from training.fit.launch import Hardware, make_fabric, per_process
@@ -46,14 +47,14 @@ def describe(config: TrainConfig, hardware: Hardware, console: Console) -> None:
     for line in _missing_start(config) + _missing_sources(config):
         console.print(line, soft_wrap=True)
     try:
-        tokens, inputs = _example(config)
+        frames, inputs = _example(config)
         with console.status("measuring one keyframe forward and back"):
             activations: int | str = kept_for_backward(model, inputs, config.optim.precision)
     except DatasetError as error:
-        tokens, activations = [], f"not measured: {error}"
+        frames, activations = 0, f"not measured: {error}"
     micro = share.optim.batch_size
     console.print(_memory(model, activations, micro, fabric, sharded=hardware.strategy == "fsdp"))
-    console.print(_plan(config.optim, len(tokens), fabric.world_size, micro))
+    console.print(_plan(config.optim, frames, fabric.world_size, micro))
 
 
 def kept_for_backward(model: nn.Module, inputs: ModelInput, precision: str) -> int:
@@ -102,17 +103,25 @@ def _missing_sources(config: TrainConfig) -> list[str]:
     return []
 
 
-def _example(config: TrainConfig) -> tuple[list[str], ModelInput]:
-    dataset = open_dataset(config.data.root, config.data.version, split=config.data.train)
-    tokens = [token for scene in scenes_of_split(dataset, config.data.train) for token in scene.sample_tokens]
-    if not tokens:
-        raise DatasetError(f"split {config.data.train!r} of {config.data.root} has no keyframes")
+def _example(config: TrainConfig) -> tuple[int, ModelInput]:
+    """How many keyframes there are to train on, in all folders, and the inputs of the first."""
+    dataset, tokens = _keyframes(config.data, config.data.root)
+    frames = len(tokens) + sum(len(_keyframes(config.data, root)[1]) for root in config.data.more)
     model = config.model
     check_sensors(dataset, tokens, lidar=model.lidar_sweeps > 0, sd_map=model.sd_prior is not None)
     if model.is_refiner:
-        return tokens, ModelInput(semantic=torch.zeros(1, 1 + len(model.classes), *model.grid.shape))
+        return frames, ModelInput(semantic=torch.zeros(1, 1 + len(model.classes), *model.grid.shape))
     sweeps = sweeps_for(model)
-    return tokens, preprocess(dataset.observation(tokens[0], points=sweeps > 0, sweeps=max(1, sweeps)), model)
+    return frames, preprocess(dataset.observation(tokens[0], points=sweeps > 0, sweeps=max(1, sweeps)), model)
+
+
+def _keyframes(data: DataConfig, root: Path) -> tuple[MapDataset, list[str]]:
+    """A folder, and the tokens that are trained on."""
+    dataset = open_dataset(root, data.version, split=data.train)
+    tokens = [token for scene in scenes_of_split(dataset, data.train) for token in scene.sample_tokens]
+    if not tokens:
+        raise DatasetError(f"split {data.train!r} of {root} has no keyframes")
+    return dataset, tokens
 
 
 def _slots(model: nn.Module, name: str) -> Table:
@@ -127,8 +136,10 @@ def _slots(model: nn.Module, name: str) -> Table:
 
 
 def _counts(module: nn.Module) -> tuple[int, int]:
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
-    return trainable, sum(p.numel() for p in module.parameters()) - trainable
+    """Parameters that are trained, and those that are frozen."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return trainable, sum(p.numel() for p in parameters) - trainable
 
 
 def _memory(model: nn.Module, activations: int | str, micro: int, fabric: Fabric, *, sharded: bool) -> Table:

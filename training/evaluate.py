@@ -14,8 +14,8 @@ from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
 from hdmap_core.files import make_folder
 from hdmap_core.inference import load_predictor
-from hdmap_core.metrics.breakdown import Frames, breakdown, distance_bands
-from hdmap_core.metrics.chamfer_ap import chamfer_ap
+from hdmap_core.metrics.breakdown import breakdown, distance_bands
+from hdmap_core.metrics.chamfer_ap import Frames, chamfer_ap
 from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS, raster_ap
 from training.corruptions import Corruption
 from training.evaluation.gallery import Run

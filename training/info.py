@@ -4,7 +4,7 @@ from pathlib import Path
 
 from hdmap_core.checkpoint import SUFFIX
 from hdmap_core.config import load_config
-from hdmap_core.info.what import What
+from hdmap_core.info import What
 from training.config import TrainConfig
 
 

@@ -10,7 +10,6 @@ from training.data.batches import Batch
 from training.data.masking import masked_one_hot
 from training.losses.auxiliary import auxiliary_losses
 from training.losses.dense import DenseLossConfig, dense_losses
-from training.losses.global_sum import global_mean
 from training.losses.segmentation import mask_losses
 from training.losses.vector import vector_losses
 
@@ -33,7 +32,6 @@ def against_truth(output: ModelOutput, batch: Batch, recipe: TrainConfig) -> dic
             class_weight=config.classes,
             points_weight=config.points,
             repeats=config.repeats,
-            num_elements=global_mean((batch.targets.labels >= 0).sum().float()),
         )
         weights = {"class": config.classes, "points": config.points, "direction": config.direction}
         for name, value in found.items():

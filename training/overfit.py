@@ -15,7 +15,6 @@ from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.image_backbone import ImageBackboneConfig
 from hdmap_core.models.bev_resnet import ResNetEncoderConfig
 from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
@@ -100,6 +99,8 @@ def overfit(
 def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
     """The recipe on these keyframes: no augmentation, a short schedule, scored every 100 steps."""
     nothing = dict.fromkeys(type(config.augment).model_fields, 0)
+    keyframes = {"root": data, "more": (), "version": None, "cache": None, "keep_inputs": True}
+    keyframes |= {"train": "train", "val": "train"}
     optim = config.optim.model_copy(
         update={
             "steps": steps,
@@ -114,16 +115,7 @@ def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
     )
     return config.model_copy(
         update={
-            "data": config.data.model_copy(
-                update={
-                    "root": data,
-                    "version": None,
-                    "train": "train",
-                    "val": "train",
-                    "cache": None,
-                    "keep_inputs": True,
-                }
-            ),
+            "data": config.data.model_copy(update=keyframes),
             "augment": config.augment.model_copy(update=nothing),
             "optim": optim,
             "backbone_weights": "random",
@@ -148,11 +140,11 @@ def shrunk(config: TrainConfig) -> TrainConfig:
         "grid": BEVGrid(model.grid.x_range, model.grid.y_range, CELL_M if model.dense_heads is None else DENSE_CELL_M)
     }
     if model.backbone is not None:
-        smaller["backbone"] = _small_backbone(model.backbone, WIDTH)
+        smaller["backbone"] = _small_backbone(model.backbone)
     if model.view_transform is not None:
         smaller["view_transform"] = _changed(model.view_transform, **narrow, layers=1, heads=4, max_views=2)
     if isinstance(model.lidar, SimulatedLidarConfig):
-        backbone = _small_backbone(model.lidar.backbone, WIDTH)
+        backbone = _small_backbone(model.lidar.backbone)
         lift_splat = _changed(model.lidar.lift_splat, channels=WIDTH // 2)
         smaller["lidar"] = _changed(model.lidar, backbone=backbone, lift_splat=lift_splat, channels=WIDTH)
     elif model.lidar is not None:
@@ -162,7 +154,8 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     if isinstance(model.bev_encoder, ResNetEncoderConfig):
         smaller["bev_encoder"] = _changed(model.bev_encoder, **SMALL_ENCODER)
     if model.vectors is not None:
-        few = {"num_queries": 30, "layers": 2, "attention_heads": 4, "one_to_many": 2 * bool(_one_to_many(model))}
+        one_to_many = 2 if getattr(model.vectors, "one_to_many", 0) else 0
+        few = {"num_queries": 30, "layers": 2, "attention_heads": 4, "one_to_many": one_to_many}
         smaller["vectors"] = _changed(model.vectors, **narrow, **few)
     if model.dense is not None:
         smaller["dense"] = _changed(model.dense, **SMALL_DENSE)
@@ -173,27 +166,26 @@ def shrunk(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"model": model.model_copy(update=smaller)})
 
 
-def _small_backbone(backbone: ImageBackboneConfig, out_channels: int) -> Config:
+def _small_backbone(backbone: ImageBackboneConfig) -> Config:
     found = [value for family, value in TRUNKS.items() if family in backbone.model]
     if not found:
         raise ConfigError(
             f"backbone.model {backbone.model} is none of {', '.join(TRUNKS)}, which can be made small; add --full-size"
         )
     size, arguments = found[0]
-    return _changed(backbone, image_size=size, arguments=arguments, out_channels=out_channels, frozen_batch_norm=False)
+    return _changed(backbone, image_size=size, arguments=arguments, out_channels=WIDTH, frozen_batch_norm=False)
 
 
 def _small_refiner(refiner: HDRefinerConfig) -> Config:
     return _changed(
         refiner,
-        **{"width": 96, "depth": 2, "heads": 3, "up_channels": WIDTH},
+        width=96,
+        depth=2,
+        heads=3,
+        up_channels=WIDTH,
         bev_encoder=_changed(refiner.bev_encoder, **SMALL_ENCODER),
         dense=_changed(refiner.dense, **SMALL_DENSE),
     )
-
-
-def _one_to_many(model: ModelConfig) -> int:
-    return getattr(model.vectors, "one_to_many", 0)
 
 
 def _changed(section: Config, **values: Any) -> Config:

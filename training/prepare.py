@@ -15,8 +15,8 @@ from hdmap_core.datasets.opening import open_dataset, with_index
 from hdmap_core.datasets.protocol import MapDataset, Scene
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import DatasetError
-from training.data.inspection import BadKeyframe, find_bad, summary
-from training.data.preparation import Preparation, inspection_of, left_out, prepare
+from training.data.inspection import BadKeyframe, summary
+from training.data.preparation import Preparation, bad_keyframes, inspection_of, left_out, prepare
 from training.data.vector_store import CLASSES, VectorStore
 
 TRAINVAL_KEYFRAMES = 34149
@@ -62,28 +62,28 @@ def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequen
     wanted = [scene for scene in dataset.scenes if not splits or _in_splits(scene, splits, dataset)]
     if not wanted:
         raise DatasetError(f"{dataset.place} has no scene of {', '.join(splits)}")
-    inspection = inspection_of(preparation, dataset.version)
-    total = sum(len(scene.sample_tokens) for scene in wanted)
+    tokens = [token for scene in wanted for token in scene.sample_tokens]
+    total = len(tokens)
     with Progress(console=console) as progress:
-        bar = progress.add_task("checking", total=total)
-        bad = find_bad(
-            [scene.sample_tokens for scene in wanted],
-            inspection,
-            preparation.processes,
-            preparation.ray,
-            lambda count: progress.advance(bar, count),
-        )
-    looked = "decoded" if preparation.decode else "there"
-    images = f"{len(inspection.cameras)} images each {looked}" if inspection.cameras else "images not looked at"
+        scenes = [scene.sample_tokens for scene in wanted]
+        bad = bad_keyframes(preparation, scenes, dataset.version, progress)
+    images = _images_looked_at(preparation, dataset.version)
     console.print(f"{total} keyframes, {total - len(bad)} complete, {images}")
     _show(bad, console)
     if bad:
         raise DatasetError(summary(bad, total))
     lidar, sd_map = preparation.model.lidar_sweeps > 0, preparation.model.sd_prior is not None
-    tokens = [token for scene in wanted for token in scene.sample_tokens]
     check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
     if lidar or sd_map:
         console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
+
+
+def _images_looked_at(preparation: Preparation, version: str) -> str:
+    looked = "decoded" if preparation.decode else "there"
+    cameras = inspection_of(preparation, version).cameras
+    if cameras is None:
+        return f"all images of their rigs {looked}"
+    return f"{len(cameras)} images each {looked}" if cameras else "images not looked at"
 
 
 def run(preparation: Preparation, splits: Sequence[str], console: Console) -> None:

@@ -63,10 +63,12 @@ def train(
     if not state_file(folder).is_file():  # a state has the trained ones
         for report in load_initial(model, config):
             console.print(report)
-    console.print(f"[bold]{config.model.name}[/]: {_count(model)} parameters, {config.optim.steps} steps → {folder}")
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    console.print(f"[bold]{config.model.name}[/]: {millions:.2f} M parameters, {config.optim.steps} steps → {folder}")
     for source in sources.values():
         console.print(source.report, soft_wrap=True)
-    distillation = Distillation(config, {name: source.to(fabric.device) for name, source in sources.items()})
+        source.model.to(fabric.device)
+    distillation = Distillation(config, sources)
     if hardware.strategy == "fsdp" and any(True for _ in distillation.learned.parameters()):
         raise ConfigError("distillation with projections that are learnt does not go with --strategy fsdp; use ddp")
     on_model(model)
@@ -110,7 +112,3 @@ def _what_next(run: RunFolder) -> str:
         f"      hdmap predict {run.path} {root} -o map.png",
     ]
     return "\n".join(lines)
-
-
-def _count(model: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.2f} M"

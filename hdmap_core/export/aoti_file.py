@@ -6,14 +6,12 @@ from pathlib import Path
 
 import torch
 
-from hdmap_core.errors import ConfigError
+from hdmap_core.errors import ConfigError, first_line
 from hdmap_core.export.quiet import quiet
 from hdmap_core.export.reference import Reference
-from hdmap_core.files import write_atomically
 from hdmap_core.inference.aoti_engine import SUFFIX, AotiEngine, made_for
 from hdmap_core.inference.compiled_engine import check_compiler
 from hdmap_core.inference.engine import ByTensors, input_tensors
-from hdmap_core.inference.exported_file import header_text
 from hdmap_core.inference.sealed_file import ROOT, sealed
 from hdmap_core.inference.setuptools_import import import_setuptools
 
@@ -47,17 +45,11 @@ def export_aoti(reference: Reference, out: Path) -> float:
                 program = torch.export.export(module, tuple(inputs.values()))
                 torch._inductor.aoti_compile_and_package(program, package_path=str(package), inductor_configs=_SETTINGS)
         except Exception as error:  # whatever torch.export, Inductor or a compiler raise
-            reason = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
             raise ConfigError(
-                f"{reference.engine.source.config.model.name} cannot be compiled by AOTInductor here ({reason}); run "
-                "the checkpoint itself"
+                f"{reference.model.name} cannot be compiled by AOTInductor here ({first_line(error)}); run the "
+                "checkpoint itself"
             ) from error
         with zipfile.ZipFile(package) as archive:
             members = {name: archive.read(name) for name in archive.namelist()}
-        text = header_text(reference.engine.source, reference.sample, reference.made_with)
-        content = sealed(members, text, made_for(device))
-        path = Path(folder) / out.name
-        path.write_bytes(content)
-        deviation = reference.compare(AotiEngine(path, str(device), check=False))
-    write_atomically(out, content)
-    return deviation
+    content = sealed(members, reference.header(), made_for(device))
+    return reference.write_compared(content, out, lambda path: AotiEngine(path, str(device), check=False))

@@ -1,19 +1,22 @@
 """Matrix products of an ONNX graph in fp16, as autocast computes them; all else, geometry above all, stays in fp32."""
 
-from typing import Any
+import numpy as np
+
+from hdmap_core.required_packages import missing_packages_named
 
 _PRODUCTS = {"Conv", "ConvTranspose", "MatMul", "Gemm"}
 
 
-def in_half_precision(network: Any) -> Any:
+def in_half_precision(content: bytes) -> bytes:
     """The graph with casts around its products, and their weights stored in fp16.
 
     Args:
-        network: an `onnx.ModelProto` in fp32; it is changed in place.
+        content: of an ONNX file in fp32.
     """
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
+    with missing_packages_named():
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    network = onnx.load_from_string(content)
     graph = network.graph
     weights = {each.name: each for each in graph.initializer}
     halved: set[str] = set()
@@ -25,8 +28,8 @@ def in_half_precision(network: Any) -> Any:
             return half
         halved.add(half)
         if name in weights:
-            content = numpy_helper.to_array(weights[name]).astype(np.float16)
-            graph.initializer.append(numpy_helper.from_array(content, half))
+            values = numpy_helper.to_array(weights[name]).astype(np.float16)
+            graph.initializer.append(numpy_helper.from_array(values, half))
         else:
             nodes.append(helper.make_node("Cast", [name], [half], to=TensorProto.FLOAT16))
         return half
@@ -46,4 +49,4 @@ def in_half_precision(network: Any) -> Any:
     del graph.initializer[:]
     graph.initializer.extend(kept)
     del graph.value_info[:]  # types of what lies between
-    return network
+    return bytes(network.SerializeToString())

@@ -1,17 +1,15 @@
 """ONNX by torch.export: one file that ONNX Runtime and whatever else reads ONNX can run."""
 
-import tempfile
 from pathlib import Path
 
 import torch
 
-from hdmap_core.errors import ConfigError
+from hdmap_core.errors import ConfigError, first_line
 from hdmap_core.export.quantisation import quantised
 from hdmap_core.export.quiet import quiet
 from hdmap_core.export.reference import Reference
-from hdmap_core.files import write_atomically
 from hdmap_core.inference.engine import ByTensors, input_tensors, output_tensors
-from hdmap_core.inference.exported_file import KEY, header_text
+from hdmap_core.inference.exported_file import KEY
 from hdmap_core.inference.onnx_engine import OnnxEngine
 from hdmap_core.required_packages import missing_packages_named
 
@@ -34,13 +32,8 @@ def export_onnx(reference: Reference, out: Path, precision: str = "fp32") -> flo
     """
     content = onnx_bytes(reference)
     if precision == "int8":
-        content = quantised(content, reference.engine.source.config.model)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / out.name
-        path.write_bytes(content)
-        deviation = reference.compare(OnnxEngine(path, "cpu", check=False))
-    write_atomically(out, content)
-    return deviation
+        content = quantised(content, reference.model)
+    return reference.write_compared(content, out, lambda path: OnnxEngine(path, "cpu", check=False))
 
 
 def onnx_bytes(reference: Reference) -> bytes:
@@ -54,12 +47,11 @@ def onnx_bytes(reference: Reference) -> bytes:
         import onnx
         import onnxruntime  # noqa: F401  # asked for before the long work
         import onnxscript
-    engine, sample = reference.engine, reference.sample
-    inputs = input_tensors(sample.inputs)
-    outputs = output_tensors(engine(sample.inputs))
+    inputs = input_tensors(reference.sample.inputs)
+    outputs = output_tensors(reference.engine(reference.sample.inputs))
     # How many LiDAR points there are changes from sweep to sweep.
     shapes = tuple({1: torch.export.Dim("number_of_points")} if name == "points" else None for name in inputs)
-    module = ByTensors(engine.model, tuple(inputs)).eval()
+    module = ByTensors(reference.engine.model, tuple(inputs)).eval()
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -68,14 +60,13 @@ def onnx_bytes(reference: Reference) -> bytes:
             )  # fmt: skip
             assert program is not None
             proto = program.model_proto
-            versions = {**reference.made_with, "onnx": onnx.__version__, "onnxscript": onnxscript.__version__}
-            onnx.helper.set_model_props(proto, {KEY: header_text(engine.source, sample, versions)})
+            header = reference.header(onnx=onnx.__version__, onnxscript=onnxscript.__version__)
+            onnx.helper.set_model_props(proto, {KEY: header})
             for node in proto.graph.node:  # traces of the exporter's stack: folders of the machine that it ran on
                 del node.metadata_props[:]
             return proto.SerializeToString()
     except Exception as error:  # whatever torch.export, the exporter's rules or protobuf (2 GB) raise
-        reason = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
         raise ConfigError(
-            f"{engine.source.config.model.name} cannot be exported to ONNX with this PyTorch ({reason}); run the "
+            f"{reference.model.name} cannot be exported to ONNX with this PyTorch ({first_line(error)}); run the "
             "checkpoint itself"
         ) from error

@@ -7,8 +7,8 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.export.onnx_file import onnx_bytes
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
-from hdmap_core.inference.exported_file import KEY, header_text
-from hdmap_core.inference.openvino_engine import OpenVinoEngine, import_openvino
+from hdmap_core.inference.exported_file import KEY
+from hdmap_core.inference.openvino_engine import OpenVinoEngine, import_openvino, last_line
 
 
 def export_openvino(reference: Reference, out: Path) -> float:
@@ -31,15 +31,13 @@ def export_openvino(reference: Reference, out: Path) -> float:
         graph = Path(folder) / "graph.onnx"
         graph.write_bytes(onnx_bytes(reference))
         path = Path(folder) / out.name
-        versions = {**reference.made_with, "openvino": openvino.__version__}
         try:
             network = openvino.Core().read_model(graph)
-            network.set_rt_info(header_text(reference.engine.source, reference.sample, versions), [KEY])
+            network.set_rt_info(reference.header(openvino=openvino.__version__), [KEY])
             openvino.save_model(network, path, compress_to_fp16=False)
         except RuntimeError as error:
             raise ConfigError(
-                f"{reference.engine.source.config.model.name} cannot be converted by OpenVINO "
-                f"({str(error).strip().splitlines()[-1][:200]}); export it to ONNX"
+                f"{reference.model.name} cannot be converted by OpenVINO ({last_line(error)}); export it to ONNX"
             ) from None
         deviation = reference.compare(OpenVinoEngine(path, check=False))
         write_atomically(out.with_suffix(".bin"), path.with_suffix(".bin").read_bytes())

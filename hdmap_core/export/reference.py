@@ -1,17 +1,19 @@
 """What an exported file has to equal: PyTorch on inputs of a synthetic town."""
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 import hdmap_core
 from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.errors import ConfigError
 from hdmap_core.export.in_double import in_double
+from hdmap_core.files import write_atomically
 from hdmap_core.inference.engine import EagerEngine, Engine, input_tensors, output_tensors
-from hdmap_core.inference.exported_file import Sample
+from hdmap_core.inference.exported_file import Sample, header_text
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.rig_views import RigViews
 from hdmap_core.inference.sample import sample_inputs
@@ -37,6 +39,11 @@ class Reference:
     sample: Sample
     other: Sample
 
+    @property
+    def model(self) -> ModelConfig:
+        """Of the checkpoint."""
+        return self.engine.source.config.model
+
     def refuse_points(self, what: str) -> None:
         """Whether the model looks at LiDAR points, whose number changes from sweep to sweep.
 
@@ -45,14 +52,40 @@ class Reference:
         """
         if "points" in input_tensors(self.sample.inputs):
             raise ConfigError(
-                f"{self.engine.source.config.model.name} looks at LiDAR points, whose number changes; {what} takes "
+                f"{self.model.name} looks at LiDAR points, whose number changes; {what} takes "
                 "inputs of one size, so export it to ONNX, or run the checkpoint itself"
             )
 
-    @property
-    def made_with(self) -> dict[str, str]:
-        """Versions, for the file's header."""
-        return {"hdmap_ros": hdmap_core.__version__, "torch": str(torch.__version__)}
+    def header(self, **versions: str) -> str:
+        """The file's header.
+
+        Args:
+            versions: of what it is made with beside PyTorch.
+        """
+        made_with = {"hdmap_ros": hdmap_core.__version__, "torch": str(torch.__version__), **versions}
+        return header_text(self.engine.source, self.sample, made_with)
+
+    def write_compared(self, content: bytes, out: Path, load: Callable[[Path], Engine]) -> float:
+        """Writes a file once the engine that loads it agrees with PyTorch.
+
+        Args:
+            content: of the file.
+            out: where it is written.
+            load: the engine of such a file.
+
+        Returns:
+            How far they lie apart, see `compare`.
+
+        Raises:
+            ConfigError: if that is too far; nothing is written then.
+            OutputError: if the file cannot be written.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / out.name
+            path.write_bytes(content)
+            deviation = self.compare(load(path))
+        write_atomically(out, content)
+        return deviation
 
     def compare(self, engine: Engine) -> float:
         """The larger deviation of both inputs from PyTorch in float64, as a share of the largest value.
@@ -62,13 +95,10 @@ class Reference:
         """
         worst = 0.0
         for sample in (self.sample, self.other):
-            deviation, allowed = (
-                sample.deviation(output_tensors(engine(sample.inputs))),
-                sample.allowed(engine.precision),
-            )
+            deviation, allowed = sample.deviation_of(engine), sample.allowed(engine.precision)
             if not deviation <= allowed:
                 raise ConfigError(
-                    f"{engine.source.config.model.name} is not exported: {engine.name} disagrees with PyTorch by "
+                    f"{self.model.name} is not exported: {engine.name} disagrees with PyTorch by "
                     f"{deviation:.2g} of the largest value (allowed: {allowed:.2g}; PyTorch's own rounding to float32 "
                     f"makes {sample.rounding:.2g}); run the checkpoint itself"
                 )
@@ -112,7 +142,7 @@ def reference(
 
 def _sample(engine: EagerEngine, inputs: ModelInput) -> Sample:
     exact = output_tensors(in_double(engine.model, inputs.to(engine.device)))
-    return Sample.of(inputs, exact, outputs_of(engine, inputs))
+    return Sample.of(inputs, exact, output_tensors(engine(inputs)))
 
 
 def _most_on_the_ring(model: ModelConfig, inputs: ModelInput) -> int | None:
@@ -135,8 +165,3 @@ def _limit(engine: EagerEngine, max_views: int, inputs: ModelInput) -> None:
     if max_views < min(transform.max_views or cameras, cameras):
         transform.max_views = max_views
         engine.source = replace(engine.source, max_views=max_views)
-
-
-def outputs_of(engine: Engine, inputs: ModelInput) -> dict[str, Tensor]:
-    """What postprocessing reads, by name."""
-    return output_tensors(engine(inputs))

@@ -1,6 +1,5 @@
 """TensorRT's plan, built of the ONNX graph for the GPU at hand; written against the documented API (docs/status.md)."""
 
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +10,8 @@ from hdmap_core.export.half_precision import in_half_precision
 from hdmap_core.export.onnx_file import onnx_bytes
 from hdmap_core.export.reference import Reference
 from hdmap_core.files import write_atomically
-from hdmap_core.inference.exported_file import header_text
 from hdmap_core.inference.sealed_file import sealed
 from hdmap_core.inference.tensorrt_engine import PLAN, TensorRtEngine, cuda_device, import_tensorrt, made_for
-from hdmap_core.required_packages import missing_packages_named
 
 TIMINGS = ".timing"
 """Suffix of TensorRT's timing cache, beside the engine: a second build of the like takes a fraction of the time."""
@@ -42,27 +39,14 @@ def export_tensorrt(reference: Reference, out: Path, precision: Literal["fp32", 
     device = cuda_device("auto")
     graph = onnx_bytes(reference)
     if precision == "fp16":
-        graph = half_precision_bytes(graph)
+        graph = in_half_precision(graph)  # TensorRT takes types as the graph has them
     timings = out.with_suffix(TIMINGS)
     known = timings.read_bytes() if timings.is_file() else b""
     with torch.cuda.device(device):
-        plan, learnt = _build(tensorrt, graph, known, reference.engine.source.config.model.name, precision)
+        plan, learnt = _build(tensorrt, graph, known, reference.model.name, precision)
     write_atomically(timings, learnt)
-    text = header_text(reference.engine.source, reference.sample, reference.made_with)
-    content = sealed({PLAN: plan}, text, made_for(tensorrt, device, precision))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / out.name
-        path.write_bytes(content)
-        deviation = reference.compare(TensorRtEngine(path, check=False))
-    write_atomically(out, content)
-    return deviation
-
-
-def half_precision_bytes(graph: bytes) -> bytes:
-    """An ONNX file's content with its products in fp16: TensorRT takes types as the graph has them."""
-    with missing_packages_named():
-        import onnx
-    return bytes(in_half_precision(onnx.load_from_string(graph)).SerializeToString())
+    content = sealed({PLAN: plan}, reference.header(), made_for(tensorrt, device, precision))
+    return reference.write_compared(content, out, lambda path: TensorRtEngine(path, check=False))
 
 
 def _build(tensorrt: Any, graph: bytes, known: bytes, model: str, precision: str) -> tuple[bytes, bytes]:

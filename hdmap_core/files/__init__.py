@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -58,6 +59,19 @@ def make_folder(path: str | Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {_reason(error)}") from None
+
+
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it, if it is there.
+
+    Raises:
+        OutputError: if it cannot be removed.
+    """
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+    except OSError as error:
+        raise OutputError(f"cannot remove {path}: {error.strerror or error}") from None
 
 
 def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.inference.engine import EngineName, Source, input_tensors, output_of
-from hdmap_core.inference.exported_file import Sample, check_sample, read_header
+from hdmap_core.errors import CheckpointError, ConfigError, first_line
+from hdmap_core.inference.engine import EngineName, input_tensors, output_of
+from hdmap_core.inference.exported_file import check_sample, read_header
 from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.inference.sealed_file import ROOT, read_seal
 from hdmap_core.inference.setuptools_import import import_setuptools
@@ -60,27 +60,28 @@ class AotiEngine:
         self._device = torch.device(kind if device == "auto" else device)
         if problem := _misfit(seal.made_for, self._device):
             raise CheckpointError(f"{path} {problem}; export the checkpoint again here")
-        self.source: Source
-        self.sample: Sample
-        self.source, self.sample = read_header(seal.text, path)
+        self.source, sample = read_header(seal.text, path)
         self.device, self.why = str(self._device), why
-        shapes = {name: tuple(value.shape) for name, value in input_tensors(self.sample.inputs).items()}
+        shapes = {name: tuple(value.shape) for name, value in input_tensors(sample.inputs).items()}
         _log.info("%s holds native code, which runs now with the rights of this process", path)
         try:
             import_setuptools()
             self._run = torch._inductor.aoti_load_package(str(path), device_index=self._device.index or -1)
         except Exception as error:  # whatever the loader raises, such as of a /tmp from which nothing may be run
-            reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-            raise CheckpointError(f"{path} cannot be loaded: {reason}; export the checkpoint again here") from None
+            raise CheckpointError(
+                f"{path} cannot be loaded: {first_line(error)}; export the checkpoint again here"
+            ) from None
+        self._outputs = list(sample.values)
         self._inputs = FittingInputs(self.source, shapes, path.name)
-        self.deviation = check_sample(self, self.sample, path) if check else 0.0
+        if check:
+            check_sample(self, sample, path)
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
         given = self._inputs(inputs)
         with torch.inference_mode():
             found = self._run(*(value.to(self._device, non_blocking=True).contiguous() for value in given.values()))
-        return output_of(dict(zip(self.sample.values, found, strict=True)))
+        return output_of(dict(zip(self._outputs, found, strict=True)))
 
 
 def made_for(device: torch.device) -> dict[str, str]:

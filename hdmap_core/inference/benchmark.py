@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import torch
 
+from hdmap_core.checkpoint import SUFFIX
 from hdmap_core.errors import ConfigError
 from hdmap_core.images.decoding import decode_image, enough_of, reduction_of
 from hdmap_core.inference.device_path import DevicePath
@@ -93,52 +94,11 @@ def benchmark(
     started = {"started": _resident_kib() / 1024}
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
-    cameras = config.model.image_backbone.cameras if config.model.image_backbone else ()
-    observation = sample_observation(cameras, lidar=config.model.lidar_sweeps > 0)
-    files = {
-        name: _jpeg(image)
-        for name, image in zip(observation.rig.names, observation.images, strict=True)
-        if image is not None
-    }
-    clock, enough, rig = Clock(), enough_pixels(config.model), observation.rig
-    wanted = (
-        {}
-        if enough is None
-        else {
-            name: enough_of(enough, size, float(matrix[0, 0]))
-            for name, size, matrix in zip(rig.names, rig.image_sizes, rig.intrinsics, strict=True)
-        }
-    )
-    shares = {name: reduction_of(data, wanted[name]) if wanted else 1 for name, data in files.items()}
-    sizes = zip(rig.names, rig.image_sizes, strict=True)
-    small = rig.resized([(h // shares.get(name, 1), w // shares.get(name, 1)) for name, (h, w) in sizes])
-    observation = replace(observation, rig=small)
-    path_on_device = DevicePath.checked(running)
-
-    def decoded() -> Observation:
-        if path_on_device is None:
-            pictures = (decode_image(data, "sample", shares[name], coarse=bool(wanted)) for name, data in files.items())
-            return replace(observation, images=tuple(pictures))
-        there = path_on_device.decode(files, wanted)
-        images = (None,) * len(files)
-        return replace(observation, images=images, device_images=tuple(there[name] for name in files))
-
-    def prepared(seen: Observation) -> ModelInput:
-        return preprocess(seen, config.model) if path_on_device is None else path_on_device.inputs(seen)
-
-    def one_set(ticking: Clock) -> tuple[Any, Any]:
-        seen = ticking.time("decode", lambda: _waited_for(decoded(), running))
-        inputs = ticking.time("preprocess", lambda: _waited_for(prepared(seen), running))
-        output = ticking.time("network", lambda: _finished(running, inputs))
-        ticking.time(
-            "postprocess", lambda: decode(output, config.decode, classes=config.model.classes, grid=config.model.grid)
-        )
-        return inputs, output
-
+    one_set, clock = _OneSet(running), Clock()
     say(f"{config.model.name} in {running.name}: warming up")
     began, warm_ups = time.perf_counter(), 0
     while warm_ups < 3 and time.perf_counter() - began < BUDGET_S / 6:
-        one_set(Clock())
+        one_set.through(Clock())
         warm_ups += 1
     one_s = (time.perf_counter() - began) / warm_ups
     memory = started | {"mapping": _resident_kib() / 1024}
@@ -150,7 +110,7 @@ def benchmark(
         sets = max(SETS_AT_LEAST, min(SETS, int(BUDGET_S / one_s)))
     say(f"{sets} sets, the first ones took {one_s:.2g} s each" + ("; and PyTorch beside them" if eager else ""))
     for number in range(sets):
-        inputs, output = one_set(clock)
+        inputs, output = one_set.through(clock)
         if eager is not None:
             if number == 0:
                 eager(inputs)  # warm
@@ -184,12 +144,62 @@ def benchmark(
     }
 
 
+class _OneSet:
+    """The six JPEGs, and their way through the stages of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, model = engine, engine.source.config.model
+        cameras = model.image_backbone.cameras if model.image_backbone else ()
+        observation = sample_observation(cameras, lidar=model.lidar_sweeps > 0)
+        rig, enough = observation.rig, enough_pixels(model)
+        self._files: dict[str, bytes] = {}
+        for name, image in zip(rig.names, observation.images, strict=True):
+            assert image is not None
+            self._files[name] = _jpeg(image)
+        self._wanted: dict[str, tuple[int, int]] = {}
+        if enough is not None:
+            for name, size, matrix in zip(rig.names, rig.image_sizes, rig.intrinsics, strict=True):
+                self._wanted[name] = enough_of(enough, size, float(matrix[0, 0]))
+        self._shares = dict.fromkeys(rig.names, 1)
+        self._shares |= {name: reduction_of(self._files[name], size) for name, size in self._wanted.items()}
+        sizes = zip(self._shares.values(), rig.image_sizes, strict=True)
+        self._observation = replace(
+            observation, rig=rig.resized([(height // share, width // share) for share, (height, width) in sizes])
+        )
+        self._on_device = DevicePath.checked(engine)
+
+    def through(self, clock: Clock) -> tuple[ModelInput, ModelOutput]:
+        """What the network is given, and what it makes of it; the clock is told what each stage took."""
+        engine, config = self._engine, self._engine.source.config
+        classes, grid = config.model.classes, config.model.grid
+        seen = clock.time("decode", lambda: _waited_for(self._decoded(), engine))
+        inputs = clock.time("preprocess", lambda: _waited_for(self._prepared(seen), engine))
+        output = clock.time("network", lambda: _finished(engine, inputs))
+        clock.time("postprocess", lambda: decode(output, config.decode, classes=classes, grid=grid))
+        return inputs, output
+
+    def _decoded(self) -> Observation:
+        if self._on_device is not None:
+            there = self._on_device.decode(self._files, self._wanted)
+            pictures = tuple(there[name] for name in self._files)
+            return replace(self._observation, images=(None,) * len(pictures), device_images=pictures)
+        coarse = bool(self._wanted)
+        images = (decode_image(data, "sample", self._shares[name], coarse=coarse) for name, data in self._files.items())
+        return replace(self._observation, images=tuple(images))
+
+    def _prepared(self, seen: Observation) -> ModelInput:
+        model = self._engine.source.config.model
+        return preprocess(seen, model) if self._on_device is None else self._on_device.inputs(seen)
+
+
 def _eager(path: Path, running: Engine, reference: Path | None) -> Engine | None:
     """PyTorch in fp32 on the same kind of device, with the same weights and heads."""
     given = reference is not None
-    candidates = [reference] if reference is not None else [path] if path.suffix.lower() not in EXPORTED else []
-    if not candidates:
-        candidates = [path.with_suffix(".safetensors"), default_weights()]
+    candidates = [path]
+    if reference is not None:
+        candidates = [reference]
+    elif path.suffix.lower() in EXPORTED:
+        candidates = [path.with_suffix(SUFFIX), default_weights()]
     device = running.device if running.device.startswith("cuda") and torch.cuda.is_available() else "cpu"
     for candidate in candidates:
         if not candidate.is_file() and not given:

@@ -60,7 +60,10 @@ def benchmark(
         cv2.setNumThreads(threads)
     try:
         found = measure(
-            *(find_checkpoint(checkpoint), engine, device, precision),
+            find_checkpoint(checkpoint),
+            engine,
+            device,
+            precision,
             reference=reference,
             sets=sets,
             say=partial(typer.echo, err=True),

@@ -8,9 +8,16 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from hdmap_core.errors import ConfigError
-from hdmap_core.inference.engine import ByTensors, EagerEngine, Engine, EngineName, input_tensors, output_of
-from hdmap_core.inference.engine import output_tensors as outputs_of
+from hdmap_core.errors import ConfigError, first_line
+from hdmap_core.inference.engine import (
+    ByTensors,
+    EagerEngine,
+    Engine,
+    EngineName,
+    input_tensors,
+    output_of,
+    output_tensors,
+)
 from hdmap_core.inference.exported_file import TOLERANCE, Sample
 from hdmap_core.inference.setuptools_import import import_setuptools
 from hdmap_core.model_io import ModelInput, ModelOutput
@@ -35,7 +42,7 @@ class CompiledEngine:
         check_compiler()
         self.source, self.device, self.precision = eager.source, eager.device, eager.precision
         self._eager, self._names = eager, tuple(input_tensors(sample))
-        self._outputs = tuple(outputs_of(eager(sample)))
+        self._outputs = tuple(output_tensors(eager(sample)))
         import_setuptools()
         self._run = torch.compile(ByTensors(eager.model, self._names).eval())
         began = time.perf_counter()
@@ -101,7 +108,7 @@ class CudaGraphEngine:
             graph = torch.cuda.CUDAGraph()
             # The node's other thread may be at the next set meanwhile, and memory that it asks for is no fault of ours.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-                self._found = outputs_of(self._eager.run(lambda: self._eager.model(fixed), is_recorded=True))
+                self._found = output_tensors(self._eager.run(lambda: self._eager.model(fixed), is_recorded=True))
         return graph.replay
 
 
@@ -121,12 +128,11 @@ def check_compiler() -> None:
 
 def _check(engine: Engine, eager: EagerEngine, sample: ModelInput, what: str) -> None:
     name = eager.source.config.model.name
-    wanted = Sample.of(sample, outputs_of(eager(sample)))
+    wanted = Sample.of(sample, output_tensors(eager(sample)))
     try:
-        deviation = wanted.deviation(outputs_of(engine(sample)))
+        deviation = wanted.deviation_of(engine)
     except Exception as error:  # whatever Dynamo, Inductor, a compiler or CUDA raise
-        reason = (str(error).strip().split("\n") or [""])[0][:200] or type(error).__name__
-        raise ConfigError(f"{what} cannot run {name} here: {reason}; take engine eager") from error
+        raise ConfigError(f"{what} cannot run {name} here: {first_line(error)}; take engine eager") from error
     if not deviation <= TOLERANCE[engine.precision]:
         raise ConfigError(
             f"{what} of {name} disagrees with PyTorch by {deviation:.2g} of the largest value (allowed: "

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hdmap_core.errors import first_line
 from hdmap_core.images.decoding import decode_image, is_sound_jpeg, reduction_for
 from hdmap_core.inference import device_inputs
 from hdmap_core.inference.engine import Engine, input_tensors
@@ -61,7 +62,7 @@ class DevicePath:
             path = cls(device, engine.source.config.model)
             problem = path.problem()
         except Exception as error:  # whatever CUDA and nvJPEG raise
-            problem = str(error).strip().split("\n")[0][:200] or type(error).__name__
+            problem = first_line(error)
         if problem:
             _log.warning("images are decoded and prepared on the CPU, as %s cannot: %s", device, problem)
             return None

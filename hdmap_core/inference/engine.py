@@ -123,7 +123,7 @@ class EagerEngine:
 def published(checkpoint: Checkpoint) -> MapModel:
     """The checkpoint's model without the heads that nobody reads; it is changed in place."""
     model, config = checkpoint.model, checkpoint.config
-    heads = {config.decode.head_of(label) for label in config.model.classes}
+    heads = config.decode.heads_of(config.model.classes)
     if "vectors" not in heads:
         model.vector_head = None
     if "masks" not in heads:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hdmap_core.checkpoint import CheckpointConfig, check_sizes
 from hdmap_core.config import parse_config
-from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.errors import CheckpointError, ConfigError, first_line
 from hdmap_core.inference.engine import Engine, Source, output_tensors
 from hdmap_core.model_io import ModelInput
 
@@ -83,25 +83,29 @@ class Sample:
             worst = float(np.maximum(worst, difference))  # keeps a NaN
         return worst
 
+    def deviation_of(self, engine: Engine) -> float:
+        """That of an engine that runs on the inputs."""
+        return self.deviation(output_tensors(engine(self.inputs)))
 
-def check_sample(engine: Engine, sample: Sample, path: Path) -> float:
-    """Runs an engine on the sample; returns its `Sample.deviation`.
+
+def check_sample(engine: Engine, sample: Sample, path: Path) -> None:
+    """Runs an engine on the sample of its file.
 
     Raises:
-        CheckpointError: if it is too large, or the runtime fails.
+        CheckpointError: if its `Sample.deviation` is too large, or the runtime fails.
     """
     try:
-        deviation = sample.deviation(output_tensors(engine(sample.inputs)))
+        deviation = sample.deviation_of(engine)
     except Exception as error:  # whatever a runtime raises of a graph that it could load
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise CheckpointError(f"{path} cannot be run in {engine.name}: {reason}; export the checkpoint again") from None
+        raise CheckpointError(
+            f"{path} cannot be run in {engine.name}: {first_line(error)}; export the checkpoint again"
+        ) from None
     if not deviation <= sample.allowed(engine.precision):
         raise CheckpointError(
             f"{path} in {engine.name} ({engine.precision} on {engine.device}) disagrees with PyTorch on its own sample "
             f"by {deviation:.2g} of the largest value (allowed: {sample.allowed(engine.precision):.2g}): the file is "
             "damaged, or this runtime computes it wrongly; export the checkpoint again"
         )
-    return deviation
 
 
 def header_text(source: Source, sample: Sample, made_with: dict[str, str]) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.inference.engine import EngineName, Source, output_of
-from hdmap_core.inference.exported_file import KEY, Sample, check_sample, read_header
+from hdmap_core.errors import CheckpointError, ConfigError, first_line
+from hdmap_core.inference.engine import EngineName, output_of
+from hdmap_core.inference.exported_file import KEY, check_sample, read_header
 from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
@@ -51,7 +51,7 @@ class OnnxEngine:
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # its own classes, which derive from Exception alone
-            raise CheckpointError(f"{path} is no whole ONNX file: {_first_line(error)}; export it again") from None
+            raise CheckpointError(f"{path} is no whole ONNX file: {first_line(error)}; export it again") from None
         if len(self._session.get_providers()) < len(providers):  # it says so on stderr and goes on without
             if device != "auto":
                 raise ConfigError(
@@ -62,10 +62,8 @@ class OnnxEngine:
         if on_cpu:
             self.why = f"{why}; on the CPU, as {on_cpu}"
             _log.warning("%s runs in ONNX Runtime on the CPU, as %s", path.name, on_cpu)
-        self.source: Source
-        self.sample: Sample
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.source, self.sample = read_header(metadata.get(KEY), path)
+        self.source, sample = read_header(metadata.get(KEY), path)
         self.precision = self.source.precision
         shapes = {
             each.name: tuple(size if isinstance(size, int) else None for size in each.shape)
@@ -73,7 +71,8 @@ class OnnxEngine:
         }
         self._outputs = [each.name for each in self._session.get_outputs()]
         self._inputs = FittingInputs(self.source, shapes, path.name)
-        self.deviation = check_sample(self, self.sample, path) if check else 0.0
+        if check:
+            check_sample(self, sample, path)
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
@@ -105,7 +104,3 @@ def _providers(available: list[str], device: str, name: str) -> tuple[str, list[
     if provider == "CUDAExecutionProvider":
         options["use_tf32"] = "0"  # fp32 means it
     return f"cuda:{index or 0}", [(provider, options), "CPUExecutionProvider"], ""
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300] or type(error).__name__

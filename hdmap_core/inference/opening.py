@@ -8,7 +8,7 @@ from typing import NamedTuple, cast, get_args
 
 import torch
 
-from hdmap_core.checkpoint import SUFFIX, Checkpoint, CheckpointConfig, load_checkpoint
+from hdmap_core.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from hdmap_core.errors import CheckpointError, ConfigError, HdmapError
 from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
 from hdmap_core.inference.aoti_engine import AotiEngine
@@ -41,24 +41,32 @@ class Exported(NamedTuple):
 
 EXPORTED: dict[str, Exported] = {
     openvino_engine.SUFFIX: Exported(
-        *("openvino", ("openvino",), ("fp32", "bf16")),
-        lambda path, device, precision, _, why: OpenVinoEngine(path, device, precision or "fp32", why),
-        "cpu",
+        format="openvino",
+        engines=("openvino",),
+        precisions=("fp32", "bf16"),
+        open=lambda path, device, precision, _, why: OpenVinoEngine(path, device, precision or "fp32", why),
+        found_on="cpu",
     ),
     onnx_engine.SUFFIX: Exported(
-        *("onnx", ("onnxruntime", "onnxruntime-tensorrt"), ("fp32", "int8")),
-        lambda path, device, _, engine, why: OnnxEngine(path, device, engine, why),
-        "cpu",
+        format="onnx",
+        engines=("onnxruntime", "onnxruntime-tensorrt"),
+        precisions=("fp32", "int8"),
+        open=lambda path, device, _, engine, why: OnnxEngine(path, device, engine, why),
+        found_on="cpu",
     ),
     tensorrt_engine.SUFFIX: Exported(
-        *("tensorrt", ("tensorrt",), ("fp32", "fp16")),
-        lambda path, device, precision, _, why: TensorRtEngine(path, device, precision, why),
-        "cuda",
+        format="tensorrt",
+        engines=("tensorrt",),
+        precisions=("fp32", "fp16"),
+        open=lambda path, device, precision, _, why: TensorRtEngine(path, device, precision, why),
+        found_on="cuda",
     ),
     aoti_engine.SUFFIX: Exported(
-        *("aoti", ("aoti",), ("fp32",)),
-        lambda path, device, _, __, why: AotiEngine(path, device, why),
-        "",  # a program is not run because it lies somewhere
+        format="aoti",
+        engines=("aoti",),
+        precisions=("fp32",),
+        open=lambda path, device, _, __, why: AotiEngine(path, device, why),
+        found_on="",  # a program is not run because it lies somewhere
     ),
 }
 """By suffix; of one device the fastest first (docs/results/engines.md)."""
@@ -110,11 +118,10 @@ def open_engine(
             return found
         why = "; ".join(reasons) or "no exported file beside the checkpoint"
     eager = EagerEngine(checkpoint, place, precision_wanted, why)
-    if engine == "compile":
-        return CompiledEngine(eager, sample_inputs(checkpoint.config.model)[0])
-    if engine == "cuda-graph":
-        return CudaGraphEngine(eager, sample_inputs(checkpoint.config.model)[0])
-    return eager
+    if engine not in ("compile", "cuda-graph"):
+        return eager
+    sample, _ = sample_inputs(checkpoint.config.model)
+    return CompiledEngine(eager, sample) if engine == "compile" else CudaGraphEngine(eager, sample)
 
 
 def device_of(name: str) -> torch.device:
@@ -135,11 +142,6 @@ def device_of(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device {name!r} asked for, but {torch.cuda.device_count()} CUDA devices are there")
     return device
-
-
-def heads_of(config: CheckpointConfig) -> set[str]:
-    """The heads whose elements are published."""
-    return {config.decode.head_of(label) for label in config.model.classes}
 
 
 def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpoint:
@@ -182,10 +184,10 @@ def _exported_or_its_checkpoint(
         if instead is None:
             raise
         return instead
-    published = heads_of(found.source.config)
-    if head is not None and published != {head}:
+    published = found.source.config.decode.heads_of(found.source.config.model.classes)
+    if head is not None and published != [head]:
         raise ConfigError(
-            f"{path.name} holds the head {' and '.join(sorted(published))} alone, not {head!r}; export the checkpoint "
+            f"{path.name} holds the head {' and '.join(published)} alone, not {head!r}; export the checkpoint "
             f"with --head {head}, or give the checkpoint"
         )
     return found

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError
-from hdmap_core.inference.engine import EngineName, Source, output_of
-from hdmap_core.inference.exported_file import KEY, Sample, check_sample, read_header
+from hdmap_core.inference.engine import EngineName, output_of
+from hdmap_core.inference.exported_file import KEY, check_sample, read_header
 from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.model_io import ModelInput, ModelOutput
 from hdmap_core.required_packages import missing_packages_named
@@ -53,10 +53,8 @@ class OpenVinoEngine:
             network = core.read_model(path, weights)
             text = network.get_rt_info([KEY]).astype(str) if network.has_rt_info([KEY]) else None
         except Exception as error:  # RuntimeError, or whatever its bindings raise of a damaged file
-            raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
-        self.source: Source
-        self.sample: Sample
-        self.source, self.sample = read_header(text, path)
+            raise CheckpointError(f"{path} is no whole OpenVINO IR: {last_line(error)}; export it again") from None
+        self.source, sample = read_header(text, path)
         settings = {
             "INFERENCE_PRECISION_HINT": "f32" if precision == "fp32" else "bf16",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -66,7 +64,7 @@ class OpenVinoEngine:
         try:
             self._network = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
-            raise CheckpointError(f"{path} is no whole OpenVINO IR: {_last_line(error)}; export it again") from None
+            raise CheckpointError(f"{path} is no whole OpenVINO IR: {last_line(error)}; export it again") from None
         self._request = self._network.create_infer_request()
         shapes = {
             each.get_any_name(): tuple(
@@ -76,7 +74,8 @@ class OpenVinoEngine:
         }
         self._outputs = [each.get_any_name() for each in self._network.outputs]
         self._inputs = FittingInputs(self.source, shapes, path.name)
-        self.deviation = check_sample(self, self.sample, path) if check else 0.0
+        if check:
+            check_sample(self, sample, path)
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""
@@ -104,7 +103,7 @@ def import_openvino() -> Any:
         del sys.modules[_TELEMETRY]
 
 
-def _last_line(error: Exception) -> str:
+def last_line(error: Exception) -> str:
     """Of a message whose first lines are places in OpenVINO's sources."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:300]

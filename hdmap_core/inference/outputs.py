@@ -6,14 +6,12 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-
 from hdmap_core.elements import MapElement, write_elements
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.exchange.map_file import SUFFIXES as MAPS
 from hdmap_core.exchange.map_file import write_map
 from hdmap_core.files import check_file
-from hdmap_core.inference.prediction import ELEMENTS, PICTURES, Prediction
+from hdmap_core.inference.prediction import ELEMENTS, PICTURES
 from hdmap_core.inference.predictor import Predictor
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording
@@ -96,7 +94,6 @@ def predict_drive(
     )
     maker = DriveFilm(sheet, info.classes, info.grid, min_score)
     found: dict[str, list[MapElement]] = {}
-    report_notes: list[str] = []
     last = first
     with ExitStack() as stack:
         open_films = [stack.enter_context(open_film(path)) for path in films]
@@ -109,7 +106,7 @@ def predict_drive(
                     prediction.save(path, observation, truth, min_score)
             if films:
                 clock = _clock(observation, first, number, recording.count)
-                facts = _facts(prediction, info.model_id)
+                facts = [f"network {prediction.timings_ms['network']:.0f} ms", info.model_id]
                 picture = maker.draw(observation, prediction.elements, truth, clock, facts)
                 for film in open_films:
                     film.add(picture, observation.stamp_ns)
@@ -117,14 +114,13 @@ def predict_drive(
                 maker.fuse(observation, prediction.elements)
             last = observation
             progress(number, recording.count)
-    for film, path in zip(open_films, films, strict=True):
-        report_notes += _notes(film, path)
+    notes = [note for film, path in zip(open_films, films, strict=True) for note in _notes(film, path)]
     for path in of_kind[ELEMENTS]:
         write_elements(path, found)
     for path in of_kind[MAPS]:
         _write_fused(path, maker, recording, last.stamp_ns)
     seconds = (last.stamp_ns - first.stamp_ns) * 1e-9
-    return DriveReport(len(found), seconds, sum(map(len, found.values())), report_notes)
+    return DriveReport(len(found), seconds, sum(map(len, found.values())), notes)
 
 
 def _write_fused(path: Path, maker: DriveFilm, recording: Recording, stamp_ns: int) -> None:
@@ -144,11 +140,6 @@ def _unused(token: str, found: dict[str, list[MapElement]]) -> str:
 def _clock(observation: Observation, first: Observation, number: int, count: int | None) -> str:
     seconds = (observation.stamp_ns - first.stamp_ns) * 1e-9
     return f"{seconds:.1f} s   frame {number}" + (f" of {count}" if count else "")
-
-
-def _facts(prediction: Prediction, model_id: str) -> list[str]:
-    speed = f"network {prediction.timings_ms.get('network', np.nan):.0f} ms"
-    return [speed, model_id]
 
 
 def _notes(film: Film, path: Path) -> list[str]:

@@ -90,7 +90,7 @@ class Predictor:
         self.config = engine.source.config
         self._rig_was_looked_at = False
         model, decoding, source = self.config.model, self.config.decode, engine.source
-        from_vectors = {decoding.head_of(label) for label in model.classes} == {"vectors"}
+        from_vectors = decoding.heads_of(model.classes) == ["vectors"]
         self.info = ModelInfo(
             model_name=model.name,
             model_id=f"{model.name}-{source.sha256[:8]}",

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hdmap_core.errors import CheckpointError
+from hdmap_core.files.digest import sha256_of
 from hdmap_core.files.kinds import what_it_is
 
 ROOT = "network/"
 """Where the members lie; PyTorch wants one folder at the top."""
 _SEAL = ROOT + "extra/hdmap.json"
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,10 @@ def _read(archive: zipfile.ZipFile) -> Seal:
         raise _Changed("it does not hold the files that its seal names")
     for name, digest in digests.items():
         try:
-            found = _digest(archive, name)
+            with archive.open(name) as stream:
+                found = sha256_of(stream)
         except zipfile.BadZipFile:  # by the archive's own, weaker sum
             found = ""
         if found != digest:
             raise _Changed(f"{name} in it has changed")
     return Seal(text, made_for, frozenset(digests))
-
-
-def _digest(archive: zipfile.ZipFile, name: str) -> str:
-    digest = hashlib.sha256()
-    with archive.open(name) as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

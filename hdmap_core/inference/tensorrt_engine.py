@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError, MissingDependencyError
-from hdmap_core.inference.engine import EngineName, Source, output_of
-from hdmap_core.inference.exported_file import Sample, check_sample, read_header
+from hdmap_core.inference.engine import EngineName, output_of
+from hdmap_core.inference.exported_file import check_sample, read_header
 from hdmap_core.inference.fitting_inputs import FittingInputs
 from hdmap_core.inference.sealed_file import ROOT, read_seal
 from hdmap_core.model_io import ModelInput, ModelOutput
@@ -49,9 +49,7 @@ class TensorRtEngine:
         seal = read_seal(path)
         if seal.members != {PLAN}:
             raise CheckpointError(f"{path} is no TensorRT engine that `hdmap export` made: it holds no {PLAN}")
-        self.source: Source
-        self.sample: Sample
-        self.source, self.sample = read_header(seal.text, path)
+        self.source, sample = read_header(seal.text, path)
         tensorrt = import_tensorrt()
         self._device = cuda_device(device)
         here = made_for(tensorrt, self._device, seal.made_for.get("precision", "fp32"))
@@ -82,7 +80,8 @@ class TensorRtEngine:
             if not is_input[name]
         }
         self._inputs = FittingInputs(self.source, {name: shapes[name] for name in names if is_input[name]}, path.name)
-        self.deviation = check_sample(self, self.sample, path) if check else 0.0
+        if check:
+            check_sample(self, sample, path)
 
     def __call__(self, inputs: ModelInput) -> ModelOutput:
         """See `Engine`; a ConfigError says what of the inputs does not fit."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hdmap_core.info.what import What
+    from hdmap_core.info import What
 
 
 def info(

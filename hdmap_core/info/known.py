@@ -3,12 +3,17 @@
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import DatasetError, ElementError
-from hdmap_core.info.what import What
+from hdmap_core.info import What
+
+if TYPE_CHECKING:
+    from hdmap_core.checkpoint import Checkpoint
+    from hdmap_core.inference.engine import Source
+    from hdmap_core.models import ModelConfig
 
 
 def describe(path: Path) -> What | None:
@@ -33,10 +38,9 @@ def _checkpoint(path: Path) -> What:
     from hdmap_core.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
-    config = checkpoint.config
     size = f"{sum(p.numel() for p in checkpoint.model.parameters()) / 1e6:.2f} M parameters"
-    facts = _model_facts(config, checkpoint.provenance, checkpoint.sha256, size)
-    if config.model.is_refiner:
+    facts = _model_facts(checkpoint, size)
+    if checkpoint.config.model.is_refiner:
         return What("an HD-map refiner by itself", facts, (f"hdmap train RECIPE start.hd_refiner={path}",))
     return What("a checkpoint of hdmap_ros", facts, (*_uses(path, facts), f"hdmap export {path}"))
 
@@ -45,10 +49,9 @@ def _exported(path: Path) -> What:
     """Loading checks the file against its sample, so what is damaged is told."""
     from hdmap_core.inference import load_predictor
 
-    name = "openvino" if path.suffix.lower() == ".xml" else "onnxruntime"
-    source = load_predictor(path, "cpu", engine=name).engine.source
-    size = f"exported for {'OpenVINO' if name == 'openvino' else 'ONNX Runtime'}"
-    facts = _model_facts(source.config, source.provenance, source.sha256, size)
+    is_openvino = path.suffix.lower() == ".xml"
+    predictor = load_predictor(path, "cpu", engine="openvino" if is_openvino else "onnxruntime")
+    facts = _model_facts(predictor.engine.source, f"exported for {'OpenVINO' if is_openvino else 'ONNX Runtime'}")
     return What("a network that hdmap export made", facts, (*_uses(path, facts), f"hdmap benchmark {path}"))
 
 
@@ -60,22 +63,22 @@ def _sealed(path: Path) -> What:
     seal = read_seal(path)
     source, _ = read_header(seal.text, path)
     name = "TensorRT" if path.suffix.lower() == ".engine" else "AOTInductor"
-    facts = _model_facts(source.config, source.provenance, source.sha256, f"native code by {name}")
+    facts = _model_facts(source, f"native code by {name}")
     facts |= {f"made for {key}": value for key, value in seal.made_for.items() if key != "cpu"}
     return What("a network that hdmap export made", facts, (*_uses(path, facts), f"hdmap benchmark {path}"))
 
 
-def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> dict[str, str]:
-    model = config.model
-    heads = sorted({config.decode.head_of(label) for label in model.classes})
+def _model_facts(source: "Checkpoint | Source", size: str) -> dict[str, str]:
+    model, came = source.config.model, source.provenance
+    heads = source.config.decode.heads_of(model.classes)
     facts = {
         "model": f"{model.name}, {size}",
-        "weights": f"SHA-256 {sha256[:8]}…",
+        "weights": f"SHA-256 {source.sha256[:8]}…",
         "classes": ", ".join(label.value for label in model.classes) + f" (from {', '.join(heads)})",
         "region": f"{model.grid.size[0]:g} x {model.grid.size[1]:g} m, cells of {model.grid.resolution:g} m",
         "looks at": _senses(model),
+        "rig": _rig(model, came),
     }
-    facts["rig"] = _rig(model, came)
     facts |= {name: str(came[key]) for name, key in (("trained on", "dataset"), ("steps", "step")) if came.get(key)}
     if imported := came.get("imported"):
         facts["imported"] = f"{imported['kind']}, of {imported['file']}, SHA-256 {imported['sha256'][:8]}…"
@@ -85,14 +88,13 @@ def _model_facts(config: Any, came: dict[str, Any], sha256: str, size: str) -> d
     return facts
 
 
-def _rig(model: Any, came: dict[str, Any]) -> str:
+def _rig(model: "ModelConfig", came: dict[str, Any]) -> str:
     """What cameras a model needs, and through which it was trained."""
-    names = model.image_backbone.cameras if model.image_backbone else ()
     if model.is_refiner:
         return "none is looked at"
-    needs = (
-        f"cameras called {', '.join(names)}; one that is missing is masked" if names else "any cameras, of any names"
-    )
+    needs = "any cameras, of any names"
+    if names := _cameras(model):
+        needs = f"cameras called {', '.join(names)}; one that is missing is masked"
     rigs = came.get("rigs")
     if not rigs:
         return f"needs {needs}; trained, as far as it says, through nuScenes' six pinholes"
@@ -114,12 +116,16 @@ def _uses(path: Path, facts: dict[str, str]) -> list[str]:
     return commands
 
 
-def _senses(model: Any) -> str:
-
+def _senses(model: "ModelConfig") -> str:
     others = [name for name, is_read in (("LiDAR", model.lidar_sweeps), ("an SD map", model.sd_prior)) if is_read]
-    names = model.image_backbone.cameras if model.image_backbone else ()
+    names = _cameras(model)
     cameras = f" ({', '.join(names)})" if names else ""
     return f"cameras{cameras}, {' and '.join(others)}" if others else f"cameras only{cameras}"
+
+
+def _cameras(model: "ModelConfig") -> tuple[str, ...]:
+    """The names that a model asks for; empty: it takes any."""
+    return model.image_backbone.cameras if model.image_backbone else ()
 
 
 def _elements(path: Path) -> What | None:
@@ -147,7 +153,7 @@ def _geojson(path: Path) -> What:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         features = content["features"]
-        labels = Counter(feature.get("properties", {}).get("label", "other") for feature in features)
+        labels = Counter((feature.get("properties") or {}).get("label", "other") for feature in features)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ElementError(f"{path}: not a GeoJSON FeatureCollection ({error!r})") from None
     facts = {"features": ", ".join(f"{count} {label}" for label, count in labels.most_common()) or "none"}
@@ -242,13 +248,11 @@ def _nuscenes(path: Path, kind: str) -> What:
 
 def _results(path: Path) -> What:
     """What `hdmap evaluate` or `hdmap bag replay` left."""
-    facts = {"files": ", ".join(sorted(file.name for file in path.iterdir()))}
-    try:
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        report = {}
+    from hdmap_core.viewer.opening import read_report
+
+    facts, report = {"files": ", ".join(sorted(file.name for file in path.iterdir()))}, read_report(path)
     for key in ("checkpoint", "split", "mAP", "sets", "published"):
-        if isinstance(report, dict) and key in report:
+        if key in report:
             facts[key] = f"{report[key]:.3f}" if isinstance(report[key], float) else str(report[key])
     commands = [f"hdmap view {path}", f"hdmap info {path / 'predictions.jsonl'}"]
     if (path / "gt.jsonl").is_file():

@@ -22,18 +22,16 @@ from hdmap_core.metrics.chamfer_ap import (
     CLASSES,
     PROTOCOLS,
     ChamferScore,
-    FrameMatches,
+    Frames,
+    Matches,
     match_classes,
     path_of,
     pooled,
     pooled_score,
 )
 
-Frames = Mapping[str, Sequence[MapElement]]
-"""Frame token -> elements."""
 Groups = Mapping[str, Mapping[str, Sequence[str]]]
 """What is compared ("weather") -> name of the group ("rain") -> frame tokens."""
-Matches = Mapping[MapClass, Mapping[str, FrameMatches]]
 
 BAND_STEP = 10.0
 """Metres."""
@@ -92,8 +90,8 @@ def breakdown(
     """Scores frames as `chamfer_ap` does, as a whole and in parts.
 
     Args:
-        predictions: frame token -> elements.
-        truth: frame token -> elements.
+        predictions: metres in the ego frame.
+        truth: the same.
         groups: each frame may be in any number of groups.
         bands: (near, far) in metres, see `distance_bands`.
         protocol: one of `PROTOCOLS`.
@@ -151,7 +149,7 @@ def frame_f1(matches: Matches, min_score: float = 0.3) -> dict[str, float]:
     """How good each frame is by itself: 2 TP / (predicted + true) over all classes, mean over the thresholds.
 
     Args:
-        matches: class -> frame token -> matches.
+        matches: of all classes.
         min_score: predictions below it do not count, as they are not drawn either.
 
     Returns:
@@ -194,8 +192,5 @@ def _band_score(
 
 @cache
 def _ring(near: float, far: float) -> shapely.Polygon:
-    return shapely.difference(_disc(far), _disc(near)) if near > 0 else _disc(far)
-
-
-def _disc(radius: float) -> shapely.Polygon:
-    return _EGO.buffer(radius, quad_segs=_QUARTER)
+    inner, outer = (_EGO.buffer(radius, quad_segs=_QUARTER) for radius in (near, far))
+    return shapely.difference(outer, inner)

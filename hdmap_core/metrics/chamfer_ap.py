@@ -28,6 +28,8 @@ from hdmap_core.errors import ElementError
 from hdmap_core.geometry.polyline import closed_ring
 from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled, within_bands
 
+Frames = Mapping[str, Sequence[MapElement]]
+"""Frame token -> elements, metres."""
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
 
 
@@ -50,11 +52,10 @@ class ChamferProtocol:
     keeps_sampled: bool = True
 
 
-_STREAMMAPNET = ChamferProtocol(num_points=200, band_width=None, simplify_truth=0.2, keeps_sampled=False)
 PROTOCOLS = {
     "maptr": ChamferProtocol(),
     "mapqr": ChamferProtocol(thresholds=(0.2, 0.5, 1.0)),
-    "streammapnet": _STREAMMAPNET,
+    "streammapnet": ChamferProtocol((0.5, 1.0, 1.5), 200, None, 0.2, keeps_sampled=False),
     # 100 m x 50 m instead of 60 m x 30 m.
     "streammapnet-100x50": ChamferProtocol((1.0, 1.5, 2.0), 200, None, 0.2, keeps_sampled=False),
 }
@@ -103,16 +104,13 @@ class ChamferScore:
 
 
 def chamfer_ap(
-    predictions: Mapping[str, Sequence[MapElement]],
-    truth: Mapping[str, Sequence[MapElement]],
-    protocol: str = "maptr",
-    classes: Sequence[MapClass] = CLASSES,
+    predictions: Frames, truth: Frames, protocol: str = "maptr", classes: Sequence[MapClass] = CLASSES
 ) -> ChamferScore:
     """Scores predicted frames against ground truth.
 
     Args:
-        predictions: frame token -> elements.
-        truth: frame token -> elements, in the same frame of reference.
+        predictions: what was found.
+        truth: in the same frame of reference.
         protocol: one of `PROTOCOLS`.
         classes: which classes count; elements of others are ignored.
 
@@ -136,13 +134,12 @@ class FrameMatches:
     hits: np.ndarray
 
 
-def match_classes(
-    predictions: Mapping[str, Sequence[MapElement]],
-    truth: Mapping[str, Sequence[MapElement]],
-    protocol: str,
-    classes: Sequence[MapClass] = CLASSES,
-) -> dict[MapClass, dict[str, FrameMatches]]:
-    """Class -> frame token -> matches, for every frame of the ground truth and in its order; see `chamfer_ap`."""
+Matches = Mapping[MapClass, Mapping[str, FrameMatches]]
+"""Class -> frame token -> matches."""
+
+
+def match_classes(predictions: Frames, truth: Frames, protocol: str, classes: Sequence[MapClass] = CLASSES) -> Matches:
+    """The matches of every frame of the ground truth, in its order; see `chamfer_ap`."""
     if protocol not in PROTOCOLS:
         raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join(PROTOCOLS)}")
     check_frames(predictions, truth)
@@ -153,8 +150,8 @@ def match_classes(
             wanted = [element for element in elements if element.label == label]
             found = [element for element in predictions.get(token, ()) if element.label == label]
             confidence = np.array([element.score for element in found], dtype=np.float64)
-            hits = match_frame(found, wanted, confidence, rules)
-            matches[label][token] = FrameMatches(len(wanted), confidence, hits)
+            taken = match_to_truth(found, wanted, confidence, rules)
+            matches[label][token] = FrameMatches(len(wanted), confidence, taken >= 0)
     return matches
 
 
@@ -174,9 +171,7 @@ def check_frames(predictions: Collection[str], truth: Collection[str]) -> None:
         )
 
 
-def pooled(
-    matches: Mapping[MapClass, Mapping[str, FrameMatches]], predictions: Collection[str], protocol: str
-) -> ChamferScore:
+def pooled(matches: Matches, predictions: Collection[str], protocol: str) -> ChamferScore:
     """The score of matched frames; `predictions` says which of them were predicted at all."""
     tokens = next(iter(matches.values())).keys()
     return ChamferScore(
@@ -207,13 +202,6 @@ def pooled_score(frames: Iterable[FrameMatches], rules: ChamferProtocol) -> Clas
         recall={threshold: float(recall[-1]) if len(recall) else 0.0 for threshold, (recall, _) in curves.items()},
         curves=curves,
     )
-
-
-def match_frame(
-    found: Sequence[MapElement], wanted: Sequence[MapElement], confidence: np.ndarray, rules: ChamferProtocol
-) -> np.ndarray:
-    """(thresholds, predictions) bool: which predictions of one frame and class are true positives."""
-    return match_to_truth(found, wanted, confidence, rules) >= 0
 
 
 def match_to_truth(

@@ -1,14 +1,8 @@
 """`hdmap score`: scores two files of elements."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
-
-if TYPE_CHECKING:
-    from hdmap_core.elements import MapClass, MapElement
-    from hdmap_core.geometry import BEVGrid
 
 
 def score(
@@ -50,8 +44,8 @@ def score(
     from hdmap_core.geometry import BEVGrid
     from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, chamfer_ap
     from hdmap_core.metrics.plausibility import doubts
-    from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS
-    from hdmap_core.metrics.report import score_json, score_table
+    from hdmap_core.metrics.raster_ap import RASTER_PROTOCOLS, published_and_honest
+    from hdmap_core.metrics.report import raster_json, score_json, score_table
 
     if protocol not in (*PROTOCOLS, *RASTER_PROTOCOLS):
         raise ElementError(f"unknown protocol {protocol!r}; known are {', '.join((*PROTOCOLS, *RASTER_PROTOCOLS))}")
@@ -69,37 +63,19 @@ def score(
     has_centerlines = any(element.label is MapClass.CENTERLINE for elements in truth.values() for element in elements)
     classes = (*CLASSES, MapClass.CENTERLINE) if has_centerlines else CLASSES
     if protocol in RASTER_PROTOCOLS:
-        _score_published(predictions, truth, protocol, classes, BEVGrid.parse(grid, 0.15), as_json)
-        return
-    result = chamfer_ap(predictions, truth, protocol, classes)
-    if as_json:
-        typer.echo(json.dumps(score_json(result), indent=2))
+        region = BEVGrid.parse(grid, 0.15)
+        published, honest = published_and_honest(predictions, truth, protocol, classes, region)
+        content = raster_json(published, honest)
+        title = f"Honest: Chamfer AP of vectors, protocol {honest.protocol}, crossings as edges"
+        tables = [score_table(published), score_table(honest, title)]
     else:
-        Console().print(score_table(result))
-
-
-def _score_published(
-    predictions: "dict[str, list[MapElement]]",
-    truth: "dict[str, list[MapElement]]",
-    protocol: str,
-    classes: "Sequence[MapClass]",
-    grid: "BEVGrid",
-    as_json: bool,
-) -> None:
-    import json
-
-    from rich.console import Console
-
-    from hdmap_core.metrics.raster_ap import published_and_honest
-    from hdmap_core.metrics.report import raster_json, score_table
-
-    published, honest = published_and_honest(predictions, truth, protocol, classes, grid)
+        result = chamfer_ap(predictions, truth, protocol, classes)
+        content, tables = score_json(result), [score_table(result)]
     if as_json:
-        typer.echo(json.dumps(raster_json(published, honest), indent=2))
+        typer.echo(json.dumps(content, indent=2))
         return
-    Console().print(score_table(published))
-    title = f"Honest: Chamfer AP of vectors, protocol {honest.protocol}, crossings as edges"
-    Console().print(score_table(honest, title))
+    for table in tables:
+        Console().print(table)
 
 
 def register(app: typer.Typer) -> None:

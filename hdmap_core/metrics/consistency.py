@@ -118,12 +118,11 @@ def truth_tracks(
     result = []
     for elements, pose in zip(frames, fixed_from_ego, strict=True):
         lines = [shapely.LineString(path_of(element) @ pose[:2, :2].T + pose[:2, 3]) for element in elements]
-        shared = np.array(
-            [
-                [line.intersection(band).length if element.label is other.label else 0.0 for other, band in last]
-                for element, line in zip(elements, lines, strict=True)
-            ]
-        ).reshape(len(elements), len(last))
+        shared = np.zeros((len(elements), len(last)))  # metres that two lines of one class have in common
+        for i, (element, line) in enumerate(zip(elements, lines, strict=True)):
+            for j, (other, band) in enumerate(last):
+                if element.label is other.label:
+                    shared[i, j] = line.intersection(band).length
         numbers = [0] * len(elements)
         while shared.size and shared.max() > 0.5:  # the longest common part first
             row, column = np.unravel_index(int(shared.argmax()), shared.shape)

@@ -1,6 +1,6 @@
 """Whether a bad score looks like a mistake in how a file was read: exchanged axes, exchanged classes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import permutations
@@ -8,13 +8,12 @@ from itertools import permutations
 import numpy as np
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.metrics.chamfer_ap import CLASSES, chamfer_ap
+from hdmap_core.metrics.chamfer_ap import CLASSES, Frames, chamfer_ap
 
 _FRAMES = 30
 _GOOD = 0.4  # mAP from which nothing is looked for
 _GAIN = 0.1  # mAP that another reading must bring, and twice as much as before
 
-Frames = Mapping[str, Sequence[MapElement]]
 _TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "turned by 90 degrees to the left": lambda xy: np.stack([-xy[:, 1], xy[:, 0]], axis=1),
     "turned by 90 degrees to the right": lambda xy: np.stack([xy[:, 1], -xy[:, 0]], axis=1),
@@ -28,8 +27,8 @@ def doubts(predictions: Frames, truth: Frames) -> list[str]:
     """Sentences about a reading of the predictions with which some frames would score far better; mostly none.
 
     Args:
-        predictions: frame token -> elements, metres in the ego frame.
-        truth: the same of the ground truth.
+        predictions: metres in the ego frame.
+        truth: the same.
     """
     common = [token for token in truth if predictions.get(token) and truth[token]]
     tokens = [common[index * len(common) // _FRAMES] for index in range(_FRAMES)] if len(common) > _FRAMES else common

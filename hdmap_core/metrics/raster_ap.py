@@ -33,7 +33,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.elements.crossing_edges import crossing_edges
 from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.metrics.chamfer_ap import CLASSES, ChamferScore, chamfer_ap, check_frames
+from hdmap_core.metrics.chamfer_ap import CLASSES, ChamferScore, Frames, chamfer_ap, check_frames
 from hdmap_core.metrics.raster_lines import RasterLines, distances, draw, overlaps
 
 _RECALLS = np.arange(1, 11) / 10 - 1e-6  # recalls are quotients: 3 of 10 lines must reach 0.3
@@ -106,8 +106,8 @@ class RasterScore:
 
 
 def raster_ap(
-    predictions: Mapping[str, Sequence[MapElement]],
-    truth: Mapping[str, Sequence[MapElement]],
+    predictions: Frames,
+    truth: Frames,
     protocol: str = "hdmapnet",
     classes: Sequence[MapClass] = CLASSES,
     grid: BEVGrid | None = None,
@@ -115,8 +115,8 @@ def raster_ap(
     """Scores predicted frames against ground truth.
 
     Args:
-        predictions: frame token -> elements.
-        truth: frame token -> elements, in the same frame of reference.
+        predictions: what was found.
+        truth: in the same frame of reference.
         protocol: one of `RASTER_PROTOCOLS`.
         classes: which classes count; elements of others are ignored.
         grid: region and cells that the lines are drawn in; 60 x 30 m in cells of 0.15 m if None.
@@ -138,8 +138,8 @@ def raster_ap(
 
 
 def published_and_honest(
-    predictions: Mapping[str, Sequence[MapElement]],
-    truth: Mapping[str, Sequence[MapElement]],
+    predictions: Frames,
+    truth: Frames,
     protocol: str = "hdmapnet",
     classes: Sequence[MapClass] = CLASSES,
     grid: BEVGrid | None = None,
@@ -147,7 +147,7 @@ def published_and_honest(
     """A paper's figure, see `raster_ap`, and MapTR's vector AP of the same lines, crossings as two edges in both."""
     found = {token: crossing_edges(elements) for token, elements in predictions.items()}
     wanted = {token: crossing_edges(elements) for token, elements in truth.items()}
-    return raster_ap(found, wanted, protocol, classes, grid), chamfer_ap(found, wanted, "maptr", classes)
+    return raster_ap(predictions, truth, protocol, classes, grid), chamfer_ap(found, wanted, "maptr", classes)
 
 
 def _class_score(

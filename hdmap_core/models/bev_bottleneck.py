@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hdmap_core.config import Config
 from hdmap_core.models.layers.conv import conv_norm_act
+from hdmap_core.models.layers.padding import padded_to_multiple
 from hdmap_core.models.priors.sd_fusion import STRIDE, eighth
 
 
@@ -66,10 +67,10 @@ class BEVBottleneck(nn.Module):
     def forward(self, bev: Tensor) -> BottleneckOutput:
         """(B, C', y, x), of the grid's cells or others -> (B, C, Y, X) of the grid's, and what lies between."""
         wide = self.widen(bev)
-        rows, columns = wide.shape[-2:]
-        below, right = -rows % STRIDE, -columns % STRIDE
-        small = self.down(F.pad(wide, (0, right, 0, below)))
-        padded = (rows + below, columns + right) if (rows, columns) == self.size else self.size
-        raised = F.interpolate(small, size=padded, mode="bilinear", align_corners=self.config.aligned_corners)
+        padded = padded_to_multiple(wide, STRIDE)
+        small = self.down(padded)
+        # Other cells than the grid's lead to the grid itself: their padding is none of its.
+        size = padded.shape[-2:] if tuple(wide.shape[-2:]) == self.size else self.size
+        raised = F.interpolate(small, size=size, mode="bilinear", align_corners=self.config.aligned_corners)
         raised = raised[..., : self.size[0], : self.size[1]]
         return BottleneckOutput(bev=wide + raised if self.config.skip else raised, small=small)

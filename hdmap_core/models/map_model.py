@@ -72,8 +72,8 @@ class MapModel(nn.Module):
             return ModelOutput(dense=self.hd_refiner(inputs.semantic, is_logits=False))
         if self.backbone is not None and inputs.images is None:
             raise ConfigError("the model's backbone needs ModelInput.images; preprocess makes them")
-        if self.ego_from_model is not None:
-            inputs = self._in_model_frame(inputs, self.ego_from_model)
+        if self.ego_from_model is not None and inputs.projection is not None:
+            inputs = replace(inputs, projection=in_model_frame(inputs.projection, self.ego_from_model))
         features = None if self.backbone is None else self.backbone(inputs.images)
         auxiliary_heads = self.auxiliary_heads if self.training else None
         with_depth = auxiliary_heads is not None and auxiliary_heads.depth_is_given
@@ -91,14 +91,6 @@ class MapModel(nn.Module):
             auxiliary=None if auxiliary_heads is None else auxiliary_heads(features, pyramid[0], depth),
             taps={**taps, "bev": pyramid[0]},
         )
-
-    @staticmethod
-    def _in_model_frame(inputs: ModelInput, ego_from_model: Tensor) -> ModelInput:
-        if inputs.previous_bev is not None:
-            raise ConfigError("a model with ego_from_model takes no previous_bev: poses are those of the ego frame")
-        if inputs.projection is None:
-            return inputs
-        return replace(inputs, projection=in_model_frame(inputs.projection, ego_from_model))
 
     def _seen(self, features: Tensor | None, inputs: ModelInput, with_depth: bool) -> tuple[Tensor, Tensor | None]:
         """The BEV of the cameras, and what the view transform says of their depth, where somebody asks for it."""

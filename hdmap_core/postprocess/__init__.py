@@ -1,5 +1,6 @@
 """ModelOutput -> list of MapElement."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
@@ -39,6 +40,10 @@ class DecodeConfig(Config):
     def head_of(self, label: MapClass) -> Head:
         """The head that a class is published from."""
         return self.by_class.get(label, self.head)
+
+    def heads_of(self, classes: Iterable[MapClass]) -> list[Head]:
+        """The heads that any of these classes are published from, in alphabetical order."""
+        return sorted({self.head_of(label) for label in classes})
 
     def only(self, head: Head) -> "DecodeConfig":
         """The same with every class from one head."""

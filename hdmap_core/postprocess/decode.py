@@ -42,7 +42,7 @@ def reduced(
         ConfigError: as `decode`.
     """
     found: dict[str, Tensor] = {}
-    for head in _heads(config, classes):
+    for head in config.heads_of(classes):
         match head:
             case "vectors":
                 if output.vectors is None:
@@ -72,7 +72,7 @@ def elements_of(
     """Elements of what `reduced` left, sorted by class, then by falling score."""
     elements = [
         element
-        for head in _heads(config, classes)
+        for head in config.heads_of(classes)
         for element in _elements_of(head, found, config, classes, grid)
         if config.head_of(element.label) == head and element.score >= config.score_threshold
     ]
@@ -80,34 +80,18 @@ def elements_of(
     return sorted(best, key=lambda element: (classes.index(element.label), -element.score))
 
 
-def _heads(config: DecodeConfig, classes: Sequence[MapClass]) -> list[Head]:
-    return sorted({config.head_of(label) for label in classes})
-
-
 def _elements_of(
     head: Head, found: Mapping[str, np.ndarray], config: DecodeConfig, classes: Sequence[MapClass], grid: BEVGrid
 ) -> list[MapElement]:
     match head:
         case "vectors":
-            return ranked_elements(
-                found["scores"],
-                found["pairs"],
-                found["metres"],
-                classes=classes,
-                max_elements=found["scores"].size,  # those of the other head compete with them
-                config=config.vectors,
-            )
+            ranked = found["scores"], found["pairs"], found["metres"]
+            return ranked_elements(*ranked, classes=classes, config=config.vectors)
         case "masks":
             return decode_masks(found["masks"], config.masks, classes=classes, grid=grid)
         case "dense":
-            return decode_dense(
-                found["dense_semantic"],
-                found["dense_embedding"],
-                found["dense_direction"],
-                config.dense,
-                classes=classes,
-                grid=grid,
-            )
+            rasters = found["dense_semantic"], found["dense_embedding"], found["dense_direction"]
+            return decode_dense(*rasters, config.dense, classes=classes, grid=grid)
         case other:
             assert_never(other)
 

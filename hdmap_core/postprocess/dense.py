@@ -25,7 +25,7 @@ from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline
 from hdmap_core.postprocess.clustering import cluster_embeddings
-from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_skeleton
+from hdmap_core.postprocess.tracing import is_loop, join_paths, refined, smoothed, trace_skeleton
 
 _ELLIPSE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
 _FORK = 6.0  # cells: tracing cuts pieces off at a fork, whose ends are then within this distance
@@ -145,8 +145,8 @@ def _lines(
     for path, length in zip(joined, lengths, strict=True):
         if length < shortest:
             continue
-        closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
-        smooth = smoothed(refined(path, probability), bool(closed)).astype(np.float32)
+        closed = is_loop(path, 2)
+        smooth = smoothed(refined(path, probability), closed).astype(np.float32)
         simple = cv2.approxPolyDP(smooth, config.tolerance / grid.resolution, False)[:, 0]
         simple = polyline.closed_ring(simple) if closed else simple
         lines.append(grid.to_metres(simple.astype(np.float64) + np.array([x, y])))

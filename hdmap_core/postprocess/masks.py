@@ -17,7 +17,7 @@ from hdmap_core.config import Config
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, polyline
 from hdmap_core.postprocess.crossings import crossing_outlines
-from hdmap_core.postprocess.tracing import join_paths, refined, smoothed, trace_skeleton
+from hdmap_core.postprocess.tracing import is_loop, join_paths, refined, smoothed, trace_skeleton
 
 _SHORTEST_PIECE = 0.5  # metres; of what tracing leaves of a line between forks
 _SHORT = 5.0  # metres: lines of about this length are found by chance as well, so their scores are lowered
@@ -97,7 +97,7 @@ def decode_masks(
 
 
 def trust_in_length(length: float) -> float:
-    """By what the score of a line of this many metres is lowered below the mean probability along it."""
+    """The factor, from 0 to 1, that makes the score of a line of this many metres of the mean probability along it."""
     return 1 - math.exp(-length / _SHORT)
 
 
@@ -114,7 +114,7 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
         touching=joining.touching / cells.resolution,
         min_facing=_FACING,
     ):
-        closed = len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 2
+        closed = is_loop(path, 2)
         length = polyline.length(path * cells.resolution)
         if length < config.min_length:
             continue
@@ -122,9 +122,9 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
         score = float(layer[rows, columns].mean()) * trust_in_length(length)
         every_second = np.concatenate([path[:-1:2], path[-1:]])
         smooth = smoothed(refined(every_second, smooth_layer, _ACROSS), closed, 2)
-        simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, bool(closed))[:, 0]
+        simple = cv2.approxPolyDP(smooth.astype(np.float32), config.tolerance / cells.resolution, closed)[:, 0]
         if len(simple) >= (3 if closed else 2):
-            elements.append(MapElement(label, cells.to_metres(simple), bool(closed), score))
+            elements.append(MapElement(label, cells.to_metres(simple), closed, score))
     return elements
 
 

@@ -1,9 +1,15 @@
 """A thinned mask -> paths along its middle, cut at forks and joined again where two ends face each other."""
 
+from typing import TypeAlias
+
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+End: TypeAlias = tuple[int, int]
+"""A path's index, and 0 where it begins, 1 where it ends."""
+Chain: TypeAlias = list[tuple[int, bool]]
+"""Indices of paths one after the other, each with whether it is turned round."""
 _AROUND = np.ones((3, 3), np.uint8)
 
 
@@ -26,10 +32,15 @@ def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
                 continue
             rows, columns = np.divmod(np.array(_walk(start, remaining, steps)), width)
             path = np.stack([columns, rows], axis=1).astype(np.float64) - 1
-            if are_inner and len(path) > 8 and np.abs(path[0] - path[-1]).max() <= 1:
+            if are_inner and is_loop(path, 1):
                 path = np.concatenate([path, path[:1]])
             paths.append(path)
     return paths
+
+
+def is_loop(path: np.ndarray, reach: int) -> bool:
+    """Whether a path (P, 2) ends within `reach` cells of where it began; one of a few cells does not count."""
+    return len(path) > 8 and bool(np.abs(path[0] - path[-1]).max() <= reach)
 
 
 def _neighbours(mask: np.ndarray) -> np.ndarray:
@@ -67,6 +78,30 @@ def join_paths(
     paths = [path for path in paths if len(path) >= 2]
     if len(paths) < 2:
         return paths
+    chains = {index: [(index, False)] for index in range(len(paths))}
+    chain_of = {index: index for index in chains}
+    for a, b in _facing_ends(paths, max_gap, min_cosine, touching, min_facing):
+        first, second = chains[chain_of[a[0]]], chains[chain_of[b[0]]]
+        if first is second or not (_is_free(first, a) and _is_free(second, b)):
+            continue
+        if not _is_last(first, a):
+            first = _reversed(first)
+        if not _is_first(second, b):
+            second = _reversed(second)
+        key = chain_of[a[0]]
+        chains.pop(chain_of[b[0]])
+        chains[key] = first + second
+        chain_of.update({index: key for index, _ in chains[key]})
+    return [
+        np.concatenate([paths[index][::-1] if backward else paths[index] for index, backward in chain])
+        for chain in chains.values()
+    ]
+
+
+def _facing_ends(
+    paths: list[np.ndarray], max_gap: float, min_cosine: float, touching: float, min_facing: float
+) -> list[tuple[End, End]]:
+    """Pairs of ends that may be joined, see `join_paths`; those that lie nearest and straightest first."""
     tips, outward = _ends(paths)
     near = cKDTree(tips).query_pairs(max_gap, output_type="ndarray")  # noise may have thousands of ends
     first, second = near[near[:, 0] // 2 != near[:, 1] // 2].T
@@ -77,39 +112,24 @@ def join_paths(
     faces = (along.max(axis=0) > min_cosine * distance) & (along.min(axis=0) >= min_facing * distance)
     joins = (straight > min_cosine) & (faces | (distance <= touching))
     cost = (distance + 10 * (1 - straight))[joins].tolist()
-    candidates = [
-        (each, divmod(a, 2), divmod(b, 2))
-        for each, a, b in zip(cost, first[joins].tolist(), second[joins].tolist(), strict=True)
-    ]
-    group = {index: [(index, False)] for index in range(len(paths))}  # chains of (path, reversed)
-    member = {index: index for index in group}
-    for _, a, b in sorted(candidates):
-        first, second = group[member[a[0]]], group[member[b[0]]]
-        if first is second or not (_is_free(first, a) and _is_free(second, b)):
-            continue
-        if not (first[-1][0] == a[0] and first[-1][1] != a[1]):
-            first = _reversed(first)
-        if not (second[0][0] == b[0] and second[0][1] == b[1]):
-            second = _reversed(second)
-        merged = first + second
-        key = member[a[0]]
-        group.pop(member[b[0]])
-        group[key] = merged
-        member.update({index: key for index, _ in merged})
-    return [
-        np.concatenate([paths[index][::-1] if backward else paths[index] for index, backward in chain])
-        for chain in group.values()
-    ]
+    ranked = sorted(zip(cost, first[joins].tolist(), second[joins].tolist(), strict=True))
+    return [(divmod(a, 2), divmod(b, 2)) for _, a, b in ranked]
 
 
-def _is_free(chain: list[tuple[int, bool]], end: tuple[int, bool]) -> bool:
+def _is_free(chain: Chain, end: End) -> bool:
     """Whether this end of a path is an outer end of its chain."""
-    at_front = chain[0][0] == end[0] and chain[0][1] == end[1]
-    at_back = chain[-1][0] == end[0] and chain[-1][1] != end[1]
-    return at_front or at_back
+    return _is_first(chain, end) or _is_last(chain, end)
 
 
-def _reversed(chain: list[tuple[int, bool]]) -> list[tuple[int, bool]]:
+def _is_first(chain: Chain, end: End) -> bool:
+    return chain[0][0] == end[0] and chain[0][1] == end[1]
+
+
+def _is_last(chain: Chain, end: End) -> bool:
+    return chain[-1][0] == end[0] and chain[-1][1] != end[1]
+
+
+def _reversed(chain: Chain) -> Chain:
     return [(index, not backward) for index, backward in reversed(chain)]
 
 
@@ -122,7 +142,16 @@ def _ends(paths: list[np.ndarray], reach: int = 10) -> tuple[np.ndarray, np.ndar
 
 
 def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
-    """Moves each point to the probability-weighted middle of the cells across the line."""
+    """Moves each point of a path to the middle of the cells across the line, as the probability has it.
+
+    Args:
+        path: (P, 2) columns and rows.
+        layer: (Y, X) float32 probabilities; a cell weighs by its square.
+        reach: cells to each side.
+
+    Returns:
+        (P, 2) columns and rows.
+    """
     smooth = smoothed(path, False)
     tangent = np.concatenate([smooth[1:2] - smooth[:1], (smooth[2:] - smooth[:-2]) / 2, smooth[-1:] - smooth[-2:-1]])
     normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
@@ -134,7 +163,7 @@ def refined(path: np.ndarray, layer: np.ndarray, reach: int = 2) -> np.ndarray:
 
 
 def smoothed(path: np.ndarray, closed: bool, reach: int = 3) -> np.ndarray:
-    """Moving average over 2 reach + 1 points; the ends of an open path stay."""
+    """Moving average (P, 2) over 2 reach + 1 points of a path; the ends of an open one stay."""
     if len(path) < 2 * reach + 1:
         return path
     if closed:

@@ -36,44 +36,17 @@ class VectorDecodeConfig(Config):
     tolerance: float = Field(default=0.0, ge=0)
 
 
-def decode_vectors(
-    logits: Tensor,
-    points: Tensor,
-    *,
-    classes: Sequence[MapClass],
-    grid: BEVGrid,
-    max_elements: int,
-    min_score: float = 0.0,
-    config: VectorDecodeConfig | None = None,
-) -> list[MapElement]:
-    """Elements of one frame, best first; a query may give one element per class. NaN queries are dropped.
-
-    Args:
-        logits: (Q, K) of the last layer.
-        points: (Q, P, 2) in [0, 1] over the grid.
-        classes: of the K logits; crossings are closed, and lose a last point that (nearly) repeats their first.
-        grid: the region.
-        max_elements: at most so many.
-        min_score: elements with a lower score are dropped.
-        config: suppression and simplification.
-    """
-    config = config or VectorDecodeConfig()
-    found = rank_vectors(logits, points, grid=grid, min_score=min_score, config=config)
-    scores, pairs, metres = (found[name].cpu().numpy() for name in ("scores", "pairs", "metres"))
-    return ranked_elements(scores, pairs, metres, classes=classes, max_elements=max_elements, config=config)
-
-
 def rank_vectors(
     logits: Tensor, points: Tensor, *, grid: BEVGrid, min_score: float, config: VectorDecodeConfig
 ) -> dict[str, Tensor]:
     """What `ranked_elements` takes, where the logits are and of fixed shape, so that on a GPU nobody waits for it.
 
     Args:
-        logits: see `decode_vectors`.
-        points: see there.
+        logits: (Q, K) of the last layer.
+        points: (Q, P, 2) in [0, 1] over the grid. Queries with NaN are dropped.
         grid: the region.
-        min_score: see there.
-        config: whether a query may give several elements.
+        min_score: pairs with a lower score are dropped.
+        config: whether a query may give several elements, one per class.
 
     Returns:
         `scores`: (Q K,) float32, falling, -1 of what is to be dropped; `pairs`: (Q K,) int32, K * query + class;
@@ -96,10 +69,17 @@ def ranked_elements(
     metres: np.ndarray,
     *,
     classes: Sequence[MapClass],
-    max_elements: int,
     config: VectorDecodeConfig,
 ) -> list[MapElement]:
-    """Elements of what `rank_vectors` found; arguments as there and in `decode_vectors`."""
+    """Elements of one frame, best first, of what `rank_vectors` found.
+
+    Args:
+        scores: see there.
+        pairs: see there.
+        metres: see there.
+        classes: of the K logits; crossings are closed, and lose a last point that (nearly) repeats their first.
+        config: suppression and simplification.
+    """
     elements = []
     for index in range(np.count_nonzero(scores >= 0)):
         query, label = divmod(int(pairs[index]), len(classes))
@@ -108,7 +88,6 @@ def ranked_elements(
         elements.append(MapElement(classes[label], line, closed, float(scores[index])))
     if config.duplicate_distance > 0:
         elements = without_duplicates(elements, config.duplicate_distance)
-    elements = elements[:max_elements]
     return [simplified(element, config.tolerance) for element in elements] if config.tolerance > 0 else elements
 
 

@@ -32,8 +32,8 @@ def open_keyframes(root: Path, wanted: Wanted) -> Recording:
         scene = first if wanted.scene is None else scene_named(dataset, wanted.scene)
         tokens = scene.sample_tokens
     else:
-        named = () if wanted.scene is None else scene_named(dataset, wanted.scene).sample_tokens
-        tokens = (wanted.sample or (*named, *dataset.tokens)[0],)
+        choice = dataset.tokens if wanted.scene is None else scene_named(dataset, wanted.scene).sample_tokens
+        tokens = (wanted.sample or choice[0],)
         scene = dataset.scene_of(tokens[0])
     check_sensors(dataset, tokens, lidar=wanted.sweeps > 0, sd_map=wanted.sd_map, ground=wanted.lidar_ground)
     way = way_of(dataset, tokens)

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.recordings.keyframes import open_keyframes
 from hdmap_core.recordings.recording import Recording, Wanted
-from hdmap_core.recordings.rig_pictures import IMAGES, open_pictures
+from hdmap_core.recordings.rig_pictures import are_pictures, open_pictures
 
 
 def open_known(inputs: Sequence[str], wanted: Wanted) -> Recording | None:
     """See `hdmap_core.recordings.opening`."""
-    if all(given.lower().endswith((*IMAGES, *VIDEOS)) for given in inputs):
+    if are_pictures(inputs):
         return open_pictures(inputs, wanted)
     if len(inputs) > 1:
         return None

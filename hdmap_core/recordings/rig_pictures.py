@@ -16,6 +16,11 @@ from hdmap_core.recordings.recording import Recording, Wanted
 IMAGES = (".jpg", ".jpeg", ".png")
 
 
+def are_pictures(inputs: Sequence[str]) -> bool:
+    """Whether these are files of images or videos, by their names."""
+    return all(given.lower().endswith((*IMAGES, *VIDEOS)) for given in inputs)
+
+
 def open_pictures(inputs: Sequence[str], wanted: Wanted) -> Recording:
     """The recording of images of one instant, of a folder with images of many, or of videos.
 
@@ -88,20 +93,17 @@ def folder_frames(folder: Path, cameras: Mapping[str, RigCamera]) -> list[dict[s
             f"{folder} holds no image that is called after a camera of the rig, or lies in a folder called so; it has "
             f"{', '.join(cameras)}"
         )
-    keys = {camera: list(files) for camera, files in found.items()}
     first = next(iter(found))
-    if any(set(names) != set(keys[first]) for names in keys.values()):
-        odd = next((camera for camera, names in keys.items() if len(names) != len(keys[first])), None)
+    if any(files.keys() != found[first].keys() for files in found.values()):
+        counts = {camera: len(files) for camera, files in found.items()}
+        odd = next((camera for camera, count in counts.items() if count != counts[first]), None)
         if odd is not None:
             raise DatasetError(
-                f"{folder}: camera {first} has {len(keys[first])} images, camera {odd} has {len(keys[odd])}; it cannot "
+                f"{folder}: camera {first} has {counts[first]} images, camera {odd} has {counts[odd]}; it cannot "
                 "be told which belong together: give those of one instant the same name"
             )
-        return [
-            {camera: found[camera][keys[camera][number]] for camera in cameras if camera in found}
-            for number in range(len(keys[first]))
-        ]
-    return [{camera: found[camera][key] for camera in cameras if camera in found} for key in keys[first]]
+        found = {camera: {str(n): path for n, path in enumerate(files.values())} for camera, files in found.items()}
+    return [{camera: found[camera][key] for camera in cameras if camera in found} for key in found[first]]
 
 
 def _camera_of(given: str, cameras: tuple[str, ...]) -> tuple[str, Path]:

@@ -1,23 +1,16 @@
 """Names of HDMapNet, P-MapNet and MapKD -> ours. Facts about published files; no code of theirs."""
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from hdmap_core.models import ModelConfig
+from hdmap_core.models.backbones.efficientnet_names import EXPANDING, FIRST, block_places
 from hdmap_core.models.lidar.pillars import PillarsConfig
 from hdmap_core.models.lidar.simulated import SimulatedLidarConfig
 from hdmap_core.released.translation import COUNTER, Translation
 
-_STAGES = (2, 2, 3, 3, 4, 1)  # blocks of EfficientNet-B0 behind its first one, which expands nothing
-_EXPANDING = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-_FIRST = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
 _SQUEEZE = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
 _UNREAD_IN_TRUNK = r"(_conv_head|_bn1|_fc)\."
 
@@ -53,11 +46,10 @@ def _backbone(translation: Translation, source: str, target: str) -> None:
     trunk, ours = f"{source}.trunk", f"{target}.trunk"
     translation.move(f"{trunk}._conv_stem", f"{ours}.conv_stem")
     translation.move(f"{trunk}._bn0", f"{ours}.bn1")
-    places = [(0, 0), *((stage, block) for stage, many in enumerate(_STAGES, 1) for block in range(many))]
-    for index, (stage, block) in enumerate(places):
-        names = _EXPANDING if stage else _FIRST
+    for index, place in enumerate(block_places("tf_efficientnet_b0")):
+        names = EXPANDING if index else FIRST
         for theirs, mine in {**names, **_SQUEEZE}.items():
-            translation.move(f"{trunk}._blocks.{index}.{theirs}", f"{ours}.blocks.{stage}.{block}.{mine}")
+            translation.move(f"{trunk}._blocks.{index}.{theirs}", f"{ours}.{place}.{mine}")
     translation.drop(rf"{trunk}\.{_UNREAD_IN_TRUNK}")
     _two_convolutions(translation, f"{source}.up1.conv", f"{target}.neck.smooth")
     mean, std = (torch.tensor(values) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -75,18 +67,12 @@ def _pillars(translation: Translation) -> None:
     translation.drop(rf"pp\.pn\.pointnet\.1\.{COUNTER}")
     translation.move("pp.pn.pointnet.1", "lidar.norm")
     # They convolve (X, Y) and swap the axes at the end, so kernels are swapped.
-    names = {
-        f"pp.block{block}.layers.{3 * i}": f"lidar.blocks.{block - 1}.{i}.0" for block in (1, 2, 3) for i in range(3)
-    }
-    names |= {
-        f"pp.block{block}.layers.{3 * i + 1}": f"lidar.blocks.{block - 1}.{i}.1"
-        for block in (1, 2, 3)
-        for i in range(3)
-    }
-    names |= {"pp.up1.0": "lidar.branches.0.0", "pp.up1.1": "lidar.branches.0.1"}
-    names |= {
-        f"pp.up{branch}.{1 + part}": f"lidar.branches.{branch - 1}.{part}" for branch in (2, 3) for part in (0, 1)
-    }
+    names = {}
+    for block, conv, part in itertools.product(range(3), range(3), range(2)):
+        names[f"pp.block{block + 1}.layers.{3 * conv + part}"] = f"lidar.blocks.{block}.{conv}.{part}"
+    for branch, part in itertools.product(range(3), range(2)):
+        enlarged = int(branch > 0)  # before their convolutions the others have a layer without weights
+        names[f"pp.up{branch + 1}.{enlarged + part}"] = f"lidar.branches.{branch}.{part}"
     for theirs, mine in {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2"}.items():
         names[f"pp.conv_out.{theirs}"] = f"lidar.fusion.{mine}"
     for theirs, mine in names.items():

@@ -11,7 +11,7 @@ from torch import nn
 
 from hdmap_core.checkpoint import CheckpointConfig, check_sizes, save_checkpoint
 from hdmap_core.config import changed
-from hdmap_core.errors import CheckpointError, ConfigError
+from hdmap_core.errors import CheckpointError, ConfigError, first_line
 from hdmap_core.models import ModelConfig, build_model
 from hdmap_core.models.state import listed
 from hdmap_core.postprocess import DecodeConfig
@@ -86,8 +86,11 @@ def import_file(
     asked = _parsed(kind)
     if Path(out).exists() and Path(path).exists() and Path(out).samefile(path):
         raise ConfigError(f"{path} is the file to read; name another one to write with -o")
-    if can_bus is not None and (len(can_bus) != CAN_BUS or not all(map(math.isfinite, can_bus))):
-        raise ConfigError(f"a CAN-bus vector has {CAN_BUS} finite numbers, not {len(can_bus)}")
+    given = [] if can_bus is None else [math.isfinite(number) for number in can_bus]
+    if can_bus is not None and (len(given) != CAN_BUS or not all(given)):
+        raise ConfigError(
+            f"a CAN-bus vector has {CAN_BUS} finite numbers; given are {len(given)}, {sum(given)} of them finite"
+        )
     file = read_weight_file(path)
     plan = _plan(file, asked, can_bus)
     config = changed(plan.config, overrides, f"the config of {path}")
@@ -96,7 +99,7 @@ def import_file(
     try:
         plan.fill(translation, config.model)
     except (RuntimeError, IndexError) as error:  # of tensors whose shapes contradict one another
-        raise CheckpointError(f"{path} does not fit {plan.title}: {str(error).splitlines()[0][:200]}") from None
+        raise CheckpointError(f"{path} does not fit {plan.title}: {first_line(error)}") from None
     model = _filled(translation, config.model)
     save_checkpoint(out, model, config, _provenance(file, plan))
     return Imported(plan.kind, plan.title, config, sum(p.numel() for p in model.parameters()), plan.notes)

@@ -8,6 +8,8 @@ import math
 import torch
 from torch import Tensor
 
+from hdmap_core.models.view_transforms.bev_self_attention import MAPS
+
 
 def turned_points(weight: Tensor) -> Tensor:
     """Last layer of points or offsets, rows (..., x right, y forward) -> (..., x forward, y left); biases likewise."""
@@ -15,15 +17,14 @@ def turned_points(weight: Tensor) -> Tensor:
     return torch.stack([pairs[:, 1], -pairs[:, 0]], dim=1).flatten(0, 1)
 
 
-def turned_offsets_of_maps(weight: Tensor, *, heads: int, maps: int = 2) -> Tensor:
+def turned_offsets_of_maps(weight: Tensor, *, heads: int) -> Tensor:
     """BEVFormer's self-attention: rows (heads, maps, samples, xy) -> (maps, heads, samples, turned xy)."""
-    return turned_points(maps_first(weight, heads=heads, maps=maps, values=2))
+    return turned_points(maps_first(weight, heads=heads))
 
 
-def maps_first(weight: Tensor, *, heads: int, maps: int = 2, values: int = 1) -> Tensor:
-    """Rows (heads, maps, samples, values) -> (maps, heads, samples, values)."""
-    split = weight.unflatten(0, (heads, maps, -1, values))
-    return split.transpose(0, 1).flatten(0, 3)
+def maps_first(weight: Tensor, *, heads: int) -> Tensor:
+    """Rows (heads, maps, rows of a map) -> (maps, heads, rows of a map)."""
+    return weight.unflatten(0, (heads, MAPS, -1)).transpose(0, 1).flatten(0, 2)
 
 
 def kernel_rows_first(weight: Tensor, *, heads: int, kernel: tuple[int, int]) -> Tensor:

@@ -19,6 +19,7 @@ from hdmap_core.released.vector_models import CAMERAS, HEAD, TRANSFORMER, Vector
 CAN_BUS = 18
 STANDING = (*[0.0] * 3, 1.0, *[0.0] * 14)
 """A vector of a car that stands and looks east: no vehicle knows nuScenes' heading."""
+_TURNED = {"weight": lidar_axes.turned_points, "bias": lidar_axes.turned_points}
 
 
 def translate_vectors(
@@ -142,11 +143,11 @@ def _depth_lift_splat(translation: Translation) -> None:
 
 
 def _maptr_decoder(translation: Translation, config: MapTRDecoderConfig) -> None:
-    target, turned = "vector_head", lidar_axes.turned_points
+    target = "vector_head"
     table = translation.take(f"{HEAD}instance_embedding.weight", -1, 2 * config.channels)
     translation.put(f"{target}.instances", table[: config.num_queries * (1 + config.one_to_many)])
     translation.put(f"{target}.points", translation.take(f"{HEAD}pts_embedding.weight", -1, 2 * config.channels))
-    translation.move(f"{TRANSFORMER}reference_points", f"{target}.reference", {"weight": turned, "bias": turned})
+    translation.move(f"{TRANSFORMER}reference_points", f"{target}.reference", _TURNED)
     rounds = 1 if config.self_attention == "full" else 2
     for layer in range(config.layers):
         source, ours = f"{TRANSFORMER}decoder.layers.{layer}", f"{target}.layers.{layer}"
@@ -160,11 +161,11 @@ def _maptr_decoder(translation: Translation, config: MapTRDecoderConfig) -> None
 
 
 def _mapqr_decoder(translation: Translation, config: MapQRDecoderConfig) -> None:
-    target, turned = "vector_head", lidar_axes.turned_points
+    target = "vector_head"
     table = translation.take(f"{HEAD}instance_embedding.weight", -1, 2 * config.channels)
     translation.put(f"{target}.queries", table[: config.num_queries * (1 + config.one_to_many)])
     translation.move(f"{TRANSFORMER}reference_points.0", f"{target}.reference.0")
-    translation.move(f"{TRANSFORMER}reference_points.2", f"{target}.reference.2", {"weight": turned, "bias": turned})
+    translation.move(f"{TRANSFORMER}reference_points.2", f"{target}.reference.2", _TURNED)
     for layer in range(config.layers):
         source, ours = f"{TRANSFORMER}decoder.layers.{layer}", f"{target}.layers.{layer}"
         projection = f"{TRANSFORMER}decoder.pt_pos_query_projs.{layer}"
@@ -180,15 +181,14 @@ def _mapqr_decoder(translation: Translation, config: MapQRDecoderConfig) -> None
 
 def _branches(translation: Translation, target: str, layer: int, *, last: int) -> None:
     """A layer's points, whose branch ends with the linear layer `last`, and its classes."""
-    turned, source = lidar_axes.turned_points, f"{HEAD}reg_branches.{layer}"
-    translation.move(f"{source}.{last}", f"{target}.refine.{layer}.{last}", {"weight": turned, "bias": turned})
+    source = f"{HEAD}reg_branches.{layer}"
+    translation.move(f"{source}.{last}", f"{target}.refine.{layer}.{last}", _TURNED)
     translation.move(source, f"{target}.refine.{layer}")
     translation.move(f"{HEAD}cls_branches.{layer}", f"{target}.classify.{layer}")
 
 
 def _sampling(translation: Translation, source: str, target: str) -> None:
-    turned = lidar_axes.turned_points
-    translation.move(f"{source}.sampling_offsets", f"{target}.offset", {"weight": turned, "bias": turned})
+    translation.move(f"{source}.sampling_offsets", f"{target}.offset", _TURNED)
     translation.move(f"{source}.attention_weights", f"{target}.weight")
     translation.move(f"{source}.value_proj", f"{target}.value", {"weight": _as_convolution})
 

@@ -1,6 +1,5 @@
 """A released file -> its tensors. What would run code is refused, not asked about."""
 
-import hashlib
 import re
 import stat
 import warnings
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hdmap_core.errors import CheckpointError
+from hdmap_core.files.digest import sha256_of
 from hdmap_core.files.kinds import what_it_is
 from hdmap_core.models.state import listed
 from hdmap_core.models.weight_files import read_weights
@@ -67,7 +67,8 @@ def read_weight_file(path: str | Path) -> WeightFile:
     tensors, prefix = _without_prefix(tensors)
     if prefix:
         layout += f", names with {prefix!r}"
-    return WeightFile(path, _sha256(path), tensors, layout)
+    with path.open("rb") as stream:
+        return WeightFile(path, sha256_of(stream), tensors, layout)
 
 
 def _loaded(path: Path) -> Any:
@@ -201,11 +202,3 @@ def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
 def _is_plain(tensor: Tensor) -> bool:
     dense = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_nested
     return dense and tensor.device.type == "cpu" and not tensor.is_complex()
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while part := stream.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()

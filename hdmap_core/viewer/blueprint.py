@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.viewer.footage import Moment
-from hdmap_core.viewer.recording import EGO, FRAME, TIME
+from hdmap_core.viewer.recorder import EGO, FRAME, TIME
 from hdmap_core.viz.camera_mosaic import camera_rows
 
 if TYPE_CHECKING:

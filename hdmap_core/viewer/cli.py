@@ -32,7 +32,7 @@ def view(
     ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Write a recording (.rrd) instead of showing it")] = None,
     web: Annotated[bool, typer.Option("--web", help="Show it in a browser, until Ctrl-C")] = False,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Of --web; data come through the one after it")] = 9090,
+    port: Annotated[int, typer.Option(min=1, max=65534, help="Of --web; data come through the one after it")] = 9090,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th moment")] = 1,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Leave out elements with a lower score")] = 0.3,
     lidar: Annotated[bool, typer.Option("--lidar", help="Show LiDAR points, where there are any")] = False,
@@ -65,7 +65,8 @@ def view(
         import rerun  # noqa: F401
     from hdmap_core.datasets.video_starts import parse_beginning
     from hdmap_core.recordings.recording import Wanted
-    from hdmap_core.viewer.opening import is_pictures, recording_footage
+    from hdmap_core.recordings.rig_pictures import are_pictures
+    from hdmap_core.viewer.opening import recording_footage
     from hdmap_core.viewer.predicting import predicted
     from hdmap_core.viewer.showing import Screen, show
 
@@ -73,7 +74,7 @@ def view(
         raise ConfigError("--save writes a file, --web shows it; give one of the two")
     if save is not None:
         check_file(save, (".rrd",))
-    if not (rig or topics or min_cameras or is_pictures(things)):
+    if not (rig or topics or min_cameras or are_pictures(things)):
         footage = _with_images(things, data, version)
     elif data is not None:
         raise ConfigError("--data has the images of a result; images and videos are looked at themselves")

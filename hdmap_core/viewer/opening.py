@@ -14,13 +14,11 @@ from typing import Any
 import cv2
 
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
-from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.opening import open_recording
 from hdmap_core.recordings.recording import Wanted
-from hdmap_core.recordings.rig_pictures import IMAGES
 from hdmap_core.viewer.footage import Footage, Moment, region_of
 
 ENOUGH_PIXELS = (450, 800)
@@ -57,11 +55,6 @@ def core_footage(path: Path, version: str | None = None) -> Footage | None:
     if (path / _PREDICTIONS).is_file():
         return result_footage(path / _PREDICTIONS)
     return data_footage(path, version)
-
-
-def is_pictures(things: Sequence[str]) -> bool:
-    """Whether these are files of images or videos."""
-    return all(thing.lower().endswith((*IMAGES, *VIDEOS)) for thing in things)
 
 
 def recording_footage(things: Sequence[str], wanted: Wanted) -> Footage:
@@ -141,7 +134,7 @@ def result_footage(path: Path) -> Footage:
 def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, dict[str, float]]:
     """Token -> stage -> milliseconds, of the newest frames of a replay."""
     stages = report.get("latency_ms_by_map")
-    if not isinstance(stages, dict):
+    if not isinstance(stages, dict) or not all(isinstance(values, list) for values in stages.values()):
         return {}
     lengths = {len(values) for values in stages.values()}
     if len(lengths) != 1 or (number := lengths.pop()) > len(tokens):

@@ -66,7 +66,7 @@ def show(
     import rerun
 
     from hdmap_core.viewer.blueprint import layout
-    from hdmap_core.viewer.recording import Recorder
+    from hdmap_core.viewer.recorder import Recorder
 
     first = next(moments, None)
     if first is None:

@@ -13,7 +13,8 @@ from hdmap_core.viz.top_view import draw_bev
 
 _HEADER = 64
 _LEGEND = 560  # pixels beside the view from above
-_PIXELS_PER_METRE = 20
+PIXELS_PER_METRE = 20
+"""Of the view from above."""
 
 
 def draw_map(
@@ -36,14 +37,14 @@ def draw_map(
         title: above the picture; the frame's token by default.
         facts: lines of text beside the bird's-eye view.
         min_score: see `elements`.
-        ground: see `draw_bev`; of 20 pixels per metre.
+        ground: see `draw_bev`; of `PIXELS_PER_METRE`.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     shown = [element for element in elements if element.score >= min_score]
     mosaic = draw_cameras(observation, shown, truth or ())
-    bev = draw_bev(observation, shown, truth, grid, _PIXELS_PER_METRE, ground)
+    bev = draw_bev(observation, shown, truth, grid, PIXELS_PER_METRE, ground)
     width = max(mosaic.shape[1], bev.shape[1] + _LEGEND) + 2 * MARGIN
     canvas = np.full((_HEADER + mosaic.shape[0] + bev.shape[0] + 3 * MARGIN, width, 3), BACKGROUND, np.uint8)
     top, left = _HEADER + MARGIN // 2, (width - mosaic.shape[1]) // 2

@@ -94,23 +94,32 @@ def legend(
     has_truth: bool,
     facts: Sequence[str] = (),
     size: int = 24,
-) -> int:
-    """What the colours mean, with the number of elements of each class, and lines of text; returns the row below."""
+) -> None:
+    """What the colours mean, with the number of elements of each class, and lines of text, in place.
+
+    Args:
+        canvas: (H, W, 3) uint8 RGB.
+        corner: (x, y) pixels, the upper left.
+        elements: those that are drawn.
+        has_truth: whether ground truth is drawn too.
+        facts: lines of text below.
+        size: height of a letter in pixels.
+    """
     x, y = corner
     step, swatch = round(1.67 * size), 2 * size
+    entries = []
     for label in MapClass:
         count = sum(element.label is label for element in elements)
-        if label is MapClass.CENTERLINE and not count:
-            continue  # an option that few models have
-        cv2.line(canvas, (x, y + size * 2 // 3), (x + swatch, y + size * 2 // 3), COLOURS[label], 5, cv2.LINE_AA)
-        write(canvas, (x + swatch + size // 2, y), f"{label.value.replace('_', ' ')}   {count}", size)
-        y += step
+        if count or label is not MapClass.CENTERLINE:  # which few models have
+            entries.append((f"{label.value.replace('_', ' ')}   {count}", COLOURS[label], 5))
     if has_truth:
-        cv2.line(canvas, (x, y + size * 2 // 3), (x + swatch, y + size * 2 // 3), TRUTH, 2, cv2.LINE_AA)
-        write(canvas, (x + swatch + size // 2, y), "ground truth", size)
+        entries.append(("ground truth", TRUTH, 2))
+    for text, colour, width in entries:
+        middle = y + size * 2 // 3
+        cv2.line(canvas, (x, middle), (x + swatch, middle), colour, width, cv2.LINE_AA)
+        write(canvas, (x + swatch + size // 2, y), text, size)
         y += step
     y += size // 2
     for fact in facts:
         write(canvas, (x, y), fact, size * 5 // 6)
         y += size * 5 // 4
-    return y

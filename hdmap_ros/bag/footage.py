@@ -14,10 +14,10 @@ from hdmap_core.geometry.se3 import transform_points
 from hdmap_core.recordings.recording import Wanted
 from hdmap_core.viewer.footage import Footage, Moment, region_of
 from hdmap_core.viewer.opening import ENOUGH_PIXELS, latencies_of, read_report
-from hdmap_ros.bag.info import fitting_layouts, is_bag
-from hdmap_ros.bag.layouts import load_layout
+from hdmap_ros.bag.layouts import fitting_layouts, load_layout
 from hdmap_ros.bag.mcap import BagReader, open_bag
 from hdmap_ros.bag.recording import open_bag_recording
+from hdmap_ros.bag.storage import is_bag
 from hdmap_ros.observing.transforms import TransformBuffer, TransformError
 from hdmap_ros.output.conversions import elements_from_message
 from hdmap_ros.stamps import stamp_to_ns

@@ -15,10 +15,7 @@ from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.bag.sweeps import BagSweeps
 from hdmap_ros.observing.images import colour_file
-from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def write_frames_of_bag(
@@ -50,19 +47,11 @@ def write_frames_of_bag(
     """
     swept = 0
     with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
-        sources = BagSources(bag, config, problems)
-        builder = sources.builder()
-        builder.config = replace(builder.config, road_plane=False)  # whoever reads the frames turns them
-        sweeps = BagSweeps(beside, config, builder.transforms, problems) if lidar else None
-        for number, images in enumerate(
-            sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, progress)
-        ):
-            if number % config.every:
-                continue
-            try:
-                observation = builder.build(images)
-            except NotReadyError as error:
-                problems.add(error.state, error.camera, str(error))
+        tilted = replace(config.parameters, road_plane=False)  # whoever reads the frames turns them
+        sources = BagSources(bag, replace(config, parameters=tilted), problems)
+        sweeps = BagSweeps(beside, config, sources.builder.transforms, problems) if lidar else None
+        for number, images in enumerate(sources.sets(progress)):
+            if number % config.every or (observation := sources.observe(images)) is None:
                 continue
             files = {name: file for name, message in images.messages.items() if (file := _file(message)) is not None}
             sweep = None if sweeps is None else sweeps.near(observation.stamp_ns)
@@ -83,8 +72,9 @@ def _file(message: Any) -> bytes | None:
 
 def _as_stored(rig: CameraRig, files: dict[str, bytes]) -> CameraRig:
     """The rig for files of their own sizes: the builder scales pictures of different sizes to one."""
-    sizes = zip(rig.names, rig.image_sizes, strict=True)
-    return rig.resized([_size(files[name]) or size if name in files else size for name, size in sizes])
+    stored = {name: size for name, data in files.items() if (size := _size(data)) is not None}
+    scaled = zip(rig.names, rig.image_sizes, strict=True)
+    return rig.resized([stored.get(name, size) for name, size in scaled])
 
 
 def _size(data: bytes) -> tuple[int, int] | None:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from hdmap_core.errors import ConfigError
-from hdmap_core.info.what import What
-from hdmap_ros.bag.layouts import layout_folder, load_layout
+from hdmap_core.info import What
+from hdmap_ros.bag.layouts import fitting_layouts
+from hdmap_ros.bag.storage import is_bag
 
 
 def describe(path: Path) -> What | None:
@@ -29,21 +29,3 @@ def describe(path: Path) -> What | None:
         return What("a bag with maps", facts, (f"hdmap view {path}", f"ros2 bag play {path}"))
     advice = "hdmap bag replay needs a topic layout for it: copy config/topics/hdmap.yaml and give it with --topics"
     return What("a bag", facts, (advice,))
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a file or folder looks like a bag, by its name or those of its files."""
-    if not path.is_dir():
-        return path.suffix in (".mcap", ".db3", ".bag")
-    return (path / "metadata.yaml").is_file() or any(path.glob("*.mcap")) or any(path.glob("*.db3"))
-
-
-def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:
-    """Layouts that name images of the bag, those with most cameras first, with their numbers of cameras."""
-    try:
-        names = [file.stem for file in layout_folder().glob("*.yaml")]
-    except ConfigError:  # a bag is a bag without them
-        return []
-    layouts = [load_layout(name) for name in sorted(names)]
-    counts = [(each.name, sum(camera.image in topics for camera in each.cameras.values())) for each in layouts]
-    return sorted(((name, count) for name, count in counts if count), key=lambda item: -item[1])

@@ -39,7 +39,6 @@ class TopicLayout:
         transport: `compressed` (sensor_msgs/CompressedImage) or `raw` (sensor_msgs/Image).
         cameras: camera name -> topics, in the rig's order.
         lidar: topic, and frame of clouds that name none; empty strings where there is none.
-        odometry: topic, or an empty string.
         tf_topics: transforms; those called tf_static are static.
         fixed_frame: does not move between exposures.
         base_frame: the car's frame.
@@ -49,10 +48,14 @@ class TopicLayout:
     transport: str
     cameras: dict[str, CameraTopics]
     lidar: tuple[str, str]
-    odometry: str
     tf_topics: tuple[str, ...]
     fixed_frame: str
     base_frame: str
+
+
+def image_type(transport: str) -> str:
+    """The type of the images' messages of a transport, compressed or raw."""
+    return f"sensor_msgs/msg/{'CompressedImage' if transport == 'compressed' else 'Image'}"
 
 
 def load_layout(name: str | Path) -> TopicLayout:
@@ -75,12 +78,12 @@ def load_layout(name: str | Path) -> TopicLayout:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the topic layout {path}: {error}") from None
     try:
+        lidar = content.get("lidar") or {"points": ""}
         layout = TopicLayout(
             path.stem,
             content["transport"],
             {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
-            (lidar["points"], lidar.get("frame", "")) if (lidar := content.get("lidar")) else ("", ""),
-            content["odometry"],
+            (lidar["points"], lidar.get("frame", "")),
             tuple(content["tf"]["topics"]),
             content["tf"]["fixed_frame"],
             content["tf"]["base_frame"],
@@ -113,3 +116,14 @@ def layout_folder() -> Path:
     if folder is None:
         raise ConfigError("config/topics is not found; run from a checkout, source its install, or give a .yaml file")
     return folder
+
+
+def fitting_layouts(topics: set[str]) -> list[tuple[str, int]]:
+    """Layouts that name images of the bag, those with most cameras first, with their numbers of cameras."""
+    try:
+        names = [file.stem for file in layout_folder().glob("*.yaml")]
+    except ConfigError:  # a bag is a bag without them
+        return []
+    layouts = [load_layout(name) for name in sorted(names)]
+    counts = [(each.name, sum(camera.image in topics for camera in each.cameras.values())) for each in layouts]
+    return sorted(((name, count) for name, count in counts if count), key=lambda item: -item[1])

@@ -7,7 +7,6 @@ from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.conversions import elements_to_message, model_info_to_message
 from hdmap_ros.output.markers import MarkerBuilder
 from hdmap_ros.pipeline import MapResult
-from hdmap_ros.sync.synchronizer import ImageSet
 
 ELEMENTS_TOPIC, MARKERS_TOPIC = "/online_map/output/map_elements", "/online_map/output/markers"
 INFO_TOPIC = "/online_map/output/model_info"
@@ -39,7 +38,7 @@ class MapWriter:
 
     def write(self, result: MapResult, temporal_reset: bool = True) -> None:
         """Appends a map at its stamp."""
-        images: ImageSet = result.images
+        images = result.images
         if self._sequence == 0:  # at the first map's stamp: a bag's log times may be of another clock
             self._write_info(images.stamp_ns)
         message = elements_to_message(
@@ -57,12 +56,6 @@ class MapWriter:
         self._sequence += 1
         self._bag.write(ELEMENTS_TOPIC, images.stamp_ns, message)
         config = self._config
-        drawn = self._markers.build(
-            [element for element in result.elements if element.score >= config.markers_min_score],
-            stamp_ns=images.stamp_ns,
-            frame_id=self._config.base_frame,
-            line_width=config.markers_line_width,
-            lifetime=config.markers_lifetime,
-            alpha=config.markers_alpha,
-        )
-        self._bag.write(MARKERS_TOPIC, images.stamp_ns, drawn)
+        drawn = [element for element in result.elements if element.score >= config.markers_min_score]
+        markers = self._markers.build(drawn, config, stamp_ns=images.stamp_ns, frame_id=config.base_frame)
+        self._bag.write(MARKERS_TOPIC, images.stamp_ns, markers)

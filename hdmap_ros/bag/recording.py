@@ -6,16 +6,13 @@ from pathlib import Path
 from hdmap_core.errors import BagError, ConfigError
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording, Wanted
-from hdmap_ros.bag.info import fitting_layouts, is_bag
-from hdmap_ros.bag.layouts import load_layout
+from hdmap_ros.bag.layouts import fitting_layouts, load_layout
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
+from hdmap_ros.bag.storage import is_bag
 from hdmap_ros.bag.sweeps import see_ground_by_lidar
 from hdmap_ros.observing.calibration import read_calibration_file
-from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.problems import Problems, problem_lines
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | None:
@@ -34,7 +31,7 @@ def open_bag_recording(inputs: Sequence[str], wanted: Wanted) -> Recording | Non
     config = ReplayConfig(
         load_layout(wanted.topics or fitting_layout(path)), wanted.min_cameras, calibrations=calibrations
     )
-    problems = Problems(lambda message: None)
+    problems = Problems()
     return Recording(
         path.name,
         _observations(path, config, wanted, problems),
@@ -62,16 +59,12 @@ def _observations(path: Path, config: ReplayConfig, wanted: Wanted, problems: Pr
     found, one = 0, wanted.whole_drive is False
     with open_bag(path) as bag, open_bag(path) as beside:
         sources = BagSources(bag, config, problems)
-        builder = sources.builder()
         if wanted.lidar_ground:
-            see_ground_by_lidar(builder, beside, config, problems)
-        for images in sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, lambda done, total: None):
+            see_ground_by_lidar(sources.builder, beside, config, problems)
+        for images in sources.sets():
             if one and wanted.sample not in (None, str(images.stamp_ns)):
                 continue
-            try:
-                observation = builder.build(images, wanted.at_least)
-            except NotReadyError as error:
-                problems.add(error.state, error.camera, str(error))
+            if (observation := sources.observe(images, wanted.at_least)) is None:
                 continue
             found += 1
             yield observation

@@ -23,14 +23,13 @@ from hdmap_ros.bag.map_writer import MapWriter
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.bag.sweeps import see_ground_by_lidar
-from hdmap_ros.diagnostics import LatencyLog
+from hdmap_ros.latency_log import LatencyLog
 from hdmap_ros.node_report import synchroniser_counts, write_report
 from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.output.map_memory import MapMemory
 from hdmap_ros.pipeline import InferenceError, MapPipeline, Predictor, PreparedSet, check_cameras
 from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.sync.image_sets import ImageSet, SyncStatistics
 
 
 def replay_bag(
@@ -67,14 +66,11 @@ def replay_bag(
     path, folder, node = Path(path), Path(folder), config.node
     problems = Problems(warn)
     with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
-        for sentence in bag.damage:
-            problems.add("incomplete_bag", "", sentence)
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
-        pipeline = MapPipeline(sources.builder(), predictor)
         if config.lidar_ground:
-            see_ground_by_lidar(pipeline.builder, beside, config, problems)
-        sync = CycleSynchronizer(sync_config_of(node))
+            see_ground_by_lidar(sources.builder, beside, config, problems)
+        pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}
@@ -90,15 +86,14 @@ def replay_bag(
 
         with write_mcap(folder / "map.mcap") as output:
             writer = MapWriter(output, predictor.info, node)
-            sets = sources.sets(sync, pipeline.builder, progress)
+            sets = sources.sets(progress)
             for images, outcome in one_ahead(_every(config.every, sets, counts), pipeline.prepare, inferred):
                 try:
                     result = memory.number(pipeline.result_of(*outcome.result()))
                     failures = 0
                 except NotReadyError as error:
                     counts[error.state] += 1
-                    if not error.camera:  # the builder has told of those of a camera
-                        problems.add(error.state, "", str(error))
+                    error.tell(problems)
                     continue
                 except InferenceError as error:
                     counts["failed"] += 1
@@ -113,7 +108,7 @@ def replay_bag(
                 writer.write(result, memory.restarted)
                 memory.fuse(result)
             if not frames:  # raised in here, so that an older map.mcap stays
-                raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, sync)})")
+                raise BagError(f"{path}: no set of images became a map ({_why_no_map(problems, statistics)})")
         for camera, number in sources.images.items():
             if not used[camera]:
                 problems.add("never_used", camera, f"camera {camera}: none of its {number} images went into a map")
@@ -125,12 +120,12 @@ def replay_bag(
             "model_id": predictor.info.model_id,
             "images": dict(sources.images),
             "cameras": pipeline.builder.readings,
-            "sets": sync.statistics.complete + sync.statistics.partial,
+            "sets": statistics.sets,
             "published": len(frames),
             "published_elements": sum(map(len, frames.values())),
             "dropped": dict(counts),
             "problems": problems.report(),
-            "synchroniser": synchroniser_counts(sync.statistics),
+            "synchroniser": synchroniser_counts(statistics),
             "seconds": round(seconds, 3),
             "rate_hz": round(len(frames) / seconds, 3),
             "latency_ms": latencies.summary(),
@@ -164,8 +159,8 @@ def _unused(token: str, frames: dict[str, list[MapElement]]) -> str:
     return next(name for name in names if name not in frames)
 
 
-def _why_no_map(problems: Problems, sync: CycleSynchronizer) -> str:
+def _why_no_map(problems: Problems, statistics: SyncStatistics) -> str:
     reasons = [entry["message"] for entry in problems.report().values()]
-    if sync.statistics.complete + sync.statistics.partial == 0:
-        reasons.append(f"synchroniser: {synchroniser_counts(sync.statistics)}")
+    if not statistics.sets:
+        reasons.append(f"synchroniser: {synchroniser_counts(statistics)}")
     return "; ".join(reasons)

@@ -11,8 +11,7 @@ from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.running.parallel import map_scenes, one_thread, ray_has_gpus
 from hdmap_ros.bag.replay import replay_bag
 from hdmap_ros.bag.sources import ReplayConfig
-
-_FILES = (".mcap", ".db3")
+from hdmap_ros.bag.storage import STORAGE_ENDINGS
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ def folders_of(bags: Sequence[str | Path], out: str | Path) -> list[Path]:
     named: dict[str, Path] = {}
     for bag in map(Path, bags):
         whole = bag.resolve()  # `.` and `..` have no name of their own
-        name = whole.stem if whole.suffix in _FILES else whole.name
+        name = whole.stem if whole.suffix in STORAGE_ENDINGS else whole.name
         if name in named:
             raise ConfigError(
                 f"{named[name]} and {bag} would both go into {out / name}; rename one, or replay it alone"

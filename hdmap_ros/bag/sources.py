@@ -7,17 +7,20 @@ from pathlib import Path
 
 from hdmap_core.errors import BagError
 from hdmap_core.geometry.map_origin import MapOrigin
-from hdmap_ros.bag.layouts import TopicLayout
+from hdmap_core.images.decoding import Enough
+from hdmap_core.observation import Observation
+from hdmap_ros.bag.layouts import TopicLayout, image_type
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.observing.calibration import CameraCalibration
 from hdmap_ros.observing.image_times import ImageTimes
-from hdmap_ros.observing.observation_builder import ObservationBuilder
+from hdmap_ros.observing.observation_builder import NotReadyError, ObservationBuilder
 from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import builder_config_of
+from hdmap_ros.session_parts import builder_config_of, sync_config_of
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 _TF, _INFO = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CameraInfo"
 
@@ -63,18 +66,25 @@ class ReplayConfig:
 
 
 class BagSources:
-    """The topics of a bag that a layout names.
+    """The topics of a bag that a layout names, with the synchroniser and the builder that a node would have.
 
     Args:
         bag: open.
         config: with the layout.
-        problems: gets what is missing or cannot be read.
+        problems: gets what is missing, was left out of a damaged bag, or cannot be read.
+
+    Attributes:
+        images: camera -> how many of its images `sets` has come by.
+        sync: makes the sets.
+        builder: knows all transforms and the first CameraInfo of each camera.
 
     Raises:
         BagError: if too many cameras or all transforms are missing.
     """
 
     def __init__(self, bag: BagReader, config: ReplayConfig, problems: Problems) -> None:
+        for sentence in bag.damage:
+            problems.add("incomplete_bag", "", sentence)
         self.images: Counter[str] = Counter()
         self._bag, self._config, self._problems = bag, config, problems
         self._has = ", ".join(sorted(f"{topic} ({kind})" for topic, kind in bag.topics.items())) or "nothing"
@@ -92,6 +102,8 @@ class BagSources:
             raise BagError(f"{bag.path}: {' or '.join(layout.tf_topics)} hold {', '.join(wrong)}, not {_TF}")
         if not any(bag.counts.get(topic, 0) for topic in layout.tf_topics):
             raise BagError(f"{bag.path} has no transforms on {' or '.join(layout.tf_topics)}; it has {self._has}")
+        self.sync = CycleSynchronizer(sync_config_of(config.node))
+        self.builder = self._make_builder()
 
     def _fault(self, camera: str) -> tuple[str, str] | None:
         """Kind and sentence of what makes a camera useless."""
@@ -102,7 +114,7 @@ class BagSources:
                 f"has no images of {camera} on {topics.image}; it has {self._has}; choose another layout (--topics) or "
                 "allow missing cameras (--min-cameras)"
             )
-        kind = "sensor_msgs/msg/CompressedImage" if layout.transport == "compressed" else "sensor_msgs/msg/Image"
+        kind = image_type(layout.transport)
         if bag.topics[topics.image] != kind:
             return "wrong_type", f"holds {bag.topics[topics.image]} on {topics.image}, the layout expects {kind}"
         if not topics.info or self._config.calibrations:
@@ -115,8 +127,7 @@ class BagSources:
             return "wrong_type", f"holds {bag.topics[topics.info]} on {topics.info}, not {_INFO}"
         return None
 
-    def builder(self) -> ObservationBuilder:
-        """An observation builder that knows all transforms and the first CameraInfo of each camera."""
+    def _make_builder(self) -> ObservationBuilder:
         config, layout = self._config, self._config.layout
         transforms = TransformBuffer(cache_ns=None)
         for topic, _, message in self._bag.messages(lambda topic: topic in layout.tf_topics, self._unreadable):
@@ -134,10 +145,9 @@ class BagSources:
                 break
         return builder
 
-    def sets(
-        self, sync: CycleSynchronizer, builder: ObservationBuilder, progress: Callable[[int, int], None]
-    ) -> Iterator[ImageSet]:
-        """The image sets of the bag in time order."""
+    def sets(self, progress: Callable[[int, int], None] = lambda done, total: None) -> Iterator[ImageSet]:
+        """The image sets of the bag in time order; `progress` is called with messages done and in all."""
+        sync = self.sync
         total = sum(self._bag.counts.get(topic, 0) for topic in (*self._image_of, *self._info_of))
         wanted = self._bag.messages(lambda topic: topic in self._image_of or topic in self._info_of, self._unreadable)
         clock = "the time at which they were recorded"
@@ -146,7 +156,7 @@ class BagSources:
         for number, (topic, log_ns, message) in enumerate(wanted, start=1):
             progress(number, total)
             if topic in self._info_of:
-                builder.add_camera_info(self._info_of[topic], message)
+                self.builder.add_camera_info(self._info_of[topic], message)
                 continue
             camera = self._image_of[topic]
             self.images[camera] += 1
@@ -163,6 +173,14 @@ class BagSources:
             yield from sync.poll(log_ns)
             yield from sync.add(camera, stamp_ns, message, log_ns)
         yield from sync.flush()
+
+    def observe(self, images: ImageSet, enough: Enough | None = None) -> Observation | None:
+        """The observation of a set, see `ObservationBuilder.build`; None where too few of its cameras can be used."""
+        try:
+            return self.builder.build(images, enough)
+        except NotReadyError as error:
+            error.tell(self._problems)
+            return None
 
     def _have_stamps(self) -> bool | None:
         """Whether the cameras have stamps, looked up ahead."""

@@ -33,7 +33,14 @@ _PACKED = {
 }
 _PACKED_ENDINGS = (".zstd", ".zst", ".lz4", ".gz", ".bz2", ".xz", ".zip", ".7z")
 _METADATA_VERSION = 9  # the newest that rosbags reads; of a newer one the storage files alone are looked at
-_STORAGE_ENDINGS = (".mcap", ".db3")
+STORAGE_ENDINGS = (".mcap", ".db3")
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a file or folder looks like a bag, by its name or those of its files."""
+    if not path.is_dir():
+        return path.suffix in (*STORAGE_ENDINGS, ".bag")
+    return (path / "metadata.yaml").is_file() or any(any(path.glob(f"*{ending}")) for ending in STORAGE_ENDINGS)
 
 
 def storage_files(path: str | Path, damage: list[str] | None = None) -> list[Path]:
@@ -122,13 +129,13 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
 
 def _is_storage(file: Path) -> bool:
     """Whether it is called like a storage file, or like a packed one that was not unpacked beside it."""
-    if file.suffix in _PACKED_ENDINGS and Path(file.stem).suffix in _STORAGE_ENDINGS:
+    if file.suffix in _PACKED_ENDINGS and Path(file.stem).suffix in STORAGE_ENDINGS:
         return not file.with_suffix("").exists()
-    return file.suffix in _STORAGE_ENDINGS
+    return file.suffix in STORAGE_ENDINGS
 
 
 def _missing_files(folder: Path, missing: list[str]) -> str:
-    others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _STORAGE_ENDINGS)
+    others = sorted(entry.name for entry in folder.iterdir() if entry.suffix in STORAGE_ENDINGS)
     has = f" (it has {', '.join(others[:5])})" if others else ""
     return (
         f"{folder}: metadata.yaml names {', '.join(missing)}, which is not there{has}; copy it as well, run "

@@ -10,9 +10,10 @@ from hdmap_core.errors import BagError
 from hdmap_core.geometry import se3
 from hdmap_ros.bag.mcap import BagReader
 from hdmap_ros.bag.sources import ReplayConfig
+from hdmap_ros.observing.lidar_sweeps import ego_from_sweep
 from hdmap_ros.observing.observation_builder import ObservationBuilder
 from hdmap_ros.observing.point_clouds import KIND, points_of
-from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
+from hdmap_ros.observing.transforms import TransformBuffer, TransformError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 
@@ -72,7 +73,9 @@ class BagSweeps:
             return None
         swept_ns, cloud = found
         try:
-            return points_of(cloud), self._pose(cloud.header.frame_id.lstrip("/") or self._frame, swept_ns, stamp_ns)
+            frame = cloud.header.frame_id.lstrip("/") or self._frame
+            pose = ego_from_sweep(self._transforms, frame, swept_ns, stamp_ns, base=self._base, fixed=self._fixed)
+            return points_of(cloud), pose
         except (BagError, TransformError) as error:
             self._problems.add(_PROBLEM, "", f"{self._topic} at {swept_ns}: {error}")
             return None
@@ -88,16 +91,3 @@ class BagSweeps:
 
         for _, log_ns, cloud in bag.messages(lambda topic: topic == self._topic, unreadable):
             yield stamp_to_ns(cloud.header.stamp) or log_ns, cloud
-
-    def _pose(self, frame: str, swept_ns: int, stamp_ns: int) -> np.ndarray:
-        base = self._base
-        try:
-            mounted = self._transforms.lookup(base, frame, swept_ns)
-        except TransformError:  # converters repeat on /tf with other stamps what does not move
-            mounted = self._transforms.lookup(base, frame, None)
-        if not self._fixed:
-            return mounted
-        try:
-            return self._transforms.lookup_between(base, stamp_ns, base, swept_ns, self._fixed) @ mounted
-        except UnconnectedError:  # nobody knows how the car moves, which the cameras have told
-            return mounted

@@ -7,8 +7,7 @@ messages, diagnostics) carries the time of day. Put into one file as they are, t
 from collections.abc import Iterator
 from typing import Any
 
-LIVE_NS = 5_000_000_000
-HOLD_BYTES = 64 * 1024 * 1024
+_LIVE_NS = 5_000_000_000  # stamps that are so near to their arrival are of now
 
 
 class TimeLine:
@@ -19,12 +18,10 @@ class TimeLine:
     keep their own times.
 
     Args:
-        live_ns: stamps that are so near to their arrival are of now.
         hold_bytes: with more than this held back, it is taken for granted that nothing is played.
     """
 
-    def __init__(self, live_ns: int = LIVE_NS, hold_bytes: int = HOLD_BYTES) -> None:
-        self._live_ns = live_ns
+    def __init__(self, hold_bytes: int = 64 * 1024 * 1024) -> None:
         self._hold_bytes = hold_bytes
         self._held: list[tuple[int, Any]] = []
         self._held_bytes = 0
@@ -45,7 +42,7 @@ class TimeLine:
             Log time and message of those that can be written now.
         """
         own = stamp_ns != 0 and not latched
-        if own and abs(stamp_ns - now_ns) > self._live_ns:
+        if own and abs(stamp_ns - now_ns) > _LIVE_NS:
             self._played_ns = stamp_ns
             yield from ((stamp_ns, held) for _, held in self._held)
             self._held, self._decided = [], True

@@ -22,6 +22,7 @@ from hdmap_core.geometry.se3 import quaternion_from_rotation
 from hdmap_core.images.decoding import check_complete, decode_image
 from hdmap_ros.bag.mcap import BagWriter, write_mcap
 from hdmap_ros.message_types import MessageTypes, xyz
+from hdmap_ros.output.pictures import image_message
 
 BASE, ODOM, MAP = "base_link", "odom", "map"
 _POINT_FIELDS = ("x", "y", "z", "intensity", "ring")
@@ -137,15 +138,7 @@ def _write_camera(bag: BagWriter, frame: SensorFrame, topic: str, raw: bool) -> 
         image_size = pixels.shape[:2]
     bag.write(f"/{frame_id}/camera_info", frame.stamp_ns, _camera_info(types, frame, image_size))
     if raw:
-        message = types.get("sensor_msgs/msg/Image")(
-            header=header,
-            height=image_size[0],
-            width=image_size[1],
-            encoding="rgb8",
-            is_bigendian=0,
-            step=3 * image_size[1],
-            data=pixels.reshape(-1),
-        )
+        message = image_message(types, header, pixels)
     else:
         kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
         message = types.get("sensor_msgs/msg/CompressedImage")(header=header, format=kind, data=types.octets(data))
@@ -242,8 +235,8 @@ def _velocities(stamps: list[int], poses: list[np.ndarray]) -> dict[int, np.ndar
     times = np.array(stamps)
     result = {}
     for index, stamp_ns in enumerate(stamps):
-        first = max(int(np.searchsorted(times, stamp_ns - _TWIST_WINDOW_NS // 2)), 0)
-        last = min(int(np.searchsorted(times, stamp_ns + _TWIST_WINDOW_NS // 2, "right")) - 1, len(stamps) - 1)
+        first = int(np.searchsorted(times, stamp_ns - _TWIST_WINDOW_NS // 2))
+        last = int(np.searchsorted(times, stamp_ns + _TWIST_WINDOW_NS // 2, "right")) - 1
         seconds = (stamps[last] - stamps[first]) * 1e-9
         velocity = np.zeros(6)
         if seconds > 0:

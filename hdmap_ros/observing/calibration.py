@@ -83,7 +83,7 @@ def calibration_from_info(camera: str, info: Any, projection: str = "auto", imag
 
 
 def _from_info(camera: str, info: Any, projection: str, image_topic: str) -> CameraCalibration:
-    matrix, projected, turn = (_numbers(info, name) for name in "kpr")
+    matrix, projected, turn = (numbers_of(info, name) for name in "kpr")
     if (matrix.size, projected.size, turn.size) != (9, 12, 9):
         raise CalibrationError(
             f"CameraInfo has {matrix.size} numbers in k, {projected.size} in p, {turn.size} in r; 9, 12 and 9 are right"
@@ -105,7 +105,7 @@ def _from_info(camera: str, info: Any, projection: str, image_topic: str) -> Cam
         pose = _rectified_pose(projected, turn)
         check_calibration(camera, intrinsics, pose)
     else:
-        lens = lens_of(str(getattr(info, "distortion_model", "")), _numbers(info, "d"))
+        lens = lens_of(str(getattr(info, "distortion_model", "")), numbers_of(info, "d"))
     size = _crop_and_bin(info, intrinsics)
     _check_centre(intrinsics, size)
     doubts = {kind: f"camera {camera}: {sentence}" for kind, sentence in doubts.items()}
@@ -125,7 +125,7 @@ def _is_rectified(
                 "K and D are used; if the images are rectified, set it to p"
             }
         return projection == "p", {}
-    bent = str(getattr(info, "distortion_model", "")).strip().lower() in FISHEYES or bool(_numbers(info, "d").any())
+    bent = str(getattr(info, "distortion_model", "")).strip().lower() in FISHEYES or bool(numbers_of(info, "d").any())
     filled = projected[0, 0] > 0
     plain = np.concatenate([matrix, np.zeros((3, 1))], axis=1)
     differs = filled and not (np.allclose(projected, plain) and np.allclose(turn, np.eye(3), atol=1e-4))
@@ -150,8 +150,8 @@ def _rectified_pose(projected: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return se3(turn.T, turn.T @ centre)
 
 
-def _numbers(info: Any, name: str) -> np.ndarray:
-    """A field of CameraInfo, which ROS 1 names in capitals, as a (n,) array."""
+def numbers_of(info: Any, name: str) -> np.ndarray:
+    """A field of CameraInfo, which ROS 1 names in capitals, as (n,) float64."""
     values = getattr(info, name) if hasattr(info, name) else getattr(info, name.upper())
     return np.array(values, dtype=np.float64).reshape(-1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdmap_core.errors import CalibrationError
-from hdmap_ros.observing.calibration import CameraCalibration, calibration_from_info
+from hdmap_ros.observing.calibration import CameraCalibration, calibration_from_info, numbers_of
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
 
@@ -49,7 +49,7 @@ class CameraInfos:
             What is wrong with it, or None.
         """
         names = f"{info.header.frame_id}\n{info.distortion_model}"
-        key = np.array([*_numbers(info)], dtype=np.float64).tobytes() + names.encode()
+        key = _numbers(info).tobytes() + names.encode()
         if self._seen.get(camera) != key:
             self._seen[camera] = key
             projection = self._projections.get(camera) or self._projection
@@ -109,9 +109,8 @@ def _described(calibration: CameraCalibration) -> str:
     )
 
 
-def _numbers(info: Any) -> list[float]:
-    """Every number of a CameraInfo that calibration depends on."""
-    fields = [getattr(info, name) if hasattr(info, name) else getattr(info, name.upper()) for name in "kpdr"]
+def _numbers(info: Any) -> np.ndarray:
+    """(n,) float64: every number of a CameraInfo that calibration depends on."""
     roi = info.roi
     extra = (info.height, info.width, info.binning_x, info.binning_y, roi.x_offset, roi.y_offset, roi.height, roi.width)
-    return [*(float(value) for values in fields for value in values), *map(float, extra)]
+    return np.concatenate([*(numbers_of(info, name) for name in "kpdr"), extra])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from hdmap_ros.bag.layouts import CameraTopics
+from hdmap_ros.bag.layouts import CameraTopics, image_type
 
 
 class Graph(Protocol):
@@ -49,6 +49,7 @@ class CameraInputs:
         reliability: auto, best_effort or reliable.
         on_image: called with camera and message.
         on_info: called with camera and message.
+        lidar: topic of a PointCloud2, and what is called with a message; None: nobody listens to one.
     """
 
     def __init__(
@@ -59,10 +60,11 @@ class CameraInputs:
         reliability: str,
         on_image: Callable[[str, Any], None],
         on_info: Callable[[str, Any], None],
+        lidar: tuple[str, Callable[[Any], None]] | None = None,
     ) -> None:
         self._graph = graph
         self._reliability = reliability
-        image_kind = "sensor_msgs/msg/CompressedImage" if transport == "compressed" else "sensor_msgs/msg/Image"
+        image_kind = image_type(transport)
         self.last_arrival_ns: dict[str, int] = {}
         self.received: dict[str, int] = dict.fromkeys(topics, 0)
         self._images = {
@@ -73,6 +75,7 @@ class CameraInputs:
             for camera, entry in topics.items()
             if entry.info
         }
+        self._lidar = [] if lidar is None else [_Stream(lidar[0], "sensor_msgs/msg/PointCloud2", lidar[1])]
 
     def open(self) -> None:
         """Subscribes to everything."""
@@ -124,7 +127,7 @@ class CameraInputs:
         return {camera: stream.topic for camera, stream in self._images.items()}
 
     def _streams(self) -> list[_Stream]:
-        return [*self._images.values(), *self._infos.values()]
+        return [*self._images.values(), *self._infos.values(), *self._lidar]
 
     def _subscribe(self, stream: _Stream, reliable: bool) -> None:
         stream.reliable = reliable
@@ -138,7 +141,7 @@ class CameraInputs:
         stream.names = ", ".join(sorted(name for name, _ in publishers))
         if len(publishers) > 1 and len(publishers) != stream.publishers:
             number = f"{stream.topic} has {len(publishers)} publishers"
-            self._graph.warn(f"{number}: {stream.names}; their images are interleaved")
+            self._graph.warn(f"{number}: {stream.names}; their messages are interleaved")
         stream.publishers = len(publishers)
         if self._reliability != "auto":
             return self._reliability == "reliable"

@@ -76,29 +76,33 @@ def colour_file(message: Any) -> bytes | None:
     """The file in a compressed image that is to be decoded as it is; None of a raw image, a depth image, a mosaic."""
     if hasattr(message, "encoding"):
         return None
-    encoding = message.format.strip().lower()
-    return (
-        None if encoding.startswith("bayer_") or "compresseddepth" in encoding.replace(" ", "") else bytes(message.data)
-    )
+    is_mosaic = message.format.strip().lower().startswith("bayer_")
+    return None if is_mosaic or _is_depth(message.format) else bytes(message.data)
+
+
+def _is_depth(format_: str) -> bool:
+    """Whether it names compressed_depth_image_transport's format, before or behind the semicolon."""
+    return "compresseddepth" in format_.lower().replace(" ", "")
 
 
 def _decode_compressed(message: Any, enough: tuple[int, int] | None, out: np.ndarray | None) -> np.ndarray:
     source, data = f"compressed image of format {message.format!r}", bytes(message.data)
-    encoding, _, compression = message.format.partition(";")
-    encoding = encoding.strip()
-    if "compresseddepth" in compression.lower().replace(" ", "") or encoding.lower() == "compresseddepth":
+    encoding = message.format.partition(";")[0].strip()
+    if _is_depth(message.format):
         raise ImageError(f"format {message.format!r} is a depth image; a camera's colour image is needed")
     if not encoding.startswith("bayer_"):
         if enough is None:
             return decode_compressed(data, source, out=out)
         return decode_compressed(data, source, reduction_of(data, enough), out, coarse=True)
     image = decode_stored(data, source)
+    if image.dtype != np.uint8:
+        image = (image >> 8).astype(np.uint8)
     if image.ndim == 3:  # somebody has made colours of it already
-        return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+        return image
     if encoding not in _PACKED:
         known = ", ".join(name for name in _PACKED if name.startswith("bayer_"))
         raise ImageError(f"{source}: this Bayer pattern is not supported; supported are {known}")
-    return _demosaiced(image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8), encoding)
+    return _demosaiced(image, encoding)
 
 
 def _decode_raw(message: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from hdmap_ros.observing.set_decoding import DeviceDecoder, SetDecoder
 from hdmap_ros.observing.transforms import TransformBuffer, TransformError, UnconnectedError
 from hdmap_ros.problems import Problems
 from hdmap_ros.stamps import stamp_to_ns
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,32 @@ class NotReadyError(HdmapError):
         super().__init__(message)
         self.camera = camera
         self.state = state
+
+    def tell(self, problems: Problems) -> None:
+        """Counts it, unless it is about a camera: the builder has told of those."""
+        if not self.camera:
+            problems.add(self.state, "", str(self))
+
+
+class _Placed(NamedTuple):
+    """A camera of a set.
+
+    Attributes:
+        pose: (4, 4) base frame at the set's stamp from the camera at its own.
+        mounted: (4, 4) base frame from the camera, both at one time.
+    """
+
+    calibration: CameraCalibration
+    pose: np.ndarray
+    mounted: np.ndarray
+
+
+class _Seen(NamedTuple):
+    """A camera with its picture, (H, W, 3) uint8, an array or a tensor on a GPU, and (3, 3) intrinsics for that."""
+
+    placed: _Placed
+    intrinsics: np.ndarray
+    picture: Any
 
 
 class ObservationBuilder:
@@ -144,60 +170,58 @@ class ObservationBuilder:
             NotReadyError: if fewer cameras than `min_cameras` can be used.
         """
         errors: list[NotReadyError] = []
-        calibrations: dict[str, CameraCalibration] = {}
-        poses: dict[str, np.ndarray] = {}
-        mounted: dict[str, np.ndarray] = {}
+        placed: dict[str, _Placed] = {}
         deadline_s = time.monotonic() + self.config.tf_timeout_s
         for camera in images.messages:
             try:
-                calibrations[camera] = self._calibration(camera, images.messages[camera])
-                poses[camera], mounted[camera] = self._poses(camera, calibrations[camera], images, deadline_s)
+                placed[camera] = self._placed(camera, images, deadline_s)
             except NotReadyError as error:
                 errors.append(error)
-        pictures: dict[str, Any] = {}  # arrays, and tensors on a device
-        matrices: dict[str, np.ndarray] = {}
-        if self._enough(len(poses)):
-            known = [(camera, calibrations[camera]) for camera in poses]
+        seen: dict[str, _Seen] = {}
+        if self._enough(len(placed)):
             sizes = None
             if enough:
-                sizes = {name: enough_of(enough, of.image_size, of.intrinsics[0, 0]) for name, of in known}
-            for camera, found in self._decode(images.messages, list(poses), sizes, reuse, on_device).items():
+                known = {name: each.calibration for name, each in placed.items()}
+                sizes = {name: enough_of(enough, of.image_size, of.intrinsics[0, 0]) for name, of in known.items()}
+            for camera, found in self._decode(images.messages, list(placed), sizes, reuse, on_device).items():
                 try:
-                    if isinstance(found, str):
-                        raise NotReadyError(camera, "rejected_image", f"camera {camera}: {found}")
-                    matrices[camera] = self._matrix(camera, calibrations[camera], found, poses[camera])
-                    pictures[camera] = found
+                    seen[camera] = self._seen(camera, placed[camera], found)
                 except NotReadyError as error:
                     errors.append(error)
-        self._note(errors, set(poses) - {error.camera for error in errors})
-        if not self._enough(len(pictures)):
+        self._note(errors, set(placed) - {error.camera for error in errors})
+        if not self._enough(len(seen)):
             usable, reasons = len(images.messages) - len(errors), "; ".join(map(str, errors))
             raise NotReadyError(
                 errors[0].camera if errors else "",
                 errors[0].state if errors else "rejected_image",
                 f"{usable} cameras of the set can be used, {self.config.min_cameras} are needed: {reasons}",
             )
-        other = next(iter(pictures))  # for masked cameras any valid one does, nothing is read from it
-        shapes = [tuple(pictures.get(camera, pictures[other]).shape[:2]) for camera in self.cameras]
-        given = [pictures.get(camera) for camera in self.cameras]
-        there = [None if isinstance(picture, np.ndarray) else picture for picture in given]
-        observation = Observation(
-            tuple(picture if isinstance(picture, np.ndarray) else None for picture in given),
+        observation = self._observation(images, seen)
+        return self._on_the_road(observation) if self.config.road_plane else observation
+
+    def _observation(self, images: ImageSet, seen: Mapping[str, _Seen]) -> Observation:
+        """The observation of the cameras that were seen; the others are masked, without image."""
+        any_one = next(iter(seen.values()))  # for a masked camera any will do, nothing is read from it
+        given = [seen.get(camera) for camera in self.cameras]
+        views = [view or any_one for view in given]
+        pictures = [view.picture if view else None for view in given]
+        on_device = [None if isinstance(picture, np.ndarray) else picture for picture in pictures]
+        return Observation(
+            tuple(picture if isinstance(picture, np.ndarray) else None for picture in pictures),
             CameraRig.from_arrays(
                 self.cameras,
-                [matrices.get(camera, matrices[other]) for camera in self.cameras],
-                [poses[camera if camera in pictures else other] for camera in self.cameras],
-                shapes,
-                [calibrations[camera].lens if camera in pictures else None for camera in self.cameras],
-                [mounted[camera if camera in pictures else other] for camera in self.cameras],
+                [view.intrinsics for view in views],
+                [view.placed.pose for view in views],
+                [tuple(view.picture.shape[:2]) for view in views],
+                [view.placed.calibration.lens if view else None for view in given],
+                [view.placed.mounted for view in views],
             ),
             images.stamp_ns,
             str(images.stamp_ns),
             map_from_ego=self._map_from_ego(images.stamp_ns),
             camera_stamps_ns=tuple(images.stamps_ns.get(camera, images.stamp_ns) for camera in self.cameras),
-            device_images=tuple(there) if any(each is not None for each in there) else (),
+            device_images=tuple(on_device) if any(each is not None for each in on_device) else (),
         )
-        return self._on_the_road(observation) if self.config.road_plane else observation
 
     def _enough(self, cameras: int) -> bool:
         return cameras >= max(1, self.config.min_cameras)
@@ -218,12 +242,25 @@ class ObservationBuilder:
         state = "bad_calibration" if bad else "waiting_camera_info"
         raise NotReadyError(camera, state, bad or f"camera {camera}: no CameraInfo has come yet")
 
-    def _matrix(self, camera: str, calibration: CameraCalibration, picture: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        """(3, 3) intrinsics for this picture."""
-        size = picture.shape[:2]
+    def _placed(self, camera: str, images: ImageSet, deadline_s: float) -> _Placed:
+        calibration = self._calibration(camera, images.messages[camera])
         try:
-            matrix = calibration.intrinsics_for(camera, size)
-            check_calibration(camera, matrix, pose)
+            mounted = calibration.base_from_camera
+            if mounted is None:
+                mounted = self._static_pose(camera, calibration, images, deadline_s) @ calibration.frame_from_camera
+            motion = self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s)
+            return _Placed(calibration, motion @ mounted, mounted)
+        except TransformError as error:
+            raise NotReadyError(camera, "no_transform", f"camera {camera}: {error}") from None
+
+    def _seen(self, camera: str, placed: _Placed, found: Any) -> _Seen:
+        """What was decoded, an image or why there is none, with the intrinsics for its size."""
+        if isinstance(found, str):
+            raise NotReadyError(camera, "rejected_image", f"camera {camera}: {found}")
+        size = found.shape[:2]
+        try:
+            intrinsics = placed.calibration.intrinsics_for(camera, size)
+            check_calibration(camera, intrinsics, placed.pose)
         except CalibrationError as error:
             raise NotReadyError(camera, "bad_calibration", str(error)) from None
         before = self._sizes.get(camera, size)
@@ -231,21 +268,7 @@ class ObservationBuilder:
         if before != size:
             sizes = " and are now ".join(f"{width} x {height}" for height, width in (before, size))
             self.problems.add("new_image_size", camera, f"camera {camera}: its decoded images were {sizes} pixels")
-        return matrix
-
-    def _poses(
-        self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(4, 4) each: base frame at the set's stamp from the camera at its own, and as it is mounted."""
-        try:
-            base_from_camera = calibration.base_from_camera
-            if base_from_camera is None:
-                base_from_frame = self._static_pose(camera, calibration, images, deadline_s)
-                base_from_camera = base_from_frame @ calibration.frame_from_camera
-            motion = self._base_motion(images.stamp_ns, images.stamps_ns[camera], deadline_s)
-            return motion @ base_from_camera, base_from_camera
-        except TransformError as error:
-            raise NotReadyError(camera, "no_transform", f"camera {camera}: {error}") from None
+        return _Seen(placed, intrinsics, found)
 
     def _static_pose(
         self, camera: str, calibration: CameraCalibration, images: ImageSet, deadline_s: float
@@ -257,11 +280,7 @@ class ObservationBuilder:
             message = f"camera {camera}: neither image nor CameraInfo names a frame; using {frame!r}"
             self.problems.add_once("no_frame_id", camera, message)
         base, stamp_ns = self.config.base_frame, images.stamps_ns[camera]
-        try:
-            return self.transforms.lookup(base, frame, stamp_ns)
-        except TransformError:
-            # Some converters repeat the sensors' poses on /tf with other stamps: they do not move, so take the latest.
-            return self.transforms.lookup(base, frame, None, deadline_s - time.monotonic())
+        return self.transforms.lookup_mount(base, frame, stamp_ns, deadline_s - time.monotonic())
 
     def _base_motion(self, reference_ns: int, camera_ns: int, deadline_s: float) -> np.ndarray:
         config = self.config

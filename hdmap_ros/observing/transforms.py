@@ -8,7 +8,7 @@ with two parents loses neither.
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from threading import Condition
 from typing import Any
 
@@ -197,6 +197,19 @@ class TransformBuffer:
         """
         return self._wait(lambda: self._lookup(target, source, stamp_ns), timeout_s)
 
+    def lookup_mount(self, target: str, source: str, stamp_ns: int, timeout_s: float = 0.0) -> np.ndarray:
+        """(4, 4) target_from_source of a sensor that does not move: at a time, else the latest.
+
+        Some converters repeat the sensors' poses on /tf with other stamps.
+
+        Raises:
+            TransformError: see `lookup`.
+        """
+        try:
+            return self.lookup(target, source, stamp_ns)
+        except TransformError:
+            return self.lookup(target, source, None, timeout_s)
+
     def lookup_between(
         self, target: str, target_ns: int, source: str, source_ns: int, fixed: str, timeout_s: float = 0.0
     ) -> np.ndarray:
@@ -207,7 +220,7 @@ class TransformBuffer:
 
         return self._wait(both, timeout_s)
 
-    def _wait(self, attempt: Any, timeout_s: float) -> np.ndarray:
+    def _wait(self, attempt: Callable[[], np.ndarray], timeout_s: float) -> np.ndarray:
         with self._changed:
             try:
                 return attempt()

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 from hdmap_ros.message_types import MessageTypes
@@ -91,14 +92,10 @@ class LocalMapOutput:
             self._send(message)
             self._last_ns = stamp_ns
             if config.markers_enabled and self._markers.get_subscription_count():
+                lasting = replace(config, markers_lifetime=0.0, markers_labels=False)
+                frame = self.memory.frame
                 drawn = self._builder.build(
-                    elements,
-                    stamp_ns=stamp_ns,
-                    frame_id=self.memory.frame,
-                    line_width=config.markers_line_width,
-                    lifetime=0.0,
-                    alpha=config.markers_alpha,
-                    frame_from_ego=fixed_from_map,
+                    elements, lasting, stamp_ns=stamp_ns, frame_id=frame, frame_from_ego=fixed_from_map
                 )
                 self._markers.publish(drawn)
                 self._drawn = True

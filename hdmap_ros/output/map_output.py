@@ -24,7 +24,7 @@ class MapOutput:
         elements: publisher of MapElementArray.
         markers: publisher of MarkerArray.
         transforms: for output frames other than the base frame.
-        pictures: what people look at besides; None: nothing.
+        pictures: what people look at besides.
 
     Attributes:
         published, published_elements: maps sent, and what was in them.
@@ -37,7 +37,7 @@ class MapOutput:
         elements: Any,
         markers: Any,
         transforms: TransformBuffer,
-        pictures: Pictures | None = None,
+        pictures: Pictures,
     ) -> None:
         self.elements = elements
         self.markers = markers
@@ -67,13 +67,10 @@ class MapOutput:
 
     def wanted(self, config: OnlineMapConfig) -> bool:
         """Whether anybody listens."""
-        return self.elements.get_subscription_count() > 0 or self._markers_wanted(config) or self._pictures_wanted()
+        return self.elements.get_subscription_count() > 0 or self._markers_wanted(config) or self._pictures.wanted()
 
     def _markers_wanted(self, config: OnlineMapConfig) -> bool:
         return config.markers_enabled and self.markers.get_subscription_count() > 0
-
-    def _pictures_wanted(self) -> bool:
-        return self._pictures is not None and self._pictures.wanted()
 
     def publish(self, result: MapResult, config: OnlineMapConfig, info: Any, temporal_reset: bool = True) -> None:
         """Sends a map.
@@ -113,19 +110,10 @@ class MapOutput:
         self.published_elements += len(kept)
         drawn = [element for element in kept if element.score >= config.markers_min_score]
         if self._markers_wanted(config):
-            self.markers.publish(
-                self._builder.build(
-                    drawn,
-                    stamp_ns=images.stamp_ns,
-                    frame_id=config.output_frame,
-                    line_width=config.markers_line_width,
-                    lifetime=config.markers_lifetime,
-                    alpha=config.markers_alpha,
-                    labels=config.markers_labels,
-                    frame_from_ego=pose,
-                )
-            )
-        if self._pictures is not None and self._pictures.wanted() and result.observation is not None:
+            frame = config.output_frame
+            lines = self._builder.build(drawn, config, stamp_ns=images.stamp_ns, frame_id=frame, frame_from_ego=pose)
+            self.markers.publish(lines)
+        if self._pictures.wanted() and result.observation is not None:
             solid = [element for element in kept if element.label.value in config.mask_classes]
             self._pictures.publish(drawn, solid, result.observation, info.grid, images.stamp_ns, config.base_frame)
 

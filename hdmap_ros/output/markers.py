@@ -14,6 +14,7 @@ import numpy as np
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry.polyline import closed_ring
 from hdmap_ros.message_types import MessageTypes, xyz
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.conversions import in_frame
 
 _LINE_STRIP, _TEXT_VIEW_FACING = 4, 9
@@ -39,54 +40,47 @@ class MarkerBuilder:
     def build(
         self,
         elements: Sequence[MapElement],
+        config: OnlineMapConfig,
         *,
         stamp_ns: int,
         frame_id: str,
-        line_width: float,
-        lifetime: float,
-        alpha: float,
-        labels: bool = False,
         frame_from_ego: np.ndarray | None = None,
     ) -> Any:
         """A MarkerArray that shows these elements and removes what was shown before.
 
         Args:
             elements: metres, ego frame of `stamp_ns`.
+            config: the parameters `markers.*`: how lines look, for how long, and whether they are labelled.
             stamp_ns: as in the MapElementArray.
             frame_id: as in the MapElementArray.
-            line_width: metres.
-            lifetime: seconds until the lines vanish by themselves; 0: never.
-            alpha: opacity of an element of score 1; weaker ones are fainter.
-            labels: write label and score beside each line.
             frame_from_ego: (4, 4), as in the MapElementArray.
         """
         header = self._types.header(stamp_ns, frame_id)
         counts: Counter[str] = Counter()
         markers = []
+
+        def show(namespace: str, **fields: Any) -> None:
+            fields["lifetime"] = config.markers_lifetime
+            markers.append(self._marker(header, namespace, counts[namespace], **fields))
+            counts[namespace] += 1
+
         for element in elements:
-            name = element.label.value
-            colour = (*COLOURS[element.label], alpha * (1 + 2 * element.score) / 3)
+            name, colour = element.label.value, COLOURS[element.label]
+            faint = (*colour, config.markers_alpha * (1 + 2 * element.score) / 3)
             line = _line(element, frame_from_ego)
-            markers.append(self._marker(header, name, counts[name], _ADD, line, colour, line_width, lifetime))
-            counts[name] += 1
-            if labels:
-                place, text = line[len(line) // 2], f"{name} {element.score:.2f}"
-                names = f"{name} text"
-                markers.append(
-                    self._marker(
-                        header, names, counts[names], _ADD, None, (*colour[:3], 1.0), 0.0, lifetime, text, place
-                    )
-                )
-                counts[names] += 1
+            show(name, line=line, colour=faint, line_width=config.markers_line_width)
+            if config.markers_labels:
+                text, place = f"{name} {element.score:.2f}", line[len(line) // 2]
+                show(f"{name} text", text=text, place=place, colour=(*colour, 1.0))
         for name, shown in self._shown.items():
-            markers += [self._marker(header, name, index, _DELETE) for index in range(counts[name], shown)]
+            markers += [self._marker(header, name, index, action=_DELETE) for index in range(counts[name], shown)]
         self._shown = counts
         return self._types.get("visualization_msgs/msg/MarkerArray")(markers=markers)
 
     def delete_all(self, stamp_ns: int, frame_id: str) -> Any:
         """A MarkerArray that removes every line: after a reset and at the end."""
         self._shown = Counter()  # anew: another thread may be at the old one in `build`
-        marker = self._marker(self._types.header(stamp_ns, frame_id), "", 0, _DELETEALL)
+        marker = self._marker(self._types.header(stamp_ns, frame_id), "", 0, action=_DELETEALL)
         return self._types.get("visualization_msgs/msg/MarkerArray")(markers=[marker])
 
     def _marker(
@@ -94,7 +88,8 @@ class MarkerBuilder:
         header: Any,
         namespace: str,
         index: int,
-        action: int,
+        *,
+        action: int = _ADD,
         line: np.ndarray | None = None,
         colour: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0),
         line_width: float = 0.0,

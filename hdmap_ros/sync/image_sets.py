@@ -53,7 +53,6 @@ class SyncConfig:
         max_spread_ns: how far from the anchor a camera's phase is looked for.
         timeout_ns: a set is closed when no further image of it has arrived for this long; counted from the latest
             one, so that a bag played at half speed still makes complete sets.
-        phases_ns: camera -> stamp minus the anchor's stamp, to begin with; None: learnt from the first cycles.
         jump_ns: stamps that go back by more than this, of most cameras, reset everything.
     """
 
@@ -62,7 +61,6 @@ class SyncConfig:
     min_cameras: int
     max_spread_ns: int = 60_000_000
     timeout_ns: int = 75_000_000
-    phases_ns: dict[str, int] | None = None
     jump_ns: int = 500_000_000
 
     def __post_init__(self) -> None:
@@ -72,8 +70,6 @@ class SyncConfig:
             raise ConfigError(f"anchor camera {self.anchor!r} is not among the cameras {', '.join(self.cameras)}")
         if not 1 <= self.min_cameras <= len(self.cameras):
             raise ConfigError(f"min_cameras must lie in 1..{len(self.cameras)}, got {self.min_cameras}")
-        if self.phases_ns is not None and set(self.phases_ns) != set(self.cameras):
-            raise ConfigError(f"phases must name exactly the cameras {', '.join(self.cameras)}")
 
 
 class Move(NamedTuple):
@@ -111,6 +107,11 @@ class SyncStatistics:
     moved: Counter[str] = field(default_factory=Counter)
     last_move: Move | None = None
     spreads_ns: deque[int] = field(default_factory=lambda: deque(maxlen=200))
+
+    @property
+    def sets(self) -> int:
+        """How many sets were handed on."""
+        return self.complete + self.partial
 
     def note(self, move: Move) -> None:
         """Counts a camera's move, the latest so far."""

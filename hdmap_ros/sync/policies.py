@@ -1,16 +1,16 @@
-"""Synchronisers behind one face, and the filter that the node hangs them on.
+"""Synchronisers behind one face.
 
 `cycle` is ours. `approximate` and `exact` are message_filters', where that package is installed: it comes with a
 sourced ROS, not with the ROS wheels.
 """
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 from hdmap_core.errors import MissingDependencyError
-from hdmap_ros.stamps import ns_to_parts, stamp_to_ns
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig, SyncStatistics
+from hdmap_ros.stamps import ns_to_parts
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig, SyncStatistics
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 
 class Synchronizer(Protocol):
@@ -114,34 +114,3 @@ class _Stamped:
         self.header = SimpleNamespace(stamp=stamp)
         self.stamp_ns = stamp_ns
         self.message = message
-
-
-class SynchronizerFilter:
-    """A synchroniser with message_filters' manners: images in by `add`, sets out to registered callbacks."""
-
-    def __init__(self, synchronizer: Synchronizer) -> None:
-        self.synchronizer = synchronizer
-        self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def connectInput(self, filters: dict[str, Any], clock_ns: Callable[[], int]) -> None:
-        """Listens to message_filters' filters, one per camera."""
-        for camera, source in filters.items():
-            source.registerCallback(lambda message, camera=camera: self.add(camera, message, clock_ns()))
-
-    def registerCallback(self, callback: Callable[..., None], *arguments: Any) -> None:
-        """Calls `callback(image_set, *arguments)` for every set."""
-        self._callbacks.append((callback, arguments))
-
-    def add(self, camera: str, message: Any, arrival_ns: int, stamp_ns: int | None = None) -> None:
-        """Takes one image message; its header's stamp counts unless another one is given."""
-        stamp_ns = stamp_to_ns(message.header.stamp) if stamp_ns is None else stamp_ns
-        self._signal(self.synchronizer.add(camera, stamp_ns, message, arrival_ns))
-
-    def poll(self, now_ns: int) -> None:
-        """Closes what has waited long enough."""
-        self._signal(self.synchronizer.poll(now_ns))
-
-    def _signal(self, ready: list[ImageSet]) -> None:
-        for image_set in ready:
-            for callback, arguments in self._callbacks:
-                callback(image_set, *arguments)

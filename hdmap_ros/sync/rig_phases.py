@@ -54,10 +54,9 @@ class RigPhases:
         self._latest: Collection[str] = ()
         self._followed = 0
         self._set_gaps(*_FIRST_GAPS_NS)
-        known = config.phases_ns or ({config.anchor: 0} if len(config.cameras) == 1 else {})
-        for name, phase_ns in known.items():
-            self._lock(self.cameras[name], phase_ns)
-        self.known = bool(known)
+        self.known = len(config.cameras) == 1
+        if self.known:
+            self._lock(self.anchor, 0)
         self.count_awaited()
 
     @property

@@ -12,10 +12,8 @@ from threading import Lock
 from typing import Any
 
 from hdmap_ros.sync.camera_state import HISTORY, Camera
-from hdmap_ros.sync.image_sets import ImageSet, Move, SyncConfig, SyncStatistics
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig, SyncStatistics
 from hdmap_ros.sync.rig_phases import RigPhases
-
-__all__ = ["CycleSynchronizer", "ImageSet", "Move", "SyncConfig", "SyncStatistics"]
 
 LEARN_IMAGES = 6
 MAX_OPEN_CYCLES = 32
@@ -57,19 +55,6 @@ class CycleSynchronizer:
         self._open: list[_Cycle] = []
         self._closed_ref_ns: int | None = None
         self._idle = 0
-
-    @property
-    def phases_ns(self) -> dict[str, int] | None:
-        """The cameras' phases against the anchor as far as known; None while they are being learnt."""
-        with self._lock:
-            if not self._rig.known:
-                return None
-            anchor = self._rig.anchor
-            origin = anchor.phase_ns if anchor.locked and anchor.phase_ns is not None else 0
-            cameras = self._rig.cameras.values()
-            return {
-                entry.name: entry.phase_ns - origin for entry in cameras if entry.phase_ns is not None and entry.locked
-            }
 
     def add(self, camera: str, stamp_ns: int, message: Any, arrival_ns: int) -> list[ImageSet]:
         """Takes one image.

@@ -131,6 +131,11 @@ def test_config_that_is_none(saved: Path, config: Any) -> None:
     refusal(rewritten(saved, lambda header: header.update(config=config)))
 
 
+@pytest.mark.parametrize("provenance", [None, "mine", ["synth"]])
+def test_provenance_that_is_no_object(saved: Path, provenance: Any) -> None:
+    assert "provenance" in refusal(rewritten(saved, lambda header: header.update(provenance=provenance)))
+
+
 def test_a_grid_that_no_memory_holds(saved: Path) -> None:
     """No tensor stands for it, so that all of them fit."""
     message = refusal(rewritten(saved, lambda header: header["config"]["model"]["grid"].update(resolution=0.001)))

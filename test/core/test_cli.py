@@ -11,41 +11,22 @@ from shutil import copytree
 from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import read_elements
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.bev_encoder import BEVEncoderConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
 VERBS = ("synth", "score", "predict", "train", "evaluate", "config", "bag", "info", "doctor")
-CONFIG = CheckpointConfig(
-    model=ModelConfig(name="small", bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8))
-)
 
 pytestmark = pytest.mark.skipif(
     not entry_points(group="hdmap.commands", name="training"),
     reason="the verbs of `training` are not installed (pip install -e .); colcon installs those of a vehicle",
 )
-
-
-def refused(ended: Any, *parts: str) -> None:
-    ended.assert_refused(*parts)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("cli") / "small.safetensors"
-    save_checkpoint(path, build_model(CONFIG.model), CONFIG, {"dataset": "none"})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +98,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 def test_schema_is_json_and_names_the_sections(hdmap) -> None:
     schema = json.loads(hdmap("config", "schema").out)
     assert {"model", "data", "optim", "loss", "augment", "decode"} <= set(schema["properties"])
-    refused(hdmap("config", "sceme"), "'sceme'")
+    hdmap("config", "sceme").assert_refused("'sceme'")
 
 
 def test_unknown_option_and_verb(hdmap) -> None:
@@ -127,13 +108,14 @@ def test_unknown_option_and_verb(hdmap) -> None:
 
 def test_train_refuses(hdmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = ROOT / "config" / "recipes" / "tiny" / "ground.yaml"
-    refused(hdmap("train", recipe, "optim.stesp=3"), "unknown key 'optim.stesp'", "did you mean 'steps'?")
-    refused(hdmap("train", recipe, "data.root=missing"), "missing")
-    refused(hdmap("train", recipe, "--resume", "-o", tmp_path / "none"), "no run to go on with", "leave --resume out")
+    hdmap("train", RECIPE, "optim.stesp=3").assert_refused("unknown key 'optim.stesp'", "did you mean 'steps'?")
+    hdmap("train", RECIPE, "data.root=missing").assert_refused("missing")
+    hdmap("train", RECIPE, "--resume", "-o", tmp_path / "none").assert_refused(
+        "no run to go on with", "leave --resume out"
+    )
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text("model: {name: x}")
-    refused(hdmap("train", recipe, "-o", tmp_path / "run"), "already holds a run", "--resume")
+    hdmap("train", RECIPE, "-o", tmp_path / "run").assert_refused("already holds a run", "--resume")
     assert (tmp_path / "run" / "config.yaml").read_text() == "model: {name: x}"
 
 
@@ -191,21 +173,21 @@ def test_predict_writes_geojson(hdmap, checkpoint: Path, dataroot: Path, tmp_pat
 def test_the_output_is_checked_before_anything_is_read(hdmap, tmp_path: Path, verb: Any, out: str, reason: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     option = () if verb[-1] == "--cache" else ("-o",)
-    refused(hdmap(*verb, *option, tmp_path / out), str(tmp_path), reason)
+    hdmap(*verb, *option, tmp_path / out).assert_refused(str(tmp_path), reason)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_predict_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
     out = ("-o", tmp_path / "map.png", "--device", "cpu")
-    refused(hdmap("predict", tmp_path / "none", dataroot, *out), "no checkpoint at")
-    refused(hdmap("predict", checkpoint, tmp_path, *out), str(tmp_path))
-    refused(hdmap("predict", checkpoint, dataroot, "--sample", "nobody", *out), "nobody")
+    hdmap("predict", tmp_path / "none", dataroot, *out).assert_refused("no checkpoint at")
+    hdmap("predict", checkpoint, tmp_path, *out).assert_refused(str(tmp_path))
+    hdmap("predict", checkpoint, dataroot, "--sample", "nobody", *out).assert_refused("nobody")
     empty = copytree(dataroot, tmp_path / "empty")
     for table in ("scene", "sample", "sample_data", "sample_annotation"):
         (empty / "v1.0-mini" / f"{table}.json").write_text("[]")
-    refused(hdmap("predict", checkpoint, empty, *out), "no keyframes")
-    refused(hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.xyz", "--device", "cpu"), "map.xyz")
-    refused(hdmap("predict", checkpoint, dataroot, "--device", "gpu"), "device 'gpu'")
+    hdmap("predict", checkpoint, empty, *out).assert_refused("no keyframes")
+    hdmap("predict", checkpoint, dataroot, "-o", tmp_path / "map.xyz", "--device", "cpu").assert_refused("map.xyz")
+    hdmap("predict", checkpoint, dataroot, "--device", "gpu").assert_refused("device 'gpu'")
     assert not (tmp_path / "map.png").exists()
 
 
@@ -233,25 +215,24 @@ def test_evaluate_prints_a_table_of_some_frames(hdmap, checkpoint: Path, dataroo
 
 
 def test_evaluate_refuses(hdmap, checkpoint: Path, dataroot: Path, tmp_path: Path) -> None:
-    refused(hdmap("evaluate", checkpoint, dataroot, "--protocol", "coco"), "protocol 'coco'", "maptr")
-    refused(hdmap("evaluate", checkpoint, dataroot, "--split", "vall"), "'vall'", "val")
-    refused(hdmap("evaluate", checkpoint, dataroot, "--head", "polygons"), "polygons")
+    hdmap("evaluate", checkpoint, dataroot, "--protocol", "coco").assert_refused("protocol 'coco'", "maptr")
+    hdmap("evaluate", checkpoint, dataroot, "--split", "vall").assert_refused("'vall'", "val")
+    hdmap("evaluate", checkpoint, dataroot, "--head", "polygons").assert_refused("polygons")
     assert hdmap("evaluate", checkpoint, dataroot, "--limit", -1).code == 2
-    refused(hdmap("evaluate", tmp_path, dataroot), "no checkpoint at")
+    hdmap("evaluate", tmp_path, dataroot).assert_refused("no checkpoint at")
 
 
 def test_train_end_to_end(hdmap, dataroot: Path, tmp_path: Path) -> None:
     """Recipe to picture: train a few steps, go on, predict from the run folder."""
-    recipe = RECIPE
     short = ["optim.steps=3", "optim.batch_size=2", "evaluate_every=3", "save_every=2", "evaluate_frames=1"]
     data = [f"data.root={dataroot}", "data.train=val", f"data.cache={tmp_path / 'cache'}", "data.workers=1"]
-    ended = hdmap("train", recipe, *short, *data, "-o", tmp_path / "run")
+    ended = hdmap("train", RECIPE, *short, *data, "-o", tmp_path / "run")
     assert ended.code == 0, ended.err
     assert "2 training and 2 validation keyframes" in ended.out
     best = tmp_path / "run" / "checkpoints" / "best.safetensors"
     assert re.search(rf"^best mAP 0\.\d+: {re.escape(str(best))}$", ended.out, re.MULTILINE)
     assert f"next: hdmap evaluate {tmp_path / 'run'} {dataroot} --split val" in ended.out
-    ended = hdmap("train", recipe, "optim.steps=4", "--resume", "-o", tmp_path / "run")
+    ended = hdmap("train", RECIPE, "optim.steps=4", "--resume", "-o", tmp_path / "run")
     assert ended.code == 0, ended.err
     ended = hdmap("predict", tmp_path / "run", dataroot, "-o", tmp_path / "map.jpg", "--device", "cpu")
     assert ended.code == 0 and (tmp_path / "map.jpg").is_file()

@@ -21,7 +21,8 @@ def test_here_the_node_can_run(hdmap) -> None:
     assert json.loads(ended.out)["node_can_run"] is True
     assert found["torch"]["detail"] == version("torch")
     assert found["CUDA"]["ok"] is torch.cuda.is_available()
-    assert {"Python", "hdmap_ros", "extra bags", "disk", "onnxruntime", "openvino", "tensorrt"} <= found.keys()
+    assert {f"extra {name}" for name in EXTRAS} <= found.keys() and "extra view" in found
+    assert {"Python", "hdmap_ros", "disk", "onnxruntime", "openvino", "tensorrt"} <= found.keys()
     assert {"rclpy", "hdmap_ros/msg/MapElementArray", "cv_bridge", "message_filters", "rviz2"} <= found.keys()
     assert "the node can run" in hdmap("doctor").out
 
@@ -47,9 +48,10 @@ def test_an_engine_that_is_not_here_comes_like_any_package(hdmap, monkeypatch, d
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     found = findings(hdmap("doctor", "--json"))
     constraints = "-c src/hdmap_ros/constraints-jazzy.txt " if distribution else ""
-    for engine in ("onnxruntime", "openvino"):
+    for extra, engine in (("export", "onnxruntime"), ("openvino", "openvino")):
+        package = EXTRAS[extra][engine]
         assert found[engine]["ok"] is False
-        assert found[engine]["advice"] == f"python3 -m pip install {constraints}'{EXTRAS[engine]}'"
+        assert found[engine]["advice"] == f"python3 -m pip install {constraints}'{package}'"
 
 
 def test_a_part_that_cannot_look_does_not_stop_the_others(hdmap, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from hdmap_ros.observing.observation_builder import BuilderConfig, ObservationBuilder
 from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.problems import Problems
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 TICK = 1_700_000_001_000_000_000
 

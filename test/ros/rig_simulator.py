@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hdmap_ros.sync.image_sets import ImageSet
 from hdmap_ros.sync.policies import Synchronizer
-from hdmap_ros.sync.synchronizer import ImageSet
 
 MS = 1_000_000
 START_NS = 1_532_402_927_604_844_000

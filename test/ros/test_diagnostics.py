@@ -8,23 +8,15 @@ from hdmap_ros.diagnostics import (
     ERROR,
     OK,
     WARN,
-    LatencyLog,
     cameras_status,
     latency_status,
+    output_status,
     policy_problem,
     synchronisation_status,
 )
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.node_report import synchroniser_counts
 from hdmap_ros.sync.image_sets import Move, SyncStatistics
-
-
-def test_percentiles_per_stage_in_order() -> None:
-    log = LatencyLog()
-    for value in range(1, 101):
-        log.add({"total": 2.0 * value, "network": float(value)})
-    summary = log.summary()
-    assert list(summary) == ["network", "total"]
-    assert summary["network"] == {"p50": 50.5, "p95": 95.05, "p99": 99.01, "max": 100.0}
 
 
 def test_latency_over_budget_is_a_warning() -> None:
@@ -87,3 +79,21 @@ def test_a_policy_that_cannot_join_these_cameras(policy: str, complete: int, ima
     assert re.search(told, problem) if told else not problem
     counts = {"complete": complete, "partial": 0, "incomplete": 0}
     assert synchronisation_status(counts, problem).level == (WARN if told else OK)
+
+
+@pytest.mark.parametrize(
+    ("published", "age_s", "expected", "max_rate", "level", "message"),
+    [
+        (0, 0.0, True, 0.0, WARN, "nothing published yet"),
+        (5, 0.9, True, 0.0, OK, "publishing"),
+        (5, 7.25, True, 0.0, WARN, "the last map is 7.2 s old"),
+        (5, 7.25, False, 0.0, OK, "the last map is 7.2 s old; none is wanted"),
+        (5, 7.25, True, 0.2, OK, "publishing"),
+    ],
+)
+def test_an_old_map_is_told_where_one_is_wanted(
+    published: int, age_s: float, expected: bool, max_rate: float, level: int, message: str
+) -> None:
+    config = OnlineMapConfig(stale_after=1.0, max_rate=max_rate)
+    status = output_status({"published_since_active": published, "map_age_s": age_s}, config, expected)
+    assert (status.level, status.message, status.values["map_age_s"]) == (level, message, age_s)

@@ -136,30 +136,6 @@ def test_what_is_missing_from_the_start_is_named(name: str, faults: ModuleType, 
     assert traffic.wrong_maps(traffic.since[0]) == []
 
 
-def test_memory_of_the_gpu_is_freed(
-    faults: ModuleType, traffic: Any, node: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    freed: list[bool] = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
-    fault = next(entry for entry in faults.make_faults(traffic.rig) if entry.name == "gpu_out_of_memory")
-    assert traffic.until(traffic.at_full_rate) is not None
-    fault.begin(traffic)
-    assert traffic.until(lambda: len(freed) == 2) is not None
-    assert node.session.report()["problems"]["failed"]["count"] == 2
-
-
-def test_a_network_that_keeps_failing_says_why_it_gave_up(faults: ModuleType, traffic: Any, node: Any) -> None:
-    traffic.predictor.error, traffic.predictor.failures = RuntimeError("CUDA out of memory"), 1000
-    gave_up = faults.Fault("gave_up", "model", "failing: the network failed: RuntimeError: CUDA out of memory")
-    assert traffic.until(lambda: node.session.worker is None and traffic.named(gave_up)) is not None
-    traffic.predictor.failures = 0
-    assert node.trigger_activate().name == "SUCCESS"
-    traffic.mark()
-    assert traffic.until(traffic.at_full_rate) is not None
-
-
 def test_a_full_disk_leaves_the_last_report_and_stops_no_node(
     traffic: Any, start_node: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
+from hdmap_ros.bag.layouts import load_layout
 from hdmap_ros.node_config import CAMERA_PARAMETERS, PARAMETERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -284,6 +286,16 @@ def test_layouts_name_every_camera(online_map: ModuleType, tmp_path: Path, layou
     assert parameters["cameras.CAM_FRONT.image_topic"].startswith("/car/cam_front/")
     assert parameters["cameras.CAM_FRONT.frame_id"] == "cam_front"
     assert parameters["image_transport"] in ("raw", "compressed")
+
+
+def test_a_camera_keeps_the_projection_that_its_layout_states(online_map: ModuleType, tmp_path: Path) -> None:
+    layout = yaml.safe_load((ROOT / "config" / "topics" / "hdmap.yaml").read_text())
+    layout["cameras"]["CAM_BACK"]["projection"] = "p"
+    path = parameters(tmp_path, yaml.safe_dump(layout), "mine.yaml")
+    named = online_map.camera_parameters(load_layout(path), "")
+    assert {name: value for name, value in named.items() if "projection" in name} == {
+        "cameras.CAM_BACK.projection": "p"
+    }
 
 
 def test_overrides_are_parameters_of_the_node(online_map: ModuleType, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hdmap_ros.diagnostics import STAGES
+from hdmap_ros.latency_log import STAGES
 from hdmap_ros.stamps import stamp_to_ns
 
 pytestmark = pytest.mark.ros
@@ -89,7 +89,8 @@ def test_the_burst_when_the_phases_are_known_is_mapped_in_full(
     maps = graph.listen_to_maps()
     node = start_node(**LOSE_NOTHING)
     sets: list[Any] = []
-    node.session._filter.registerCallback(sets.append)
+    take = node.session._take
+    monkeypatch.setattr(node.session, "_take", lambda ready: (sets.extend(ready), take(ready)))
     ticks = rig_module.ticks(8)
     graph.drive(ticks, pause_s=0.1)
     assert graph.until(lambda: len(maps) == 8)
@@ -179,3 +180,32 @@ def test_the_next_set_is_decoded_while_one_is_in_the_network(
     assert graph.until(lambda: len(maps) > 2)
     stamps = [stamp_to_ns(entry.header.stamp) for entry in maps]
     assert stamps[:2] == prepared[:2] and stamps == sorted(stamps)
+
+
+def test_a_lidar_shows_the_node_the_ground(graph: Any, start_node: Any, rig_module: Any) -> None:
+    """A road that falls away by 3 % ahead: cameras then stand on it as if the car had put its nose up."""
+    from hdmap_ros.message_types import graph_types
+
+    slope, types = 0.03, graph_types()
+    places = np.random.default_rng(0).uniform((-30, -15), (30, 15), (9000, 2))
+    points = np.c_[places, -slope * places[:, 0]].astype(np.float32)
+    kind, field = types.get("sensor_msgs/msg/PointCloud2"), types.get("sensor_msgs/msg/PointField")
+    graph.open_cameras()
+    maps, starts = graph.listen_to_maps(), []
+    sweeps = graph.node.create_publisher(kind, "/lidar/points", 5)
+    start_node(**LOSE_NOTHING, **{"lidar.topic": "/lidar/points"})
+    assert graph.until(lambda: sweeps.get_subscription_count())
+    for ticks in (rig_module.ticks(8)[:4], rig_module.ticks(8)[4:]):
+        for tick in ticks:
+            if starts:
+                fields = [field(name=n, offset=4 * i, datatype=field.FLOAT32, count=1) for i, n in enumerate("xyz")]
+                header = types.header(tick, "base_link")
+                data = types.octets(points.tobytes())
+                cloud = {"height": 1, "width": len(points), "point_step": 12, "row_step": points.nbytes, "data": data}
+                sweeps.publish(kind(header=header, fields=fields, is_dense=True, **cloud))
+            graph.drive([tick])
+        last = ticks[-1] + rig_module.PHASES_NS["CAM_FRONT"]
+        assert graph.until(lambda last=last: maps and stamp_to_ns(maps[-1].header.stamp) == last)
+        starts.append(maps[-1].elements[0].points[0])
+    height = rig_module.base_from_camera("CAM_FRONT_LEFT")[2, 3]
+    assert starts[0].x - starts[1].x == pytest.approx(height * slope, abs=0.01) and height > 1

@@ -7,7 +7,7 @@ import pytest
 
 from hdmap_core.errors import ConfigError, ImageError, ModelOutputError
 from hdmap_ros.observing.observation_builder import NotReadyError
-from hdmap_ros.pipeline import InferenceError, MapPipeline, check_cameras, choose_anchor, warm_up
+from hdmap_ros.pipeline import InferenceError, MapPipeline, check_cameras, warm_up
 from hdmap_ros.problems import Problems
 from hdmap_ros.sync.image_sets import ImageSet
 
@@ -25,7 +25,7 @@ class Builder:
 
     def build(self, images: ImageSet, enough: Any, **options: Any) -> Any:
         self.asked.append((images, enough))
-        return SimpleNamespace(token="5", images=(), rig=None, camera_mask=(True, False), map_from_ego=None)
+        return SimpleNamespace(token="5", images=(), rig=None, camera_mask=(True, False))
 
 
 class Model:
@@ -90,12 +90,6 @@ def test_cameras_that_a_model_needs() -> None:
     check_cameras(SimpleNamespace(camera_names=()), ("TOP",))
     with pytest.raises(ConfigError, match="the model needs BACK, LEFT; parameter camera_names"):
         check_cameras(info, ("FRONT", "TOP"))
-
-
-def test_the_anchor() -> None:
-    assert choose_anchor("BACK", ("CAM_FRONT", "BACK")) == "BACK"
-    assert choose_anchor("", ("BACK", "CAM_FRONT")) == "CAM_FRONT"
-    assert choose_anchor("", ("BACK", "TOP")) == "BACK"
 
 
 def test_the_warm_up_is_a_ring_of_grey_images(predictor: Any) -> None:

@@ -50,7 +50,7 @@ def test_topics_are_those_of_our_layout_and_node(displays: list[dict]) -> None:
     images = {camera["image"] for camera in layout["cameras"].values()}
     topics = [d["Topic"]["Value"] for d in displays if "Topic" in d]
     assert {t for t in topics if "/image" in t} == images
-    assert set(topics) - images == {*MARKERS, layout["odometry"]}
+    assert set(topics) - images == {*MARKERS, "/odom"}
 
 
 def test_markers_are_read_as_they_are_published(displays: list[dict]) -> None:

@@ -1,4 +1,4 @@
-"""How the node shares out the cores."""
+"""How the node shares out the cores, and which camera a map is stamped by."""
 
 import os
 import threading
@@ -6,7 +6,7 @@ import threading
 import cv2
 import pytest
 
-from hdmap_ros.session_parts import camera_pool, network_threads
+from hdmap_ros.session_parts import camera_pool, choose_anchor, network_threads
 
 
 @pytest.mark.parametrize(("cores", "preferred", "threads"), [(1, 1, 1), (2, 2, 1), (8, 8, 7), (16, 8, 8), (2, 1, 1)])
@@ -27,3 +27,9 @@ def test_one_thread_per_core_shares_the_cameras_and_opencv_starts_none(monkeypat
         assert cv2.getNumThreads() == 1
     finally:
         cv2.setNumThreads(before)
+
+
+def test_the_anchor() -> None:
+    assert choose_anchor("BACK", ("CAM_FRONT", "BACK")) == "BACK"
+    assert choose_anchor("", ("BACK", "CAM_FRONT")) == "CAM_FRONT"
+    assert choose_anchor("", ("BACK", "TOP")) == "BACK"

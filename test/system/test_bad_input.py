@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
-from hdmap_core.models import ModelConfig, build_model
-from hdmap_core.models.bev_encoder import BEVEncoderConfig
+from hdmap_core.checkpoint import load_checkpoint
 from hdmap_ros.bag.mcap import open_bag, write_mcap
 
 RECIPE = Path(__file__).resolve().parents[2] / "config" / "recipes" / "tiny" / "ground.yaml"
-CONFIG = CheckpointConfig(
-    model=ModelConfig(name="small", bev_encoder=BEVEncoderConfig(channels=(8, 8), blocks=(1, 1), out_channels=8))
-)
 CPU = ("--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    torch.manual_seed(0)
-    save_checkpoint(path, build_model(CONFIG.model), CONFIG, {})
-    return path
-
-
-@pytest.fixture(scope="module")
-def scene(tiny_world: Path) -> str:
-    return json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text())["val"][0]
 
 
 @pytest.fixture
@@ -144,18 +127,10 @@ def test_bag_of_damaged_images_leaves_the_older_map(
     assert contents(out) == {"map.mcap": b"an older map"}
 
 
-def of_another_class_list(path: Path, checkpoint: Path) -> None:
-    """Our format, but the weights know three classes and the header says two."""
-    config = CONFIG.model_dump(mode="json")
-    config["model"]["classes"] = config["model"]["classes"][:2]
-    header = {"format": 1, "config": config, "provenance": {}}
-    path.write_bytes(save(load_file(checkpoint), metadata={"hdmap": json.dumps(header)}))
-
-
-def of_an_unknown_class(path: Path, checkpoint: Path) -> None:
-    """A class that this version does not know."""
-    config = CONFIG.model_dump(mode="json")
-    config["model"]["classes"][0] = "traffic_light"
+def of_classes(path: Path, checkpoint: Path, classes: list[str]) -> None:
+    """Our format and the weights of three classes, but the header says others."""
+    config = load_checkpoint(checkpoint).config.model_dump(mode="json")
+    config["model"]["classes"] = classes
     header = {"format": 1, "config": config, "provenance": {}}
     path.write_bytes(save(load_file(checkpoint), metadata={"hdmap": json.dumps(header)}))
 
@@ -165,8 +140,8 @@ def of_an_unknown_class(path: Path, checkpoint: Path) -> None:
     [
         (lambda path, _: path.write_bytes(b"PK\x03\x04 a pickle, perhaps"), "a zip archive that is cut off"),
         (lambda path, _: save_file({"weight": torch.zeros(2)}, path), "not of hdmap_ros"),
-        (of_another_class_list, "misshapen"),
-        (of_an_unknown_class, "model.classes"),
+        (partial(of_classes, classes=["divider", "ped_crossing"]), "misshapen"),
+        (partial(of_classes, classes=["traffic_light", "ped_crossing", "boundary"]), "model.classes"),
     ],
     ids=["no safetensors", "somebody else's", "another class list", "unknown class"],
 )

@@ -3,7 +3,6 @@
 A terminal sends SIGINT to the whole foreground process group; so do these tests.
 """
 
-import json
 import os
 import signal
 import subprocess
@@ -108,9 +107,9 @@ def test_while_a_process_starts(tmp_path: Path) -> None:
 
 @pytest.mark.ros
 @pytest.mark.parametrize("moment", ["the node starts", "the node maps"])
-def test_during_the_drive(tiny_world: Path, tmp_path: Path, hdmap: Callable, moment: str) -> None:
+def test_during_the_drive(tiny_world: Path, scene: str, tmp_path: Path, hdmap: Callable, moment: str) -> None:
     pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
-    drive, scene = tmp_path / "drive.mcap", json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text())["val"][0]
+    drive = tmp_path / "drive.mcap"
     assert hdmap("bag", "write", tiny_world, "--scene", scene, "-o", drive, "--no-lidar").code == 0
     sign = "online_map active" if moment == "the node maps" else ""
 

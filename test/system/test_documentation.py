@@ -11,7 +11,6 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 import typer
 from markdown_it import MarkdownIt
 
+from hdmap_core.cli import command_line
 from hdmap_core.config import load_config
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.elements import write_elements
@@ -144,11 +144,6 @@ def _own_pictures(folder: Path, dataset: NuScenesDataset) -> None:
 
 
 @pytest.fixture(scope="module")
-def scene(tiny_world: Path) -> str:
-    return str(json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text(encoding="utf-8"))["val"][0])
-
-
-@pytest.fixture(scope="module")
 def namespaces() -> dict[Path, dict[str, Any]]:
     """What the Python blocks of a page have defined: a later one may use it."""
     return {}
@@ -239,17 +234,10 @@ def run_or_parse(words: list[str], scene: str, hdmap: Callable[..., Any], tmp_pa
     assert ended.code == 0, f"hdmap {' '.join(words)}: {ended.err}"
 
 
-def command_line() -> Any:
-    """The command `hdmap` with all of its verbs, as `hdmap_core.cli.main` puts it together."""
-    app = typer.Typer(name="hdmap", no_args_is_help=True)
-    for entry in entry_points(group="hdmap.commands"):
-        entry.load()(app)
-    return typer.main.get_command(app)
-
-
 def parse(words: list[str]) -> None:
     """Parses arguments as the verb would; a recipe is read with its overrides."""
-    command, rest = command_line(), list(words)
+    command: Any = typer.main.get_command(command_line())
+    rest = list(words)
     while hasattr(command, "commands") and rest and not rest[0].startswith("-"):
         assert rest[0] in command.commands, f"hdmap {' '.join(words)}: no verb {rest[0]}"
         command, rest = command.commands[rest[0]], rest[1:]

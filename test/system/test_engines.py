@@ -94,7 +94,7 @@ def test_benchmark_of_a_checkpoint_takes_the_file_beside_it(exported: Path, tmp_
 
 @pytest.mark.ros
 def test_the_node_and_replay_run_it(
-    exported: Path, plain: Path, demo: ModuleType, tiny_world: Path, tmp_path: Path
+    exported: Path, plain: Path, demo: ModuleType, tiny_world: Path, scene: str, tmp_path: Path
 ) -> None:
     """Bag, player, DDS, node with `weights` set to the exported file, recorder; against replay with the checkpoint."""
     pytest.importorskip("rclpy", reason="the ROS graph needs rclpy; run make setup")
@@ -102,7 +102,6 @@ def test_the_node_and_replay_run_it(
     from hdmap_ros.bag.replay import ReplayConfig, replay_bag
     from hdmap_ros.bag.write import write_bag
 
-    scene = json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text(encoding="utf-8"))["val"][0]
     bag, config = tmp_path / "drive.mcap", ReplayConfig(load_layout("hdmap"))
     write_bag(tiny_world, scene, bag)
     report = demo.drive_through_node(bag, tmp_path / "map.mcap", tmp_path, exported, 0.5)

@@ -1,7 +1,7 @@
 """benchmarks/gpu.py runs to its end where there is no device, in small, and says what it needs."""
 
-import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -10,17 +10,10 @@ import torch
 
 from hdmap_core.inference.engine import AUTOCAST
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu.py"
-
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_benchmark", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+def script(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_module(Path(__file__).parents[2] / "benchmarks" / "gpu.py")
 
 
 def test_on_a_cpu_it_writes_the_table(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,8 +71,7 @@ def test_synthetic_and_nuscenes_folders(hdmap: Hdmap, tiny_world: Path, tmp_path
     assert info(hdmap, tmp_path / "half")["kind"] == "a synthetic world that is not finished"
 
 
-def test_bags(hdmap: Hdmap, tiny_world: Path, tmp_path: Path) -> None:
-    scene = json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text())["val"][0]
+def test_bags(hdmap: Hdmap, tiny_world: Path, scene: str, tmp_path: Path) -> None:
     drive = tmp_path / "drive.mcap"
     written = hdmap("bag", "write", tiny_world, "--scene", scene, "-o", drive, "--keyframes-only", "--no-lidar")
     assert written.code == 0, written.err
@@ -93,6 +92,13 @@ def test_elements_and_results(hdmap: Hdmap, tmp_path: Path) -> None:
     Prediction([LINE], {}).save(tmp_path / "map.geojson")
     found = info(hdmap, tmp_path / "map.geojson")
     assert found["kind"] == "GeoJSON" and "metres" in found["facts"]["coordinates"]
+
+
+def test_geojson_of_somebody_else(hdmap: Hdmap, tmp_path: Path) -> None:
+    """A feature without properties has null there (RFC 7946, section 3.2)."""
+    point = {"type": "Feature", "geometry": None, "properties": None}
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": [point]}))
+    assert info(hdmap, tmp_path / "a.geojson")["facts"]["features"] == "1 other"
 
 
 @pytest.mark.parametrize("name", ["none", "notes.txt", "topics.yaml", "other.json", "empty"])

@@ -53,10 +53,9 @@ def evaluation(run: Path, tiny_world: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def drive(tiny_world: Path, run: Path) -> Path:
+def drive(tiny_world: Path, scene: str, run: Path) -> Path:
     bag = run.parent / "drive.mcap"
-    (name,) = json.loads((tiny_world / "v1.0-mini" / "splits.json").read_text())["val"]
-    hdmap("bag", "write", tiny_world, "--scene", name, "-o", bag)
+    hdmap("bag", "write", tiny_world, "--scene", scene, "-o", bag)
     return bag
 
 

@@ -10,16 +10,19 @@ import torch
 import yaml
 from shapely import MultiPolygon, box
 
+from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
 from hdmap_core.config import load_config
 from hdmap_core.datasets.synthetic.presets import PRESETS
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models import build_model
 from hdmap_core.observation import Observation
 from hdmap_core.preprocess import ground_grid, preprocess
 from training.config import TrainConfig
 from training.data.keyframes import Keyframe
+from training.evaluation import predictions
 from training.overfit import prepared, shrunk
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,6 +176,40 @@ def dense_config(sensor_world: Path) -> Callable[..., TrainConfig]:
         return load_config(TrainConfig, path, list(overrides))
 
     return load
+
+
+@pytest.fixture
+def saved(dense_config: Callable[..., TrainConfig], tmp_path: Path) -> Callable[..., Path]:
+    """A random checkpoint of a small recipe, whose weights no other has and whose batch norms have statistics."""
+
+    def save(name: str, *overrides: str) -> Path:
+        config = dense_config(name, *overrides)
+        number = len(list(tmp_path.glob("*.safetensors")))
+        torch.manual_seed(number + 7)
+        model = build_model(config.model)
+        for buffer_name, buffer in model.named_buffers():
+            if buffer_name.endswith("running_mean"):
+                buffer.normal_(std=0.1)
+        path = tmp_path / f"{config.model.name}-{number}.safetensors"
+        save_checkpoint(path, model, CheckpointConfig(model=config.model, decode=config.decode), {})
+        return path
+
+    return save
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Tokens that were predicted in this process."""
+    tokens: list[str] = []
+    original = predictions._predict_piece
+
+    def counted(piece: predictions._Piece) -> dict[str, predictions.Predicted]:
+        frames = original(piece)
+        tokens.extend(piece.tokens)
+        return frames
+
+    monkeypatch.setattr(predictions, "_predict_piece", counted)
+    return tokens
 
 
 def camera_rig() -> CameraRig:

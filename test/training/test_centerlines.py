@@ -14,8 +14,8 @@ from hdmap_core.models import build_model
 from training.config import TrainConfig
 from training.data.batches import TrainBatches
 from training.data.keyframes import load_keyframes
+from training.evaluation.quick_score import quick_score
 from training.objectives import supervised
-from training.train import quick_score
 
 CLASSES = "model.classes=[divider, ped_crossing, boundary, centerline]"
 

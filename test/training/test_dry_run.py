@@ -79,6 +79,11 @@ def test_two_processes_share_the_batch(dry_run: Callable[..., str]) -> None:
     assert row(said, "DDP's buckets") == row(said, "gradients")
 
 
+def test_epochs_are_of_all_folders(dry_run: Callable[..., str], synthetic_root: Path) -> None:
+    said = dry_run(f"data.more=[{synthetic_root}, {synthetic_root}]")
+    assert row(said, "epochs") == ["133.33 of 6 keyframes"]
+
+
 def test_without_data_only_what_needs_it_is_missing(dry_run: Callable[..., str], tmp_path: Path) -> None:
     said = dry_run(root=tmp_path / "none")
     assert "not measured: " in row(said, "activations")[0] and "none" in row(said, "activations")[0]

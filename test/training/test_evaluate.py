@@ -43,21 +43,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("evaluate") / "small.safetensors", 0)
 
 
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Tokens that were predicted in this process."""
-    tokens: list[str] = []
-    original = predictions_module._predict_piece
-
-    def counted(piece: Any) -> Any:
-        frames = original(piece)
-        tokens.extend(piece.tokens)
-        return frames
-
-    monkeypatch.setattr(predictions_module, "_predict_piece", counted)
-    return tokens
-
-
 class Page(HTMLParser):
     """Collects what a page refers to, and checks that its tags match."""
 

@@ -38,20 +38,6 @@ def checkpoint(dense_config: Callable[..., TrainConfig], tmp_path: Path) -> Call
     return save
 
 
-@pytest.fixture
-def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Tokens that were predicted in this process."""
-    tokens: list[str] = []
-    original = predictions_module._predict_piece
-
-    def counted(piece: Any) -> Any:
-        tokens.extend(piece.tokens)
-        return original(piece)
-
-    monkeypatch.setattr(predictions_module, "_predict_piece", counted)
-    return tokens
-
-
 def strict(text: str) -> dict[str, Any]:
     """JSON without NaN, which is none."""
 

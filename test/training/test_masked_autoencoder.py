@@ -1,6 +1,5 @@
 """P-MapNet's stages: the refiner alone learns to complete maps, then the whole model starts from it."""
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from training.config import TrainConfig
 from training.data.batches import TrainBatches
 from training.data.keyframes import Keyframes, load_keyframes
 from training.evaluation.quick_score import true_raster, validation_inputs
+from training.fit.run_folder import metrics_of
 from training.train import train
 
 Load = Callable[..., TrainConfig]
@@ -29,8 +29,7 @@ def keyframes(config: TrainConfig, split: str = "train") -> Keyframes:
 
 
 def val_records(folder: Path) -> list[dict[str, float]]:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["phase"] == "val"]
+    return [record for record in metrics_of(folder) if record["phase"] == "val"]
 
 
 def test_refiner_then_whole_model(dense_config: Load, tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_prepared_for_learning_by_heart(tmp_path: Path) -> None:
     assert TrainConfig.model_validate(ready.model_dump()) == ready
 
 
+def test_no_other_folder_of_the_recipe_is_looked_at(tmp_path: Path) -> None:
+    config = load_config(TrainConfig, RECIPES / "student" / "streets.yaml")
+    assert config.data.more and not prepared(config, tmp_path, 1).data.more
+
+
 def test_watched_tells_frozen_idle_and_learning_parameters_apart() -> None:
     model = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("frozen", "unused", "dead", "late", "used")})
     model["frozen"].requires_grad_(False)

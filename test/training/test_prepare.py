@@ -1,5 +1,6 @@
 """`hdmap prepare` on folders with faults: named, counted, and left out where that is asked for."""
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
+from hdmap_core.datasets.nuscenes import CAMERAS, NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
 from hdmap_core.datasets.synthetic.presets import SynthConfig
 from hdmap_core.datasets.synthetic.writer import write_dataset
@@ -203,6 +204,19 @@ def test_check_looks_at_the_whole_folder_and_makes_no_store(root: Path) -> None:
     with pytest.raises(DatasetError, match="no scene of trian"):
         check(preparation(root), ["trian"], Console(quiet=True))
     assert [path.name.split("-")[0] for path in (root.parent / "stores").iterdir()] == ["index"]
+
+
+def test_check_says_which_images_it_looked_at(root: Path) -> None:
+    three = ImageBackboneConfig(model="resnet18.tv_in1k", image_size=(32, 64), cameras=CAMERAS[:3])
+    images = ModelConfig(name="images", grid=MODEL.grid, backbone=three, view_transform=BEVFormerConfig())
+    for model, decode, said in (
+        (MODEL, True, "all images of their rigs decoded"),
+        (images, False, "3 images each there"),
+        (REFINER, True, "images not looked at"),
+    ):
+        console = Console(file=io.StringIO(), width=200)
+        check(preparation(root, model=model, decode=decode), ["train"], console)
+        assert f"2 keyframes, 2 complete, {said}" in console.file.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -84,21 +84,16 @@ def corrupt(observation: Observation, corruption: Corruption) -> Observation:
     if corruption.name == "missing_camera":
         number = min(round(strength(_MISSING, corruption.severity)), observation.rig.num_cameras - 1)
         gone = _random(corruption, observation).permutation(observation.rig.num_cameras)[:number]
-        return replace(
-            observation, images=tuple(None if index in gone else image for index, image in _numbered(observation))
-        )
+        numbered = enumerate(observation.images)
+        return replace(observation, images=tuple(None if index in gone else image for index, image in numbered))
     dark = _dark_cameras(observation, corruption)
     return replace(
         observation,
         images=tuple(
             np.zeros_like(image) if image is not None and index in dark else image
-            for index, image in _numbered(observation)
+            for index, image in enumerate(observation.images)
         ),
     )
-
-
-def _numbered(observation: Observation) -> enumerate[np.ndarray | None]:
-    return enumerate(observation.images)
 
 
 def _dark_cameras(observation: Observation, corruption: Corruption) -> set[int]:

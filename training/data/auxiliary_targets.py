@@ -50,9 +50,10 @@ def build_auxiliary_targets(
     image_size: tuple[int, int] | None = None,
     feature_size: tuple[int, int] | None = None,
     points: Sequence[np.ndarray | None] | None = None,
-    ground_height: float = 0.0,
 ) -> AuxiliaryTargets:
     """Targets of B frames for the heads that the config has; what no head needs may be left out.
+
+    The map lies at z = 0 of the ego frame; the papers have it at a constant height in the LiDAR frame.
 
     Args:
         config: which heads.
@@ -64,7 +65,6 @@ def build_auxiliary_targets(
         image_size: (H, W) in pixels that the projection is for.
         feature_size: (h, w) of the backbone's features.
         points: per frame, LiDAR (P, 3 or more) metres in the ego frame, None where there is none; for `depth`.
-        ground_height: z of the map in the ego frame, metres. The papers use a constant height in the LiDAR frame.
 
     Raises:
         ValueError: naming what a head needs and was not given.
@@ -83,7 +83,7 @@ def build_auxiliary_targets(
         sizes = _given(image_size, "image_size", head), _given(feature_size, "feature_size", head)
     if config.image_lines:
         drawn = np.zeros((*present.shape, 1, *sizes[1]), np.uint8)
-        lines = [[_on_ground(element, ground_height) for element in frame] for frame in elements]
+        lines = [[_on_ground(element) for element in frame] for frame in elements]
         for b, n in np.argwhere(present):
             drawn[b, n, 0] = line_mask(lines[b], matrices[b, n], *sizes)
         targets.image_lines = torch.from_numpy(drawn)
@@ -126,9 +126,9 @@ def _path(element: MapElement) -> np.ndarray:
     return polyline.closed_ring(element.points) if element.closed else element.points
 
 
-def _on_ground(element: MapElement, height: float) -> np.ndarray:
-    """(P, 3)."""
-    return np.pad(_path(element), ((0, 0), (0, 1)), constant_values=height)
+def _on_ground(element: MapElement) -> np.ndarray:
+    """(P, 3) metres in the ego frame, at z = 0."""
+    return np.pad(_path(element), ((0, 0), (0, 1)))
 
 
 def _given(value: T | None, name: str, head: str) -> T:

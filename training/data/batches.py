@@ -24,7 +24,7 @@ from training.corruptions import CORRUPTIONS, SEVERITIES, Corruption
 from training.data.augment import augment, augment_seen
 from training.data.auxiliary_targets import AuxiliaryTargets, build_auxiliary_targets
 from training.data.dense_targets import DenseTargets, build_dense_targets
-from training.data.distortion import Distortion, collate, distort, draw
+from training.data.distortion import Distortion, collate, distort, draw_distortion
 from training.data.keyframes import Keyframe, KeyframeList, complete
 from training.data.masking import draw_hidden
 from training.data.targets import Targets, build_targets
@@ -153,8 +153,9 @@ class TrainBatches(Dataset[Batch]):
         }
         frame = replace(augment(keyframe, self.config.augment, random, self.config.model.grid), seen_by=seen_by)
         images, model = frame.inputs.images, self.config.model
-        distortion = None if images is None else draw(self.config.augment, images.shape[1], images.shape[3], random)
-        hidden = None
+        distortion = hidden = None
+        if images is not None:
+            distortion = draw_distortion(self.config.augment, images.shape[1], images.shape[3], random)
         if self.config.objective == "masked_autoencoder":
             hidden = draw_hidden(self.config.masking, model.classes, model.grid.shape, random)
         return _Sample(frame, distortion, hidden, tuple(faults))
@@ -211,7 +212,7 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
         grid=model.grid,
         mask_grid=ground_grid(model.grid) if model.segmentation else None,
         classes=model.classes,
-        num_points=model.vectors.num_points if model.vectors else _POINTS if config.distillation else 2,
+        num_points=_num_points(config),
         line_width=config.loss.line_width,
         closed_orders=config.loss.closed_orders,
     )
@@ -220,6 +221,13 @@ def make_batch(frames: Sequence[Keyframe], config: TrainConfig, feature_size: tu
     if model.dense_heads is not None:
         targets = replace(targets, dense=dense_targets([frame.elements for frame in frames], model))
     return Batch(inputs, targets, tuple(frame.token for frame in frames))
+
+
+def _num_points(config: TrainConfig) -> int:
+    """Of true polylines; without vectors only some terms of a distillation look at them."""
+    if config.model.vectors is not None:
+        return config.model.vectors.num_points
+    return _POINTS if config.distillation else 2
 
 
 def dense_targets(frames: Sequence[Sequence[MapElement]], model: ModelConfig) -> DenseTargets:

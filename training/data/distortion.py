@@ -49,7 +49,7 @@ class Distortion(TensorRecord):
     grid: Tensor | None = None
 
 
-def draw(config: AugmentConfig, cameras: int, height: int, random: np.random.Generator) -> Distortion | None:
+def draw_distortion(config: AugmentConfig, cameras: int, height: int, random: np.random.Generator) -> Distortion | None:
     """The distortion of one frame, a batch of one; None where the config asks for none.
 
     Args:

@@ -62,9 +62,9 @@ def opened(root: Path, version: str, cache: Path) -> MapDataset:
 def find_bad(
     scenes: Sequence[tuple[str, ...]],
     inspection: Inspection,
-    workers: int = 1,
-    ray: str | None = None,
-    done: Callable[[int], object] = lambda count: None,
+    workers: int,
+    ray: str | None,
+    done: Callable[[int], object],
 ) -> list[BadKeyframe]:
     """The keyframes, in order, that cannot be used.
 
@@ -72,7 +72,7 @@ def find_bad(
         scenes: sample tokens, scene by scene.
         inspection: what to look at.
         workers: processes.
-        ray: address of a Ray cluster to run on instead.
+        ray: address of a Ray cluster to run on instead, if any.
         done: called with how many keyframes were looked at.
     """
 

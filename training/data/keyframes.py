@@ -21,7 +21,7 @@ from hdmap_core.observation.lidar_points import lidar_points
 from hdmap_core.preprocess import camera_inputs, with_points_and_roads
 from training.corruptions import Corruption, corrupt
 from training.data.inspection import opened
-from training.data.preparation import Preparation, left_out, open_rows, prepare
+from training.data.preparation import Preparation, kept_inputs, left_out, prepare
 from training.data.vector_store import LAYERS, Areas, VectorStore
 
 Cut = Callable[[np.ndarray], tuple[list[MapElement], Areas]]
@@ -197,8 +197,7 @@ def load_keyframes(
     )
     folder = prepare(preparation)
     truth = VectorStore.read(folder)
-    kept = {path.stem: open_rows(path) for path in sorted((folder / "inputs").glob("*.npy"))}
-    return Keyframes(root, version, cache, model, truth, kept, sweeps, reduced, len(left_out(folder)))
+    return Keyframes(root, version, cache, model, truth, kept_inputs(folder), sweeps, reduced, len(left_out(folder)))
 
 
 def sweeps_for(model: ModelConfig) -> int:

@@ -26,7 +26,7 @@ from hdmap_core.models import ModelConfig
 from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
 from hdmap_core.running.parallel import map_scenes
 from training.data.inspection import BadKeyframe, Inspection, find_bad, opened, summary
-from training.data.vector_store import LAYERS, VectorStore
+from training.data.vector_store import LAYERS, VectorStore, damaged, open_rows
 
 _VERSION = 4
 _RESOLUTION = 0.1  # ground truth does not depend on it
@@ -118,6 +118,18 @@ def inspection_of(preparation: Preparation, version: str) -> Inspection:
     return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps, preparation.decode)
 
 
+def bad_keyframes(preparation: Preparation, scenes: Scenes, version: str, progress: Progress) -> list[BadKeyframe]:
+    """Those of the scenes that cannot be used, in order; a bar says how far the search is."""
+    bar = progress.add_task(f"checking {preparation.split}".strip(), total=sum(map(len, scenes)))
+    return find_bad(
+        scenes,
+        inspection_of(preparation, version),
+        preparation.processes,
+        preparation.ray,
+        lambda count: progress.advance(bar, count),
+    )
+
+
 def left_out(folder: Path) -> list[BadKeyframe]:
     """The keyframes that a store was made without."""
     try:
@@ -125,7 +137,7 @@ def left_out(folder: Path) -> list[BadKeyframe]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:
-        raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
+        raise damaged(folder, error) from None
 
 
 def store_key(preparation: Preparation, scenes: Scenes, dataset: MapDataset) -> str:
@@ -188,19 +200,10 @@ def _inspected(
     record = folder / "left_out.json"
     if record.is_file():
         return left_out(folder)
-    total = sum(map(len, scenes))
-    bar = progress.add_task(f"checking {preparation.split}", total=total)
-    bad = find_bad(
-        scenes,
-        inspection_of(preparation, version),
-        preparation.processes,
-        preparation.ray,
-        lambda count: progress.advance(bar, count),
-    )
+    bad = bad_keyframes(preparation, scenes, version, progress)
     if bad and preparation.on_bad == "fail":
-        raise DatasetError(
-            f"{summary(bad, total)}. Put right what is missing, or leave them out with `hdmap prepare --on-bad skip`"
-        )
+        told = summary(bad, sum(map(len, scenes)))
+        raise DatasetError(f"{told}. Put right what is missing, or leave them out with `hdmap prepare --on-bad skip`")
     if bad:  # what an older run left may count them in
         shutil.rmtree(folder / "inputs", ignore_errors=True)
         shutil.rmtree(folder / "parts")
@@ -217,8 +220,7 @@ def _prepare_scene(job: Job) -> int:
     preparation, tokens, first, folder = job
     dataset, model = _dataset(preparation), preparation.model
     grid = model.grid
-    files = (folder / "inputs").glob("*.npy") if preparation.keep_inputs else ()
-    kept = {path.stem: open_rows(path, "r+") for path in files}
+    kept = kept_inputs(folder, "r+") if preparation.keep_inputs else {}
     frames = []
     for index, token in enumerate(tokens, start=first):
         if kept:
@@ -264,14 +266,11 @@ def _dataset(preparation: Preparation) -> MapDataset:
     return opened(preparation.root, preparation.version, preparation.cache)
 
 
-def open_rows(path: Path, mode: Literal["r", "r+"] = "r") -> np.ndarray:
-    """A memory-mapped array of kept inputs.
+def kept_inputs(folder: Path, mode: Literal["r", "r+"] = "r") -> dict[str, np.ndarray]:
+    """The inputs that a store keeps, memory-mapped (F, ...), by the names of their fields in `ModelInput`.
 
     Raises:
-        DatasetError: if it is damaged.
+        DatasetError: if one is damaged.
     """
-    try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        folder = path.parents[1]
-        raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
+    files = sorted((folder / "inputs").glob("*.npy"))
+    return {path.stem: open_rows(folder, f"inputs/{path.name}", mode) for path in files}

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from torch.utils.data import ConcatDataset
+
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import DatasetError
 from hdmap_core.models import ModelConfig
 from training.config import TrainConfig
-from training.data.joined import JoinedKeyframes
 from training.data.keyframes import KeyframeList, Keyframes, load_keyframes, sweeps_for
 from training.data.seen_by import taught_keyframes
 
@@ -41,7 +42,8 @@ def recipe_keyframes(config: TrainConfig, teachers: Mapping[str, ModelConfig]) -
     recipes = _per_folder(config)
     parts = [_keyframes(each, config.model, config.data.train) for each in recipes]
     lists = [_taught(part, each, teachers) for part, each in zip(parts, recipes, strict=True)]
-    return RecipeKeyframes(parts, JoinedKeyframes(lists), validation)
+    joined: KeyframeList = ConcatDataset(lists)  # type: ignore[arg-type]  # it reads them by number, no more
+    return RecipeKeyframes(parts, joined, validation)
 
 
 def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes:

@@ -7,6 +7,7 @@ hole), its label and whether it is closed, `starts` (S + 1) first point of each 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import shapely
@@ -65,10 +66,7 @@ class VectorStore:
         Raises:
             DatasetError: if it is damaged.
         """
-        try:
-            return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS))
-        except (OSError, ValueError, EOFError) as error:
-            raise DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again") from None
+        return cls(*(open_rows(folder, f"{name}.npy") for name in _ARRAYS))
 
     @classmethod
     def joined(cls, stores: Sequence["VectorStore"]) -> "VectorStore":
@@ -117,6 +115,23 @@ class VectorStore:
             self.shapes[first:last].tolist(), starts[:-1], starts[1:], strict=True
         ):
             yield what, label, closed, points[start - starts[0] : end - starts[0]]
+
+
+def open_rows(folder: Path, name: str, mode: Literal["r", "r+"] = "r") -> np.ndarray:
+    """A memory-mapped array of a folder of the cache, by the name of its file there.
+
+    Raises:
+        DatasetError: if it is damaged.
+    """
+    try:
+        return np.load(folder / name, mmap_mode=mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise damaged(folder, error) from None
+
+
+def damaged(folder: Path, error: Exception) -> DatasetError:
+    """What is wrong with a folder of the cache."""
+    return DatasetError(f"the cache {folder} is damaged ({error}); delete it, it will be made again")
 
 
 def _counts(store: VectorStore) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized
-from training.losses.global_sum import global_sum
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, normalised, resized, zero
+from training.losses.global_sum import global_weighted_mean
 
 
 class BEVFeaturesConfig(TapTermConfig):
@@ -28,7 +28,7 @@ class BEVFeaturesConfig(TapTermConfig):
     """
 
     kind: Literal["bev_features"] = "bev_features"
-    taps: tuple[TapPair, ...] = (TapPair(student="bev", source="bev"),)
+    taps: tuple[TapPair, ...] = (both("bev"),)
     where: Literal["all", "lines"] = "all"
     sigma: PositiveFloat = 2.0
     normalise: bool = True
@@ -49,7 +49,7 @@ class BEVFeatures(nn.Module):
 
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """The sum over the taps of a mean over channels and (weighted) cells."""
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         for pair, project in zip(self.config.taps, self.projections, strict=True):
             ours = project(student.taps[pair.student])
             theirs = resized(source.taps[pair.source], ours)
@@ -59,5 +59,5 @@ class BEVFeatures(nn.Module):
             weight = torch.ones_like(apart)
             if self.config.where == "lines":
                 weight = blurred(lines(targets, apart), self.config.sigma)
-            total = total + global_sum((apart * weight).sum()) / global_sum(weight.sum()).clamp(min=1e-6)
+            total = total + global_weighted_mean(apart, weight)
         return total

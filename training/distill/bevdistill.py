@@ -26,8 +26,8 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import blurred, foreground, lines, probabilities, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.losses.global_sum import global_mean_of, global_sum
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, resized, zero
+from training.losses.global_sum import global_mean_of, global_weighted_mean
 
 
 class BEVDistillConfig(TapTermConfig):
@@ -44,7 +44,7 @@ class BEVDistillConfig(TapTermConfig):
     """
 
     kind: Literal["bevdistill"] = "bevdistill"
-    taps: tuple[TapPair, ...] = (TapPair(student="encoder_in", source="encoder_in"),)
+    taps: tuple[TapPair, ...] = (both("encoder_in"),)
     features: NonNegativeFloat = 0.01
     relation: NonNegativeFloat = 0.2
     prediction: NonNegativeFloat = 0.25
@@ -73,15 +73,14 @@ class BEVDistill(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """The weighted sum of the three parts."""
         config = self.config
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         for number, pair in enumerate(config.taps):
             ours = student.taps[pair.student]
             theirs = resized(source.taps[pair.source], ours)
             mask = lines(targets, ours)
             apart = (self.adapters[number](ours) - theirs).square().sum(dim=1, keepdim=True)
             weight = blurred(mask, config.sigma)
-            mean = global_sum((apart * weight).sum()) / global_sum(weight.sum()).clamp(min=1e-6)
-            total = total + config.features * mean
+            total = total + config.features * global_weighted_mean(apart, weight)
             if config.relation:
                 total = total + config.relation * self._contrast(number, ours, theirs, mask)
         if config.prediction:

@@ -22,7 +22,7 @@ from hdmap_core.files import PART, alone, make_folder
 from hdmap_core.model_io import DenseOutput, ModelOutput, VectorOutput
 from training.config import TrainConfig
 from training.data.keyframes import Keyframes
-from training.data.preparation import open_rows
+from training.data.vector_store import open_rows
 from training.distill.sources import Source
 
 _VERSION = 1
@@ -94,8 +94,8 @@ class KeptOutputs:
 
     def _open_field(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._open:
-            paths = (self._folder / f"{name}.npy", self._folder / f"{name}.there.npy")
-            self._open[name] = (open_rows(paths[0], "r+"), open_rows(paths[1], "r+"))
+            values, there = (open_rows(self._folder, f"{name}{end}", "r+") for end in (".npy", ".there.npy"))
+            self._open[name] = (values, there)
         return self._open[name]
 
 

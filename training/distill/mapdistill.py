@@ -28,10 +28,10 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.msrd import soft_cross_entropy
 from training.distill.rasters import has_rasters, lines, probabilities, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, normalised, resized
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, normalised, resized, zero
 from training.distill.tgpd import row_divergence
 from training.distill.vector_response import VectorResponse, VectorResponseConfig
-from training.losses.global_sum import global_sum
+from training.losses.global_sum import global_weighted_mean
 
 
 class MapDistillConfig(TapTermConfig):
@@ -45,14 +45,8 @@ class MapDistillConfig(TapTermConfig):
     """
 
     kind: Literal["mapdistill"] = "mapdistill"
-    taps: tuple[TapPair, ...] = Field(
-        default=(TapPair(student="encoder_in", source="encoder_in"), TapPair(student="bev", source="bev")),
-        min_length=1,
-    )
-    modalities: tuple[TapPair, TapPair] = (
-        TapPair(student="camera", source="camera"),
-        TapPair(student="lidar", source="lidar"),
-    )
+    taps: tuple[TapPair, ...] = Field(default=(both("encoder_in"), both("bev")), min_length=1)
+    modalities: tuple[TapPair, TapPair] = (both("camera"), both("lidar"))
     patches: tuple[PositiveInt, PositiveInt] = (10, 20)
     relation: NonNegativeFloat = 1.0
     features: NonNegativeFloat = 1.0
@@ -91,7 +85,7 @@ class MapDistill(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """The weighted sum of the three parts."""
         config = self.config
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         for pair, project in zip(config.taps, self.adapters, strict=True):
             ours = project(student.taps[pair.student])
             total = total + config.features * F.mse_loss(ours, resized(source.taps[pair.source], ours))
@@ -112,7 +106,7 @@ class MapDistill(nn.Module):
         return row_divergence(own, wanted) + row_divergence(own.transpose(1, 2), wanted.transpose(1, 2))
 
     def _heads(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         if student.vectors is not None and source.vectors is not None:
             total = total + self.vector_response(student, source, targets)
         if has_rasters(student) and (student.dense is None) == (source.dense is None) and has_rasters(source):
@@ -123,8 +117,7 @@ class MapDistill(nn.Module):
             logits = student.dense.direction
             wanted = resized(source.dense.direction.softmax(dim=1), logits)
             apart = (wanted * (wanted.clamp(min=1e-8).log() - logits.log_softmax(dim=1))).sum(dim=1, keepdim=True)
-            weight = lines(targets, logits)
-            total = total + global_sum((apart * weight).sum()) / global_sum(weight.sum()).clamp(min=1)
+            total = total + global_weighted_mean(apart, lines(targets, logits))
         return total
 
 

@@ -21,7 +21,7 @@ from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import foreground, lines, probabilities, raster_logits
 from training.distill.term import Head, TermConfig, resized
-from training.losses.global_sum import global_sum
+from training.losses.global_sum import global_weighted_mean
 
 
 class MSRDConfig(TermConfig):
@@ -61,4 +61,4 @@ def soft_cross_entropy(logits: Tensor, wanted: Tensor, weight: Tensor) -> Tensor
         weight: (B, 1, Y, X), not negative.
     """
     each = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(dim=1, keepdim=True)
-    return global_sum((each * weight).sum()) / global_sum(weight.sum()).clamp(min=1e-6)
+    return global_weighted_mean(each, weight)

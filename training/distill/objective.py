@@ -23,7 +23,7 @@ class Distillation:
 
     Args:
         config: the recipe.
-        sources: by name, on the device of the training; those that a term with a weight takes.
+        sources: see `load_sources`; on the device of the training.
 
     Attributes:
         learned: the terms by the names of their scalars; its parameters are the projections.
@@ -31,7 +31,7 @@ class Distillation:
     """
 
     def __init__(self, config: TrainConfig, sources: Mapping[str, Source]) -> None:
-        self._config, self._sources = config, dict(sources)
+        self._config, self._sources = config, sources
         self._terms = [term for term in config.distillation if term.weight]
         student, classes = tap_channels(config.model), config.model.classes
         taps = {name: tap_channels(source.config) for name, source in sources.items()}

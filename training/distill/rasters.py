@@ -11,7 +11,7 @@ from training.data.targets import Targets
 def raster_logits(output: ModelOutput) -> Tensor:
     """(B, C, Y, X): of the dense heads (behind the refiner, if there is one) with the background first, else masks."""
     logits = output.semantic if output.dense is None else output.dense.semantic
-    assert logits is not None  # `check_sources` has seen to it
+    assert logits is not None  # `load_sources` has seen to it
     return logits
 
 
@@ -38,7 +38,7 @@ def lines(targets: Targets, like: Tensor) -> Tensor:
     if targets.dense is not None:
         mask = (targets.dense.semantic > 0)[:, None].float()
     else:
-        assert targets.masks is not None  # `check_sources` has seen to it
+        assert targets.masks is not None  # `load_sources` has seen to it
         mask = targets.masks.amax(dim=1, keepdim=True).float()
     size = like.shape[-2:]
     if mask.shape[-2] >= size[0] and mask.shape[-1] >= size[1]:

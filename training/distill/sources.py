@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from hdmap_core.checkpoint import find_checkpoint, load_checkpoint
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, ModelConfig
@@ -31,27 +29,20 @@ class Source:
     report: str
     sha256: str
 
-    def to(self, device: torch.device) -> "Source":
-        """On another device."""
-        return Source(self.model.to(device), self.config, self.report, self.sha256)
-
-
-def taught_by(config: TrainConfig) -> list[str]:
-    """The names of the sources whose terms have a weight, in the recipe's order."""
-    used = {term.source for term in config.distillation if term.weight}
-    return [name for name in config.sources if name in used]
-
 
 def load_sources(config: TrainConfig) -> dict[str, Source]:
-    """The sources that a recipe's terms use.
+    """The sources whose terms have a weight, by name, in the recipe's order, on the CPU.
 
     Raises:
         CheckpointError: if one cannot be read or does not fit the student; it says which, and why, in a line.
     """
+    used = {term.source for term in config.distillation if term.weight}
     sources = {}
-    for name in taught_by(config):
+    for name, source in config.sources.items():
+        if name not in used:
+            continue
         try:
-            path = find_checkpoint(config.sources[name])
+            path = find_checkpoint(source)
             checkpoint = load_checkpoint(path)
         except CheckpointError as error:
             raise CheckpointError(f"sources.{name}: {error}") from None

@@ -6,11 +6,13 @@ projections that are learnt beside the student and dropped with the run.
 
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, NonNegativeFloat, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.config import Config
+from hdmap_core.model_io import ModelOutput
 
 Head = Literal["rasters", "vectors", "any", "lines"]
 """What a term looks at beside taps: rasters, vectors, or `any` of these, of both models; true lines as rasters."""
@@ -26,6 +28,11 @@ class TapPair(Config):
     @classmethod
     def _one_name_for_both(cls, content: Any) -> Any:
         return {"student": content, "source": content} if isinstance(content, str) else content
+
+
+def both(tap: str) -> TapPair:
+    """The same tap of the student and of the source."""
+    return TapPair(student=tap, source=tap)
 
 
 class TermConfig(Config):
@@ -57,12 +64,17 @@ class TapTermConfig(TermConfig):
         taps: which; the term is the sum over these pairs, unless it says what each is for.
     """
 
-    taps: tuple[TapPair, ...] = Field(default=(TapPair(student="bev_small", source="bev_small"),), min_length=1)
+    taps: tuple[TapPair, ...] = Field(default=(both("bev_small"),), min_length=1)
 
     @property
     def pairs(self) -> tuple[TapPair, ...]:
         """The taps that it compares."""
         return self.taps
+
+
+def zero(student: ModelOutput) -> Tensor:
+    """A float32 scalar on the device of the student's features, to add a term's parts to."""
+    return torch.zeros((), device=next(iter(student.taps.values())).device)
 
 
 def adapter(student: int, source: int) -> nn.Module:

@@ -38,7 +38,7 @@ def build_term(
     """The module of a config, its projections at random.
 
     Args:
-        config: known to fit both models (`check_sources`).
+        config: known to fit both models (`load_sources`).
         student: channels of the student's taps.
         source: of the source's.
         classes: of both.

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import foreground, has_rasters
-from training.distill.term import TapTermConfig, normalised, resized
+from training.distill.term import TapTermConfig, normalised, resized, zero
 
 
 class TGPDConfig(TapTermConfig):
@@ -58,7 +58,7 @@ class TGPD(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, _targets: Targets) -> Tensor:
         """The sum over the taps."""
         config = self.config
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         for pair, project in zip(config.taps, self.projections, strict=True):
             ours, theirs = project(student.taps[pair.student]), source.taps[pair.source]
             selected = self.selected(source, theirs)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
-from training.distill.term import TapTermConfig, resized
+from training.distill.term import TapTermConfig, resized, zero
 
 
 class PublishedTGPDConfig(TapTermConfig):
@@ -53,7 +53,7 @@ class PublishedTGPD(nn.Module):
 
     def forward(self, student: ModelOutput, source: ModelOutput, _targets: Targets) -> Tensor:
         """The sum over the taps of divergence and mean squared difference."""
-        total = torch.zeros((), device=next(iter(student.taps.values())).device)
+        total = zero(student)
         for pair in self.config.taps:
             ours = student.taps[pair.student]
             theirs = resized(source.taps[pair.source], ours)

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from hdmap_core.model_io import ModelOutput
 from training.data.targets import Targets
 from training.distill.rasters import blurred, lines, raster_logits
-from training.distill.term import Head, TapPair, TapTermConfig, adapter, resized
-from training.losses.global_sum import global_mean_of, global_sum
+from training.distill.term import Head, TapPair, TapTermConfig, adapter, both, resized
+from training.losses.global_sum import global_mean_of, global_weighted_mean
 
 
 class UniDistillConfig(TapTermConfig):
@@ -38,11 +38,7 @@ class UniDistillConfig(TapTermConfig):
     """
 
     kind: Literal["unidistill"] = "unidistill"
-    taps: tuple[TapPair, ...] = Field(
-        default=(TapPair(student="encoder_in", source="encoder_in"), TapPair(student="bev", source="bev")),
-        min_length=2,
-        max_length=2,
-    )
+    taps: tuple[TapPair, ...] = Field(default=(both("encoder_in"), both("bev")), min_length=2, max_length=2)
     features: NonNegativeFloat = 10.0
     relation: NonNegativeFloat = 5.0
     response: NonNegativeFloat = 10.0
@@ -86,7 +82,7 @@ class UniDistill(nn.Module):
         heat = own.sigmoid().amax(dim=1, keepdim=True)
         weight = blurred(lines(targets, heat), self.config.sigma)
         apart = (heat - resized(wanted.sigmoid().amax(dim=1, keepdim=True), heat)).abs()
-        return global_sum((apart * weight).sum()) / global_sum(weight.sum()).clamp(min=1e-6)
+        return global_weighted_mean(apart, weight)
 
 
 def box_points(targets: Targets, boxes: int, reach: float) -> tuple[Tensor, Tensor]:

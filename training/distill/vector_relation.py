@@ -9,30 +9,21 @@ need not agree, and nothing is projected.
 from typing import Literal
 
 import torch
-from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.elements import MapClass
 from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
-from training.distill.term import Head, TermConfig
-from training.distill.vector_response import said_elements
-from training.losses.global_sum import global_sum
+from training.distill.vector_response import VectorTermConfig, said_elements
+from training.losses.global_sum import global_weighted_mean
 from training.losses.matching import match
 
 
-class VectorRelationConfig(TermConfig):
-    """`min_score` and `max_elements` of the source's elements, as for `vector_response`."""
+class VectorRelationConfig(VectorTermConfig):
+    """Has no options of its own."""
 
     kind: Literal["vector_relation"] = "vector_relation"
-    min_score: float = Field(default=0.3, ge=0, le=1)
-    max_elements: PositiveInt = 50
-
-    @property
-    def needs(self) -> frozenset[Head]:
-        """What it looks at beside taps."""
-        return frozenset({"vectors"})
 
 
 class VectorRelation(nn.Module):
@@ -44,12 +35,10 @@ class VectorRelation(nn.Module):
 
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """A mean over the pairs of elements of a frame, over all frames and processes; 0 where there is no pair."""
-        config, ours, theirs = self.config, student.vectors, source.vectors
-        assert ours is not None and theirs is not None  # `check_sources` has seen to it
+        ours, theirs = student.vectors, source.vectors
+        assert ours is not None and theirs is not None  # `load_sources` has seen to it
         assert ours.queries is not None and theirs.queries is not None
-        said, queries = said_elements(
-            theirs, targets.extent, self.classes, min_score=config.min_score, max_elements=config.max_elements
-        )
+        said, queries = said_elements(theirs, targets.extent, self.classes, self.config)
         last = VectorOutput(ours.logits[-1:], ours.points[-1:])
         pairs = match([last], [1], said, class_weight=2.0, points_weight=5.0)[0]
         place = torch.zeros_like(queries).index_put((pairs.frame, pairs.element), pairs.query)
@@ -59,7 +48,7 @@ class VectorRelation(nn.Module):
         apart = (_similarities(ours.queries, place) - _similarities(theirs.queries, queries)).abs()
         both = (valid[:, :, None] & valid[:, None]).float()
         both = both - torch.diag_embed(both.diagonal(dim1=1, dim2=2))
-        return global_sum((apart * both).sum()) / global_sum(both.sum()).clamp(min=1)
+        return global_weighted_mean(apart, both)
 
 
 def _similarities(queries: Tensor, index: Tensor) -> Tensor:

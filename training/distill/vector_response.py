@@ -29,13 +29,28 @@ from training.losses.matching import match
 from training.losses.vector import edge_turns
 
 
-class VectorResponseConfig(TermConfig):
+class VectorTermConfig(TermConfig):
+    """Of terms that look at what the source says.
+
+    Attributes:
+        min_score: of an element of the source.
+        max_elements: the source's best, in each frame.
+    """
+
+    min_score: float = Field(default=0.3, ge=0, le=1)
+    max_elements: PositiveInt = 50
+
+    @property
+    def needs(self) -> frozenset[Head]:
+        """What it looks at beside taps."""
+        return frozenset({"vectors"})
+
+
+class VectorResponseConfig(VectorTermConfig):
     """Weights are those of MapTR's losses.
 
     Attributes:
         classes, points, order: factors on the three parts; those of classes and points also weigh the matching.
-        min_score: of an element of the source.
-        max_elements: the source's best, in each frame.
         orders: which point orders are as good.
     """
 
@@ -43,14 +58,7 @@ class VectorResponseConfig(TermConfig):
     classes: NonNegativeFloat = 2.0
     points: NonNegativeFloat = 5.0
     order: NonNegativeFloat = 0.005
-    min_score: float = Field(default=0.3, ge=0, le=1)
-    max_elements: PositiveInt = 50
     orders: Literal["equivalent", "source"] = "equivalent"
-
-    @property
-    def needs(self) -> frozenset[Head]:
-        """What it looks at beside taps."""
-        return frozenset({"vectors"})
 
 
 class VectorResponse(nn.Module):
@@ -63,15 +71,9 @@ class VectorResponse(nn.Module):
     def forward(self, student: ModelOutput, source: ModelOutput, targets: Targets) -> Tensor:
         """The weighted sum of the three parts; 0 where the source says nothing."""
         config, ours, theirs = self.config, student.vectors, source.vectors
-        assert ours is not None and theirs is not None  # `check_sources` has seen to it
-        said, queries = said_elements(
-            theirs,
-            targets.extent,
-            self.classes,
-            min_score=config.min_score,
-            max_elements=config.max_elements,
-            own_order=config.orders == "source",
-        )
+        assert ours is not None and theirs is not None  # `load_sources` has seen to it
+        own_order = config.orders == "source"
+        said, queries = said_elements(theirs, targets.extent, self.classes, config, own_order=own_order)
         pairs = match([ours], [1], said, class_weight=config.classes, points_weight=config.points)[0]
         at, element = (pairs.layer, pairs.frame, pairs.query), queries[pairs.frame, pairs.element]
         wanted = theirs.logits[-1, pairs.frame, element].sigmoid()
@@ -92,9 +94,8 @@ def said_elements(
     vectors: VectorOutput,
     extent: Tensor,
     classes: tuple[MapClass, ...],
+    config: VectorTermConfig,
     *,
-    min_score: float,
-    max_elements: int,
     own_order: bool = False,
 ) -> tuple[Targets, Tensor]:
     """What a model says, as if it were true.
@@ -103,8 +104,7 @@ def said_elements(
         vectors: of B frames; the last layer is looked at.
         extent: (2,) metres that 1 stands for.
         classes: K, in the order of the logits; crossings are closed, a centerline's direction has a meaning.
-        min_score: an element's least score.
-        max_elements: the best of each frame.
+        config: what counts as said.
         own_order: only the order in which the points come.
 
     Returns:
@@ -112,8 +112,8 @@ def said_elements(
     """
     logits, points = vectors.logits[-1].detach(), vectors.points[-1].detach()
     score, label = logits.sigmoid().max(dim=-1)
-    best, query = score.topk(min(max_elements, score.shape[1]), dim=1)
-    labels = torch.where(best >= min_score, label.gather(1, query), -1)
+    best, query = score.topk(min(config.max_elements, score.shape[1]), dim=1)
+    labels = torch.where(best >= config.min_score, label.gather(1, query), -1)
     lines = points.gather(1, query[..., None, None].expand(-1, -1, *points.shape[2:]))  # (B, G, P, 2)
     count = lines.shape[2]
     turned = (torch.arange(count)[:, None] + torch.arange(count)).to(lines.device) % count

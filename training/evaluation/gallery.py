@@ -4,7 +4,6 @@ A folder with `index.html` and `images/`: it opens from disk, needs no network, 
 not in the pictures but lie over them, so that a reader can choose what to see.
 """
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement
-from hdmap_core.errors import OutputError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.metrics.breakdown import Breakdown
 from hdmap_core.observation import Observation
@@ -83,9 +81,9 @@ class FrameCard:
 
 
 def extremes(frame_f1: Mapping[str, float], most: int) -> list[tuple[int, str]]:
-    """(rank, token) of the `most` best and the `most` worst frames, best first; equal ones keep their order."""
+    """(rank, token) of the `most` (1 or more) best and worst frames each, best first; equal ones keep their order."""
     ranked = list(enumerate(sorted(frame_f1, key=lambda token: -frame_f1[token]), start=1))
-    return ranked if len(ranked) <= 2 * most else ranked[:most] + ranked[-most:] if most else []
+    return ranked if len(ranked) <= 2 * most else ranked[:most] + ranked[-most:]
 
 
 def draw_frames(
@@ -189,16 +187,3 @@ def draw_corruptions(
         picture = np.ascontiguousarray(cv2.resize(cameras, size, interpolation=cv2.INTER_AREA))
         write_picture(folder / "images" / files[corruption], picture)
     return files
-
-
-def clear(folder: Path) -> None:
-    """Removes the pictures of an earlier gallery.
-
-    Raises:
-        OutputError: if that fails.
-    """
-    try:
-        if (folder / "images").is_dir():
-            shutil.rmtree(folder / "images")
-    except OSError as error:
-        raise OutputError(f"cannot remove {folder / 'images'}: {error.strerror or error}") from None

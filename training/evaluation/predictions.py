@@ -8,7 +8,6 @@ that is taken instead of being computed again; anything else is left aside and r
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -18,8 +17,8 @@ from typing import Any, NamedTuple
 from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement, read_elements, write_elements
-from hdmap_core.errors import ElementError, OutputError
-from hdmap_core.files import write_atomically
+from hdmap_core.errors import ElementError
+from hdmap_core.files import remove_folder, write_atomically
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_core.inference.predictor import PreparedInput
@@ -77,7 +76,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Predictions of `tokens` from one source, kept in `folder` if there is one."""
+    """Predictions from one source, kept in `folder` if there is one."""
 
     source: Source
     folder: Path | None
@@ -236,7 +235,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
         return
     resume = want.folder / "resume"
     if _read_json(resume / "meta.json").get("of") != want.source.identity():
-        _remove(resume)
+        remove_folder(resume)
         write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
     if want.source.has_overlaps:  # first, so that elements are never without
         write_atomically(resume / f"{piece.tokens[0]}.json", _json(_overlaps(frames)))
@@ -250,7 +249,7 @@ def _finish(want: Wanted, frames: Mapping[str, Predicted]) -> None:
         write_atomically(want.folder / "overlaps.json", _json(_overlaps(frames)))
     write_elements(want.folder / "predictions.jsonl", _elements(frames))
     write_atomically(want.folder / "predictions.meta.json", _json(_meta(want)))
-    _remove(want.folder / "resume")
+    remove_folder(want.folder / "resume")
 
 
 def _meta(want: Wanted) -> dict[str, Any]:
@@ -267,14 +266,6 @@ def _elements(frames: Mapping[str, Predicted]) -> dict[str, list[MapElement]]:
 
 def _overlaps(frames: Mapping[str, Predicted]) -> dict[str, Overlap | None]:
     return {token: frame.overlap for token, frame in frames.items()}
-
-
-def _remove(resume: Path) -> None:
-    if resume.is_dir():
-        try:
-            shutil.rmtree(resume)
-        except OSError as error:
-            raise OutputError(f"cannot remove {resume}: {error.strerror or error}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,14 +8,13 @@ from torch import nn
 
 from hdmap_core.elements import MapElement
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
-from hdmap_core.metrics.segmentation_iou import SegmentationIoU
 from hdmap_core.model_io import ModelInput
 from hdmap_core.postprocess.decode import decode
 from training.config import TrainConfig
 from training.data.batches import dense_targets
 from training.data.keyframes import Keyframe, Keyframes, complete
 from training.data.masking import draw_hidden, masked_one_hot
-from training.evaluation.raster_overlap import one_hot
+from training.evaluation.raster_overlap import raster_overlap, total_iou
 
 _MASKING_SEED = 2
 
@@ -40,7 +39,7 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
     predictions: dict[str, dict[str, list[MapElement]]] = {name: {} for name in ways}
     device = next(model.parameters()).device
     classes, grid = config.model.classes, config.model.grid
-    overlap = SegmentationIoU([label.value for label in classes])
+    overlaps = []
     for index in indices:
         frame = keyframes[index]
         output = model(validation_inputs(frame, index, config).to(device))
@@ -49,13 +48,14 @@ def quick_score(model: nn.Module, keyframes: Keyframes, config: TrainConfig) -> 
             predictions[name][frame.token] = decode(output, way, classes=classes, grid=grid)
         if output.dense is not None:
             said = output.dense.semantic[0].argmax(dim=0).cpu().numpy()
-            overlap.update(one_hot(said, len(classes)), one_hot(true_raster(frame, config), len(classes)))
+            overlaps.append(raster_overlap(said, frame.elements, config.model))
     scored = {name: chamfer_ap(elements, truth, "maptr", classes) for name, elements in predictions.items()}
     scores = {name: score.mean_ap for name, score in scored.items()}
     scores |= {f"AP_{label.value}": score.mean_ap for label, score in scored["mAP"].classes.items()}
     if config.model.dense_heads is not None:
-        per_class = {f"IoU_{name}": value for name, value in overlap.per_class().items() if not math.isnan(value)}
-        scores |= {"mIoU": overlap.mean(), **per_class}
+        iou = total_iou(overlaps, classes)
+        scores["mIoU"] = iou.pop("mIoU")
+        scores |= {f"IoU_{name}": value for name, value in iou.items() if not math.isnan(value)}
     return scores
 
 

@@ -26,11 +26,11 @@ def raster_overlap(raster: np.ndarray, truth: Sequence[MapElement], model: Model
     """
     targets = dense_targets([truth], model)
     iou = SegmentationIoU([label.value for label in model.classes])
-    iou.update(one_hot(raster, len(model.classes)), one_hot(targets.semantic[0].numpy(), len(model.classes)))
+    iou.update(_one_hot(raster, len(model.classes)), _one_hot(targets.semantic[0].numpy(), len(model.classes)))
     return [iou.intersection.tolist(), iou.union.tolist()]
 
 
-def one_hot(raster: np.ndarray, num_classes: int) -> np.ndarray:
+def _one_hot(raster: np.ndarray, num_classes: int) -> np.ndarray:
     """(Y, X) class indices -> (K, Y, X) bool without the background."""
     return raster[None] == np.arange(1, num_classes + 1)[:, None, None]
 

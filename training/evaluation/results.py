@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from hdmap_core.elements import write_elements
-from hdmap_core.files import write_atomically
+from hdmap_core.files import remove_folder, write_atomically
 from hdmap_core.metrics.breakdown_report import breakdown_json, group_table
 from hdmap_core.metrics.raster_ap import RasterScore
 from hdmap_core.metrics.report import raster_json, score_json, score_table
@@ -71,7 +71,7 @@ def write_results(out: Path, task: EvaluationTask, scores: Scores) -> None:
 
 
 def _draw(folder: Path, task: EvaluationTask, scores: Scores) -> None:
-    gallery.clear(folder)
+    remove_folder(folder / "images")  # of an earlier gallery
     ranked = gallery.extremes(scores.runs[0].parts.frame_f1, task.options.gallery)
     shown = track(ranked, "drawing the gallery", console=Console(stderr=True))
     cards = gallery.draw_frames(folder, task.dataset, shown, scores.runs, task.truth, task.info.grid)

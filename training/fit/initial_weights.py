@@ -40,17 +40,13 @@ def load_initial(model: MapModel, config: TrainConfig) -> list[str]:
         CheckpointError: if a source cannot be read or does not fit; it says which tensor of which slot. What `start`
             names is checked before anything of it is filled in.
     """
-    stages = []
-    if config.start.model is not None:
-        stages.append(_stage(model, config, config.start.model, None))
-    if config.start.lidar is not None:
-        stages.append(_stage(model, config, config.start.lidar, "lidar"))
-    if config.start.hd_refiner is not None:
-        stages.append(_stage(model, config, config.start.hd_refiner, "hd_refiner"))
+    start = config.start
+    named = ((start.model, None), (start.lidar, "lidar"), (start.hd_refiner, "hd_refiner"))
+    stages = [_stage(model, config, source, only) for source, only in named if source is not None]
     brought = tuple(f"{name}." for stage in stages for name in stage.slots)
     reports = []
-    if config.start.narrower is not None:
-        path = find_checkpoint(config.start.narrower)
+    if start.narrower is not None:
+        path = find_checkpoint(start.narrower)
         narrower = load_checkpoint(path)
         _same_map(config.model, narrower.config.model, path)
         reports.append(grow(model, narrower, path))
@@ -99,7 +95,8 @@ def _stage(model: MapModel, config: TrainConfig, source: Path, only: str | None)
             raise CheckpointError(
                 f"{path} has a slot {name}, which this model has not; its training would be lost"
             ) from None
-        _fits(mine, slot, f"{path}, slot {name}")
+        if problem := misfit(mine.state_dict(), slot.state_dict()):
+            raise CheckpointError(f"{path}, slot {name} does not fit this recipe: it {problem}")
     changed = [change for name in slots for change in _changed_settings(config.model, theirs, name)]
     if heads := [change for change in changed if change.partition(" ")[0].endswith("heads")]:
         raise CheckpointError(
@@ -136,8 +133,3 @@ def _same_cameras(mine: ModelConfig, theirs: ModelConfig, path: Path) -> None:
         raise CheckpointError(
             f"{path} was trained for the cameras {', '.join(before)}, not {', '.join(now)}; set backbone.cameras"
         )
-
-
-def _fits(mine: nn.Module, theirs: nn.Module, place: str) -> None:
-    if problem := misfit(mine.state_dict(), theirs.state_dict()):
-        raise CheckpointError(f"{place} does not fit this recipe: it {problem}")

@@ -20,6 +20,7 @@ from hdmap_core.files import make_folder, write_atomically
 from training.config import TrainConfig
 from training.fit.loggers import OtherLogger, open_loggers
 
+_METRICS = "metrics.jsonl"
 _FIXED = ("model", "data.train", "optim.batch_size", "seed")
 """What a run cannot go on without: with another value, it would be another run."""
 
@@ -92,8 +93,8 @@ class RunFolder:
         Raises:
             OutputError: if the folder cannot be written.
         """
-        metrics = self.path / "metrics.jsonl"
-        records = [record for record in _read_lines(metrics) if record["step"] <= step]
+        metrics = self.path / _METRICS
+        records = [record for record in metrics_of(self.path) if record["step"] <= step]
         self.best = max([-1.0, *(record[self.config.best_by] for record in records if record["phase"] == "val")])
         if not self._writes:
             return
@@ -113,10 +114,10 @@ class RunFolder:
             return
         line = {"phase": phase, "step": step, **{name: round(value, 6) for name, value in numbers.items()}}
         try:
-            with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            with (self.path / _METRICS).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise OutputError(f"cannot write {self.path / 'metrics.jsonl'}: {error.strerror or error}") from None
+            raise OutputError(f"cannot write {self.path / _METRICS}: {error.strerror or error}") from None
         if self._tensorboard is not None:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{phase}/{name}", value, step)
@@ -139,10 +140,13 @@ class RunFolder:
 
     def is_evaluated(self, step: int) -> bool:
         """Whether the validation of a step has been logged."""
-        return any(r["phase"] == "val" and r["step"] == step for r in _read_lines(self.path / "metrics.jsonl"))
+        return any(r["phase"] == "val" and r["step"] == step for r in metrics_of(self.path))
 
     def evaluated(self, step: int, metrics: dict[str, float], average: nn.Module) -> None:
-        """Keeps the best model and logs validation metrics, in this order: a logged one is complete."""
+        """Keeps the best model and logs validation metrics, in this order: a logged one is complete.
+
+        For the process that writes.
+        """
         if metrics[self.config.best_by] > self.best:
             self.best = metrics[self.config.best_by]
             self._write("best", average, step, metrics)
@@ -158,21 +162,14 @@ class RunFolder:
         self._write("last", average, step, {})
 
     def _write(self, name: str, average: nn.Module, step: int, metrics: dict[str, float]) -> None:
-        if not self._writes:
-            return
         config = CheckpointConfig(model=self.config.model, decode=self.config.decode)
         provenance = {**self.provenance, "step": step, "metrics": metrics}
         save_checkpoint(self.path / "checkpoints" / (name + SUFFIX), average, config, provenance)
 
 
 def metrics_of(folder: Path) -> list[dict[str, Any]]:
-    """Every line of a run folder's metrics.jsonl: `phase`, `step` and numbers."""
-    return _read_lines(folder / "metrics.jsonl")
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Lines of metrics; one that a killed run left half written is not there."""
-    records = []
+    """Every line of a run folder's metrics: `phase`, `step` and numbers; not one that a kill left half written."""
+    records, path = [], folder / _METRICS
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         try:
             records.append(json.loads(line))

@@ -9,6 +9,7 @@ from hdmap_core.model_io import AuxiliaryOutput
 from hdmap_core.models.heads.auxiliary import DepthConfig
 from training.data.auxiliary_targets import AuxiliaryTargets
 from training.losses.global_sum import global_mean, global_sum
+from training.losses.segmentation import class_dice
 
 
 class AuxiliaryLossConfig(Config):
@@ -86,12 +87,8 @@ def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
         logits: (B, K, Y, X) float32.
         masks: (B, K, Y, X), 0 or 1.
     """
-    probability = logits.sigmoid()
-    area = global_sum(masks.sum(dim=(0, 2, 3)))
-    overlap = global_sum((probability * masks).sum(dim=(0, 2, 3)))
-    dice = (2 * overlap + 1) / (global_sum(probability.sum(dim=(0, 2, 3))) + area + 1)
-    present = (area > 0).to(dice.dtype)
-    return ((1 - dice) * present).sum() / present.sum().clamp(min=1)
+    present = (global_sum(masks.sum(dim=(0, 2, 3))) > 0).to(logits.dtype)
+    return (class_dice(logits, masks) * present).sum() / present.sum().clamp(min=1)
 
 
 def depth_loss(logits: Tensor, depth: Tensor, present: Tensor, config: DepthConfig) -> Tensor:

@@ -12,9 +12,6 @@ from hdmap_core.model_io import DenseOutput
 from training.data.dense_targets import DenseTargets
 from training.losses.global_sum import global_sum
 
-SemanticLoss = Literal["bce", "cross_entropy"]
-Distance = Literal["published", "textbook"]
-
 
 class DenseLossConfig(Config):
     """Defaults are P-MapNet's; HDMapNet's weights are 1, 1, 1 and 0.2 in the order given here.
@@ -42,11 +39,11 @@ class DenseLossConfig(Config):
     distance: NonNegativeFloat = 0.1
     direction: NonNegativeFloat = 0.1
     unrefined: NonNegativeFloat = 0.5
-    semantic_loss: SemanticLoss = "bce"
+    semantic_loss: Literal["bce", "cross_entropy"] = "bce"
     positive_weight: PositiveFloat = 2.13
     delta_variance: NonNegativeFloat = 0.5
     delta_distance: NonNegativeFloat = 3.0
-    distance_term: Distance = "published"
+    distance_term: Literal["published", "textbook"] = "published"
     regularisation: NonNegativeFloat = 0.001
 
 

@@ -42,5 +42,10 @@ def global_mean_of(values: Tensor, valid: Tensor) -> Tensor:
     return global_sum(torch.where(valid, values, 0.0).sum()) / count
 
 
+def global_weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """The mean of values over all processes, each as heavy as its weight (not negative); 0 where no weight is."""
+    return global_sum((values * weight).sum()) / global_sum(weight.sum()).clamp(min=1e-6)
+
+
 def _processes() -> int:
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

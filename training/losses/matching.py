@@ -15,6 +15,9 @@ from torch import Tensor
 from hdmap_core.model_io import VectorOutput
 from training.data.targets import Targets
 
+ALPHA, GAMMA = 0.25, 2.0
+"""Of the focal loss (Lin et al. 2017): the share of positives in the weight, and how much less sure answers count."""
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -75,11 +78,11 @@ def match(
     ]
 
 
-def focal_cost(logits: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_cost(logits: Tensor) -> Tensor:
     """(..., K): change of the focal loss if a query were positive for a class instead of negative."""
     probability = logits.sigmoid()
-    positive = alpha * (1 - probability) ** gamma * -(probability + 1e-8).log()
-    negative = (1 - alpha) * probability**gamma * -(1 - probability + 1e-8).log()
+    positive = ALPHA * (1 - probability) ** GAMMA * -(probability + 1e-8).log()
+    negative = (1 - ALPHA) * probability**GAMMA * -(1 - probability + 1e-8).log()
     return positive - negative
 
 

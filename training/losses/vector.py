@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from hdmap_core.model_io import VectorOutput
 from training.data.targets import Targets
-from training.losses.matching import Matches, match
+from training.losses.global_sum import global_mean
+from training.losses.matching import ALPHA, GAMMA, Matches, match
 
 SHORT_EDGE = 0.03
 """Metres. The direction of a shorter edge is noise, and its gradient, which grows as one over the length, is huge."""
@@ -19,9 +20,10 @@ def vector_losses(
     class_weight: float,
     points_weight: float,
     repeats: int = 6,
-    num_elements: Tensor | float | None = None,
 ) -> dict[str, Tensor]:
     """Unweighted terms in float32, each summed over decoder layers and divided by the number of positives.
+
+    The number of true elements is the mean over processes, all of which must call it; less than 1 counts as 1.
 
     Args:
         output: logits (L, B, Q, K), points (L, B, Q, P, 2), and perhaps the same of the one-to-many queries.
@@ -29,8 +31,6 @@ def vector_losses(
         class_weight: weight of the focal cost in the matching.
         points_weight: weight of the L1 distance in the matching.
         repeats: how many one-to-many queries each true element goes to (MapTRv2, section 3.4: 6).
-        num_elements: true elements per process, as averaged over processes; the batch's own number if None. Less
-            than 1 counts as 1.
 
     Returns:
         `class` focal loss over all queries; `points` L1 of normalised coordinates, summed over an element's points;
@@ -41,11 +41,7 @@ def vector_losses(
     groups, factors, suffixes = [output], [1], [""]
     if output.one_to_many is not None:
         groups, factors, suffixes = [output, output.one_to_many], [1, repeats], ["", "_many"]
-    count = torch.as_tensor(
-        (targets.labels >= 0).sum() if num_elements is None else num_elements,
-        dtype=torch.float32,
-        device=output.logits.device,
-    ).clamp(min=1)
+    count = global_mean((targets.labels >= 0).sum().float()).clamp(min=1)
     terms: dict[str, Tensor] = {}
     with torch.autocast(output.logits.device.type, enabled=False):
         matches = match(groups, factors, targets, class_weight=class_weight, points_weight=points_weight)
@@ -55,12 +51,12 @@ def vector_losses(
     return terms
 
 
-def focal_loss(logits: Tensor, wanted: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
     """Sum of the sigmoid focal loss (Lin et al. 2017) over all queries and classes."""
     probability = logits.sigmoid()
     error = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     missed = probability * (1 - wanted) + (1 - probability) * wanted
-    return ((alpha * wanted + (1 - alpha) * (1 - wanted)) * missed**gamma * error).sum()
+    return ((ALPHA * wanted + (1 - ALPHA) * (1 - wanted)) * missed**GAMMA * error).sum()
 
 
 def direction_loss(points: Tensor, true_points: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
                 texts.append((frame.token.encode(), frame.path.relative_to(tables.root).as_posix().encode()))
             starts.append(len(rows))
     scenes = [{**vars(scene), "sample_tokens": list(scene.sample_tokens)} for scene in tables.scenes]
-    arrays = (
+    arrays: tuple[np.ndarray, ...] = (
         np.array(samples, dtype=np.str_),
         np.array(starts),
         np.array(rows, dtype=_ROW),

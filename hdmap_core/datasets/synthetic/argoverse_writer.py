@@ -17,12 +17,20 @@ import numpy as np
 
 from hdmap_core.datasets.argoverse.feather import write_columns
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR
-from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.formats.argoverse_map import town_archive
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan, plan_towns
-from hdmap_core.datasets.synthetic.render_town import SceneWork, TownWork, photograph, sweep, write_file
+from hdmap_core.datasets.synthetic.render_town import Recorder, SceneWork, TownWork
 from hdmap_core.datasets.synthetic.sensors.rig import CLOCK_US, Firing
-from hdmap_core.datasets.synthetic.writer import MANIFEST, Progress, claim, manifest
+from hdmap_core.datasets.synthetic.world_folder import (
+    Progress,
+    claim,
+    compact_json,
+    counted,
+    mark_complete,
+    write_file,
+    write_sd_map,
+)
+from hdmap_core.datasets.synthetic.writer import files_of
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry.se3 import inverse, quaternion_from_rotation, transform_points
 from hdmap_core.running.parallel import map_scenes
@@ -37,6 +45,7 @@ CITIES = {
 _GRID_M = 0.3
 _NAMESPACE = uuid.UUID("0d9f7a52-3c64-5b6e-8f43-6a1f5f1f2f77")
 _MAP_NUMBER = 1
+_TICKS_PER_TURN = 2
 
 
 def write_logs(
@@ -66,18 +75,10 @@ def write_logs(
     root, plans = Path(root), plan_towns(config)
     write_columns(root, {"stamp": [0]})  # says at once that pyarrow is missing
     is_complete = claim(root, config, "av2")
-    report = progress or (lambda done, total: None)
     work = [_Drive(root, config, plan, number) for plan in plans for number in range(config.scenes)]
-    counts = [len(_firings(drive.scene)) for drive in work]
     pending = [drive for drive in work if not (drive.folder / "calibration" / "intrinsics.feather").is_file()]
-    done, total = sum(counts) - sum(len(_firings(drive.scene)) for drive in pending), sum(counts)
-    report(done, total)
-
-    def advance(files: int) -> None:
-        nonlocal done
-        done += files
-        report(min(done, total), total)
-
+    per_log = files_of(config, plans[0], _TICKS_PER_TURN) // config.scenes  # each rig has as many cameras
+    advance = counted(progress, per_log * (len(work) - len(pending)), per_log * len(work))
     if workers <= 1:
         for drive in pending:
             _write_log(drive, lambda: advance(1))
@@ -85,7 +86,7 @@ def write_logs(
         map_scenes(_write_log, pending, workers, done=lambda _, files: advance(files))
     if not is_complete:
         _write_roads(root, config, plans)
-        write_file(root / MANIFEST, manifest(config, True, "av2"))
+        mark_complete(root, config, "av2")
     splits: dict[str, list[str]] = {}
     for drive in work:
         splits.setdefault(drive.split, []).append(drive.folder.name)
@@ -117,24 +118,21 @@ class _Drive(NamedTuple):
         return TownWork(self.config, self.plan).scene(self.number)
 
 
-def _firings(scene: SceneWork) -> list[Firing]:
-    """Those that are written: of the LiDAR, keyframes and every other turn."""
-    turns = (firing for firing in scene.shots.firings if firing.channel == "LIDAR_TOP")
-    kept = {firing.stamp_us for firing in turns if firing.is_keyframe or round(firing.stamp_us / CLOCK_US) % 2 == 0}
-    return [firing for firing in scene.shots.firings if firing.channel != "LIDAR_TOP" or firing.stamp_us in kept]
+def _is_written(firing: Firing) -> bool:
+    """Every picture; of the LiDAR, which turns at 20 Hz, keyframes and every other turn."""
+    is_turn_between = firing.channel == "LIDAR_TOP" and not firing.is_keyframe
+    return not is_turn_between or round(firing.stamp_us / CLOCK_US) % _TICKS_PER_TURN == 0
 
 
 def _write_log(drive: _Drive, tick: Callable[[], None] = lambda: None) -> int:
     """Writes one log; returns how many sensor files it has."""
-    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
-
     cv2.setNumThreads(1)
     config, plan, folder = drive.config, drive.plan, drive.folder
     scene = drive.scene
-    renderer, lenses, rig = TownRenderer(scene.town), scene.lenses(), scene.shots.rig
+    recorder, rig = Recorder(config, scene, plan.seed), scene.shots.rig
     car_from_lidar = inverse(GROUND_FROM_CAR) @ rig.ego_from_lidar
     poses: dict[int, np.ndarray] = {}
-    firings = _firings(scene)
+    firings = [firing for firing in scene.shots.firings if _is_written(firing)]
     for firing in firings:
         stamp_ns = scene.shots.stamp_us(firing) * 1000
         pose = scene.town_from_ego(scene.town_s(firing))
@@ -142,11 +140,11 @@ def _write_log(drive: _Drive, tick: Callable[[], None] = lambda: None) -> int:
         poses[stamp_ns] = pose @ GROUND_FROM_CAR
         if firing.channel == "LIDAR_TOP":
             path = folder / "sensors" / "lidar" / f"{stamp_ns}.feather"
-            points = np.frombuffer(sweep(config, scene, firing, plan.seed)[0], "<f4").reshape(-1, 5)
+            points = np.frombuffer(recorder.sweep(firing)[0], "<f4").reshape(-1, 5)
             write_file(path, _sweep_file(path, points, car_from_lidar))
         else:
             path = folder / "sensors" / "cameras" / firing.channel / f"{stamp_ns}.jpg"
-            write_file(path, photograph(scene, renderer, lenses, firing, config.jpeg_quality))
+            write_file(path, recorder.photograph(firing))
         tick()
     _write_map(folder, scene, plan)
     stamps = sorted(poses)
@@ -195,7 +193,7 @@ def _intrinsics(scene: SceneWork) -> dict[str, Any]:
 def _write_map(folder: Path, scene: SceneWork, plan: TownPlan) -> None:
     """The vector map and the raster of the ground's height."""
     city, name, (width, height) = CITIES[plan.city], folder.name, scene.town.size
-    archive = json.dumps(town_archive(scene.town, plan.origin), separators=(",", ":")).encode()
+    archive = compact_json(town_archive(scene.town, plan.origin))
     write_file(folder / "map" / f"log_map_archive_{name}____{city}_city_{_MAP_NUMBER}.json", archive)
     x, y = (np.arange(0.5, extent / _GRID_M) * _GRID_M for extent in (width, height))
     places = np.stack(np.meshgrid(x, y), axis=-1)
@@ -210,9 +208,6 @@ def _write_roads(root: Path, config: SynthConfig, plans: list[TownPlan]) -> None
     """SD maps, one per city."""
     roads: dict[str, list[Any]] = {}
     for plan in plans:
-        for street in TownWork(config, plan).town.streets:
-            feature = road_feature(street.line + plan.origin, {"lanes": street.num_lanes, "one_way": street.is_one_way})
-            roads.setdefault(CITIES[plan.city], []).append(feature)
+        roads.setdefault(CITIES[plan.city], []).extend(TownWork(config, plan).sd_roads())
     for city, features in roads.items():
-        content = json.dumps({"type": "FeatureCollection", "features": features}, separators=(",", ":"))
-        write_file(root / "maps" / "sd" / f"{city}.geojson", content.encode())
+        write_sd_map(root, city, features)

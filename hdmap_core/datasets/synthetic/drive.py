@@ -1,10 +1,10 @@
 """The ego vehicle's motion along a route: speed, stops, and the body's roll and pitch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
@@ -15,6 +15,7 @@ MAX_DECELERATION = 2.2
 MAX_LATERAL_ACCELERATION = 2.2
 WHEELBASE_M = 2.7
 TRACK_M = 1.6
+MARGIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Drive:
     pitch: np.ndarray
     heading: np.ndarray
     """(T,) unwrapped yaw in radians."""
-    relief: Relief = field(default=FLAT)
+    relief: Relief = FLAT
 
     @property
     def times(self) -> np.ndarray:
@@ -44,7 +45,7 @@ class Drive:
         pitches and rolls against it.
         """
         at = self.times
-        position = points_at(self.route, np.array([np.interp(time_s, at, self.distance)]))[0]
+        position = points_at(self.route, np.interp(time_s, at, self.distance))
         yaw, roll, pitch = (float(np.interp(time_s, at, v)) for v in (self.heading, self.roll, self.pitch))
         pose = np.eye(4)
         pose[:3, :3] = rotation_from_euler(roll, pitch, yaw)
@@ -81,8 +82,8 @@ def draw_springs(rng: np.random.Generator) -> Springs:
 
 def road_below(relief: Relief, position: np.ndarray, yaw: float) -> np.ndarray:
     """(4, 4) float64, town from road: the plane that a car's wheels stand on, at its rear axle `position` (2,)."""
-    ahead, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
-    axle = position + np.outer([-0.5, 0.5], TRACK_M * left)
+    ahead = directions(yaw)
+    axle = position + np.outer([-0.5, 0.5], TRACK_M * left_of(ahead))
     rear, front = relief.smooth(axle), relief.smooth(axle + WHEELBASE_M * ahead)
     climb = (front.mean() - rear.mean()) / WHEELBASE_M
     bank = 0.5 * (rear[1] - rear[0] + front[1] - front[0]) / TRACK_M
@@ -95,16 +96,15 @@ def plan_drive(
     rng: np.random.Generator,
     route: np.ndarray,
     duration_s: float,
-    margin_s: float = 1.0,
     relief: Relief = FLAT,
     springs: Springs = STIFF,
 ) -> Drive:
-    """Draw a drive that covers times -margin_s .. duration_s + margin_s and stays on the route.
+    """Draw a drive that covers times -MARGIN_S .. duration_s + MARGIN_S and stays on the route.
 
     Speed follows a cruising speed of 5 to 11 m/s, bends (lateral acceleration) and now and then a stop.
     """
     length = total_length(route)
-    span = duration_s + 2 * margin_s
+    span = duration_s + 2 * MARGIN_S
     cruise = float(rng.uniform(6.0, 11.0))
     start = float(rng.uniform(8.0, max(9.0, length - cruise * span - 4.0)))
     along = np.arange(0.0, length, DISTANCE_STEP_M)
@@ -113,8 +113,8 @@ def plan_drive(
     slow = np.maximum((speed[1:] + speed[:-1]) / 2, 0.25)
     clock = np.concatenate([[0.0], np.cumsum(DISTANCE_STEP_M / slow)])
     clock -= np.interp(start, along, clock)
-    times = -margin_s + TIME_STEP_S * np.arange(int(np.ceil(span / TIME_STEP_S)) + 1)
-    distance = np.interp(times + margin_s, clock, along)
+    times = -MARGIN_S + TIME_STEP_S * np.arange(int(np.ceil(span / TIME_STEP_S)) + 1)
+    distance = np.interp(times + MARGIN_S, clock, along)
     distance = _smooth(distance, 0.35)
     acceleration = _smooth(np.gradient(np.gradient(distance, TIME_STEP_S), TIME_STEP_S), 0.3)
     pitch = _sway(rng, times, np.deg2rad(0.17)) - np.deg2rad(0.12) * acceleration
@@ -122,7 +122,7 @@ def plan_drive(
     heading = _smooth(np.unwrap(headings_at(route, distance, 1.2)), 0.15)
     pull = np.gradient(distance, TIME_STEP_S) * np.gradient(heading, TIME_STEP_S)
     pitch, roll = pitch - springs.squat * acceleration, roll + springs.lean * _smooth(pull, 0.3)
-    return Drive(route, -margin_s, distance, roll, pitch, heading, relief)
+    return Drive(route, -MARGIN_S, distance, roll, pitch, heading, relief)
 
 
 def _speed_by_distance(

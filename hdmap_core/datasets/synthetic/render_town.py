@@ -4,30 +4,35 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from hdmap_core.datasets.sd_map import road_feature
 from hdmap_core.datasets.synthetic.drive import STIFF, Drive, draw_springs, plan_drive
+from hdmap_core.datasets.synthetic.formats.annotations import annotate, objects_at, points_in_boxes
+from hdmap_core.datasets.synthetic.formats.map_expansion import town_layers
 from hdmap_core.datasets.synthetic.formats.tables import SceneShots, TownRows, logfile_of, scene_start_us, token_of
 from hdmap_core.datasets.synthetic.light.weather import draw_optics, look_of_scene
 from hdmap_core.datasets.synthetic.presets import SynthConfig, TownPlan
-from hdmap_core.datasets.synthetic.sensors.optics import Lens, Optics, lens_of
+from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.sensors.lidar import TownLidar
+from hdmap_core.datasets.synthetic.sensors.optics import Developer, Optics, developer_of
 from hdmap_core.datasets.synthetic.sensors.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.sensors.own_car import OwnCar, draw_own_car
-from hdmap_core.datasets.synthetic.sensors.rig import Firing, firings, varied_rig
+from hdmap_core.datasets.synthetic.sensors.rig import CLOCK_US, Firing, firings, varied_rig
 from hdmap_core.datasets.synthetic.things.traffic import around_ego
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.datasets.synthetic.world import generate_town, movers_clear_of
-from hdmap_core.files import write_atomically
-
-if TYPE_CHECKING:
-    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
+from hdmap_core.datasets.synthetic.world_folder import write_file
+from hdmap_core.geometry.se3 import transform_points
 
 FIRST_TOWN_S = 1.0
 """Town time at which every scene begins; movers keep to their routes from 0 to 24 s."""
+
+Hits = dict[str, dict[str, list[int]]]
+"""LiDAR points in each object: scene number → keyframe → counts (string keys, for JSON)."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,12 @@ class SceneWork:
     """Of each camera; one that is not named is perfect."""
     own_car: OwnCar | None = None
 
-    def lenses(self) -> dict[str, Lens]:
+    def developers(self) -> dict[str, Developer]:
         """What develops the pictures of each camera that is not perfect."""
         cameras, look = self.shots.rig.cameras, self.town.appearance
         return {
-            name: lens_of(optics, cameras[name].pinhole, self.own_car, look) for name, optics in self.optics.items()
+            name: developer_of(optics, cameras[name].pinhole, self.own_car, look)
+            for name, optics in self.optics.items()
         }
 
     def town_from_ego(self, town_s: float) -> np.ndarray:
@@ -67,6 +73,13 @@ class TownWork:
     def town(self) -> Town:
         """The town with all of its movers."""
         return generate_town(self.plan.seed, drives_left=self.plan.drives_left, edition=self.config.edition)
+
+    def sd_roads(self) -> list[dict[str, object]]:
+        """The town's share of its city's SD map."""
+        return [
+            road_feature(street.line + self.plan.origin, {"lanes": street.num_lanes, "one_way": street.is_one_way})
+            for street in self.town.streets
+        ]
 
     def scene(self, number: int) -> SceneWork:
         """The `number`-th drive: its route, rig, stamps, and the town without movers that would hit the ego."""
@@ -96,79 +109,90 @@ class TownWork:
         return SceneWork(replace(town, appearance=look), drive, shots, optics, own_car)
 
 
+class Recorder:
+    """The sensors of a scene, with all that is the same in every picture and turn."""
+
+    def __init__(self, config: SynthConfig, scene: SceneWork, seed: int) -> None:
+        """`seed`: of the LiDAR's noise; the town's."""
+        self.config, self.scene, self.seed = config, scene, seed
+        self.renderer = TownRenderer(scene.town)
+        self.developers = scene.developers()
+
+    @cached_property
+    def lidar(self) -> TownLidar:
+        """Made when it first turns."""
+        return TownLidar(self.scene.town)
+
+    def photograph(self, firing: Firing) -> bytes:
+        """An exposure of a camera as a JPEG file."""
+        scene, channel = self.scene, firing.channel
+        camera, at = scene.shots.rig.cameras[channel], scene.town_s(firing)
+        drawn, pose = camera.pinhole, scene.town_from_ego(at) @ camera.ego_from_camera
+        speed = scene.drive.speed(firing.stamp_us * 1e-6)
+        developer = self.developers.get(channel)
+        image = self.renderer.render(drawn.intrinsics, pose, drawn.image_size, at, developer, speed)
+        image = cv2.cvtColor(camera.through_lens(image), cv2.COLOR_RGB2BGR)
+        quality = min(self.config.jpeg_quality, scene.optics.get(channel, Optics()).jpeg_quality)
+        return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+    def sweep(self, firing: Firing) -> tuple[bytes, list[int] | None]:
+        """A turn of the LiDAR as file content, and at a keyframe how many points lie in each object.
+
+        Without LiDAR the keyframes still need their rows (the frame's instant and pose stand there), so the file is
+        there, with no point in it.
+        """
+        if self.config.lidar == "none":
+            return b"", None
+        scene, at = self.scene, self.scene.town_s(firing)
+        ego_from_lidar = scene.shots.rig.ego_from_lidar
+        seed = self.seed * 1000 + firing.stamp_us // CLOCK_US
+        points = self.lidar.cast_sweep(scene.town_from_ego, ego_from_lidar, at, seed)
+        hits = None
+        if firing.is_keyframe:
+            in_town = transform_points(scene.town_from_ego(at) @ ego_from_lidar, points[:, :3].astype(np.float64))
+            in_town[:, 2] -= scene.town.relief.height(in_town[:, :2])
+            hits = points_in_boxes(objects_at(scene.town, at), in_town).tolist()
+        return points.astype("<f4").tobytes(), hits
+
+
+class Recorded(NamedTuple):
+    """How many files were written, and how many LiDAR points lie in each object."""
+
+    files: int
+    hits: Hits
+
+
 def record(
     config: SynthConfig, plan: TownPlan, root: Path, chunk: int, chunks: int, tick: Callable[[], None]
-) -> dict[str, dict[str, list[int]]]:
-    """Write the sensor files of every `chunks`-th stretch of a town's scenes.
-
-    Returns:
-        LiDAR points per object, for the annotations: scene number → keyframe → counts (string keys, for JSON).
+) -> Recorded:
+    """Write the sensor files of every `chunks`-th stretch of a town's scenes; `tick` is called after each.
 
     Raises:
         OutputError: a file cannot be written.
     """
-    from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
-
     cv2.setNumThreads(1)
     work = TownWork(config, plan)
-    counts: dict[str, dict[str, list[int]]] = {}
+    counts: Hits = {}
+    files = 0
     for number in range(config.scenes):
         scene = work.scene(number)
-        renderer, lenses = TownRenderer(scene.town), scene.lenses()
+        recorder = Recorder(config, scene, plan.seed)
         events = scene.shots.firings
         for firing in events[len(events) * chunk // chunks : len(events) * (chunk + 1) // chunks]:
-            path = root / scene.shots.filename(firing)
             if firing.channel == "LIDAR_TOP":
-                content, hits = sweep(config, scene, firing, plan.seed)
-                if firing.is_keyframe and hits is not None:
+                content, hits = recorder.sweep(firing)
+                if hits is not None:
                     counts.setdefault(str(number), {})[str(firing.keyframe)] = hits
             else:
-                content = photograph(scene, renderer, lenses, firing, config.jpeg_quality)
-            write_file(path, content)
+                content = recorder.photograph(firing)
+            write_file(root / scene.shots.filename(firing), content)
+            files += 1
             tick()
-    return counts
+    return Recorded(files, counts)
 
 
-def photograph(
-    scene: SceneWork, renderer: "TownRenderer", lenses: dict[str, Lens], firing: Firing, jpeg_quality: int
-) -> bytes:
-    """An exposure of a camera as a JPEG file; `lenses` are the scene's."""
-    camera, at = scene.shots.rig.cameras[firing.channel], scene.town_s(firing)
-    drawn, pose = camera.pinhole, scene.town_from_ego(at) @ camera.ego_from_camera
-    speed = scene.drive.speed(firing.stamp_us * 1e-6)
-    image = renderer.render(drawn.intrinsics, pose, drawn.image_size, at, lenses.get(firing.channel), speed)
-    image = cv2.cvtColor(camera.through_lens(image), cv2.COLOR_RGB2BGR)
-    quality = min(jpeg_quality, scene.optics.get(firing.channel, Optics()).jpeg_quality)
-    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
-
-
-def sweep(config: SynthConfig, scene: SceneWork, firing: Firing, seed: int) -> tuple[bytes, list[int] | None]:
-    """A turn of the LiDAR as file content, and how many points lie in each object.
-
-    Without LiDAR the keyframes still need their rows (the frame's instant and pose stand there), so the file is there,
-    with no point in it.
-    """
-    from hdmap_core.datasets.synthetic.formats.annotations import objects_at, points_in_boxes
-    from hdmap_core.datasets.synthetic.sensors.lidar import cast_sweep
-
-    if config.lidar == "none":
-        return b"", None
-    ego_from_lidar, at = scene.shots.rig.ego_from_lidar, scene.town_s(firing)
-    points = cast_sweep(scene.town, scene.town_from_ego, ego_from_lidar, at, seed * 1000 + firing.stamp_us // 50_000)
-    hits = None
-    if firing.is_keyframe:
-        town_from_lidar = scene.town_from_ego(at) @ ego_from_lidar
-        in_town = points[:, :3].astype(np.float64) @ town_from_lidar[:3, :3].T + town_from_lidar[:3, 3]
-        in_town[:, 2] -= scene.town.relief.height(in_town[:, :2])
-        hits = points_in_boxes(objects_at(scene.town, at), in_town).tolist()
-    return points.astype("<f4").tobytes(), hits
-
-
-def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> dict[str, Any]:
+def describe(config: SynthConfig, plan: TownPlan, counts: Hits) -> dict[str, Any]:
     """A town's rows, map layers and SD map: what goes into its part file."""
-    from hdmap_core.datasets.synthetic.formats.annotations import annotate
-    from hdmap_core.datasets.synthetic.formats.map_expansion import town_layers
-
     work, origin = TownWork(config, plan), np.array(plan.origin)
     rows = TownRows(plan)
     for number in range(config.scenes):
@@ -186,19 +210,5 @@ def describe(config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, li
             [FIRST_TOWN_S + t for t in times], scene.drive.positions(np.array(times)),
             {int(k): hits for k, hits in counts.get(str(number), {}).items()},
         )  # fmt: skip
-    roads = [
-        road_feature(street.line + origin, {"lanes": street.num_lanes, "one_way": street.is_one_way})
-        for street in work.town.streets
-    ]
     layers = town_layers(work.town, f"{config.seed}/{plan.key}", plan.origin)
-    return {"city": plan.city, "tables": rows.rows, "map": layers, "sd": roads}
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file of the data set whole or not at all; there are too many to wait for the disk.
-
-    Raises:
-        OutputError: disk full, no permission, and the like.
-    """
-    advice = "make room or choose another folder, then run the same command again: what is complete is kept"
-    write_atomically(path, content, durable=False, advice=advice)
+    return {"city": plan.city, "tables": rows.rows, "map": layers, "sd": work.sd_roads()}

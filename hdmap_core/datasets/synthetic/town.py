@@ -13,10 +13,13 @@ from typing import Literal
 import numpy as np
 from shapely import MultiPolygon, Polygon
 
+from hdmap_core.datasets.synthetic.curve import lengths_along
 from hdmap_core.datasets.synthetic.ground.relief import FLAT, Relief
 
 RGB = tuple[float, float, float]
 """Linear reflectance or radiance, 0..1 per channel."""
+DividerKind = Literal["lane_divider", "road_divider"]
+"""nuScenes' layers: `lane_divider` between lanes of one direction, `road_divider` between opposite directions."""
 MarkingStyle = Literal["solid", "dashed", "double_solid", "double_dashed", "solid_dashed"]
 """`solid_dashed`: solid on the right of the line's direction, dashed on its left."""
 MarkingColour = Literal["white", "yellow"]
@@ -32,14 +35,10 @@ DecalMaterial = Literal["white_paint", "yellow_paint", "asphalt", "concrete", "m
 
 @dataclass(frozen=True)
 class Marking:
-    """A painted line: what the map calls a divider.
-
-    `kind` says which nuScenes layer holds it: `lane_divider` between lanes of one direction, `road_divider` between
-    opposite directions.
-    """
+    """A painted line: what the map calls a divider."""
 
     line: np.ndarray
-    kind: Literal["lane_divider", "road_divider"]
+    kind: DividerKind
     style: MarkingStyle
     colour: MarkingColour
     dash_m: float = 3.0
@@ -136,8 +135,7 @@ class Mover:
     @cached_property
     def along(self) -> np.ndarray:
         """(P,) distance of each vertex of the route from its start."""
-        steps = np.diff(self.route, axis=0)
-        return np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
+        return lengths_along(self.route)
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,6 @@ class Town:
 
     seed: int
     size: tuple[float, float]
-    drives_left: bool
     drivable: MultiPolygon
     """All asphalt; its outline (outer rings and the holes of islands) is where kerbs stand."""
     road_segments: tuple[RoadSegment, ...]
@@ -232,12 +229,12 @@ class Town:
     """Smooth drivable paths of the ego vehicle along lanes and connectors, vertices every 1 m or less."""
     streets: tuple[Street, ...]
     appearance: Appearance
-    islands: tuple[Polygon, ...] = field(default=())
+    islands: tuple[Polygon, ...] = ()
     """Raised islands and medians: holes of `drivable` with a kerb around them."""
-    relief: Relief = field(default=FLAT)
+    relief: Relief = FLAT
     """Height of the ground."""
-    decals: tuple[Decal, ...] = field(default=())
+    decals: tuple[Decal, ...] = ()
     """A town that has any brings its lane arrows and covers among them."""
-    kerb_paint: tuple[KerbPaint, ...] = field(default=())
-    flush: tuple[Polygon, ...] = field(default=())
+    kerb_paint: tuple[KerbPaint, ...] = ()
+    flush: tuple[Polygon, ...] = ()
     """Where the outline of the asphalt is no step: driveways' ends, dropped kerbs, roads that go on out of town."""

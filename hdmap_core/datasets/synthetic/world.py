@@ -9,40 +9,42 @@ from shapely.geometry.base import BaseGeometry
 
 from hdmap_core.datasets.synthetic.curve import points_at, total_length
 from hdmap_core.datasets.synthetic.ground.terrain import draw_relief
+from hdmap_core.datasets.synthetic.presets import TOWN_SIZE_M
 from hdmap_core.datasets.synthetic.streets import paint
+from hdmap_core.datasets.synthetic.streets.junctions import LayoutError
+from hdmap_core.datasets.synthetic.streets.kerb_lines import draw_kerb_lines
 from hdmap_core.datasets.synthetic.streets.kerb_styles import draw_kerb_paint
 from hdmap_core.datasets.synthetic.streets.layout import draw_markings, first_layout, second_layout
-from hdmap_core.datasets.synthetic.streets.road_decals import draw_decals
+from hdmap_core.datasets.synthetic.streets.road_repairs import draw_repairs
+from hdmap_core.datasets.synthetic.streets.road_symbols import draw_symbols
 from hdmap_core.datasets.synthetic.streets.roads import Network
 from hdmap_core.datasets.synthetic.streets.roadside import Roadside
-from hdmap_core.datasets.synthetic.streets.surface import LayoutError, Surface
+from hdmap_core.datasets.synthetic.streets.surface import Surface
 from hdmap_core.datasets.synthetic.things import scenery
 from hdmap_core.datasets.synthetic.things.street_scene import furnished
 from hdmap_core.datasets.synthetic.things.traffic import with_traffic
 from hdmap_core.datasets.synthetic.town import Box, Decal, KerbPaint, Lane, Mover, RoadSegment, Street, Town
 
 MAX_ATTEMPTS = 60
+SIZE = (TOWN_SIZE_M, TOWN_SIZE_M)
+CLEARANCE_M = 7.0
+"""Least distance between the front of a mover and the ego vehicle."""
 
 
-def generate_town(
-    seed: int, size: tuple[float, float] = (320.0, 320.0), drives_left: bool = False, edition: int = 1
-) -> Town:
+def generate_town(seed: int, drives_left: bool = False, edition: int = 1) -> Town:
     """Draw a town; the same arguments always give the same town.
 
     Args:
         seed: any non-negative number.
-        size: width and height in metres, at least 220 each.
         drives_left: mirror the town, so that traffic keeps left.
         edition: of the world, 1 or 2. Edition 1 stays as it is.
 
     Raises:
-        ValueError: `size` is too small for a town.
+        LayoutError: none of 60 draws is of use.
     """
-    if min(size) < 220:
-        raise ValueError(f"a town needs at least 220 x 220 m, not {size[0]} x {size[1]}")
     for attempt in range(MAX_ATTEMPTS):
         try:
-            town = _draw(seed, attempt, size, edition, drives_left)
+            town = _draw(seed, attempt, edition, drives_left)
         except LayoutError:
             continue
         if edition > 1:
@@ -50,19 +52,19 @@ def generate_town(
             town = with_traffic(town, np.random.default_rng([seed, attempt, 32]))
             town = replace(town, relief=draw_relief(np.random.default_rng([seed, attempt, 21]), town))
         return mirrored(town) if drives_left else town
-    raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}, size {size}")
+    raise LayoutError(f"no usable street plan within {MAX_ATTEMPTS} attempts, seed {seed}")
 
 
-def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, drives_left: bool) -> Town:
+def _draw(seed: int, attempt: int, edition: int, drives_left: bool) -> Town:
     """A town for driving on the right; `drives_left`: it will be mirrored, and words are to be read after that."""
     rng = np.random.default_rng([seed, attempt])
     # The second edition draws its streets by generators of their own, so that neither shifts the other's numbers.
     streets_rng, paint_rng = (np.random.default_rng([seed, attempt, k]) for k in (11, 12))
-    layout = first_layout(rng, size) if edition == 1 else second_layout(streets_rng, size)
+    layout = first_layout(rng, SIZE) if edition == 1 else second_layout(streets_rng, SIZE)
     network, zones, mid_crossings, surface = layout.network, layout.zones, layout.mid_crossings, layout.surface
-    walkways = _walkways(network, surface, size)
+    walkways = _walkways(network, surface)
     paved = shapely.union_all([surface.outline, *walkways, *layout.beside.flush])
-    buildings = scenery.draw_buildings(rng, network, paved, size)
+    buildings = scenery.draw_buildings(rng, network, paved, SIZE)
     crossings = paint.crossings(rng if edition == 1 else paint_rng, network, zones, mid_crossings)
     if edition == 2:
         crossings = paint.with_stripes_of_their_own(paint_rng, crossings)
@@ -76,12 +78,17 @@ def _draw(seed: int, attempt: int, size: tuple[float, float], edition: int, driv
     decals: list[Decal] = []
     kerb_paint: list[KerbPaint] = []
     if edition == 2:
-        decals = draw_decals(np.random.default_rng([seed, attempt, 13]), layout, markings, crossings, drives_left)
+        decals_rng = np.random.default_rng([seed, attempt, 13])
+        decals = [
+            *layout.beside.aprons,
+            *draw_repairs(decals_rng, layout, markings, crossings),
+            *draw_kerb_lines(decals_rng, layout, crossings),
+            *draw_symbols(decals_rng, layout, drives_left),
+        ]
         kerb_paint = draw_kerb_paint(np.random.default_rng([seed, attempt, 14]), surface.drivable, surface.islands)
     return Town(
         seed=seed,
-        size=size,
-        drives_left=False,
+        size=SIZE,
         drivable=surface.drivable,
         road_segments=surface.road_segments,
         lanes=layout.lanes,
@@ -119,7 +126,7 @@ def _out_of_the_way(boxes: list[Box], beside: Roadside) -> list[Box]:
     return [box for box, is_blocked in zip(boxes, blocked, strict=True) if box.kind == "building" or not is_blocked]
 
 
-def _walkways(network: Network, surface: Surface, size: tuple[float, float]) -> list[Polygon]:
+def _walkways(network: Network, surface: Surface) -> list[Polygon]:
     """Strips beside the roads, as wide as each road says, never on the asphalt."""
     bands = [
         shapely.buffer(shapely.LineString(road.line), road.profile.width / 2 + road.profile.walkway, quad_segs=3)
@@ -130,7 +137,7 @@ def _walkways(network: Network, surface: Surface, size: tuple[float, float]) -> 
         return []
     # Corners of junctions get the walkway of the roads that meet there.
     area = shapely.union_all(bands).buffer(5.0, quad_segs=3).buffer(-5.0, quad_segs=3)
-    area = shapely.intersection(area.difference(surface.outline), shapely.box(0.5, 0.5, size[0] - 0.5, size[1] - 0.5))
+    area = shapely.intersection(area.difference(surface.outline), shapely.box(0.5, 0.5, SIZE[0] - 0.5, SIZE[1] - 0.5))
     parts = shapely.get_parts(shapely.set_precision(shapely.simplify(area, 0.02), 0.001))
     return [part for part in parts if isinstance(part, Polygon) and part.area > 1.0]
 
@@ -148,7 +155,6 @@ def mirrored(town: Town) -> Town:
 
     return replace(
         town,
-        drives_left=not town.drives_left,
         drivable=MultiPolygon(shapely.get_parts(shape(town.drivable))),
         road_segments=tuple(RoadSegment(shape(s.polygon), s.is_intersection) for s in town.road_segments),
         lanes=tuple(Lane(shape(k.polygon), points(k.centerline), k.is_connector, k.outgoing) for k in town.lanes),
@@ -171,20 +177,19 @@ def mirrored(town: Town) -> Town:
     )
 
 
-def movers_clear_of(town: Town, ego_track: np.ndarray, times: np.ndarray, clearance: float = 7.0) -> Town:
+def movers_clear_of(town: Town, ego_track: np.ndarray, times: np.ndarray) -> Town:
     """The town without the movers and loose boxes that the ego vehicle would run into.
 
     Args:
         town: as drawn.
         ego_track: (N, 2) positions of the ego vehicle.
         times: (N,) town times in seconds that they belong to.
-        clearance: smallest allowed distance between a mover's middle and the ego in metres.
     """
     movers: list[Mover] = []
     for mover in town.movers:
         length = total_length(mover.route)
         track = points_at(mover.route, np.clip(mover.start + mover.speed * times, 0.0, length))
-        if np.min(np.hypot(*(track - ego_track).T)) > clearance + mover.size[0] / 2:
+        if np.min(np.hypot(*(track - ego_track).T)) > CLEARANCE_M + mover.size[0] / 2:
             movers.append(mover)
 
     def is_clear(box: Box) -> bool:

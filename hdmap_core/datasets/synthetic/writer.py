@@ -1,13 +1,13 @@
 """Writing a synthetic world as a nuScenes folder: in parallel, resumable, the same bytes whatever the workers.
 
-`synth.json` says what is written here and whether it is complete. A town's rows and map go to `parts/<town>.json` once
-all of its sensor files are there; the tables and maps are made from all parts at the end.
+A town's rows and map go to `parts/<town>.json` once all of its sensor files are there; the tables and maps are made
+from all parts at the end.
 """
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,36 +16,38 @@ from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.formats.map_expansion import empty_map, merge_into
 from hdmap_core.datasets.synthetic.formats.tables import MASKS, shared_rows
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, SynthConfig, TownPlan, plan_towns
-from hdmap_core.datasets.synthetic.render_town import describe, record, write_file
+from hdmap_core.datasets.synthetic.render_town import Hits, Recorded, describe, record
 from hdmap_core.datasets.synthetic.sensors.other_rigs import CHANNELS as OTHER_CHANNELS
 from hdmap_core.datasets.synthetic.sensors.other_rigs import other_rig
 from hdmap_core.datasets.synthetic.sensors.rig import CAMERA_TICKS, CHANNELS, TICKS_PER_KEYFRAME
 from hdmap_core.datasets.synthetic.sensors.ring_rig import CHANNELS as RING_CHANNELS
-from hdmap_core.errors import DatasetError, OutputError
-from hdmap_core.files import PART
+from hdmap_core.datasets.synthetic.world_folder import (
+    Progress,
+    claim,
+    compact_json,
+    counted,
+    mark_complete,
+    write_file,
+    write_sd_map,
+)
+from hdmap_core.errors import DatasetError
 from hdmap_core.running.parallel import map_scenes
 
-MANIFEST = "synth.json"
-Layout = Literal["nuscenes", "av2"]
 
-Progress = Callable[[int, int], None]
-"""Called with (files written, files in all)."""
-
-
-def files_per_scene(config: SynthConfig, cameras: int = 6) -> int:
-    """Number of sensor files of one scene whose rig has so many cameras."""
+def files_per_scene(config: SynthConfig, cameras: int = 6, ticks_per_turn: int = 1) -> int:
+    """Number of sensor files of one scene whose rig has so many cameras, with a LiDAR turn every so many ticks."""
     gaps = config.keyframes - 1
     pictures = config.keyframes + gaps * len(CAMERA_TICKS) * config.sweeps
-    turns = config.keyframes + gaps * (TICKS_PER_KEYFRAME - 1) * (config.lidar == "all")
+    turns = config.keyframes + gaps * (TICKS_PER_KEYFRAME // ticks_per_turn - 1) * (config.lidar == "all")
     return cameras * pictures + turns
 
 
-def _files_of(config: SynthConfig, plan: TownPlan) -> int:
+def files_of(config: SynthConfig, plan: TownPlan, ticks_per_turn: int = 1) -> int:
     """Number of sensor files of a town."""
     if config.rigs == "nuscenes":
-        return files_per_scene(config) * config.scenes
+        return files_per_scene(config, ticks_per_turn=ticks_per_turn) * config.scenes
     rigs = (other_rig(config.rigs, plan.seed, number) for number in range(config.scenes))
-    return sum(files_per_scene(config, len(rig.cameras)) for rig in rigs)
+    return sum(files_per_scene(config, len(rig.cameras), ticks_per_turn) for rig in rigs)
 
 
 def write_dataset(
@@ -71,84 +73,15 @@ def write_dataset(
     for plan in plans:
         scenes.setdefault(plan.split, []).extend(plan.scene_names)
     is_complete = claim(root, config)
-    report = progress or (lambda done, total: None)
-    total = sum(_files_of(config, plan) for plan in plans)
-    if is_complete:
-        report(total, total)
-        _remove_parts(root)
-        return scenes
-    pending = [plan for plan in plans if not _part_path(root, plan).is_file()]
-    done = total - sum(_files_of(config, plan) for plan in pending)
-    report(done, total)
-
-    def advance(written: int) -> None:
-        nonlocal done
-        done += written
-        report(min(done, total), total)
-
-    _record_all(root, config, pending, max(1, workers), advance)
-    _assemble(root, config, plans, scenes)
-    write_file(root / MANIFEST, manifest(config, complete=True))
+    pending = [] if is_complete else [plan for plan in plans if not _part_path(root, plan).is_file()]
+    total = sum(files_of(config, plan) for plan in plans)
+    advance = counted(progress, total - sum(files_of(config, plan) for plan in pending), total)
+    if not is_complete:
+        _record_all(root, config, pending, max(1, workers), advance)
+        _assemble(root, config, plans, scenes)
+        mark_complete(root, config)
     _remove_parts(root)
     return scenes
-
-
-def claim(root: Path, config: SynthConfig, layout: Layout = "nuscenes") -> bool:
-    """Make `root` ours, or check that it is.
-
-    Args:
-        root: the folder.
-        config: what is to be written there.
-        layout: in which format.
-
-    Returns:
-        Whether the folder is complete already.
-
-    Raises:
-        DatasetError: the folder belongs to something else or to another configuration.
-        OutputError: the folder cannot be made or read.
-    """
-    path = root / MANIFEST
-    try:
-        if root.exists() and not root.is_dir():
-            raise DatasetError(f"{root} is a file; give a folder to write to")
-        strangers = sorted(p.name for p in root.iterdir() if p.name != f"{MANIFEST}{PART}") if root.exists() else []
-        if not strangers:
-            write_file(path, manifest(config, False, layout))
-            return False
-        if MANIFEST not in strangers:
-            raise DatasetError(
-                f"{root} is not empty and has no {MANIFEST} (it holds {strangers[0]}): not written by hdmap synth; "
-                "choose an empty folder"
-            )
-        content = json.loads(path.read_text(encoding="utf-8"))
-        theirs, is_complete = content["config"], bool(content["complete"])
-        their_layout = content.get("layout", "nuscenes")
-    except OSError as error:
-        raise OutputError(f"cannot use {root}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DatasetError(f"{path} is damaged; remove the folder {root} and write it again") from None
-    if their_layout != layout:
-        raise DatasetError(f"{root} was written with --format {their_layout}; give that, or another folder")
-    ours = config.model_dump(mode="json")
-    # An option that is younger than the folder had its default.
-    theirs = {**SynthConfig(towns=config.towns).model_dump(mode="json"), **theirs}
-    different = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
-    if different:
-        key = different[0]
-        raise DatasetError(
-            f"{root} was written with {key} = {theirs.get(key)}, now it is {ours.get(key)}; give the same options to "
-            "finish it, or another folder"
-        )
-    return is_complete
-
-
-def manifest(config: SynthConfig, complete: bool, layout: Layout = "nuscenes") -> bytes:
-    """The content of `synth.json`."""
-    content = {"config": config.model_dump(mode="json"), "complete": complete}
-    if layout != "nuscenes":
-        content["layout"] = layout
-    return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def _part_path(root: Path, plan: TownPlan) -> Path:
@@ -163,7 +96,7 @@ def _remove_parts(root: Path) -> None:
         folder.rmdir()
 
 
-def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: dict[str, dict[str, list[int]]]) -> None:
+def _write_part(root: Path, config: SynthConfig, plan: TownPlan, counts: Hits) -> None:
     write_file(_part_path(root, plan), json.dumps(describe(config, plan, counts)).encode())
 
 
@@ -177,26 +110,12 @@ class _Chunk(NamedTuple):
     chunks: int
 
 
-class _Recorded(NamedTuple):
-    """How many files a piece was, and how many LiDAR points lie in each object: scene → keyframe → counts."""
-
-    files: int
-    hits: dict[str, dict[str, list[int]]]
-
-
-def _record_chunk(work: _Chunk, tick: Callable[[], None] = lambda: None) -> _Recorded:
+def _record_chunk(work: _Chunk, tick: Callable[[], None] = lambda: None) -> Recorded:
     """In a worker: record a piece of a town; a town of one piece is finished there too."""
-    written = 0
-
-    def count() -> None:
-        nonlocal written
-        written += 1
-        tick()
-
-    hits = record(work.config, work.plan, work.root, work.number, work.chunks, count)
+    recorded = record(work.config, work.plan, work.root, work.number, work.chunks, tick)
     if work.chunks == 1:
-        _write_part(work.root, work.config, work.plan, hits)
-    return _Recorded(written, hits)
+        _write_part(work.root, work.config, work.plan, recorded.hits)
+    return recorded
 
 
 def _record_all(
@@ -210,10 +129,10 @@ def _record_all(
     # Few towns and many workers: split towns, so that nobody idles.
     chunks = min(-(-4 * workers // max(1, len(pending))), max(1, files_per_scene(config) // 20))
     work = [_Chunk(root, config, plan, number, chunks) for plan in pending for number in range(chunks)]
-    hits: dict[str, dict[str, dict[str, list[int]]]] = {plan.key: {} for plan in pending}
+    hits: dict[str, Hits] = {plan.key: {} for plan in pending}
     left = {plan.key: chunks for plan in pending}
 
-    def finished(index: int, recorded: _Recorded) -> None:
+    def finished(index: int, recorded: Recorded) -> None:
         plan = work[index].plan
         for scene, found in recorded.hits.items():
             hits[plan.key].setdefault(scene, {}).update(found)
@@ -246,18 +165,13 @@ def _assemble(root: Path, config: SynthConfig, plans: list[TownPlan], scenes: di
     for name, shared in shared_rows(logs, channels, config.edition).items():
         rows[name] = shared + rows[name]
     for city, city_map in maps.items():
-        write_file(root / "maps" / "expansion" / f"{city}.json", _compact(city_map))
+        write_file(root / "maps" / "expansion" / f"{city}.json", compact_json(city_map))
         write_file(root / "maps" / f"{MASKS[city]}.png", _tiny_mask())
-        collection = {"type": "FeatureCollection", "features": roads[city]}
-        write_file(root / "maps" / "sd" / f"{city}.geojson", _compact(collection))
+        write_sd_map(root, city, roads[city])
     for name in TABLES:
         lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows[name])
         write_file(root / config.version / f"{name}.json", f"[\n{lines}\n]\n".encode())
     write_file(root / config.version / "splits.json", json.dumps(scenes, indent=1).encode())
-
-
-def _compact(content: object) -> bytes:
-    return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _tiny_mask() -> bytes:

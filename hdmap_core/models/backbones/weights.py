@@ -69,15 +69,10 @@ def load_pretrained(backbone: ImageBackbone, source: str | Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise CheckpointError(
-            f"pretrained weights {path}: the file does not exist; give 'hub', 'random', {', '.join(PACKAGED)} or a "
-            ".safetensors file"
-        )
     metadata, tensors = read_weights(
         path,
-        "give 'hub', 'random' or a .safetensors file; convert a pickle that you trust: safetensors.torch.save_file("
-        "torch.load('x.pth', weights_only=True), 'x.safetensors')",
+        f"give 'hub', 'random', {', '.join(PACKAGED)} or a .safetensors file; convert a pickle that you trust: "
+        "safetensors.torch.save_file(torch.load('x.pth', weights_only=True), 'x.safetensors')",
     )
     if "hdmap" in metadata:
         raise CheckpointError(f"{path} is a checkpoint of hdmap_ros, not a backbone's pretrained weights")

@@ -15,8 +15,8 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
-from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch
-from hdmap_core.models.heads.mapqr_layer import GatherKind, MapQRLayer, start_xavier
+from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch, said, start_xavier
+from hdmap_core.models.heads.mapqr_layer import GatherKind, MapQRLayer
 
 
 class MapQRDecoderConfig(Config):
@@ -109,7 +109,4 @@ class MapQRDecoder(nn.Module):
                 points = points.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + refine(queries).view_as(points)
                 all_points.append(points.sigmoid())
             points = points.detach()
-        logits, places = torch.stack(all_logits), torch.stack(all_points)
-        one = config.num_queries
-        many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
-        return VectorOutput(logits[:, :, :one], places[:, :, :one], many, queries[:, :one])
+        return said(all_logits, all_points, queries, config.num_queries)

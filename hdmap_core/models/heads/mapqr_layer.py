@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hdmap_core.models.heads.branches import start_xavier
 from hdmap_core.models.layers.deformable_attention import DeformableAttention
+from hdmap_core.models.layers.feed_forward import feed_forward
 
 GatherKind = Literal["full", "lean"]
 
@@ -39,12 +41,7 @@ class MapQRLayer(nn.Module):
         self.position = nn.Linear(channels, channels)
         self.sampling = DeformableAttention(channels, heads=heads, samples=samples)
         self.gather = gather_mlp(gather, channels=channels, num_points=num_points)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(channels, feedforward),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(feedforward, channels),
-        )
+        self.feed_forward = feed_forward(channels, feedforward, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
         for module in (self.attention, self.position, self.gather, self.feed_forward):  # the sampling starts on its own
@@ -108,12 +105,3 @@ def sine_embedding(place: Tensor, channels: int) -> Tensor:
     frequency = 2 * math.pi * torch.exp(step * (-math.log(10000.0) / pairs))
     angle = place.flip(-1)[..., None] * frequency
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-3)
-
-
-def start_xavier(module: nn.Module) -> None:
-    """Xavier-uniform matrices and zero biases, as the published transformer starts."""
-    for parameter in module.parameters():
-        if parameter.dim() > 1:
-            nn.init.xavier_uniform_(parameter)
-        else:
-            nn.init.zeros_(parameter)

@@ -14,8 +14,7 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
-from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch
-from hdmap_core.models.heads.mapqr_layer import start_xavier
+from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch, said, start_xavier
 from hdmap_core.models.heads.maptr_layer import MapTRLayer, SelfAttentionKind
 
 
@@ -100,6 +99,4 @@ class MapTRDecoder(nn.Module):
                 points = points.clamp(-LOGIT_LIMIT, LOGIT_LIMIT) + refine(queries)
                 all_points.append(points.sigmoid())
             points = points.detach()
-        logits, places = torch.stack(all_logits), torch.stack(all_points)
-        many = VectorOutput(logits[:, :, one:], places[:, :, one:]) if further else None
-        return VectorOutput(logits[:, :, :one], places[:, :, :one], many, queries[:, :one].mean(dim=2))
+        return said(all_logits, all_points, queries.mean(dim=2), one)

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from hdmap_core.models.heads.mapqr_layer import start_xavier
+from hdmap_core.models.heads.branches import start_xavier
 from hdmap_core.models.layers.deformable_attention import DeformableAttention
+from hdmap_core.models.layers.feed_forward import feed_forward
 
 SelfAttentionKind = Literal["full", "decoupled"]
 
@@ -36,12 +37,7 @@ class MapTRLayer(nn.Module):
         )
         self.sampling = DeformableAttention(channels, heads=heads, samples=samples)
         self.output = nn.Linear(channels, channels)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(channels, feedforward),
-            nn.ReLU(inplace=True),
-            nn.Dropout(dropout),
-            nn.Linear(feedforward, channels),
-        )
+        self.feed_forward = feed_forward(channels, feedforward, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(rounds + 2))
         self.dropout = nn.Dropout(dropout)
         for module in (self.attentions, self.output, self.feed_forward):  # the sampling starts on its own

@@ -1,12 +1,12 @@
 """BEV segmentation: one mask per class."""
 
-import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hdmap_core.config import Config
+from hdmap_core.models.heads.branches import rare
 
 
 class SegmentationConfig(Config):
@@ -22,7 +22,7 @@ class SegmentationHead(nn.Module):
     def __init__(self, config: SegmentationConfig, *, in_channels: int, num_classes: int) -> None:
         super().__init__()
         last = nn.Conv2d(in_channels, num_classes * config.upscale**2, 1)
-        nn.init.constant_(torch.as_tensor(last.bias), -math.log((1 - 0.05) / 0.05))  # few cells are map
+        nn.init.constant_(torch.as_tensor(last.bias), rare(0.05))
         self.layers = nn.Sequential(last, nn.PixelShuffle(config.upscale))
 
     def forward(self, bev: Tensor) -> Tensor:

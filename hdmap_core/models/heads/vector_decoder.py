@@ -18,11 +18,22 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
+from hdmap_core.models.heads.branches import rare
 from hdmap_core.models.layers.raster_size import size_xy
 
 
 class VectorDecoderConfig(Config):
-    """`levels`: which levels of the BEV pyramid (0 is the finest) each point reads `offsets` samples from."""
+    """Defaults: the shipped student's.
+
+    Attributes:
+        num_queries: instances, the most elements of a frame.
+        num_points: of each instance's polyline.
+        channels: width of queries and of what is read of the BEV features; a multiple of `attention_heads`.
+        layers: each refines the points of the one before.
+        attention_heads: of the self-attention.
+        levels: of the BEV pyramid (0 is the finest) that each point reads.
+        offsets: places that each point reads in a level.
+    """
 
     kind: Literal["scatter_gather"] = "scatter_gather"
     num_queries: int = 40
@@ -95,7 +106,7 @@ class DecoderLayer(nn.Module):
         nn.init.normal_(self.offset.bias, std=0.5)
         nn.init.zeros_(self.delta.weight)
         nn.init.zeros_(self.delta.bias)
-        nn.init.constant_(self.logits.bias, -math.log((1 - 0.05) / 0.05))
+        nn.init.constant_(self.logits.bias, rare(0.05))
 
     def forward(self, queries: Tensor, reference: Tensor, values: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """One refinement.

@@ -12,12 +12,6 @@ ROWS_AT_ONCE = 2048
 """Without gradients so many rows are read at a time: their indices stay in the cache."""
 
 
-def eager_on_cpu(tensor: Tensor) -> bool:
-    """Whether operators run one by one on a CPU: not for an export or a compiler, not on a GPU, nor on fake tensors."""
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return tensor.device.type == "cpu" and not recorded
-
-
 def bilinear_bags(maps: Tensor, which: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
     """For every row and head the weighted sum of its bilinear reads; outside of a map is zero. float32.
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import bilinear_bags, eager_on_cpu
+from hdmap_core.models.layers.bilinear_bags import bilinear_bags
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.layers.raster_size import size_xy
 
 
@@ -50,26 +51,20 @@ class DeformableAttention(nn.Module):
     Offsets start on a square ring of one direction per head, sample i at i + 1 cells; weights start equal.
     """
 
-    def __init__(self, channels: int, *, heads: int, samples: int, query_channels: int | None = None) -> None:
+    def __init__(self, channels: int, *, heads: int, samples: int) -> None:
         super().__init__()
         self.heads, self.samples = heads, samples
-        query_channels = query_channels or channels
-        self.offset = nn.Linear(query_channels, heads * samples * 2)
-        self.weight = nn.Linear(query_channels, heads * samples)
+        self.offset = nn.Linear(channels, heads * samples * 2)
+        self.weight = nn.Linear(channels, heads * samples)
         self.value = nn.Conv2d(channels, channels, 1)
-        nn.init.zeros_(self.offset.weight)
-        with torch.no_grad():
-            self.offset.bias.copy_(ring_offsets(heads, samples).flatten())
-        nn.init.zeros_(self.weight.weight)
-        nn.init.zeros_(self.weight.bias)
-        nn.init.xavier_uniform_(self.value.weight.flatten(1))
-        nn.init.zeros_(torch.as_tensor(self.value.bias))
+        start_on_ring(self.offset, heads, samples)
+        start_reading(self.weight, self.value)
 
     def forward(self, query: Tensor, reference: Tensor, features: Tensor) -> Tensor:
         """Reads a map.
 
         Args:
-            query: (B, Q, C') what offsets and weights are computed from.
+            query: (B, Q, C) what offsets and weights are computed from.
             reference: (B, Q, 2) in [0, 1], (x, y); float32, also under autocast.
             features: (B, C, h, w).
 
@@ -105,6 +100,22 @@ class DeformableAttention(nn.Module):
         matrix = self.value.weight.view(self.heads, -1, self.value.in_channels)
         projected = torch.einsum("bqmc,mdc->bqmd", read, matrix)
         return (projected + inside * torch.as_tensor(self.value.bias).view(self.heads, -1)).flatten(2)
+
+
+def start_reading(weight: nn.Linear, *projections: nn.Linear | nn.Conv2d) -> None:
+    """Equal weights for all that a query reads; Xavier for the projections of what it reads and has read."""
+    nn.init.zeros_(weight.weight)
+    nn.init.zeros_(weight.bias)
+    for projection in projections:
+        nn.init.xavier_uniform_(projection.weight.flatten(1))
+        nn.init.zeros_(torch.as_tensor(projection.bias))
+
+
+def start_on_ring(offset: nn.Linear, heads: int, samples: int, maps: int = 1) -> None:
+    """Offsets that are those of `ring_offsets` whatever the query, in each of the maps."""
+    nn.init.zeros_(offset.weight)
+    with torch.no_grad():
+        offset.bias.copy_(ring_offsets(heads, samples).flatten().repeat(maps))
 
 
 def ring_offsets(heads: int, samples: int) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.layers.folded_norm import scale_and_shift
+from hdmap_core.models.layers.on_cpu import only_inferred_on_cpu
 
 FRAME = 2
 Span = tuple[int, int]
@@ -54,8 +54,7 @@ class EnlargedStem:
 
     def _pays(self, features: Tensor) -> bool:
         """Where a CPU computes the result alone, and making the kernel costs less than it saves."""
-        alone = eager_on_cpu(features) and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
-        if not alone or self.norm.training or features.dtype != torch.float32:
+        if self.norm.training or not only_inferred_on_cpu(features):
             return False
         pixels = features.shape[0] * features.shape[2] * features.shape[3]
         (incoming, between), outgoing = self.double.weight.shape[:2], self.stem.weight.shape[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.layers.winograd import conv3x3
 
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.on_cpu import only_inferred_on_cpu
 
 
 class KnownWeights:
@@ -17,21 +16,17 @@ class KnownWeights:
     def __call__(self, weights: Sequence[Tensor], make: Callable[[], Tensor]) -> Tensor:
         """What `make` makes of these weights, or has made of them last time.
 
-        With gradients, under autocast, in a recorded graph or on a GPU it is made anew each time; so it is of weights
-        that were made in inference mode, in which nothing tells that they change. Whoever writes to a parameter's
-        `.data`, which nothing tells either, must not do so between two calls without gradients.
+        Wherever `only_inferred_on_cpu` is false it is made anew each time; so it is of weights that were made in
+        inference mode, in which nothing tells that they change. Whoever writes to a parameter's `.data`, which nothing
+        tells either, must not do so between two calls without gradients.
         """
-        fixed = all(eager_on_cpu(weight) and not weight.is_inference() for weight in weights)
-        if torch.is_grad_enabled() or not fixed or torch.is_autocast_enabled("cpu"):
+        if not all(only_inferred_on_cpu(weight) and not weight.is_inference() for weight in weights):
             return make()
         last = self._last
         if last is None or not _same(last[0], weights):
             last = [(weight, weight.data_ptr(), weight._version) for weight in weights], make()
             self._last = last
         return last[1]
-
-    def __deepcopy__(self, _memo: object) -> "KnownWeights":
-        return KnownWeights()
 
     def __reduce__(self) -> tuple[type["KnownWeights"], tuple[()]]:
         return KnownWeights, ()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
 from hdmap_core.models.layers.folded_norm import folded
+from hdmap_core.models.layers.on_cpu import only_inferred_on_cpu
 
 PART = 64
 """Pixels of an enlarged axis that are made at a time, of the few that they look at."""
@@ -52,8 +52,7 @@ def upsampled_conv(
 
 def _pays(conv: nn.Conv2d, features: Tensor, size: tuple[int, int]) -> bool:
     """Where a CPU computes the result alone, and this way takes at most three quarters of the multiplications."""
-    autocast = torch.is_autocast_enabled("cpu")
-    if torch.is_grad_enabled() or autocast or not eager_on_cpu(features) or features.dtype != torch.float32:
+    if not only_inferred_on_cpu(features):
         return False
     (channels, rows, columns), (height, width) = features.shape[1:], size
     tall, wide = (_looked_at(few, many) for few, many in zip((rows, columns), size, strict=True))

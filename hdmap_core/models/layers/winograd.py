@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.on_cpu import only_inferred_on_cpu
 
 _TILE, _MADE = 6, 4
 _FLOATS_AT_ONCE = 3_000_000  # of transformed tiles, a few of which stay in the cache
@@ -49,9 +49,8 @@ def conv3x3(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def _pays(features: Tensor, weight: Tensor) -> bool:
     """Many channels in and out, over which the transforms are spread, and many pixels, over which the weights' is."""
     outgoing, incoming = weight.shape[:2]
-    alone = eager_on_cpu(features) and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")
     wide = outgoing * incoming >= 100 * (outgoing + incoming)
-    return alone and wide and features.shape[2] * features.shape[3] >= 4096 and features.dtype == torch.float32
+    return only_inferred_on_cpu(features) and wide and features.shape[2] * features.shape[3] >= 4096
 
 
 def winograd(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

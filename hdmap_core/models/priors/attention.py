@@ -6,6 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hdmap_core.models.layers.feed_forward import feed_forward
+
+_TEMPERATURE = 10_000.0
+"""Ratio of the highest to the lowest frequency of a position code, almost."""
+
 
 class Attention(nn.Module):
     """Multi-head attention in float32 under any autocast.
@@ -57,9 +62,7 @@ class DecoderLayer(nn.Module):
         super().__init__()
         self.self_attention = Attention(channels, heads=heads, dropout=dropout)
         self.cross_attention = Attention(channels, heads=heads, dropout=dropout)
-        self.feedforward = nn.Sequential(
-            nn.Linear(channels, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, channels)
-        )
+        self.feedforward = feed_forward(channels, feedforward, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
@@ -82,7 +85,7 @@ class DecoderLayer(nn.Module):
         return self.norms[2](tokens + self.dropout(self.feedforward(tokens)))
 
 
-def sine_positions(rows: int, columns: int, channels: int, *, temperature: float = 10_000.0) -> Tensor:
+def sine_positions(rows: int, columns: int, channels: int) -> Tensor:
     """(rows columns, channels) float32 position code of a map's cells, row by row (Carion et al. 2020, normalised).
 
     The first half of the channels codes the row, the second the column: (i + 1) / n of a full turn, at channels / 4
@@ -92,10 +95,9 @@ def sine_positions(rows: int, columns: int, channels: int, *, temperature: float
         rows: cells along y.
         columns: cells along x.
         channels: a multiple of 4.
-        temperature: ratio of the highest to the lowest frequency, almost.
     """
     half = channels // 2
-    frequency = temperature ** (-2 * torch.arange(half // 2) / half)
+    frequency = _TEMPERATURE ** (-2 * torch.arange(half // 2) / half)
 
     def along(count: int) -> Tensor:
         angle = (torch.arange(count) + 1)[:, None] * (2 * math.pi / count) * frequency

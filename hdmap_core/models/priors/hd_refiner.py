@@ -27,6 +27,7 @@ from hdmap_core.model_io import DenseOutput
 from hdmap_core.models.bev_resnet import ResNetEncoder, ResNetEncoderConfig
 from hdmap_core.models.heads.dense import DenseConfig, DenseHeads
 from hdmap_core.models.layers.enlarged_stem import EnlargedStem
+from hdmap_core.models.layers.padding import padded_to_multiple
 
 PATCH = 8  # published: behind two doublings a third one, bilinear
 
@@ -112,8 +113,7 @@ class HDRefiner(nn.Module):
 
     def _tokens(self, semantic: Tensor) -> Tensor:
         """(B, 1 + K, Y, X) -> (B, C, y, x) at 1 / patch, rounded up."""
-        below, right = self._padding()
-        embedded = self.embed(F.pad(semantic, (0, right, 0, below))).flatten(2).transpose(1, 2)
+        embedded = self.embed(padded_to_multiple(semantic, self.config.patch)).flatten(2).transpose(1, 2)
         tokens = self.norm(self.blocks(embedded + self.places))
         return tokens.transpose(1, 2).unflatten(2, self.token_size)
 
@@ -125,11 +125,6 @@ class HDRefiner(nn.Module):
         tokens = first(tokens)
         if self.config.patch == PATCH:
             return EnlargedStem(second, mix, self.up_norm, conv, self.size)(tokens)
-        below, right = self._padding()
-        padded = (self.size[0] + below, self.size[1] + right)
+        padded = [self.config.patch * tokens_along for tokens_along in self.token_size]
         features = F.interpolate(mix(second(tokens)), size=padded, mode="bilinear")
         return conv(self.up_norm(features[..., : self.size[0], : self.size[1]]))
-
-    def _padding(self) -> tuple[int, int]:
-        below, right = (self.config.patch * few - many for few, many in zip(self.token_size, self.size, strict=True))
-        return below, right

@@ -19,6 +19,7 @@ from typing_extensions import Self
 
 from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
+from hdmap_core.models.layers.padding import padded_to_multiple
 from hdmap_core.models.priors.attention import DecoderLayer, sine_positions
 
 STRIDE = 8  # cells of the grid per token, along each axis
@@ -110,8 +111,8 @@ class SDFusion(nn.Module):
             raise ConfigError(
                 "the slot sd_prior (sd_cross_attention) needs ModelInput.sd_raster: give observations with sd_lines"
             )
-        sd_raster = self._padded(sd_raster, -1.0)
-        small = self.down(self._padded(bev, 0.0))
+        sd_raster = padded_to_multiple(sd_raster, STRIDE, value=-1.0)
+        small = self.down(padded_to_multiple(bev, STRIDE))
         tokens = _tokens(self.project(small))
         memory, memory_places, allowed = self._memory(sd_raster)
         for layer in self.layers:
@@ -129,10 +130,6 @@ class SDFusion(nn.Module):
         memory = torch.cat([memory, self.no_road.to(memory.dtype).expand(len(memory), 1, -1)], dim=1)
         road = F.max_pool2d(sd_raster, STRIDE).flatten(1) > 0
         return memory, F.pad(self.places, (0, 0, 0, 1)), F.pad(road, (0, 1), value=True)
-
-    def _padded(self, raster: Tensor, value: float) -> Tensor:
-        below, right = (STRIDE * few - many for few, many in zip(self.small_size, self.size, strict=True))
-        return F.pad(raster, (0, right, 0, below), value=value)
 
 
 def _tokens(features: Tensor) -> Tensor:

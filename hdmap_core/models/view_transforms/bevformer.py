@@ -18,10 +18,12 @@ from hdmap_core.config import Config
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
+from hdmap_core.models.layers.feed_forward import feed_forward
 from hdmap_core.models.layers.known_weights import KnownWeights
-from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention, PastBEV
+from hdmap_core.models.layers.on_cpu import eager_on_cpu
+from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention
 from hdmap_core.models.view_transforms.known_rig import KnownRig, Rig
+from hdmap_core.models.view_transforms.needed import FEATURES, needed
 from hdmap_core.models.view_transforms.pillar_projection import (
     ANCHOR_MARGIN,
     PairViews,
@@ -175,18 +177,13 @@ class BEVFormerLayer(nn.Module):
         if self.height is not None:
             nn.init.zeros_(self.height.weight)
             nn.init.zeros_(self.height.bias)
-        self.feedforward = nn.Sequential(
-            nn.Linear(channels, config.feedforward),
-            nn.ReLU(),
-            nn.Dropout(config.dropout),
-            nn.Linear(config.feedforward, channels),
-        )
+        self.feedforward = feed_forward(channels, config.feedforward, config.dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(channels) for _ in range(3))
         self.dropout = nn.Dropout(config.dropout)
 
-    def attended(self, bev: Tensor, position: Tensor, past: tuple[Tensor, Tensor] | None) -> Tensor:
+    def attended(self, bev: Tensor, position: Tensor) -> Tensor:
         """(B, Q, C) -> (B, Q, C): behind the self-attention; arguments as `BEVSelfAttention.forward` has them."""
-        return self.norms[0](bev + self.dropout(self.self_attention(bev, position, past)))
+        return self.norms[0](bev + self.dropout(self.self_attention(bev, position)))
 
     def forward(
         self,
@@ -240,7 +237,6 @@ class BEVFormer(nn.Module):
         self.row_position = nn.Parameter(torch.rand(rows, config.channels // 2))
         embeddings = config.camera_embeddings
         self.camera_embedding = nn.Parameter(torch.randn(embeddings, in_channels)) if embeddings else None
-        self.past = PastBEV(grid)
         self._known_start = KnownWeights()
         self._known_rig: KnownRig[tuple[PillarPairs, PairViews | None]] = KnownRig()
         self.layers = nn.ModuleList(
@@ -252,8 +248,7 @@ class BEVFormer(nn.Module):
 
         Args:
             features: (B, N, C', h, w) of `inputs.images`.
-            inputs: `images` (their size only), `projection`; `camera_mask`, and `previous_bev` with
-                `ego_from_previous`, where there are any.
+            inputs: `images` (their size only), `projection`, and `camera_mask` if cameras may be missing.
 
         Raises:
             ConfigError: if something needed is missing, or another number of cameras comes than has embeddings.
@@ -268,30 +263,26 @@ class BEVFormer(nn.Module):
         bev = self.queries.expand(batch, -1, -1)
         offsets = self.anchors.new_zeros(batch, len(self.centres), len(self.anchors))
         views = None if self.learned_heights else look(offsets)
-        position, past = self._position(), self._past(inputs)
+        position = self._position()
         for number, layer in enumerate(cast("Sequence[BEVFormerLayer]", self.layers)):
-            first = number == 0 and past is None and not self.training
-            bev = self._first_attended(layer, batch) if first else layer.attended(bev, position, past)
+            knows_weights_only = number == 0 and not self.training
+            bev = self._first_attended(layer, batch) if knows_weights_only else layer.attended(bev, position)
             bev, offsets = layer(bev, offsets, features=features, look=look, views=views)
         return bev.transpose(1, 2).unflatten(-1, self.shape)
 
     def _first_attended(self, layer: BEVFormerLayer, batch: int) -> Tensor:
-        """(B, Q, C) behind the first self-attention of a BEV without past: it has seen nothing but weights."""
-        seen = (layer.self_attention, layer.norms[0])
-        weights = [
-            self.queries,
-            self.column_position,
-            self.row_position,
-            *(w for part in seen for w in part.parameters()),
-        ]
-        once = self._known_start(weights, lambda: layer.attended(self.queries[None], self._position(), None))
+        """(B, Q, C) behind the first self-attention, which has seen nothing but weights."""
+        seen = [*layer.self_attention.parameters(), *layer.norms[0].parameters()]
+        weights = [self.queries, self.column_position, self.row_position, *seen]
+        once = self._known_start(weights, lambda: layer.attended(self.queries[None], self._position()))
         return once.expand(batch, -1, -1)
 
     def _look(self, rig: Rig) -> Callable[[Tensor], Views]:
         """Offsets (B, Q, A) of the anchors in metres -> their views, by what this rig's calibration asks for."""
         projection, image_size, camera_mask = rig
         if eager_on_cpu(projection):
-            pairs, views = self._pairs(rig) if self.training else self._known_rig(rig, lambda: self._pairs(rig))
+            is_fixed = not self.training and not torch.is_grad_enabled()
+            pairs, views = self._known_rig(rig, lambda: self._pairs(rig)) if is_fixed else self._pairs(rig)
             if self.max_views is None or pairs.most <= self.max_views:
                 return lambda offsets: views or project_pairs(pairs, self.anchors + offsets, image_size)
 
@@ -313,17 +304,16 @@ class BEVFormer(nn.Module):
         return pairs, project_pairs(pairs, heights, image_size)
 
     def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor, Tensor]:
-        given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}
-        for name, value in {**given, "ModelInput.projection": inputs.projection}.items():
-            if value is None:
-                raise ConfigError(f"the slot view_transform (bevformer) needs {name}; there are none")
-        assert features is not None and inputs.images is not None and inputs.projection is not None
+        slot = "the slot view_transform (bevformer)"
+        features = needed(features, FEATURES, slot)
+        images = needed(inputs.images, "ModelInput.images", slot)
+        projection = needed(inputs.projection, "ModelInput.projection", slot)
         if self.camera_embedding is not None and len(self.camera_embedding) != features.shape[1]:
             raise ConfigError(
                 f"view_transform.camera_embeddings is {len(self.camera_embedding)}, but {features.shape[1]} cameras "
                 "came; a model with camera embeddings works with its own rig only"
             )
-        return features, inputs.images, _pixels_of(self.config, inputs.projection)
+        return features, images, _pixels_of(self.config, projection)
 
     def _position(self) -> Tensor:
         """(Q, C): a half of the column, a half of the row."""
@@ -332,11 +322,3 @@ class BEVFormer(nn.Module):
         row = self.row_position[:, None].expand(-1, columns, -1)
         halves = [column, row] if self.config.position_halves == "column_row" else [row, column]
         return torch.cat(halves, dim=-1).flatten(0, 1)
-
-    def _past(self, inputs: ModelInput) -> tuple[Tensor, Tensor] | None:
-        if inputs.previous_bev is None:
-            return None
-        if inputs.ego_from_previous is None:
-            raise ConfigError("ModelInput.previous_bev came without ego_from_previous; give both or none")
-        warped, covered = self.past(inputs.previous_bev, inputs.ego_from_previous)
-        return warped.flatten(2).transpose(1, 2), covered.flatten(2).transpose(1, 2)

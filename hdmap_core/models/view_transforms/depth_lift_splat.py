@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config
-from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.layers.conv import conv_norm_act
 from hdmap_core.models.view_transforms.depth_net import DepthNet, camera_numbers
 from hdmap_core.models.view_transforms.lift_splat import LiftSplatConfig, Splat
+from hdmap_core.models.view_transforms.needed import FEATURES, needed
 
 
 class DepthLiftSplatConfig(Config):
@@ -96,11 +96,9 @@ class DepthLiftSplat(nn.Module):
         Returns:
             (B, C, Y, X) float32; with_depth: and (B, N, D, h, w) logits of the depth bins, for a loss.
         """
-        if features is None or inputs.projection is None:
-            missing = "camera features (a backbone)" if features is None else "ModelInput.projection"
-            raise ConfigError(f"depth_lift_splat needs {missing}; there are none")
+        features = needed(features, FEATURES, "depth_lift_splat")
+        projection = needed(inputs.projection, "ModelInput.projection", "depth_lift_splat").float()
         with torch.autocast(features.device.type, enabled=False):
-            projection = inputs.projection.float()
             cameras = camera_numbers(projection, image_scale=self.image_scale, ego_from_model=self.ego_from_model)
         lifted = self.depth_net(features.flatten(0, 1), cameras.flatten(0, 1)).unflatten(0, features.shape[:2])
         forward, left, up, shift = projection.unbind(dim=-1)

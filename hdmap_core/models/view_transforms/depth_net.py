@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.models.layers.conv import conv_norm_act
-from hdmap_core.models.view_transforms.mlp_ipm import PinholeCameras
+from hdmap_core.models.view_transforms.pinhole_cameras import PinholeCameras
 
 CAMERA_NUMBERS = 22
 _DILATIONS = (1, 6, 12, 18)
@@ -67,22 +67,7 @@ class DilatedPyramid(nn.Module):
 
     def __init__(self, width: int, channels: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(
-                    width,
-                    channels,
-                    1 if dilation == 1 else 3,
-                    1,
-                    0 if dilation == 1 else dilation,
-                    dilation,
-                    bias=False,
-                ),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(inplace=True),
-            )
-            for dilation in _DILATIONS
-        )
+        self.branches = nn.ModuleList(_branch(width, channels, dilation) for dilation in _DILATIONS)
         self.whole = conv_norm_act(width, channels, 1)
         self.join = conv_norm_act((len(_DILATIONS) + 1) * channels, width, 1)
         self.dropout = nn.Dropout(0.5)
@@ -92,6 +77,15 @@ class DilatedPyramid(nn.Module):
         size = features.shape[-2:]
         whole = self.whole(F.adaptive_avg_pool2d(features, 1)).expand(-1, -1, *size)
         return self.dropout(self.join(torch.cat([*(branch(features) for branch in self.branches), whole], dim=1)))
+
+
+def _branch(width: int, channels: int, dilation: int) -> nn.Sequential:
+    kernel, padding = (1, 0) if dilation == 1 else (3, dilation)
+    return nn.Sequential(
+        nn.Conv2d(width, channels, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
 
 
 def camera_numbers(projection: Tensor, *, image_scale: float, ego_from_model: Tensor | None) -> Tensor:

@@ -6,8 +6,6 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from hdmap_core.models.layers.bilinear_bags import eager_on_cpu
-
 T = TypeVar("T")
 Rig = tuple[Tensor, tuple[int, int], Tensor | None]
 """`projection`, (H, W) of the images, `camera_mask`: see `pillars_in_reach`."""
@@ -22,20 +20,15 @@ class KnownRig(Generic[T]):
     def __call__(self, rig: Rig, make: Callable[[], T]) -> T:
         """What `make` makes of this rig, or has made of it last time.
 
-        Compared are values, since whoever owns the tensors may write over them. With gradients, in a recorded graph or
-        on a GPU, which would have to wait for the comparison, it is made anew each time.
+        Compared are values, since whoever owns the tensors may write over them; not for a recorded graph, nor for
+        tensors on a GPU, which would have to be waited for.
         """
-        if torch.is_grad_enabled() or not eager_on_cpu(rig[0]):
-            return make()
         last = self._last
         if last is None or not _equal(last[0], rig):
             projection, image_size, mask = rig
             last = (projection.clone(), image_size, None if mask is None else mask.clone()), make()
             self._last = last
         return last[1]
-
-    def __deepcopy__(self, _memo: object) -> "KnownRig[T]":
-        return KnownRig()
 
     def __reduce__(self) -> tuple[type["KnownRig[T]"], tuple[()]]:
         return KnownRig, ()

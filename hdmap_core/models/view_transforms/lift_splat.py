@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from hdmap_core.config import Config
-from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
+from hdmap_core.models.view_transforms.needed import FEATURES, needed
 
 _MOST_BINS = 10_000
 
@@ -81,13 +81,10 @@ class LiftSplat(nn.Module):
         Raises:
             ConfigError: if something needed is missing.
         """
-        given = {"camera features (a backbone)": features, "ModelInput.images": inputs.images}
-        for name, value in {**given, "ModelInput.projection": inputs.projection}.items():
-            if value is None:
-                raise ConfigError(f"lift_splat needs {name}; there are none")
-        assert features is not None and inputs.projection is not None
+        features = needed(features, FEATURES, "lift_splat")
+        projection = needed(inputs.projection, "ModelInput.projection", "lift_splat")
         lifted = self.depth_and_context(features.flatten(0, 1)).unflatten(0, features.shape[:2])
-        return self.splat(lifted, inputs.projection, inputs)
+        return self.splat(lifted, projection, inputs)
 
 
 class Splat(nn.Module):
@@ -117,10 +114,9 @@ class Splat(nn.Module):
         Returns:
             (B, C, Y, X) float32.
         """
-        if inputs.images is None:
-            raise ConfigError("lift_splat needs ModelInput.images; there are none")
+        images = needed(inputs.images, "ModelInput.images", "lift_splat")
         with torch.autocast(lifted.device.type, enabled=False):
-            image_size = inputs.images.shape[-2], inputs.images.shape[-1]
+            image_size = images.shape[-2], images.shape[-1]
             points = frustum_points(
                 projection.float(), self.depths, image_size, lifted.shape[-2:], corners=self.published
             )

@@ -9,7 +9,7 @@ cameras turn them); nothing behind a camera is read; what is looked up lies wher
 up to half a cell off); on demand the intrinsics are used rightly (there they are always ignored).
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt, model_validator
@@ -22,6 +22,8 @@ from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models.layers.raster_size import size_xy
+from hdmap_core.models.view_transforms.needed import FEATURES, needed
+from hdmap_core.models.view_transforms.pinhole_cameras import PinholeCameras
 
 
 class MlpIPMConfig(Config):
@@ -58,7 +60,7 @@ class MlpIPMConfig(Config):
     geometry: Literal["metres", "published"] = "metres"
 
     @model_validator(mode="after")
-    def _shared_weights_know_one_camera(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.weights == "shared" and len(self.focals) > 1:
             raise ValueError("focals has several values, but shared weights know one canonical camera; give one value")
         if self.geometry == "published" and self.unit is not None:
@@ -68,32 +70,6 @@ class MlpIPMConfig(Config):
     def own_grid(self, grid: BEVGrid) -> BEVGrid:
         """The grid's region in the cells of what leaves the slot."""
         return BEVGrid(grid.x_range, grid.y_range, self.cell or grid.resolution)
-
-
-class PinholeCameras(NamedTuple):
-    """What projections without skew, K [R | t], are made of; all zero for missing cameras.
-
-    Attributes:
-        focal: (B, N, 2) along u and v, in pixels.
-        centre: (B, N, 2) principal point (u, v), in pixels.
-        lateral: (B, N, 4) row: homogeneous ego points -> metres to the camera's right.
-        depth: (B, N, 4) row: homogeneous ego points -> metres along its optical axis.
-    """
-
-    focal: Tensor
-    centre: Tensor
-    lateral: Tensor
-    depth: Tensor
-
-    @classmethod
-    def of(cls, projection: Tensor) -> "PinholeCameras":
-        """Takes (B, N, 3, 4) apart, elementwise, so that TF32 leaves it alone."""
-        depth = projection[..., 2:, :]
-        centre = (projection[..., :2, :3] * depth[..., :3]).sum(dim=-1, keepdim=True)
-        scaled = projection[..., :2, :] - centre * depth
-        focal = torch.linalg.vector_norm(scaled[..., :3], dim=-1, keepdim=True)
-        lateral = (scaled / focal.clamp(min=1e-6))[..., 0, :]
-        return cls(focal.squeeze(-1), centre.squeeze(-1), lateral, depth.squeeze(-2))
 
 
 class MlpIPM(nn.Module):
@@ -173,9 +149,8 @@ class MlpIPM(nn.Module):
             return F.interpolate(bev, size=self.shape, mode="bilinear", align_corners=True)
 
     def _check(self, features: Tensor | None, inputs: ModelInput) -> tuple[Tensor, Tensor]:
-        if features is None or inputs.projection is None:
-            needed = "camera features (a backbone)" if features is None else "ModelInput.projection"
-            raise ConfigError(f"the slot view_transform (mlp_ipm) needs {needed}; there are none")
+        features = needed(features, FEATURES, "the slot view_transform (mlp_ipm)")
+        projection = needed(inputs.projection, "ModelInput.projection", "the slot view_transform (mlp_ipm)")
         cameras, size = features.shape[1], tuple(features.shape[-2:])
         if size != self.feature_size:
             raise ConfigError(
@@ -187,13 +162,11 @@ class MlpIPM(nn.Module):
                 f"the view transform mlp_ipm is made for {self.num_cameras} cameras, {cameras} came; set "
                 "backbone.cameras, or view_transform.weights=shared for any number"
             )
-        return features, inputs.projection
+        return features, projection
 
     def _canonical(self, features: Tensor, camera: PinholeCameras, inputs: ModelInput) -> Tensor:
         """What the canonical cameras would have seen; zero beyond the true images' edges."""
-        if inputs.images is None:
-            raise ConfigError("view_transform.focals needs ModelInput.images; there are none")
-        height, width = inputs.images.shape[-2:]
+        height, width = needed(inputs.images, "ModelInput.images", "view_transform.focals").shape[-2:]
         with torch.autocast(features.device.type, enabled=False):
             # In image coordinates from -1 to 1 between the outer edges: true = shift + scale * canonical.
             size = size_xy(width, height, features)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hdmap_core.models.layers.bilinear_bags import ROWS_AT_ONCE, bilinear_bags
-from hdmap_core.models.layers.deformable_attention import deformable_sample, ring_offsets
+from hdmap_core.models.layers.deformable_attention import deformable_sample, start_on_ring, start_reading
 from hdmap_core.models.layers.raster_size import size_xy
 from hdmap_core.models.view_transforms.pillar_projection import PairViews, PillarViews, with_points
 
@@ -43,7 +43,7 @@ class HeightKernelAttention(nn.Module):
         self.weight = nn.Linear(channels, heads * len(self.taps))
         self.value = nn.Conv2d(in_channels, channels, 1)
         self.output = nn.Linear(channels, channels)
-        _initialise(self.weight, self.value, self.output)
+        start_reading(self.weight, self.value, self.output)
 
     def forward(self, query: Tensor, features: Tensor, views: PillarViews | PairViews) -> Tensor:
         """Reads the cameras.
@@ -73,10 +73,8 @@ class SpatialCrossAttention(nn.Module):
         self.weight = nn.Linear(channels, heads * samples)
         self.value = nn.Conv2d(in_channels, channels, 1)
         self.output = nn.Linear(channels, channels)
-        _initialise(self.weight, self.value, self.output)
-        nn.init.zeros_(self.offset.weight)
-        with torch.no_grad():
-            self.offset.bias.copy_(ring_offsets(heads, samples).flatten())
+        start_reading(self.weight, self.value, self.output)
+        start_on_ring(self.offset, heads, samples)
 
     def forward(self, query: Tensor, features: Tensor, views: PillarViews | PairViews) -> Tensor:
         """As `HeightKernelAttention.forward`; `samples` is a multiple of the number of anchors."""
@@ -181,12 +179,3 @@ def kernel_taps(kernel_size: tuple[int, int]) -> Tensor:
     rows, columns = (torch.arange(size) - size // 2 for size in kernel_size)
     dy, dx = torch.meshgrid(rows, columns, indexing="ij")
     return torch.stack([dx, dy], dim=-1).flatten(0, 1).float()
-
-
-def _initialise(weight: nn.Linear, value: nn.Conv2d, output: nn.Linear) -> None:
-    """Equal weights for all taps; Xavier for the two projections."""
-    nn.init.zeros_(weight.weight)
-    nn.init.zeros_(weight.bias)
-    for projection in (value, output):
-        nn.init.xavier_uniform_(projection.weight.flatten(1))
-        nn.init.zeros_(torch.as_tensor(projection.bias))

@@ -34,13 +34,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Write) 
     """A folder with a checkpoint and a package of it whose seal is right, its code a stand-in that nothing loads."""
     from hdmap_core.export.reference import reference
     from hdmap_core.inference.aoti_engine import made_for
-    from hdmap_core.inference.exported_file import header_text
 
     folder = tmp_path_factory.mktemp("exported")
     found = reference(write_checkpoint(folder, "student, vectors"))
-    text = header_text(found.engine.source, found.sample, found.made_with)
     members = {f"{ROOT}archive_version": b"0", f"{ROOT}data/aotinductor/model/c.wrapper.so": bytes(range(256)) * 400}
-    (folder / "model.pt2").write_bytes(sealed(members, text, made_for(torch.device("cpu"))))
+    (folder / "model.pt2").write_bytes(sealed(members, found.header(), made_for(torch.device("cpu"))))
     return folder
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from hdmap_core.errors import CheckpointError, ConfigError, MissingDependencyError
-from hdmap_core.export.reference import Reference, reference
+from hdmap_core.export.reference import reference
 from hdmap_core.inference import load_predictor, tensorrt_engine
 from hdmap_core.inference.engine import input_tensors
-from hdmap_core.inference.exported_file import TOLERANCE, header_text
+from hdmap_core.inference.exported_file import TOLERANCE
 from hdmap_core.inference.sealed_file import ROOT, sealed
 
 Hdmap = Callable[..., Any]
@@ -27,13 +27,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Write) ->
     """A checkpoint, and an engine whose seal is right, its plan a stand-in."""
     folder = tmp_path_factory.mktemp("exported")
     found = reference(write_checkpoint(folder, "mapfm"))
-    content = sealed({tensorrt_engine.PLAN: b"plan"}, text_of(found), MADE_FOR)
+    content = sealed({tensorrt_engine.PLAN: b"plan"}, found.header(), MADE_FOR)
     (folder / "model.engine").write_bytes(content)
     return folder
-
-
-def text_of(found: Reference) -> str:
-    return header_text(found.engine.source, found.sample, found.made_with)
 
 
 def test_the_graph_in_fp16_equals_pytorch(folder: Path) -> None:
@@ -41,12 +37,12 @@ def test_the_graph_in_fp16_equals_pytorch(folder: Path) -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    from hdmap_core.export.half_precision import in_half_precision
     from hdmap_core.export.onnx_file import onnx_bytes
-    from hdmap_core.export.tensorrt_file import half_precision_bytes
 
     found = reference(folder / "model.safetensors")
     whole = onnx_bytes(found)
-    content = half_precision_bytes(whole)
+    content = in_half_precision(whole)
     assert len(content) < len(whole)
     types = {each.data_type for each in onnx.load_from_string(content).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in types

@@ -1,13 +1,13 @@
 """Scoring against hand-computed cases and a slow implementation that follows the published procedure step by step."""
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapely import LineString
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ElementError
@@ -29,52 +29,10 @@ def only(predictions: list[MapElement], truth: list[MapElement], protocol: str =
     return dict(chamfer_ap({"a": predictions}, {"a": truth}, protocol, [DIVIDER]).classes[DIVIDER].ap)
 
 
-def slow_ap(
-    frames: Sequence[tuple[Sequence[MapElement], Sequence[MapElement]]], threshold: float, protocol: str
-) -> float:
-    rules = PROTOCOLS[protocol]
-
-    def sample(path: np.ndarray) -> np.ndarray:
-        shape = LineString(path)
-        stations = np.linspace(0, shape.length, rules.num_points)
-        return np.array([shape.interpolate(station).coords[0] for station in stations])
-
-    pooled: list[tuple[float, bool]] = []
-    num_truth = 0
-    for predictions, truth in frames:
-        num_truth += len(truth)
-        targets = [LineString(path_of(element)) for element in truth]
-        if rules.simplify_truth:
-            targets = [target.simplify(rules.simplify_truth) for target in targets]
-        samples = [sample(np.array(target.coords)) for target in targets]
-        taken: set[int] = set()
-        for prediction in sorted(predictions, key=lambda element: -element.score):
-            ours = sample(path_of(prediction))
-            best, best_distance = -1, math.inf
-            for index, theirs in enumerate(samples):
-                pairwise = np.linalg.norm(ours[:, None] - theirs[None], axis=-1)
-                distance = (pairwise.min(axis=0).mean() + pairwise.min(axis=1).mean()) / 2
-                if rules.band_width is not None:
-                    bands = [
-                        LineString(points).buffer(rules.band_width, cap_style="flat", join_style="mitre")
-                        for points in (ours, theirs)
-                    ]
-                    if not bands[0].intersects(bands[1]):
-                        distance = 100.0
-                if distance < best_distance:
-                    best, best_distance = index, distance
-            hit = best_distance <= threshold and best not in taken
-            if hit:
-                taken.add(best)
-            pooled.append((prediction.score, hit))
-    hits = np.array([hit for _, hit in sorted(pooled, key=lambda entry: -entry[0])], dtype=float)
-    found = np.cumsum(hits)
-    recall = np.concatenate([[0], found / max(num_truth, 1e-7), [1]])
-    precision = np.concatenate([[0], found / np.arange(1, len(hits) + 1), [0]])
-    area = 0.0
-    for index in range(1, len(recall)):
-        area += (recall[index] - recall[index - 1]) * precision[index:].max()
-    return area
+@pytest.fixture(scope="module")
+def reference(load_module: Callable[[Path], ModuleType]) -> ModuleType:
+    """benchmarks/chamfer_ap.py, which follows the published procedure pair by pair."""
+    return load_module(Path(__file__).resolve().parents[3] / "benchmarks" / "chamfer_ap.py")
 
 
 coordinates = st.tuples(st.integers(-60, 60), st.integers(-30, 30)).map(lambda xy: (xy[0] / 4.0, xy[1] / 4.0))
@@ -88,10 +46,10 @@ frames_strategy = st.lists(
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(frames=frames_strategy, protocol=st.sampled_from(sorted(PROTOCOLS)))
-def test_equals_the_slow_reference(frames: list, protocol: str) -> None:
-    scored = []
+def test_equals_the_slow_reference(reference: ModuleType, frames: list, protocol: str) -> None:
+    predictions, truth = {}, {}
     counter = 0
-    for predicted, true, seed in frames:
+    for token, (predicted, true, seed) in enumerate(frames):
         generator = np.random.default_rng(seed)
         # Half of the predictions are the truth, disturbed: else hardly anything would ever match.
         near = [np.array(shape) + generator.normal(0, 0.4, 2) for shape in true]
@@ -100,13 +58,11 @@ def test_equals_the_slow_reference(frames: list, protocol: str) -> None:
             counter += 1
             score = ((counter * 7919) % 997) / 997  # no two alike
             elements.append(MapElement(DIVIDER, np.array(shape), closed=len(shape) >= 3 and seed % 2 == 0, score=score))
-        truth = [MapElement(DIVIDER, np.array(s), closed=len(s) >= 3 and seed % 2 == 0) for s in true]
-        scored.append((elements, truth))
-    predictions = {str(index): frame[0] for index, frame in enumerate(scored)}
-    truths = {str(index): frame[1] for index, frame in enumerate(scored)}
-    result = chamfer_ap(predictions, truths, protocol, [DIVIDER]).classes[DIVIDER]
-    for threshold, ap in result.ap.items():
-        assert ap == pytest.approx(slow_ap(scored, threshold, protocol), abs=1e-9)
+        predictions[str(token)] = elements
+        truth[str(token)] = [MapElement(DIVIDER, np.array(s), closed=len(s) >= 3 and seed % 2 == 0) for s in true]
+    found = chamfer_ap(predictions, truth, protocol, [DIVIDER]).classes[DIVIDER].ap
+    slow = reference.pair_by_pair(predictions, truth, protocol, [DIVIDER])
+    assert found == pytest.approx({threshold: ap for (_, threshold), ap in slow.items()}, abs=1e-9)
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))

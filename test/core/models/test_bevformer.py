@@ -61,15 +61,6 @@ def batch_of(rigs: list[CameraRig], seed: int = 0) -> tuple[Tensor, ModelInput]:
     return features, ModelInput(images=images, projection=projection)
 
 
-def with_past(inputs: ModelInput, grid: BEVGrid, channels: int = 16) -> ModelInput:
-    batch = len(inputs.projection) if inputs.projection is not None else 0
-    generator = torch.Generator().manual_seed(9)
-    motion = torch.eye(4).repeat(batch, 1, 1)
-    motion[:, 0, 3] = -1.1 - torch.arange(batch)
-    previous = torch.randn(batch, channels, *grid.shape, generator=generator)
-    return replace(inputs, previous_bev=previous, ego_from_previous=motion)
-
-
 def test_published_size() -> None:
     """The published encoder layer has 644,616 parameters (counted from its layer sizes), and so has ours."""
     module = BEVFormer(BEVFormerConfig(), grid=BEVGrid(), in_channels=256)
@@ -90,13 +81,10 @@ def test_shapes(kind: str, grid: BEVGrid, cameras: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
-def test_batched_is_single_with_different_calibrations(kind: str, past: bool) -> None:
+def test_batched_is_single_with_different_calibrations(kind: str) -> None:
     module = build(cross_attention=kind)
     features, inputs = batch_of([rig(3, seed) for seed in (1, 2, 3)])
     inputs.camera_mask = torch.tensor([[True, True, True], [True, False, True], [True, True, False]])
-    if past:
-        inputs = with_past(inputs, GRIDS[0])
     with torch.no_grad():
         together = module(features, inputs)
         for b in range(3):
@@ -164,13 +152,11 @@ def surround(seed: int) -> list[CameraRig]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("views", [None, 2, 6])
-@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
-def test_existing_pairs_are_as_good_as_all(kind: str, views: int | None, past: bool) -> None:
+def test_existing_pairs_are_as_good_as_all(kind: str, views: int | None) -> None:
     """Outputs and gradients, of different rigs in a batch, of which cameras are missing."""
     module = build(cross_attention=kind, max_views=views)
     features, inputs = batch_of(surround(7))
     inputs.camera_mask = torch.tensor([[True] * 6, [True, True, False, True, True, True], [True, False] * 3])
-    inputs = with_past(inputs, GRIDS[0]) if past else inputs
     gradients, outputs = [], []
     for run in (module, lambda *arguments: dense(module, *arguments)):
         module.zero_grad()
@@ -229,12 +215,10 @@ def silent_parameters(module: nn.Module) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("past", [False, True], ids=["first", "later"])
-def test_every_parameter_receives_a_gradient(kind: str, past: bool) -> None:
+def test_every_parameter_receives_a_gradient(kind: str) -> None:
     module = build(cross_attention=kind, camera_embeddings=3).train()
     features, inputs = batch_of([rig(3, 1), rig(3, 2)])
     features.requires_grad_()
-    inputs = with_past(inputs, GRIDS[0]) if past else inputs
     bev = module(features, inputs)
     (bev * torch.randn(bev.shape, generator=torch.Generator().manual_seed(1))).sum().backward()
     assert silent_parameters(module) == []
@@ -262,7 +246,6 @@ def test_first_step_moves_the_heights() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_inputs_are_left_as_they_were(kind: str) -> None:
     features, inputs = batch_of([rig(3, 1), rig(3, 2)])
-    inputs = with_past(inputs, GRIDS[0])
     inputs.camera_mask = torch.tensor([[True, False, True]] * 2)
     before = features.clone(), {k: None if v is None else v.clone() for k, v in vars(inputs).items()}
     build(cross_attention=kind)(features, inputs)
@@ -277,7 +260,6 @@ def test_half_precision(kind: str, dtype: torch.dtype) -> None:
     """Finite forward and backward, also with extreme features; near the float32 result with ordinary ones."""
     module = build(cross_attention=kind).train()
     features, inputs = batch_of([rig(3, 1), rig(3, 2)])
-    inputs = with_past(inputs, GRIDS[0])
     with torch.no_grad():
         exact = module.eval()(features, inputs)
         with torch.autocast("cpu", dtype=dtype):
@@ -289,21 +271,9 @@ def test_half_precision(kind: str, dtype: torch.dtype) -> None:
     assert torch.isfinite(bev).all() and silent_parameters(module) == []
 
 
-def test_a_past_changes_the_present_sample_by_sample() -> None:
-    module = build()
-    features, inputs = batch_of([rig(3, 1), rig(3, 2)])
-    inputs = with_past(inputs, GRIDS[0])
-    assert inputs.previous_bev is not None
-    other = replace(inputs, previous_bev=inputs.previous_bev * torch.tensor([1.0, -1.0])[:, None, None, None])
-    with torch.no_grad():
-        first, second = module(features, inputs), module(features, other)
-    assert torch.equal(first[0], second[0]) and (first[1] - second[1]).abs().max() > 0.05
-
-
-@pytest.mark.parametrize("missing", ["images", "projection", "features", "ego_from_previous"])
+@pytest.mark.parametrize("missing", ["images", "projection", "features"])
 def test_what_is_missing_is_named(missing: str) -> None:
     features, inputs = batch_of([rig(3, 1)])
-    inputs = with_past(inputs, GRIDS[0])
     with pytest.raises(ConfigError, match=missing):
         build()(
             None if missing == "features" else features,

@@ -63,11 +63,11 @@ def test_far_outside_is_zero() -> None:
 
 def test_attention_is_that_of_the_loops() -> None:
     torch.manual_seed(0)
-    module = DeformableAttention(6, heads=2, samples=3, query_channels=5).eval()
+    module = DeformableAttention(6, heads=2, samples=3).eval()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter += 0.3 * torch.randn(parameter.shape)
-    query, reference, features = torch.randn(2, 4, 5), torch.rand(2, 4, 2), torch.randn(2, 6, 5, 7)
+    query, reference, features = torch.randn(2, 4, 6), torch.rand(2, 4, 2), torch.randn(2, 6, 5, 7)
     with torch.no_grad():
         got = module(query, reference, features)
         offset = module.offset(query).view(2, 4, 2, 3, 2).numpy()

@@ -11,7 +11,8 @@ from torch import Tensor
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid, CameraRig
 from hdmap_core.model_io import ModelInput
-from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig, PinholeCameras
+from hdmap_core.models.view_transforms.mlp_ipm import MlpIPM, MlpIPMConfig
+from hdmap_core.models.view_transforms.pinhole_cameras import PinholeCameras
 
 GRIDS = [BEVGrid((-9.0, 9.0), (-4.5, 4.5), 0.3), BEVGrid((0.0, 13.5), (-3.0, 4.5), 0.3)]  # even, odd numbers of cells
 SIZE, CELLS = (48, 80), (6, 10)

@@ -65,8 +65,6 @@ def test_a_model_in_a_frame_is_the_plain_one_with_frames_changed_around_it() -> 
     torch.testing.assert_close(found.logits, wanted.logits)
     torch.testing.assert_close(found.points, PointsToEgo(POSE.tolist(), BEVGrid(resolution=3.0))(wanted).points)
     assert (found.points - wanted.points).abs().max() > 0.01
-    with pytest.raises(ConfigError, match="previous_bev"):
-        framed(ModelInput(images=images, projection=projection, previous_bev=torch.zeros(1, 16, 10, 20)))
 
 
 @pytest.mark.parametrize(

@@ -49,13 +49,10 @@ def test_partition_is_that_of_dbscan(published: ModuleType, seed: int, num: int,
 
 def test_textbook_dbscan_is_scikits(published: ModuleType) -> None:
     values = np.random.default_rng(0).normal(0, 0.4, (600, 3)) + np.arange(600)[:, None] % 4
-    ours, theirs = published.textbook_dbscan(values, 0.3, 8), None
-    pytest.importorskip("sklearn", reason="scikit-learn, the oracle, is not installed; make setup brings it")
     from sklearn.cluster import DBSCAN
 
-    fitted = DBSCAN(eps=0.3, min_samples=8).fit(values)
-    theirs = fitted.labels_
-    core = fitted.core_sample_indices_
+    ours, fitted = published.textbook_dbscan(values, 0.3, 8), DBSCAN(eps=0.3, min_samples=8).fit(values)
+    theirs, core = fitted.labels_, fitted.core_sample_indices_
     np.testing.assert_array_equal(ours == -1, theirs == -1)
     assert len(core) > 100 and len(core) < 600
     assert_same_partition(ours[core], theirs[core])

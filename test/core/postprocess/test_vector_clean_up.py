@@ -1,5 +1,7 @@
 """What decoding does to polylines besides ranking them: repeats, duplicates, simplification."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import shapely
@@ -12,7 +14,7 @@ from hdmap_core.geometry import BEVGrid, polyline
 from hdmap_core.model_io import ModelOutput, VectorOutput
 from hdmap_core.postprocess import DecodeConfig, VectorDecodeConfig
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.postprocess.vectors import decode_vectors, simplified, without_duplicates, without_repeat
+from hdmap_core.postprocess.vectors import simplified, without_duplicates, without_repeat
 
 GRID = BEVGrid()
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY, MapClass.CENTERLINE)
@@ -35,10 +37,14 @@ def tensors(elements: list[MapElement]) -> tuple[torch.Tensor, torch.Tensor]:
     return logits, points
 
 
+def decoded_tensors(logits: torch.Tensor, points: torch.Tensor, **settings: Any) -> list[MapElement]:
+    """Sorted by class, then by score."""
+    output = ModelOutput(vectors=VectorOutput(logits[None, None], points[None, None]))
+    return decode(output, DecodeConfig(**settings), classes=CLASSES, grid=GRID)
+
+
 def decoded(elements: list[MapElement], **changes: float) -> list[MapElement]:
-    logits, points = tensors(elements)
-    config = VectorDecodeConfig(**changes)
-    return decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=50, min_score=0.01, config=config)
+    return decoded_tensors(*tensors(elements), score_threshold=0.01, vectors=VectorDecodeConfig(**changes))
 
 
 def test_ring_that_repeats_its_first_point_loses_the_repeat() -> None:
@@ -119,25 +125,22 @@ def test_suppression_leaves_no_duplicates_and_loses_no_line(places: list[tuple[f
 
 
 def test_limit_counts_what_is_left() -> None:
-    logits, points = tensors([line(0.0, 0.9), line(0.0, 0.8), line(5.0, 0.7)])
-    config = VectorDecodeConfig(duplicate_distance=0.5)
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=2, config=config)
+    elements = [line(0.0, 0.9), line(0.0, 0.8), line(5.0, 0.7)]
+    cleaning = VectorDecodeConfig(duplicate_distance=0.5)
+    found = decoded_tensors(*tensors(elements), max_elements=2, vectors=cleaning)
     assert [e.points[0, 1] for e in found] == pytest.approx([0.0, 5.0], abs=1e-4)
 
 
 def test_one_class_per_query() -> None:
     logits, points = tensors([line(0.0, 0.9), line(5.0, 0.8)])
     logits[0, 2] = 1.0
-    every = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=50)
-    assert len(every) == 2 * len(CLASSES)
-    config = VectorDecodeConfig(one_class_per_query=True)
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=50, config=config)
+    assert len(decoded_tensors(logits, points)) == 2 * len(CLASSES)
+    found = decoded_tensors(logits, points, vectors=VectorDecodeConfig(one_class_per_query=True))
     assert [(e.label, round(e.score, 3)) for e in found] == [(MapClass.DIVIDER, 0.9), (MapClass.DIVIDER, 0.8)]
 
 
-def test_low_scores_are_dropped_here_already() -> None:
-    logits, points = tensors([line(0.0, 0.9), line(5.0, 0.3)])
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=50, min_score=0.5)
+def test_low_scores_are_dropped() -> None:
+    found = decoded_tensors(*tensors([line(0.0, 0.9), line(5.0, 0.3)]), score_threshold=0.5)
     assert [round(e.score, 3) for e in found] == [0.9]
 
 
@@ -163,7 +166,7 @@ def test_simplified_stays_within_the_tolerance(seed: int, tolerance: float, clos
 
 def test_simplification_finds_the_corners() -> None:
     middle_first = np.roll(polyline.resample(SQUARE, 20, closed=True), -2, axis=0)  # starts within a side
-    (ring, straight) = decoded(
+    (straight, ring) = decoded(
         [MapElement(MapClass.PED_CROSSING, middle_first, True, 0.9), line(1.0, 0.8)], tolerance=0.05
     )
     assert sorted(np.round(ring.points, 3).tolist()) == sorted(SQUARE.tolist())
@@ -178,11 +181,8 @@ def test_what_would_vanish_is_left_as_it_is(closed: bool) -> None:
     assert simplified(tiny, 1.0) is tiny
 
 
-def test_decode_config_reaches_the_vectors() -> None:
-    logits, points = tensors([line(0.0, 0.9), line(0.1, 0.8), line(5.0, 0.7)])
-    output = ModelOutput(vectors=VectorOutput(logits[None, None], points[None, None]))
-    plain = decode(output, DecodeConfig(score_threshold=0.02), classes=CLASSES, grid=GRID)
-    assert [len(e.points) for e in plain] == [20, 20, 20]
-    settings_ = VectorDecodeConfig(duplicate_distance=0.5, tolerance=0.1)
-    cleaned = decode(output, DecodeConfig(score_threshold=0.02, vectors=settings_), classes=CLASSES, grid=GRID)
+def test_suppression_and_simplification_together() -> None:
+    elements = [line(0.0, 0.9), line(0.1, 0.8), line(5.0, 0.7)]
+    assert [len(e.points) for e in decoded(elements)] == [20, 20, 20]
+    cleaned = decoded(elements, duplicate_distance=0.5, tolerance=0.1)
     assert [(round(e.score, 3), len(e.points)) for e in cleaned] == [(0.9, 2), (0.7, 2)]

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from hdmap_core.elements import MapClass
+from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelOutput, VectorOutput
 from hdmap_core.postprocess import DecodeConfig
 from hdmap_core.postprocess.decode import decode
-from hdmap_core.postprocess.vectors import decode_vectors
 
 GRID = BEVGrid()
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)
@@ -21,9 +20,13 @@ def two_queries() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, points
 
 
-def test_best_pairs_first_in_metres() -> None:
-    logits, points = two_queries()
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=3)
+def decoded(logits: torch.Tensor, points: torch.Tensor, max_elements: int = 50) -> list[MapElement]:
+    output = ModelOutput(vectors=VectorOutput(logits[None, None], points[None, None]))
+    return decode(output, DecodeConfig(max_elements=max_elements), classes=CLASSES, grid=GRID)
+
+
+def test_best_pairs_in_metres() -> None:
+    found = decoded(*two_queries(), max_elements=3)
     assert [element.label for element in found] == [MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY]
     assert [element.closed for element in found] == [False, True, False]
     assert [element.score for element in found] == pytest.approx(torch.tensor([4.0, 2.0, 0.0]).sigmoid().tolist())
@@ -33,9 +36,8 @@ def test_best_pairs_first_in_metres() -> None:
 
 @pytest.mark.parametrize("max_elements", [1, 6, 100])
 def test_at_most(max_elements: int) -> None:
-    found = decode_vectors(*two_queries(), classes=CLASSES, grid=GRID, max_elements=max_elements)
-    assert len(found) == min(max_elements, 6)
-    assert [e.score for e in found] == sorted((e.score for e in found), reverse=True)
+    scores, every = ([e.score for e in decoded(*two_queries(), most)] for most in (max_elements, 50))
+    assert sorted(scores) == sorted(every)[-max_elements:]
 
 
 @pytest.mark.parametrize("where", ["logits", "points"])
@@ -48,15 +50,14 @@ def test_queries_that_are_no_numbers_are_dropped(where: str, value: float) -> No
         logits[0, 1] = value
     else:
         logits[0, 0] = value  # an infinite logit is a certain one
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=10)
+    found = decoded(logits, points)
     assert len(found) == (6 if where == "logits" and value == value else 3)
     assert all(np.isfinite(element.points).all() and 0 <= element.score <= 1 for element in found)
 
 
 def test_half_precision() -> None:
     logits, points = two_queries()
-    half = decode_vectors(logits.half(), points.half(), classes=CLASSES, grid=GRID, max_elements=2)
-    full = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=2)
+    half, full = decoded(logits.half(), points.half(), 2), decoded(logits, points, 2)
     np.testing.assert_allclose(half[0].points, full[0].points, atol=0.05)
 
 

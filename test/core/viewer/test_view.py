@@ -228,6 +228,11 @@ def test_what_it_refuses(
     assert not out.exists() and not list(tmp_path.glob("*.part"))
 
 
+def test_the_last_port_has_none_after_it(hdmap: Callable[..., Any]) -> None:
+    ended = hdmap("view", "drive.mcap", "--web", "--port", 65535)
+    assert ended.code == 2 and "--port" in ended.err
+
+
 def test_data_that_moved_is_told(hdmap: Callable[..., Any], run_folder: Path, tmp_path: Path) -> None:
     (run_folder / "report.json").write_text(json.dumps({"data": "/no/such/place"}))
     ended = hdmap("view", run_folder, "--save", tmp_path / "x.rrd")
@@ -281,7 +286,8 @@ def test_regions_and_latencies() -> None:
         "b": {"network": 1.0, "decode": 3.0},
         "c": {"network": 2.0, "decode": 4.0},
     }
-    for odd in ({}, {"latency_ms_by_map": 3}, {"latency_ms_by_map": {"a": [1.0], "b": []}}, report):
+    damaged = ({"latency_ms_by_map": stages} for stages in (3, {"a": 3}, {"a": [1.0], "b": []}))
+    for odd in ({}, *damaged, report):
         assert latencies_of(odd, ["a"]) == {}
 
 

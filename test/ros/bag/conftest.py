@@ -90,10 +90,18 @@ def drive(rig_nuscenes: Path, tmp_path: Path) -> Path:
     return path
 
 
-def _changed(source: Path, target: Path, change: Callable[[str, int, Any], Any], times: int = 1) -> Path:
-    """A copy of a bag in which `change(topic, number, message)` makes other messages, or None; several times over."""
+def _changed(
+    source: Path,
+    target: Path,
+    change: Callable[[str, int, Any], Any] = lambda topic, number, message: message,
+    times: int = 1,
+    kinds: dict[str, str] | None = None,
+) -> Path:
+    """A copy of a bag in which `change(topic, number, message)` makes other messages, or None, of other `kinds`;
+    several times over.
+    """
     with open_bag(source) as bag, write_mcap(target) as out:
-        for topic, kind in bag.topics.items():
+        for topic, kind in (bag.topics | (kinds or {})).items():
             out.declare(topic, kind, latched=topic == "/tf_static")
         for turn in range(times):
             numbers: Counter[str] = Counter()

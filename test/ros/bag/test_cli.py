@@ -22,38 +22,36 @@ def hdmap(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["bag", *map(str, arguments)])
 
 
-def test_write_then_replay(
-    rig_nuscenes: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def weights(tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkpoint of which the rig's own predictor is loaded."""
+    monkeypatch.setattr(
+        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
+    )
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"")
+    return path
+
+
+def test_write_then_replay(rig_nuscenes: Path, tmp_path: Path, weights: Path) -> None:
     drive = tmp_path / "drive.mcap"
     written = hdmap("write", rig_nuscenes, "--scene", "scene-0001", "-o", drive, "--no-lidar")
     assert written.exit_code == 0, written.output
     assert "193 messages on 15 topics" in written.output
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(b"")
-    monkeypatch.setattr(
-        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
-    )
     replayed = hdmap("replay", drive, "-o", tmp_path / "out", "--weights", weights, "--every", 2)
     assert replayed.exit_code == 0, replayed.output
     assert "4 maps from 8 sets" in replayed.output
     assert json.loads((tmp_path / "out" / "report.json").read_text())["published"] == 4
 
 
-def test_problems_are_told_once_and_at_the_end(
-    rig_nuscenes: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drive, broken, weights = tmp_path / "drive.mcap", tmp_path / "broken.mcap", tmp_path / "model.safetensors"
+def test_problems_are_told_once_and_at_the_end(rig_nuscenes: Path, tmp_path: Path, weights: Path) -> None:
+    drive, broken = tmp_path / "drive.mcap", tmp_path / "broken.mcap"
     write_bag(rig_nuscenes, "scene-0001", drive, lidar=False)
-    weights.write_bytes(b"")
     with open_bag(drive) as bag, write_mcap(broken) as out:
         for topic, kind in bag.topics.items():
             out.declare(topic, kind)
         for topic, log_ns, data in bag.raw():
             out.write(topic, log_ns, data[:-8] if topic == "/cam_back/image_raw/compressed" else data)
-    monkeypatch.setattr(
-        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
-    )
     result = hdmap(
         *("replay", broken, "-o", tmp_path / "out", "--weights", weights, "--min-cameras", 5),
         *("--sync-timeout", 0.1, "--projection", "k"),
@@ -109,15 +107,9 @@ def test_what_cannot_be_fused_is_told_before_anything_is_done(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_drive_as_a_map_for_lanelet2(
-    rig_nuscenes: Path, tmp_path: Path, rig_module: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drive, weights, fused = tmp_path / "drive.mcap", tmp_path / "model.safetensors", tmp_path / "maps" / "map.osm"
+def test_the_drive_as_a_map_for_lanelet2(rig_nuscenes: Path, tmp_path: Path, weights: Path) -> None:
+    drive, fused = tmp_path / "drive.mcap", tmp_path / "maps" / "map.osm"
     write_bag(rig_nuscenes, "scene-0001", drive, lidar=False)
-    weights.write_bytes(b"")
-    monkeypatch.setattr(
-        hdmap_core.inference, "load_predictor", lambda path, device, *, cameras_only: rig_module.RigLines()
-    )
     result = hdmap("replay", drive, "-o", tmp_path / "out", "--weights", weights, "--fuse", fused)
     assert result.exit_code == 0, result.output
     assert str(fused) in result.output

@@ -21,7 +21,6 @@ cameras:
   Front wide: {image: /front_wide/image_raw/compressed, info: /front_wide/camera_info, frame: front_wide}
   "2": {image: /camera_2/image_raw/compressed, info: /camera_2/camera_info, frame: camera_2}
 lidar: {points: "", frame: ""}
-odometry: ""
 tf: {topics: [/tf, /tf_static], fixed_frame: odom, base_frame: base_link}
 """
 

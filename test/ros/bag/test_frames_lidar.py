@@ -21,7 +21,7 @@ from hdmap_core.inference import default_weights
 from hdmap_core.recordings.opening import open_recording
 from hdmap_core.recordings.recording import Wanted
 from hdmap_ros.bag.layouts import layout_folder
-from hdmap_ros.bag.mcap import open_bag, write_mcap
+from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.write import write_bag
 
 POINTS = "/lidar_top/points"
@@ -42,17 +42,6 @@ def drive(world: Path) -> Path:
     path = world.parent / "drive.mcap"
     write_bag(world, NuScenesDataset(world).scenes[0].name, path)
     return path
-
-
-def copied(drive: Path, target: Path, change: Callable[[str, Any], Any], kinds: dict[str, str] | None = None) -> Path:
-    """The bag with every message as `change` makes it, which may be None."""
-    with open_bag(drive) as bag, write_mcap(target) as other:
-        for topic, kind in bag.topics.items():
-            other.declare(topic, (kinds or {}).get(topic, kind), latched=topic == "/tf_static")
-        for topic, stamp_ns, message in bag.messages():
-            if (changed := change(topic, message)) is not None:
-                other.write(topic, stamp_ns, changed)
-    return target
 
 
 def test_the_same_points_at_the_same_place(drive: Path, world: Path, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
@@ -96,11 +85,11 @@ def test_the_ground_of_a_bags_lidar_is_that_of_the_data_set(
 
 
 def test_a_replay_takes_the_ground_from_lidar_or_says_that_there_is_none(
-    drive: Path, tmp_path: Path, hdmap: Callable[..., Any]
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Callable[..., Path]
 ) -> None:
     ended = hdmap("bag", "replay", drive, "-o", tmp_path / "out", "--lidar-ground")
     assert ended.code == 0 and (tmp_path / "out" / "predictions.jsonl").stat().st_size > 0, ended.err
-    bare = copied(drive, tmp_path / "bare.mcap", lambda topic, message: None if topic == POINTS else message)
+    bare = changed(drive, tmp_path / "bare.mcap", lambda topic, number, message: None if topic == POINTS else message)
     for command in (("bag", "replay", bare, "-o", tmp_path / "none"), ("predict", default_weights(), bare)):
         ended = hdmap(*command, "--lidar-ground")
         assert ended.code == 2 and f"no sensor_msgs/msg/PointCloud2 on {POINTS}" in ended.err, ended.err
@@ -119,13 +108,15 @@ def test_without_lidar_if_that_is_wanted(drive: Path, tmp_path: Path, hdmap: Cal
         assert lidar_of(dataset.keyframe(dataset.tokens[0])) is None
 
 
-def test_a_sweep_that_lacks_or_is_broken_costs_no_frame(drive: Path, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
+def test_a_sweep_that_lacks_or_is_broken_costs_no_frame(
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Any
+) -> None:
     """Of the first sweeps the fields are lost, the last do not come."""
     with open_bag(drive) as bag:
         stamps = [stamp_ns for topic, stamp_ns, _ in bag.messages(lambda topic: topic == POINTS)]
     first, last = stamps[len(stamps) // 4], stamps[-len(stamps) // 3]
 
-    def change(topic: str, message: Any) -> Any:
+    def change(topic: str, number: int, message: Any) -> Any:
         if topic != POINTS:
             return message
         stamp = message.header.stamp
@@ -134,7 +125,7 @@ def test_a_sweep_that_lacks_or_is_broken_costs_no_frame(drive: Path, tmp_path: P
             return None
         return replace(message, fields=message.fields[1:]) if stamp_ns <= first else message
 
-    path = copied(drive, tmp_path / "broken.mcap", change)
+    path = changed(drive, tmp_path / "broken.mcap", change)
     ended = hdmap("frames", "from-bag", path, "-o", tmp_path / "out")
     assert ended.code == 0, ended.err
     dataset = open_dataset(tmp_path / "out")
@@ -144,21 +135,23 @@ def test_a_sweep_that_lacks_or_is_broken_costs_no_frame(drive: Path, tmp_path: P
     assert "no_lidar" in ended.out and "a cloud without x" in ended.out
 
 
-def test_a_topic_of_another_type_is_told(drive: Path, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
+def test_a_topic_of_another_type_is_told(drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Any) -> None:
     odometry: list[Any] = []
 
-    def change(topic: str, message: Any) -> Any:
+    def change(topic: str, number: int, message: Any) -> Any:
         if topic == "/odom" and not odometry:
             odometry.append(message)
         return (odometry[0] if odometry else None) if topic == POINTS else message
 
-    path = copied(drive, tmp_path / "odd.mcap", change, {POINTS: "nav_msgs/msg/Odometry"})
+    path = changed(drive, tmp_path / "odd.mcap", change, kinds={POINTS: "nav_msgs/msg/Odometry"})
     ended = hdmap("frames", "from-bag", path, "-o", tmp_path / "out")
     assert ended.code == 0 and "with LiDAR" not in ended.out, ended.err
     assert f"holds nav_msgs/msg/Odometry on {POINTS}, not sensor_msgs/msg/PointCloud2" in ended.out
 
 
-def test_points_in_the_cars_frame_and_without_poses(drive: Path, tmp_path: Path, hdmap: Callable[..., Any]) -> None:
+def test_points_in_the_cars_frame_and_without_poses(
+    drive: Path, tmp_path: Path, hdmap: Callable[..., Any], changed: Any
+) -> None:
     """A driver that moved the points into base_link, of a car that nobody follows."""
     with open_bag(drive) as bag:
         static = next(message for _, _, message in bag.messages(lambda topic: topic == "/tf_static"))
@@ -166,7 +159,7 @@ def test_points_in_the_cars_frame_and_without_poses(drive: Path, tmp_path: Path,
     turn, place = mount.rotation, mount.translation
     base_from_lidar = se3(rotation_from_quaternion([turn.w, turn.x, turn.y, turn.z]), [place.x, place.y, place.z])
 
-    def change(topic: str, message: Any) -> Any:
+    def change(topic: str, number: int, message: Any) -> Any:
         if topic in ("/tf", "/odom"):
             return None
         if topic != POINTS:
@@ -176,7 +169,7 @@ def test_points_in_the_cars_frame_and_without_poses(drive: Path, tmp_path: Path,
         header = replace(message.header, frame_id="base_link")
         return replace(message, header=header, data=np.frombuffer(points.tobytes(), np.uint8))
 
-    path = copied(drive, tmp_path / "base.mcap", change)
+    path = changed(drive, tmp_path / "base.mcap", change)
     for source, name in ((drive, "own"), (path, "base")):
         ended = hdmap("frames", "from-bag", source, "-o", tmp_path / name)
         assert ended.code == 0 and "with LiDAR" in ended.out, ended.err

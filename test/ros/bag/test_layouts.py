@@ -9,7 +9,7 @@ from hdmap_core.errors import ConfigError
 from hdmap_ros.bag.layouts import layout_folder, load_layout
 from hdmap_ros.node_config import NUSCENES_CAMERAS
 
-FIELDS = {"transport", "cameras", "lidar", "odometry", "tf"}
+FIELDS = {"transport", "cameras", "lidar", "tf"}
 
 
 def test_layouts_of_the_repository_load() -> None:

@@ -24,7 +24,7 @@ def a_map(stamp_ns: int, *scores: float) -> MapResult:
     points = np.array([[0.0, 0.0], [5.0, 1.0]], np.float32)
     elements = [MapElement(MapClass.DIVIDER, points, score=score) for score in scores]
     stamps_ns = {"LEFT": stamp_ns - 20_000_000, "RIGHT": stamp_ns}
-    return MapResult(elements, ImageSet(stamp_ns, {}, stamps_ns, (), 0), (True, False), {}, None)
+    return MapResult(elements, ImageSet(stamp_ns, {}, stamps_ns, (), 0), (True, False), {})
 
 
 @pytest.fixture

@@ -32,6 +32,18 @@ def test_one_of_them(drive: Path, rig_module: Any) -> None:
         list(open_recording([str(drive)], Wanted(whole_drive=False, sample="7")).frames)
 
 
+def test_what_costs_a_set_is_counted_once(drive: Path, tmp_path: Path, bag_rig: Any, changed: Any) -> None:
+    def odd(topic: str, number: int, message: Any) -> Any:
+        if (topic, number) == ("/cam_back/image_raw/compressed", 2):
+            message.data = bag_rig.types.octets(b"no picture")
+        return message
+
+    recording = open_recording([str(changed(drive, tmp_path / "odd.mcap", odd))], Wanted())
+    assert len(list(recording.frames)) == 7
+    (line,) = recording.problems()
+    assert line.startswith("rejected_image: CAM_BACK: camera CAM_BACK: ")
+
+
 def test_what_is_no_bag_or_has_not_what_a_model_needs(drive: Path, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     assert open_bag_recording([str(tmp_path / "folder")], Wanted()) is None

@@ -88,7 +88,7 @@ def test_every_second_set(drive: Path, predictor: Any, tmp_path: Path) -> None:
 
 
 def test_a_bag_that_is_played_twice(drive: Path, replayed: Any, tmp_path: Path, changed: Any) -> None:
-    bag = changed(drive, tmp_path / "twice.mcap", lambda topic, number, message: message, times=2)
+    bag = changed(drive, tmp_path / "twice.mcap", times=2)
     report, _ = replayed(bag)
     assert report["sets"] == report["published"] == 16
     assert report["images"] == dict.fromkeys(CONFIG.layout.cameras, 16)

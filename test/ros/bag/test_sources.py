@@ -1,6 +1,6 @@
 """The topics of a bag that a layout names; what comes of it in a replay is `test_replay.py`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,27 +10,19 @@ import pytest
 
 from hdmap_core.errors import BagError
 from hdmap_ros.bag.layouts import load_layout
-from hdmap_ros.bag.mcap import BagReader, open_bag, write_mcap
+from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.sources import BagSources, ReplayConfig
 from hdmap_ros.node_config import config_from_values
 from hdmap_ros.problems import Problems
-from hdmap_ros.session_parts import sync_config_of
-from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 CONFIG = ReplayConfig(load_layout("hdmap"))
 
 
 @contextmanager
 def sources_of(path: Path, config: ReplayConfig = CONFIG) -> Iterator[tuple[BagSources, Problems]]:
-    problems = Problems(lambda sentence: None)
+    problems = Problems()
     with open_bag(path) as bag:
         yield BagSources(bag, config, problems), problems
-
-
-def copy(source: Path, target: Path, change: Callable[[BagReader, Any], None]) -> Path:
-    with open_bag(source) as bag, write_mcap(target) as out:
-        change(bag, out)
-    return target
 
 
 def test_the_layout_makes_the_nodes_parameters() -> None:
@@ -43,50 +35,34 @@ def test_the_layout_makes_the_nodes_parameters() -> None:
 def test_sets_come_in_time_order_with_all_that_a_builder_needs(drive: Path, rig_module: Any) -> None:
     progress: list[tuple[int, int]] = []
     with sources_of(drive) as (sources, problems):
-        builder, sync = sources.builder(), CycleSynchronizer(sync_config_of(CONFIG.node))
-        sets = list(sources.sets(sync, builder, lambda done, total: progress.append((done, total))))
+        sets = list(sources.sets(lambda done, total: progress.append((done, total))))
     assert [images.stamp_ns for images in sets] == [
         tick + rig_module.PHASES_NS["CAM_FRONT"] for tick in rig_module.ticks(8)
     ]
     assert progress == [(number, 96) for number in range(1, 97)]
     assert sources.images == dict.fromkeys(rig_module.CAMERAS, 8)
-    assert builder.build(sets[0]).camera_mask == (True,) * 6
+    assert sources.builder.build(sets[0]).camera_mask == (True,) * 6
     assert problems.report() == {}
 
 
-def test_a_recording_that_begins_anew_gives_its_sets_again(drive: Path, tmp_path: Path) -> None:
-    def twice(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, kind, latched=topic == "/tf_static")
-        for turn in range(2):
-            for topic, log_ns, data in bag.raw():
-                out.write(topic, log_ns + turn * 60 * 10**9, data)
-
-    with sources_of(copy(drive, tmp_path / "twice.mcap", twice)) as (sources, _):
-        sync = CycleSynchronizer(sync_config_of(CONFIG.node))
-        stamps = [images.stamp_ns for images in sources.sets(sync, sources.builder(), lambda done, total: None)]
+def test_a_recording_that_begins_anew_gives_its_sets_again(drive: Path, tmp_path: Path, changed: Any) -> None:
+    with sources_of(changed(drive, tmp_path / "twice.mcap", times=2)) as (sources, _):
+        stamps = [images.stamp_ns for images in sources.sets()]
     assert len(stamps) == 16 and stamps[:8] == stamps[8:]
 
 
-def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path) -> None:
+def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path, changed: Any) -> None:
     """The first one is named, and what the bag has."""
 
-    def without_two(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, kind)
-        for topic, log_ns, data in bag.raw(
-            lambda topic: not topic.startswith(("/cam_back/image", "/cam_front/camera"))
-        ):
-            out.write(topic, log_ns, data)
+    def without_two(topic: str, number: int, message: Any) -> Any:
+        return None if topic.startswith(("/cam_back/image", "/cam_front/camera")) else message
 
-    path = copy(drive, tmp_path / "four.mcap", without_two)
+    path = changed(drive, tmp_path / "four.mcap", without_two)
     reason = r"no CameraInfo of CAM_FRONT on \S+; it has .*; give --calibration"
     with pytest.raises(BagError, match=reason), sources_of(path, replace(CONFIG, min_cameras=5)):
         pass
     with sources_of(path, replace(CONFIG, min_cameras=4)) as (sources, problems):
-        builder = sources.builder()
-        sync = CycleSynchronizer(sync_config_of(replace(CONFIG, min_cameras=4).node))
-        masks = {builder.build(images).camera_mask for images in sources.sets(sync, builder, lambda done, total: None)}
+        masks = {sources.builder.build(images).camera_mask for images in sources.sets()}
     assert {kind: list(entry["cameras"]) for kind, entry in problems.report().items()} == {
         "no_images": ["CAM_BACK"],
         "no_camera_info": ["CAM_FRONT"],
@@ -94,14 +70,19 @@ def test_too_many_cameras_that_lack_something(drive: Path, tmp_path: Path) -> No
     assert masks == {(False, True, True, False, True, True)}
 
 
-def test_transforms_that_are_none(drive: Path, tmp_path: Path) -> None:
-    def as_odometry(bag: BagReader, out: Any) -> None:
-        for topic, kind in bag.topics.items():
-            out.declare(topic, bag.topics["/odom"] if topic == "/tf" else kind)
-        for topic, log_ns, data in bag.raw(lambda topic: topic != "/tf"):
-            out.write(topic, log_ns, data)
+def test_what_is_left_out_of_a_damaged_bag_is_told(drive: Path, tmp_path: Path) -> None:
+    path, data, problems = tmp_path / "cut.mcap", drive.read_bytes(), Problems()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    with open_bag(path, recover=True) as bag:
+        assert 0 < len(list(BagSources(bag, CONFIG, problems).sets())) < 8
+    assert "without its index" in problems.report()["incomplete_bag"]["message"]
 
-    path = copy(drive, tmp_path / "odom.mcap", as_odometry)
+
+def test_transforms_that_are_none(drive: Path, tmp_path: Path, changed: Any) -> None:
+    def without_motion(topic: str, number: int, message: Any) -> Any:
+        return None if topic == "/tf" else message
+
+    path = changed(drive, tmp_path / "odom.mcap", without_motion, kinds={"/tf": "nav_msgs/msg/Odometry"})
     reason = r"/tf or /tf_static hold nav_msgs/msg/Odometry, not tf2_msgs/msg/TFMessage"
     with pytest.raises(BagError, match=reason), sources_of(path):
         pass

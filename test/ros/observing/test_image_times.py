@@ -8,7 +8,8 @@ import pytest
 
 from hdmap_ros.observing.image_times import WAIT_NS, ImageTimes
 from hdmap_ros.problems import Problems
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 MS = 1_000_000
 LOOK_NS = 20 * MS

@@ -10,7 +10,7 @@ import pytest
 
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler
 from hdmap_ros.observing.observation_builder import NotReadyError
-from hdmap_ros.sync.synchronizer import ImageSet
+from hdmap_ros.sync.image_sets import ImageSet
 
 TICK = 1_700_000_001_000_000_000
 

@@ -28,7 +28,7 @@ STEP_NS = 100_000_000
 def a_map(stamp_ns: int, x: float = 0.0, mask: Sequence[bool] = (True,)) -> MapResult:
     """A divider at y = 2 of the fixed frame from x = -20 to x = 20, seen from a car at (x, 0)."""
     line = MapElement(MapClass.DIVIDER, np.array([[-20.0 - x, 2.0], [20.0 - x, 2.0]]), score=0.9)
-    return MapResult([line], ImageSet(stamp_ns, {}, {"CAM_FRONT": stamp_ns}, (), 0), tuple(mask), {}, None)
+    return MapResult([line], ImageSet(stamp_ns, {}, {"CAM_FRONT": stamp_ns}, (), 0), tuple(mask), {})
 
 
 class Rig:

@@ -15,6 +15,7 @@ from hdmap_ros.observing.observation_builder import NotReadyError
 from hdmap_ros.observing.transforms import TransformBuffer
 from hdmap_ros.output.conversions import elements_from_message
 from hdmap_ros.output.map_output import MapOutput, best_elements
+from hdmap_ros.output.pictures import Pictures
 from hdmap_ros.pipeline import MapResult
 from hdmap_ros.sync.image_sets import ImageSet
 
@@ -31,14 +32,15 @@ def output(topic: Any) -> Any:
     """Makes one with so many listeners to elements and markers."""
 
     def make(elements: int, markers: int, transforms: TransformBuffer | None = None) -> MapOutput:
-        return MapOutput(TYPES, topic(elements), topic(markers), transforms or TransformBuffer())
+        pictures = Pictures(TYPES, topic(0), topic(0), topic(0))
+        return MapOutput(TYPES, topic(elements), topic(markers), transforms or TransformBuffer(), pictures)
 
     return make
 
 
 def a_map(*scores: float) -> MapResult:
     images = ImageSet(STAMP_NS, {}, {"CAM_FRONT": STAMP_NS}, (), 0)
-    return MapResult([element(score) for score in scores], images, (True,), {}, None)
+    return MapResult([element(score) for score in scores], images, (True,), {})
 
 
 @given(st.lists(st.floats(0, 1)), st.floats(0, 1), st.integers(1, 9))

@@ -1,6 +1,7 @@
 """Elements to what RViz draws."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ from hypothesis import strategies as st
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_ros.message_types import bag_types
+from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.markers import COLOURS, MarkerBuilder
 
 STAMP = 1_700_000_000_123_456_789
-
-
 TYPES, _ = bag_types()
+CONFIG = OnlineMapConfig(markers_lifetime=1.5)
 
 
 def line(label: MapClass, score: float, closed: bool = False) -> MapElement:
@@ -23,8 +24,7 @@ def line(label: MapClass, score: float, closed: bool = False) -> MapElement:
 
 
 def draw(builder: MarkerBuilder, elements: list[MapElement]) -> list[Any]:
-    style = {"line_width": 0.15, "lifetime": 1.5, "alpha": 0.9}
-    return builder.build(elements, stamp_ns=STAMP, frame_id="base_link", **style).markers
+    return builder.build(elements, CONFIG, stamp_ns=STAMP, frame_id="base_link").markers
 
 
 def test_one_line_strip_per_element() -> None:
@@ -55,9 +55,9 @@ def test_exactly_the_present_elements_stay_on_screen(frames: list[list[MapClass]
 
 
 def test_labels_stand_in_the_middle_of_their_lines_and_go_with_them() -> None:
-    builder, style = MarkerBuilder(TYPES), {"line_width": 0.15, "lifetime": 1.5, "alpha": 0.9, "labels": True}
+    builder, labelled = MarkerBuilder(TYPES), replace(CONFIG, markers_labels=True)
     elements = [line(MapClass.DIVIDER, 0.5), line(MapClass.DIVIDER, 0.25)]
-    drawn = builder.build(elements, stamp_ns=STAMP, frame_id="base_link", **style).markers
+    drawn = builder.build(elements, labelled, stamp_ns=STAMP, frame_id="base_link").markers
     texts = [marker for marker in drawn if marker.type == 9]
     assert [(text.ns, text.id, text.text) for text in texts] == [
         ("divider text", 0, "divider 0.50"),
@@ -82,10 +82,10 @@ def test_a_reset_by_another_thread_disturbs_no_map(monkeypatch: pytest.MonkeyPat
     draw(builder, [line(MapClass.DIVIDER, 0.5), line(MapClass.BOUNDARY, 0.5)])
     make = builder._marker
 
-    def interrupted(*arguments: Any) -> Any:
+    def interrupted(*arguments: Any, **fields: Any) -> Any:
         monkeypatch.undo()
         builder.delete_all(STAMP, "base_link")
-        return make(*arguments)
+        return make(*arguments, **fields)
 
     monkeypatch.setattr(builder, "_marker", interrupted)
     assert [marker.action for marker in draw(builder, [])] == [2, 2]

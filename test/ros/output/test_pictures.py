@@ -70,7 +70,7 @@ def test_the_mask_holds_what_is_published_of_its_classes_drawn_or_not(topic: Any
     mask = topic(1)
     output = MapOutput(TYPES, topic(0), topic(0), TransformBuffer(), Pictures(TYPES, topic(0), topic(0), mask))
     images, seen = ImageSet(STAMP_NS, {}, {"CAM_FRONT": STAMP_NS}, (), 0), observation(rig_module)
-    result = MapResult([BOUNDARY, CROSSING], images, (True,), {}, None, seen)
+    result = MapResult([BOUNDARY, CROSSING], images, (True,), {}, seen)
     config = OnlineMapConfig(markers_min_score=0.9, mask_classes=("ped_crossing",))
     output.publish(result, config, rig_module.RigInfo())
     assert set(np.asarray(mask.sent[0].data).tolist()) == {0, 50}

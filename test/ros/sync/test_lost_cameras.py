@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from hdmap_ros.sync.camera_state import Camera
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig
 from hdmap_ros.sync.lost_cameras import Surroundings, returned_to, search
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 MS = 1_000_000
 YEAR_NS = 365 * 24 * 3_600_000 * MS

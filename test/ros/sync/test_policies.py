@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from hdmap_core.errors import MissingDependencyError
-from hdmap_ros.sync.policies import MessageFiltersSynchronizer, Synchronizer, SynchronizerFilter, make_synchronizer
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig
+from hdmap_ros.sync.policies import MessageFiltersSynchronizer, Synchronizer, make_synchronizer
 
 MS = 1_000_000
 INSTALLED = importlib.util.find_spec("message_filters") is not None
@@ -69,20 +69,3 @@ def test_the_given_stamp_counts_not_the_header(simulator: Any) -> None:
             ready += sync.add(camera, 10**9 + cycle * 100 * MS, f"{camera} {cycle}", 0)
     assert [entry.stamp_ns for entry in ready] == [10**9 + cycle * 100 * MS for cycle in range(5)]
     assert ready[3].messages["C2"] == "C2 3"
-
-
-def test_the_filter_calls_back_without_holding_the_lock(simulator: Any) -> None:
-    rig = simulator.Rig(seconds=2)
-    inner = CycleSynchronizer(SyncConfig(rig.cameras, "C1", 6))
-    outer = SynchronizerFilter(inner)
-    seen: list[tuple[int, str]] = []
-
-    def callback(image_set: ImageSet, tag: str) -> None:
-        inner.poll(0)  # would deadlock under the lock
-        seen.append((image_set.stamp_ns, tag))
-
-    outer.registerCallback(callback, "tag")
-    for image in rig.images():
-        outer.add(image.camera, image.truth, image.arrival_ns, image.stamp_ns)
-    assert len(seen) == 24
-    assert seen[0][1] == "tag"

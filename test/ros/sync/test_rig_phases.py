@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hdmap_ros.sync.synchronizer import CycleSynchronizer, ImageSet, SyncConfig
+from hdmap_ros.sync.image_sets import ImageSet, SyncConfig
+from hdmap_ros.sync.synchronizer import CycleSynchronizer
 
 MS = 1_000_000
 RELEARN_S = 2.0

@@ -11,7 +11,7 @@ from hdmap_core.config import parse_config
 from hdmap_core.errors import ConfigError
 from training.config import AugmentConfig, TrainConfig
 from training.data.batches import Batch, TrainBatches, load_batches
-from training.data.distortion import MEAN_COLOUR, Distortion, collate, distort, draw
+from training.data.distortion import MEAN_COLOUR, Distortion, collate, distort, draw_distortion
 from training.data.keyframes import Keyframe
 
 NONE = AugmentConfig(mirror=0, turn=0, blind=0, colour=0)
@@ -38,7 +38,7 @@ def test_the_affine_map_is_applied_to_each_camera_on_its_own() -> None:
 def test_drawn_colours_are_what_the_papers_draw() -> None:
     """Grey stays grey, brightness and contrast stay within their ranges, and each step is drawn about half the time."""
     random = np.random.default_rng(0)
-    drawn = [draw(NONE.model_copy(update={"photometric": 1.0}), 1, 20, random) for _ in range(2000)]
+    drawn = [draw_distortion(NONE.model_copy(update={"photometric": 1.0}), 1, 20, random) for _ in range(2000)]
     colour = torch.cat([d.colour for d in drawn])[:, 0].numpy()
     offset = torch.cat([d.offset for d in drawn])[:, 0].numpy()
     np.testing.assert_allclose(colour.sum(-1), colour.sum(-1)[:, :1].repeat(3, 1), atol=1e-5)
@@ -54,7 +54,7 @@ def test_drawn_colours_are_what_the_papers_draw() -> None:
 @pytest.mark.parametrize("seed", range(6))
 def test_the_grid_mask_against_its_definition(seed: int) -> None:
     """Bars of a share of the period stay, squares between them go; the same for all cameras of a frame."""
-    distortion = draw(NONE.model_copy(update={"grid_mask": 1.0}), 3, 20, np.random.default_rng(seed))
+    distortion = draw_distortion(NONE.model_copy(update={"grid_mask": 1.0}), 3, 20, np.random.default_rng(seed))
     assert distortion is not None and distortion.grid is not None
     period, bar, row, column = distortion.grid[0].tolist()
     assert 2 <= period < 20 and 1 <= bar < period
@@ -69,7 +69,7 @@ def test_the_grid_mask_against_its_definition(seed: int) -> None:
 
 def test_how_often_and_how_much_is_hidden() -> None:
     random = np.random.default_rng(0)
-    drawn = [draw(NONE.model_copy(update={"grid_mask": 0.7}), 1, 480, random).grid[0] for _ in range(600)]
+    drawn = [draw_distortion(NONE.model_copy(update={"grid_mask": 0.7}), 1, 480, random).grid[0] for _ in range(600)]
     on = [grid for grid in drawn if grid[0]]
     assert 0.64 < len(on) / 600 < 0.76
     black = torch.zeros(1, 1, 3, 480, 800, dtype=torch.uint8)
@@ -80,7 +80,7 @@ def test_how_often_and_how_much_is_hidden() -> None:
 def test_missing_cameras_stay_black_and_frames_without_mask_whole() -> None:
     random = np.random.default_rng(0)
     pixels, present = images(), torch.tensor([[True, False, True], [True, True, True]])
-    distortion = collate([draw(ALL, 3, 20, random), draw(ALL, 3, 20, random)])
+    distortion = collate([draw_distortion(ALL, 3, 20, random), draw_distortion(ALL, 3, 20, random)])
     assert distortion is not None and distortion.grid is not None and distortion.grid.shape == (2, 4)
     assert not distort(pixels, distortion, present)[0, 1].any()
     no_mask = Distortion(grid=torch.tensor([[0, 1, 0, 0], [6, 3, 1, 2]]))
@@ -90,7 +90,7 @@ def test_missing_cameras_stay_black_and_frames_without_mask_whole() -> None:
 
 def test_nothing_asked_nothing_drawn() -> None:
     random = np.random.default_rng(0)
-    assert draw(NONE, 6, 480, random) is None and collate([None, None]) is None
+    assert draw_distortion(NONE, 6, 480, random) is None and collate([None, None]) is None
     assert random.random() == np.random.default_rng(0).random(), "no number was used up"
 
 

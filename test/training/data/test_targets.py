@@ -4,9 +4,10 @@ import torch
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.postprocess import MaskDecodeConfig
+from hdmap_core.model_io import ModelOutput, VectorOutput
+from hdmap_core.postprocess import DecodeConfig, MaskDecodeConfig
+from hdmap_core.postprocess.decode import decode
 from hdmap_core.postprocess.masks import decode_masks
-from hdmap_core.postprocess.vectors import decode_vectors
 from training.data.point_orders import ClosedOrders
 from training.data.targets import Targets, build_targets
 
@@ -75,10 +76,9 @@ def test_perfect_vectors_decode_to_the_truth() -> None:
     targets = build([DIVIDER, CROSSING, BOUNDARY])
     logits = torch.full((3, 3), -9.0).scatter(1, targets.labels[0][:, None], 9.0)
     points = targets.orders[0, [targets.owners[0].tolist().index(g) for g in range(3)]]
-    found = decode_vectors(logits, points, classes=CLASSES, grid=GRID, max_elements=3)
-    for element, truth in zip(
-        sorted(found, key=lambda e: CLASSES.index(e.label)), [DIVIDER, CROSSING, BOUNDARY], strict=True
-    ):
+    output = ModelOutput(vectors=VectorOutput(logits[None, None], points[None, None]))
+    found = decode(output, DecodeConfig(max_elements=3), classes=CLASSES, grid=GRID)
+    for element, truth in zip(found, [DIVIDER, CROSSING, BOUNDARY], strict=True):
         assert (element.label, element.closed) == (truth.label, truth.closed)
         for corner in truth.points[[0, -1]]:
             assert np.linalg.norm(element.points - corner, axis=1).min() < 1.1

@@ -4,10 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
-from hdmap_core.checkpoint import CheckpointConfig, save_checkpoint
-from hdmap_core.models import build_model
 from training.config import TrainConfig
 
 Load = Callable[..., TrainConfig]
@@ -16,25 +13,6 @@ TERMS = (
     "{kind: tgpd, source: teacher, taps: [bev_small, {student: bev_small, source: bev_out}], patches: [2, 3]}, "
     "{kind: msrd, source: teacher, mask: soft}, {kind: msrd, source: coach, weight: 0.5}]"
 )
-
-
-@pytest.fixture
-def saved(dense_config: Load, tmp_path: Path) -> Callable[..., Path]:
-    """A random checkpoint of a small recipe, whose weights no other has and whose batch norms have statistics."""
-
-    def save(name: str, *overrides: str) -> Path:
-        config = dense_config(name, *overrides)
-        number = len(list(tmp_path.glob("*.safetensors")))
-        torch.manual_seed(number + 7)
-        model = build_model(config.model)
-        for buffer_name, buffer in model.named_buffers():
-            if buffer_name.endswith("running_mean"):
-                buffer.normal_(std=0.1)
-        path = tmp_path / f"{config.model.name}-{number}.safetensors"
-        save_checkpoint(path, model, CheckpointConfig(model=config.model, decode=config.decode), {})
-        return path
-
-    return save
 
 
 @pytest.fixture

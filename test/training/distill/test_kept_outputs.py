@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hdmap_core.errors import ConfigError, OutputError
+from hdmap_core.errors import ConfigError, DatasetError, OutputError
 from hdmap_core.model_io import DenseOutput, ModelOutput, VectorOutput
 from hdmap_core.models import MapModel, build_model
 from training.config import TrainConfig
@@ -67,6 +67,15 @@ def test_half_precision_is_kept_too(tmp_path: Path) -> None:
     kept.keep(["a", "b"], output)
     found = kept.recall(["a", "b"])
     assert found is not None and torch.equal(found.taps["bev"], output.taps["bev"].float())
+
+
+def test_a_damaged_file_names_the_folder_to_delete(tmp_path: Path) -> None:
+    """That of this source alone, not the cache around it, which holds the prepared keyframes."""
+    folder = tmp_path / "cache" / "said-by-teacher"
+    KeptOutputs(folder, ["a", "b"], ["taps.bev"]).keep(["a", "b"], said())
+    (folder / "taps.bev.npy").write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"the cache {folder} is damaged .*delete it"):
+        KeptOutputs(folder, ["a", "b"], ["taps.bev"]).recall(["a", "b"])
 
 
 def test_no_room_is_said_before_anything_is_written(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The objective through the whole loop: who learns, who does not, and that a run goes on as if it had not ended."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from training.data.keyframes import load_keyframes, sweeps_for
 from training.data.seen_by import taught_keyframes
 from training.distill.objective import Distillation
 from training.distill.sources import Source, load_sources
+from training.fit.run_folder import metrics_of
 from training.train import train
 
 Load = Callable[..., TrainConfig]
@@ -149,8 +149,7 @@ def test_a_run_ends_and_goes_on_bit_equal(student: Load, tmp_path: Path) -> None
     assert not any("learned" in name or "projections" in name for name in load_file(whole / LAST))
     taught = published.provenance["sources"]
     assert set(taught) == {"teacher", "coach"} and len(taught["teacher"]["sha256"]) == 64
-    lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
-    assert {"tgpd_teacher", "msrd_teacher", "msrd_coach"} <= set(lines[0])
+    assert {"tgpd_teacher", "msrd_teacher", "msrd_coach"} <= set(metrics_of(whole)[0])
 
 
 def test_other_projections_or_teachers_are_another_run(

@@ -16,12 +16,7 @@ from training.distill.mapdistill import MapDistill, MapDistillConfig
 from training.distill.rasters import blurred
 from training.distill.unidistill import UniDistill, UniDistillConfig, box_points, sampled
 
-EMPTY = torch.zeros(0)
-
-
-def on_lines(semantic: Tensor) -> Targets:
-    rasters = DenseTargets(semantic.to(torch.uint8), semantic, semantic)
-    return Targets(None, EMPTY, EMPTY, EMPTY, torch.ones(2), dense=rasters)
+from .test_msrd import on_lines
 
 
 def one_line(points: list[tuple[float, float]], size: tuple[int, int], extent: tuple[float, float]) -> Targets:

@@ -1,7 +1,5 @@
 """Distillation of vector heads: who is matched to whom, in which order of points, and values by hand."""
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +8,9 @@ from hdmap_core.elements import MapClass
 from hdmap_core.model_io import ModelOutput, VectorOutput
 from training.data.targets import Targets
 from training.distill.vector_relation import VectorRelation, VectorRelationConfig
-from training.distill.vector_response import VectorResponse, VectorResponseConfig, said_elements
+from training.distill.vector_response import VectorResponse, VectorResponseConfig, VectorTermConfig, said_elements
+
+from .test_msrd import bce, sigmoid
 
 CLASSES = (MapClass.DIVIDER, MapClass.PED_CROSSING)
 TRUTH = Targets(None, torch.zeros(1, 1), torch.zeros(0), torch.zeros(0), torch.tensor([10.0, 10.0]))
@@ -25,29 +25,19 @@ def says(
     return ModelOutput(vectors=VectorOutput(*(each.clone().requires_grad_() for each in every), queries=queries))
 
 
-def bce(logit: float, wanted: float) -> float:
-    p = 1 / (1 + math.exp(-logit))
-    return -wanted * math.log(p) - (1 - wanted) * math.log(1 - p)
-
-
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
-
-
 def test_what_a_source_says_as_targets() -> None:
     vectors = says([[-4.0, -4], [-3, 2], [1, -3]], [LINE, RING, LINE]).vectors
-    said, query = said_elements(vectors, TRUTH.extent, CLASSES, min_score=0.5, max_elements=3)
+    config = VectorTermConfig(source="teacher", min_score=0.5, max_elements=3)
+    said, query = said_elements(vectors, TRUTH.extent, CLASSES, config)
     assert query.tolist() == [[1, 2, 0]] and said.labels.tolist() == [[1, 0, -1]]
     orders = [said.orders[0][said.owners[0] == number] for number in range(3)]
     assert [len(each) for each in orders] == [6, 2, 0], "all orders of a ring, both of a line, none of what is unsure"
     torch.testing.assert_close(orders[1], torch.stack([LINE, LINE.flip(0)]))
     rolls = [torch.roll(way, -k, 0) for way in (RING, RING.flip(0)) for k in range(3)]
     assert {str(each.tolist()) for each in orders[0]} == {str(each.tolist()) for each in rolls}
-    own, _ = said_elements(vectors, TRUTH.extent, CLASSES, min_score=0.5, max_elements=3, own_order=True)
+    own, _ = said_elements(vectors, TRUTH.extent, CLASSES, config, own_order=True)
     assert torch.equal(own.orders[0][own.owners[0] == 0], RING[None])
-    directed, _ = said_elements(
-        vectors, TRUTH.extent, (MapClass.CENTERLINE, MapClass.BOUNDARY), min_score=0.5, max_elements=3
-    )
+    directed, _ = said_elements(vectors, TRUTH.extent, (MapClass.CENTERLINE, MapClass.BOUNDARY), config)
     assert [(directed.owners == number).sum().item() for number in (0, 1)] == [2, 1], "a centerline has one direction"
 
 

@@ -1,6 +1,5 @@
 """Micro-batches one after the other against the batch of all of them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ import torch
 
 from training.config import TrainConfig
 from training.data.keyframes import Keyframe
+from training.fit.run_folder import metrics_of
 
 
 def test_two_micro_batches_are_a_batch(
@@ -30,8 +30,7 @@ def test_two_micro_batches_are_a_batch(
         )
         folder = tmp_path / str(accumulate)
         models.append(ddp_worker.train(config, folder, 1, "ddp", frames=keyframes(config)))
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        logs.append([line for line in lines if line["phase"] == "train"])
+        logs.append([record for record in metrics_of(folder) if record["phase"] == "train"])
     assert len({record["loss"] for record in logs[0]}) == 3
     for whole, parts in zip(*logs, strict=True):
         for name in ("loss", "class", "points", "direction", "mask_bce", "grad_norm", "lr"):

@@ -1,6 +1,5 @@
 """Two processes (gloo, CPU) train as one does with the same global batch."""
 
-import json
 import os
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
 from hdmap_core.models import build_model
 from training.config import TrainConfig
+from training.fit.run_folder import metrics_of
 
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 3
@@ -39,8 +39,7 @@ def start(*command: object) -> str:
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line["phase"] == "train"]
+    return [record for record in metrics_of(folder) if record["phase"] == "train"]
 
 
 def assert_same_run(alone: Path, shared: Path, terms: set[str], atol: float = 2e-4) -> None:
@@ -111,6 +110,5 @@ def test_hdmap_train_starts_its_second_process(synthetic_root: Path, recipe: Pat
     said = start(*command, "-o", tmp_path / "run")
     assert [record["step"] for record in records(tmp_path / "run")] == [1, 2]
     assert said.count("training and") == 1, "only the first process speaks"
-    with (tmp_path / "run" / "metrics.jsonl").open() as stream:
-        assert [json.loads(line)["phase"] for line in stream] == ["train", "train", "val"]
+    assert [record["phase"] for record in metrics_of(tmp_path / "run")] == ["train", "train", "val"]
     assert load_checkpoint(tmp_path / "run" / "checkpoints" / "last.safetensors").provenance["step"] == 2

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hdmap_core.checkpoint import CheckpointConfig, load_checkpoint, save_checkpoint
+from hdmap_core.checkpoint import load_checkpoint
 from hdmap_core.errors import CheckpointError
 from hdmap_core.models import MapModel, build_model
 from hdmap_core.models.backbones.image_backbone import ImageBackbone
@@ -19,21 +19,6 @@ from training.fit.initial_weights import load_initial
 
 Load = Callable[..., TrainConfig]
 Save = Callable[..., Path]
-
-
-@pytest.fixture
-def saved(dense_config: Load, tmp_path: Path) -> Save:
-    """A random checkpoint of a recipe, whose weights no other has."""
-
-    def save(name: str, *overrides: str) -> Path:
-        config = dense_config(name, *overrides)
-        torch.manual_seed(len(list(tmp_path.iterdir())) + 7)
-        path = tmp_path / f"{config.model.name}-{len(list(tmp_path.iterdir()))}.safetensors"
-        stage = CheckpointConfig(model=config.model, decode=config.decode)
-        save_checkpoint(path, build_model(config.model), stage, {})
-        return path
-
-    return save
 
 
 @pytest.fixture

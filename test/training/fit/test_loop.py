@@ -1,7 +1,6 @@
 """The loop and its run folder on five frames of noise, a few seconds of one core."""
 
 import errno
-import json
 import math
 import os
 from collections.abc import Callable
@@ -23,11 +22,12 @@ from training.config import TrainConfig
 from training.data.batches import Batch, TrainBatches
 from training.data.keyframes import Keyframe
 from training.evaluation.pictures import picture_predictions
+from training.evaluation.quick_score import quick_score
 from training.fit.launch import Hardware, make_fabric, per_process
 from training.fit.loop import DivergedError, Evaluation, Terms, fit
-from training.fit.run_folder import RunFolder
+from training.fit.run_folder import RunFolder, metrics_of
 from training.objectives import supervised
-from training.train import quick_score, train
+from training.train import train
 
 Load = Callable[..., TrainConfig]
 Make = Callable[[TrainConfig], list[Keyframe]]
@@ -65,8 +65,7 @@ def run(
 
 
 def lines(folder: Path, phase: str) -> list[dict[str, Any]]:
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [record for record in records if record["phase"] == phase]
+    return [record for record in metrics_of(folder) if record["phase"] == phase]
 
 
 def test_twenty_steps_leave_everything_behind(tiny_config: Load, keyframes: Make, tmp_path: Path) -> None:

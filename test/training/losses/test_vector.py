@@ -211,16 +211,6 @@ def test_equal_to_the_slow_version(
         assert expected["direction_least"] - margin <= direction <= expected["direction_most"] + margin
 
 
-def test_number_of_elements_given(targets_of: Make, perfect: Perfect) -> None:
-    targets = targets_of("divider crossing", "boundary")
-    output = perfect(targets, confidence=1.0)
-    output.points += 0.01
-    own = terms(output, targets)
-    for count in (6, torch.tensor(6.0)):
-        assert terms(output, targets, num_elements=count) == pytest.approx({k: v / 2 for k, v in own.items()})
-    assert terms(output, targets, num_elements=0.2) == pytest.approx({k: 3 * v for k, v in own.items()})
-
-
 def test_more_elements_than_queries(targets_of: Make, perfect: Perfect) -> None:
     output = perfect(targets_of("divider"), num_queries=2, confidence=1.0)
     assert all(np.isfinite(value) for value in terms(output, targets_of("divider crossing boundary")).values())

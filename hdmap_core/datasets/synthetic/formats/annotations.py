@@ -7,6 +7,7 @@ import shapely
 
 from hdmap_core.datasets.synthetic.formats.tables import Row, Rows, token_of
 from hdmap_core.datasets.synthetic.sensors.cameras import mover_poses
+from hdmap_core.datasets.synthetic.things.scenery import box_outlines, rectangles
 from hdmap_core.datasets.synthetic.town import Town
 from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_euler
 
@@ -40,10 +41,10 @@ def objects_at(town: Town, time_s: float) -> Objects:
     """Everything that gets a box; the order is the same at all times."""
     boxes = [box for box in town.boxes if box.kind in _CATEGORY]
     centres, yaws = mover_poses(town.movers, time_s)
-    parked = {"person": "pedestrian.standing", "barrier": "", "water_barrier": "", "cone": ""}
+    standing = {"person": "pedestrian.standing", "barrier": "", "water_barrier": "", "cone": ""}
     return Objects(
         tuple(box.kind for box in boxes) + tuple(mover.kind for mover in town.movers),
-        tuple(parked.get(box.kind, "vehicle.parked") for box in boxes)
+        tuple(standing.get(box.kind, "vehicle.parked") for box in boxes)
         + tuple("vehicle.moving" if mover.speed > 0 else "vehicle.stopped" for mover in town.movers),
         np.concatenate([np.array([box.centre for box in boxes]).reshape(-1, 2), centres]),
         np.concatenate([np.array([box.yaw for box in boxes]), yaws]),
@@ -54,35 +55,19 @@ def objects_at(town: Town, time_s: float) -> Objects:
 def points_in_boxes(objects: Objects, points: np.ndarray) -> np.ndarray:
     """(N,) how many of the points (P, 3), x and y in the town frame and z above the ground, lie in each box."""
     near = points[points[:, 2] > 0.15]
-    tree = shapely.STRtree(shapely.points(near[:, :2])) if len(near) else None
+    tree = shapely.STRtree(shapely.points(near[:, :2]))
     counts = np.zeros(len(objects.kinds), dtype=np.int64)
-    if tree is None:
-        return counts
     for k, outline in enumerate(rectangles(objects.centres, objects.yaws, objects.sizes)):
         found = tree.query(outline, predicate="intersects")
         counts[k] = int(np.sum(near[found, 2] <= objects.sizes[k, 2] + 0.1))
     return counts
 
 
-def rectangles(centres: np.ndarray, yaws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(N,) shapely ground outlines of boxes: `centres` (N, 2), `yaws` (N,), `sizes` (N, 3)."""
-    corners = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
-    local = corners[None] * sizes[:, None, :2]
-    cos, sin = np.cos(yaws)[:, None], np.sin(yaws)[:, None]
-    turned = np.stack([local[..., 0] * cos - local[..., 1] * sin, local[..., 0] * sin + local[..., 1] * cos], axis=-1)
-    return shapely.polygons(turned + centres[:, None])
-
-
 def visible_share(town: Town, objects: Objects, eye: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """(len(chosen),) share of nine points of each object that no building hides from `eye` (2,), in plan."""
     buildings = [box for box in town.boxes if box.kind == "building"]
-    buildings = [box for box in buildings if np.hypot(*(np.array(box.centre) - eye)) < REACH_M + 25]
-    outlines = rectangles(
-        np.array([box.centre for box in buildings]).reshape(-1, 2),
-        np.array([box.yaw for box in buildings]),
-        np.array([box.size for box in buildings]).reshape(-1, 3),
-    )
-    walls = shapely.union_all(outlines)
+    near = [box for box in buildings if np.hypot(*(np.array(box.centre) - eye)) < REACH_M + 25]
+    walls = shapely.union_all(box_outlines(near))
     shapely.prepare(walls)
     grid = np.stack(np.meshgrid([-0.45, 0, 0.45], [-0.45, 0, 0.45]), axis=-1).reshape(-1, 2)
     shares = []

@@ -87,8 +87,8 @@ class _Side:
     def _node(self, place: float, beside: list[_Stretch | None]) -> np.ndarray:
         paint = next((paint for paint in beside if paint is not None), None)
         if paint is None:
-            return points_at(self.points, np.array([place]))[0]
-        return points_at(paint.line, np.array([_on(paint, place)]))[0]
+            return points_at(self.points, place)
+        return points_at(paint.line, _on(paint, place))
 
 
 def _on(paint: _Stretch, place: float) -> float:

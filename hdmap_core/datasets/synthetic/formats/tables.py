@@ -8,7 +8,7 @@ import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES
 from hdmap_core.datasets.synthetic.presets import CITY_SIZES, TownPlan
-from hdmap_core.datasets.synthetic.sensors.rig import CHANNELS, Firing, Rig
+from hdmap_core.datasets.synthetic.sensors.rig import Firing, Rig
 from hdmap_core.datasets.synthetic.town import Weather
 from hdmap_core.geometry.se3 import quaternion_from_rotation
 
@@ -36,7 +36,7 @@ def token_of(*parts: object) -> str:
 
 @dataclass(frozen=True)
 class SceneShots:
-    """One scene's firings with their file names (relative to the root) and the poses at those times."""
+    """What a scene's sensors take, and when: its rig, its firings and the names of their files."""
 
     name: str
     rig: Rig
@@ -55,15 +55,9 @@ class SceneShots:
         ending = "pcd.bin" if firing.channel == "LIDAR_TOP" else "jpg"
         return f"{folder}/{firing.channel}/{self.logfile}__{firing.channel}__{self.stamp_us(firing)}.{ending}"
 
-    @property
-    def num_keyframes(self) -> int:
-        """Number of samples of the scene."""
-        return max(firing.keyframe for firing in self.firings) + 1
-
     def keyframe_us(self) -> list[int]:
         """Stamp of each sample: that of its LiDAR turn."""
-        stamps = {f.keyframe: self.stamp_us(f) for f in self.firings if f.is_keyframe and f.channel == "LIDAR_TOP"}
-        return [stamps[k] for k in range(self.num_keyframes)]
+        return [self.stamp_us(f) for f in self.firings if f.is_keyframe and f.channel == "LIDAR_TOP"]
 
 
 def scene_start_us(plan: TownPlan, scene: int) -> int:
@@ -76,7 +70,7 @@ def empty_rows() -> Rows:
     return {name: [] for name in TABLES}
 
 
-def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...] = CHANNELS, edition: int = 1) -> Rows:
+def shared_rows(log_tokens: dict[str, list[str]], channels: tuple[str, ...], edition: int) -> Rows:
     """Rows that do not belong to a town.
 
     Args:
@@ -188,7 +182,9 @@ class TownRows:
 def describe_scene(plan: TownPlan, weather: Weather) -> str:
     """Weather and time of day as in nuScenes, then the town: "Night, rain, synthetic town 3, val"."""
     words = [*weather.words, f"synthetic town {plan.seed}", plan.split]
-    return ", ".join(words if not weather.words else [words[0].capitalize(), *words[1:]])
+    if weather.words:
+        words[0] = words[0].capitalize()
+    return ", ".join(words)
 
 
 def logfile_of(plan: TownPlan) -> str:

@@ -1,21 +1,19 @@
 """Laying a town's decals and painted kerbs onto the picture of its ground, and onto what the LiDAR sees of it."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
-import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.ground import shapes
-from hdmap_core.datasets.synthetic.town import RGB, Decal, Town
+from hdmap_core.datasets.synthetic.curve import total_length
+from hdmap_core.datasets.synthetic.ground.brush import Lit, fill
+from hdmap_core.datasets.synthetic.ground.shapes import strip
+from hdmap_core.datasets.synthetic.town import Decal, Town
 
-Colour = Callable[[RGB, float], tuple[int, ...]]
-"""Linear RGB and brightness factor → what the canvas holds."""
 _INTENSITIES = {"asphalt": 9, "concrete": 24, "metal": 40, "rubber": 7, "leaves": 17}
 """Of the LiDAR, 0..255, by material."""
 
 
-def lay_decals(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float) -> None:
+def lay_decals(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float) -> None:
     """Lay all decals but those of paint onto the ground, in place."""
     for decal in town.decals:
         if not is_paint(decal):
@@ -34,20 +32,19 @@ def is_paint(decal: Decal) -> bool:
     return decal.material in ("white_paint", "yellow_paint")
 
 
-def paint_kerbs(canvas: np.ndarray, town: Town, lit: Colour, texel_m: float, width_m: float) -> None:
+def paint_kerbs(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, width_m: float) -> None:
     """Paint kerbs in blocks, in place, `width_m` to either side of the outline; asphalt is laid over the inner half."""
     for kerb in town.kerb_paint:
-        length = float(shapes.arc_lengths(kerb.line)[-1])
+        length = total_length(kerb.line)
         stops = np.linspace(0.0, length, max(round(length / kerb.block_m), 1) + 1)
         for k, (begin, end) in enumerate(pairwise(stops)):
-            ring = shapes.texels(shapes.strip(kerb.line, begin, end, 2 * width_m), texel_m)
-            cv2.fillPoly(canvas, [ring], lit(kerb.colours[k % len(kerb.colours)], 1.0), cv2.LINE_AA, shapes.SHIFT)
+            fill(canvas, [strip(kerb.line, begin, end, 2 * width_m)], lit(kerb.colours[k % len(kerb.colours)]), texel_m)
 
 
 def _lay(canvas: np.ndarray, decal: Decal, value: tuple[int, ...], texel_m: float) -> None:
     if decal.cover >= 1.0:
         for ring in decal.rings:
-            cv2.fillPoly(canvas, [shapes.texels(ring, texel_m)], value, cv2.LINE_AA, shapes.SHIFT)
+            fill(canvas, [ring], value, texel_m)
         return
     points = np.concatenate(decal.rings) / texel_m
     low = np.maximum(np.floor(points.min(axis=0)).astype(int) - 1, 0)
@@ -56,7 +53,7 @@ def _lay(canvas: np.ndarray, decal: Decal, value: tuple[int, ...], texel_m: floa
         return
     mask = np.zeros((high - low)[::-1], np.uint8)
     for ring in decal.rings:
-        cv2.fillPoly(mask, [shapes.texels(ring - low * texel_m, texel_m)], 255, cv2.LINE_AA, shapes.SHIFT)
+        fill(mask, [ring - low * texel_m], 255, texel_m)
     block = canvas[low[1] : high[1], low[0] : high[0]]
     cover = mask.astype(np.float32) * (decal.cover / 255.0)
     cover = cover[..., None] if canvas.ndim == 3 else cover

@@ -21,9 +21,9 @@ def level_footing(count: int) -> Footing:
     return Footing(np.zeros(count), np.zeros((count, 2)))
 
 
-def ground_below(relief: Relief, centres: np.ndarray, leans: np.ndarray) -> Footing:
+def ground_below(relief: Relief, centres: np.ndarray, leans: np.ndarray | bool = True) -> Footing:
     """Height and slope of the ground below objects at `centres` (N, 2); those that do not lean (N,) stay upright."""
-    slopes = np.where(leans[:, None], relief.slope(centres, WHEELS_M), 0.0)
+    slopes = np.where(np.reshape(leans, (-1, 1)), relief.slope(centres, WHEELS_M), 0.0)
     return Footing(relief.height(centres), slopes)
 
 

@@ -3,18 +3,17 @@
 None of their edges is a line of the map, and few of them run along one.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import total_length
-from hdmap_core.datasets.synthetic.ground import shapes
+from hdmap_core.datasets.synthetic.curve import offset, points_at, total_length
+from hdmap_core.datasets.synthetic.ground.brush import Lit, draw_lines, fill
+from hdmap_core.datasets.synthetic.ground.shapes import rings_of, strip
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, Lane, Town
 
-Lit = Callable[..., tuple[int, int, int]]
 CONCRETE: RGB = (0.36, 0.35, 0.33)
 BRICK: RGB = (0.32, 0.17, 0.12)
 _JOINT_M = 5.0
@@ -61,17 +60,20 @@ def repave(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float) -> None:
     look = town.appearance
     paving = look.paving
     rng = np.random.default_rng([look.seed, 37])
-    lanes = [lane for lane in town.lanes if total_length(lane.centerline) > 12.0]
+    if not paving.resurfaced:
+        return
     shapely.prepare(town.drivable)
-    for lane in lanes if paving.resurfaced else []:
+    for lane in town.lanes:
         length = total_length(lane.centerline)
+        if length <= 12.0:
+            continue
         for _ in range(rng.poisson(paving.resurfaced * length / 100.0)):
             outline = _stretch(lane, length, rng).intersection(town.drivable)
             tone = _tone(rng, paving.contrast)
             is_concrete = rng.random() < 0.2
             dry = 1.0 - 0.45 * look.weather.wetness
             colour = lit(CONCRETE, dry * float(rng.uniform(0.8, 1.15))) if is_concrete else lit(look.asphalt, tone)
-            _fill(canvas, outline, colour, texel_m)
+            fill(canvas, rings_of(outline), colour, texel_m)
             if is_concrete:
                 _joints(canvas, lane, outline, lit(CONCRETE, 0.45), texel_m)
         for _ in range(rng.poisson(paving.resurfaced * length / 60.0)):
@@ -92,8 +94,7 @@ def pave_walkways(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float) -> N
         gains[:, ::block] *= 0.8
         pattern = np.clip(128.0 * gains, 0, 255).astype(np.uint8)
         mask = np.zeros(canvas.shape[:2], np.uint8)
-        rings = [shapes.texels(ring, texel_m) for walkway in town.walkways for ring in shapes.rings_of(walkway)]
-        cv2.fillPoly(mask, rings, 255, cv2.LINE_AA, shapes.SHIFT)
+        fill(mask, [ring for walkway in town.walkways for ring in rings_of(walkway)], 255, texel_m)
         pattern = np.tile(pattern, (_BAND // pattern.shape[0] + 1, canvas.shape[1] // pattern.shape[1] + 1))
         for top in range(0, canvas.shape[0], _BAND):
             part = canvas[top : top + _BAND]
@@ -113,8 +114,8 @@ def _stretch(lane: Lane, length: float, rng: np.random.Generator) -> shapely.Pol
     """A piece of road: across all of it, or a strip of any width beside the lane's middle."""
     extent = float(np.clip(rng.gamma(2.0, 14.0), 4.0, length - 1.0))
     start = float(rng.uniform(0.0, length - extent))
-    width, offset = (30.0, 0.0) if rng.random() < 0.3 else (float(rng.uniform(0.8, 5.5)), float(rng.uniform(-1.6, 1.6)))
-    outline = shapely.Polygon(shapes.strip(lane.centerline, start, start + extent, width, offset))
+    width, aside = (30.0, 0.0) if rng.random() < 0.3 else (float(rng.uniform(0.8, 5.5)), float(rng.uniform(-1.6, 1.6)))
+    outline = shapely.Polygon(strip(lane.centerline, start, start + extent, width, aside))
     return outline if outline.is_valid else outline.buffer(0.0)
 
 
@@ -126,33 +127,21 @@ def _tone(rng: np.random.Generator, contrast: float) -> float:
     )
 
 
-def _joints(
-    canvas: np.ndarray, lane: Lane, outline: shapely.Geometry, colour: tuple[float, ...], texel_m: float
-) -> None:
+def _joints(canvas: np.ndarray, lane: Lane, outline: shapely.Geometry, colour: tuple[int, ...], texel_m: float) -> None:
     line, length = lane.centerline, total_length(lane.centerline)
-    cuts = [shapes.strip(line, at, at + 0.04, 12.0) for at in np.arange(2.0, length - 1.0, _JOINT_M)]
-    cuts.append(shapes.strip(line, 0.0, length, 0.04, 1.4))
+    cuts = [strip(line, at, at + 0.04, 12.0) for at in np.arange(2.0, length - 1.0, _JOINT_M)]
+    cuts.append(strip(line, 0.0, length, 0.04, 1.4))
     for cut in cuts:
-        _fill(canvas, shapely.Polygon(cut).buffer(0.0).intersection(outline), colour, texel_m)
+        piece = shapely.Polygon(cut).buffer(0.0).intersection(outline)
+        fill(canvas, rings_of(piece), colour, texel_m)
 
 
 def _tar_line(
-    canvas: np.ndarray, lane: Lane, length: float, colour: tuple[float, ...], texel_m: float, rng: np.random.Generator
+    canvas: np.ndarray, lane: Lane, length: float, colour: tuple[int, ...], texel_m: float, rng: np.random.Generator
 ) -> None:
     """A sealed crack: a dark, wavering line of tar, mostly along the road."""
     extent = float(min(rng.uniform(4.0, 30.0), length - 1.0))
     along = float(rng.uniform(0.0, length - extent)) + np.linspace(0.0, extent, 16)
-    rim = shapes.arc_lengths(lane.centerline)
-    points = np.stack([np.interp(along, rim, lane.centerline[:, k]) for k in (0, 1)], axis=1)
-    tangent = np.gradient(points, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
     aside = rng.uniform(-1.6, 1.6) + np.cumsum(rng.normal(0.0, 0.12, 16))
-    points = points + aside[:, None] * np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    thick = max(round(rng.uniform(0.03, 0.1) / texel_m), 1)
-    cv2.polylines(canvas, [shapes.texels(points, texel_m)], False, colour, thick, cv2.LINE_AA, shapes.SHIFT)
-
-
-def _fill(canvas: np.ndarray, outline: shapely.Geometry, colour: tuple[float, ...], texel_m: float) -> None:
-    rings = [shapes.texels(ring, texel_m) for ring in shapes.rings_of(outline)]
-    if rings:
-        cv2.fillPoly(canvas, rings, colour, cv2.LINE_AA, shapes.SHIFT)
+    points = offset(points_at(lane.centerline, along), aside)
+    draw_lines(canvas, [points], colour, texel_m, rng.uniform(0.03, 0.1))

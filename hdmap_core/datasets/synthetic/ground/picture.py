@@ -5,15 +5,16 @@ y = (row + 0.5) * texel_m * 2**k; row 0 is the southern edge.
 """
 
 import math
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic.curve import left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground import decals as ground_decals
 from hdmap_core.datasets.synthetic.ground import shapes
+from hdmap_core.datasets.synthetic.ground.brush import FATTENING_TEXELS, Lit, draw_lines, fill, stamp
 from hdmap_core.datasets.synthetic.ground.materials import pave_walkways, repave, soaked, walkway_colour
 from hdmap_core.datasets.synthetic.ground.wear import blocked_light, shade_map, worn
 from hdmap_core.datasets.synthetic.light.shading import Lighting, encode
@@ -22,19 +23,13 @@ from hdmap_core.datasets.synthetic.town import Town
 KERB_WIDTH_M = 0.25
 MAX_TEXELS = 8192
 NUM_LEVELS = 7
+REFLECTIVITY_TEXEL_M = 0.1
 WHITE_PAINT = (0.80, 0.80, 0.78)
 YELLOW_PAINT = (0.72, 0.46, 0.07)
 _BLOCK = 256
-_SUBTEXELS = 4
-_FATTENING_TEXELS = 0.6
-"""How far `fill` reaches beyond an outline; measured."""
 
 # Lidar intensities (0..255) of a surface hit head-on; retro-reflecting beads make paint much brighter than asphalt.
 ASPHALT_INTENSITY, WALKWAY_INTENSITY, TERRAIN_INTENSITY, KERB_INTENSITY, PAINT_INTENSITY = 9, 24, 17, 32, 90
-
-
-Lit = Callable[..., tuple[int, int, int]]
-"""(linear colour, gain = 1.0) to what it looks like in full light, 8-bit RGB."""
 
 
 @dataclass(frozen=True)
@@ -54,29 +49,12 @@ class GroundTexture:
         return np.array([[per_m, 0.0, -0.5], [0.0, per_m, -0.5], [0.0, 0.0, 1.0]])
 
 
-def fill(canvas: np.ndarray, rings: Iterable[np.ndarray], colour: tuple[int, ...] | int, texel_m: float) -> None:
-    """Fill rings in place, smooth-edged. Rings given together are one even-odd shape: inner rings become holes."""
-    pixels = [shapes.texels(ring, texel_m) for ring in rings]
-    if pixels:
-        value = colour if isinstance(colour, tuple) else (colour,)
-        cv2.fillPoly(canvas, pixels, value, cv2.LINE_AA, shapes.SHIFT)
-
-
-def stamp(mask: np.ndarray, ring: np.ndarray, texel_m: float) -> None:
-    """Raise a mask in place to the coverage of one small ring, without bias and at most 0.2 texels too fat a side.
-
-    `fill` is biased and makes everything 0.6 texels fatter a side, which matters for paint 3 texels wide.
-    """
-    pixels = ring / texel_m - 0.5
-    low = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - 1, 0)
-    high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 2, mask.shape[::-1])
-    if (high <= low).any():
-        return
-    fine = np.zeros(((high - low) * _SUBTEXELS)[::-1], np.uint8)
-    shifted = (pixels - low + 0.5) * _SUBTEXELS - 0.5
-    cv2.fillPoly(fine, [np.rint(shifted * (1 << shapes.SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, shapes.SHIFT)
-    part = mask[low[1] : high[1], low[0] : high[0]]
-    np.maximum(part, cv2.resize(fine, tuple(high - low), interpolation=cv2.INTER_AREA), out=part)
+def pyramid(finest: np.ndarray, most: int = NUM_LEVELS) -> tuple[np.ndarray, ...]:
+    """Up to `most` pictures (rows, columns[, 3]) uint8, each half the size of the one before."""
+    levels = [finest]
+    while len(levels) < most and min(levels[-1].shape[:2]) >= 4:
+        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return tuple(levels)
 
 
 def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
@@ -114,24 +92,21 @@ def bake_ground(town: Town, texel_m: float | None = None) -> GroundTexture:
 
     fill(canvas, shapes.rings_of(hard), lit(look.kerb, 1.15), texel_m)
     ground_decals.paint_kerbs(canvas, town, lit, texel_m, KERB_WIDTH_M)
-    drivable = shapes.rings_of(town.drivable.buffer(-_FATTENING_TEXELS * texel_m))
+    drivable = shapes.rings_of(town.drivable.buffer(-FATTENING_TEXELS * texel_m))
     fill(canvas, drivable, lit(look.asphalt), texel_m)
     repave(canvas, town, lit, texel_m)
     _patch_asphalt(canvas, town, lit, texel_m, rng)
     # The kerb's face lies in shade, and dirt gathers in the gutter below it.
-    _outline(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), 0.05, texel_m)
-    _outline(canvas, drivable, lit(look.asphalt, 0.35), 0.12, texel_m)
+    draw_lines(canvas, shapes.rings_of(hard), lit(look.kerb, 0.55), texel_m, 0.05, closed=True)
+    draw_lines(canvas, drivable, lit(look.asphalt, 0.35), texel_m, 0.12, closed=True)
 
     ground_decals.lay_decals(canvas, town, lit, texel_m)
     _paint_lines(canvas, town, lit, texel_m, rng)
     blocked = blocked_light(town)
     _apply_shade(canvas, soft, shade_map(town, blocked, rng), rng)
 
-    levels: list[np.ndarray] = [canvas]
-    while len(levels) < NUM_LEVELS and min(levels[-1].shape[:2]) >= 4:
-        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     border = lit(look.terrain, light.sky / light.ground if light.lamps else 1.0)
-    return GroundTexture(tuple(levels), texel_m, border, blocked)
+    return GroundTexture(pyramid(canvas), texel_m, border, blocked)
 
 
 def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.ndarray, np.ndarray]:
@@ -151,8 +126,9 @@ def paint_masks(town: Town, shape: tuple[int, int], texel_m: float) -> tuple[np.
     return white, yellow
 
 
-def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
-    """What the lidar sees of the ground: (rows, columns) uint8 intensities, laid out like a texture level."""
+def bake_reflectivity(town: Town) -> np.ndarray:
+    """What the lidar sees of the ground: (rows, columns) uint8 intensities of texels of `REFLECTIVITY_TEXEL_M`."""
+    texel_m = REFLECTIVITY_TEXEL_M
     columns, rows = (max(math.ceil(edge / texel_m), 2) for edge in town.size)
     canvas = np.full((rows, columns), TERRAIN_INTENSITY, np.uint8)
     for walkway in (*town.walkways, *town.islands):
@@ -166,55 +142,43 @@ def bake_reflectivity(town: Town, texel_m: float = 0.1) -> np.ndarray:
     return (canvas + cover * (worn_intensity - canvas)).astype(np.uint8)
 
 
-def _outline(
-    canvas: np.ndarray, rings: list[np.ndarray], colour: tuple[float, ...], width_m: float, texel_m: float
-) -> None:
-    pixels = [shapes.texels(ring, texel_m) for ring in rings]
-    cv2.polylines(canvas, pixels, True, colour, max(round(width_m / texel_m), 1), cv2.LINE_AA, shapes.SHIFT)
-
-
-def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[float, ...], texel_m: float) -> None:
+def _lay_slabs(canvas: np.ndarray, town: Town, colour: tuple[int, ...], texel_m: float) -> None:
     """Joints across the walkways, every 1.5 m along the kerb, and one along it."""
     if not town.walkways:
         return
     walkways = shapely.union_all(list(town.walkways))
     starts, ends = [], []
     for ring in shapes.rings_of(town.drivable):
-        along = shapes.arc_lengths(ring)
-        at = np.arange(0.0, along[-1], 1.5)
-        point = np.stack([np.interp(at, along, ring[:, i]) for i in (0, 1)], axis=1)
-        ahead = np.stack([np.interp(at + 0.2, along, ring[:, i]) for i in (0, 1)], axis=1) - point
+        at = np.arange(0.0, total_length(ring), 1.5)
+        point = points_at(ring, at)
+        ahead = points_at(ring, at + 0.2) - point
         ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
         # Both sides are tried; the clip against the walkways keeps the outer one.
-        outward = np.stack([ahead[:, 1], -ahead[:, 0]], axis=1) * 4.0
+        aside = left_of(ahead) * 4.0
         starts.append(np.concatenate([point, point]))
-        ends.append(np.concatenate([point + outward, point - outward]))
+        ends.append(np.concatenate([point - aside, point + aside]))
     joints = shapely.linestrings(np.stack([np.concatenate(starts), np.concatenate(ends)], axis=1))
     shapely.prepare(walkways)
     joints = shapely.get_parts(shapely.intersection(joints[shapely.intersects(walkways, joints)], walkways))
-    pixels = [
-        shapes.texels(shapely.get_coordinates(joint), texel_m) for joint in joints if joint.geom_type == "LineString"
-    ]
-    cv2.polylines(canvas, pixels, False, colour, 1, cv2.LINE_AA, shapes.SHIFT)
+    lines = [shapely.get_coordinates(joint) for joint in joints if joint.geom_type == "LineString"]
+    draw_lines(canvas, lines, colour, texel_m)
 
 
 def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
     """Road repairs, cracks and manhole covers, strewn along the lanes."""
     asphalt = town.appearance.asphalt
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         for _ in range(rng.poisson(length / 28.0)):
             start, size = rng.uniform(0.0, length), rng.uniform(1.0, 8.0)
-            width, offset = rng.uniform(0.5, 2.6), rng.uniform(-0.3, 0.3)
-            ring = shapes.strip(lane.centerline, start, min(start + size, length), width, offset)
+            width, aside = rng.uniform(0.5, 2.6), rng.uniform(-0.3, 0.3)
+            ring = shapes.strip(lane.centerline, start, min(start + size, length), width, aside)
             fill(canvas, [ring], lit(asphalt, rng.uniform(0.70, 1.25)), texel_m)
         for _ in range(rng.poisson(length / 14.0)):
             start = rng.uniform(0.0, length)
-            origin = [np.interp(start, shapes.arc_lengths(lane.centerline), lane.centerline[:, i]) for i in (0, 1)]
             steps = rng.normal(0.0, 0.25, (10, 2)) + rng.normal(0.0, 0.35, 2)
-            crack = np.asarray(origin) + np.cumsum(steps, axis=0)
-            pixels = shapes.texels(crack, texel_m)
-            cv2.polylines(canvas, [pixels], False, lit(asphalt, 0.5), 1, cv2.LINE_AA, shapes.SHIFT)
+            crack = points_at(lane.centerline, start) + np.cumsum(steps, axis=0)
+            draw_lines(canvas, [crack], lit(asphalt, 0.5), texel_m)
         if rng.random() < length / 60.0:
             cover = shapely.Point(lane.centerline[len(lane.centerline) // 2]).buffer(0.36)
             fill(canvas, shapes.rings_of(cover), lit(asphalt, 0.45), texel_m)
@@ -223,7 +187,7 @@ def _patch_asphalt(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng
 def _paint_lines(canvas: np.ndarray, town: Town, lit: Lit, texel_m: float, rng: np.random.Generator) -> None:
     white, yellow = paint_masks(town, canvas.shape[:2], texel_m)
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         if not town.decals and not lane.is_connector and length > 25.0 and rng.random() < 0.4:
             stamp(white, shapes.arrow(lane.centerline, length - 14.0), texel_m)
     wear = worn(town.appearance.paint_wear, _BLOCK, rng)

@@ -60,12 +60,6 @@ class Relief:
         east, west, north, south = self.smooth(xy + steps.reshape(4, *(1,) * (xy.ndim - 1), 2))
         return np.stack([east - west, north - south], axis=-1) / (2.0 * reach)
 
-    def normals(self, xy: np.ndarray) -> np.ndarray:
-        """Unit normals of the ground at points (..., 2), without kerbs: (..., 3)."""
-        slope = self.slope(xy)
-        up = np.concatenate([-slope, np.ones((*slope.shape[:-1], 1))], axis=-1)
-        return up / np.linalg.norm(up, axis=-1, keepdims=True)
-
     def sheets(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`base` and `base + lift` at very many points at once, to within a millimetre or two: float32 like x."""
         (rows, columns), (width, height) = self.base.shape, self.size

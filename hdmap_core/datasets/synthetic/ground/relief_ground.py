@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.ground.picture import GroundTexture
+from hdmap_core.datasets.synthetic.ground.picture import GroundTexture, pyramid
 from hdmap_core.datasets.synthetic.ground.relief import Relief
 from hdmap_core.datasets.synthetic.ground.relief_view import FAR_M, KERBS_FADE_M, ReliefView, Sheet
 from hdmap_core.datasets.synthetic.ground.view import blend_haze
@@ -52,9 +52,7 @@ class ReliefGround:
 
     def __init__(self, texture: GroundTexture, relief: Relief, light: Lighting) -> None:
         self.texture = texture
-        self.masks = [relief.raised]
-        while len(self.masks) < len(texture.levels) and min(self.masks[-1].shape) >= 4:
-            self.masks.append(cv2.resize(self.masks[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+        self.masks = pyramid(relief.raised, len(texture.levels))
         self.mask_texel_m = relief.size[0] / relief.raised.shape[1]
         self.faces = _bake_faces(texture, relief, light)
         self.kinds = _bake_kinds(relief)

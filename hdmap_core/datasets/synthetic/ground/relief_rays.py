@@ -62,21 +62,20 @@ def _first_below(relief: Relief, origins: np.ndarray, rays: np.ndarray, farthest
         far = np.maximum(behind.argmax(axis=-1)[is_met], 1)
         start = np.broadcast_to(origins[:, None], rays.shape)[is_met]
         ways = rays[is_met]
-
-        def gap(
-            distance: np.ndarray, start: np.ndarray = start, ways: np.ndarray = ways, at: int = sheet
-        ) -> np.ndarray:
-            x, y, z = (start + ways * distance[:, None]).T
-            return np.asarray(z - relief.sheets(x, y)[at])
-
         a, b = distances[far - 1] / over_ground[is_met], distances[far] / over_ground[is_met]
-        over, under = gap(a), gap(b)
+        over, under = (_above(relief, sheet, start + ways * end[:, None]) for end in (a, b))
         for _ in range(_ROUNDS):
             # Regula falsi; the profile may be off by a hair, so the ends need not be on different sides.
             drop = over - under
             at = a + (b - a) * np.clip(over / np.where(drop > 1e-9, drop, 1e-9), -0.2, 1.2)
-            rest = gap(at)
+            rest = _above(relief, sheet, start + ways * at[:, None])
             a, over = np.where(rest > 0.0, at, a), np.where(rest > 0.0, rest, over)
             b, under = np.where(rest > 0.0, b, at), np.where(rest > 0.0, under, rest)
         ranges[sheet][is_met] = at
     return ranges
+
+
+def _above(relief: Relief, sheet: int, points: np.ndarray) -> np.ndarray:
+    """(N,) how far points (N, 3) are above a sheet; negative: below it."""
+    x, y, z = points.T
+    return np.asarray(z - relief.sheets(x, y)[sheet])

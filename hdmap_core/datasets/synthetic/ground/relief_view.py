@@ -69,10 +69,8 @@ class ReliefView:
         return np.asarray(self.town_from_camera[:3, :3] @ np.linalg.inv(self.intrinsics))
 
     @cached_property
-    def _profiles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Rows (2, K, slices) of both sheets' ground at each distance, their inverse depths, and for each slice the
-        directions along the ground (slices, 2) and up (2,).
-        """
+    def _profiles(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (2, K, slices) of both sheets' ground at each distance, and their inverse depths."""
         eye, axes = self.town_from_camera[:3, 3], self.town_from_camera[:3, :3]
         up = self.rays[:, 1] / self.rays[2, 1]
         ahead = np.outer(self.columns, self.rays[:, 0]) + self.rays[:, 2]
@@ -81,8 +79,8 @@ class ReliefView:
         along = _DISTANCES[:, None]
         start = eye[:2] + along[..., None] * ahead[:, :2]
         climb = self.relief.smooth(eye[:2]) - eye[2]
-        low, high = np.clip((KERBS_FADE_M[1] - along) / (KERBS_FADE_M[1] - KERBS_FADE_M[0]), 0.0, 1.0), None
-        share, climbs = low, np.full((2, *start.shape[:2]), climb)
+        share = np.clip((KERBS_FADE_M[1] - along) / (KERBS_FADE_M[1] - KERBS_FADE_M[0]), 0.0, 1.0)
+        climbs = np.full((2, *start.shape[:2]), climb)
         for _ in range(2):
             # Slices of a tilted camera lean, so where they meet the ground depends on how high it is.
             at = start + climbs[0][..., None] * up[:2]
@@ -92,7 +90,7 @@ class ReliefView:
         down = along * (ahead @ axes[:, 1]) + climbs * float(up @ axes[:, 1])
         inverse = 1.0 / np.maximum(depth, 1e-2)
         rows = self.intrinsics[1, 1] * down * inverse + self.intrinsics[1, 2]
-        return rows.astype(np.float32), inverse.astype(np.float32), ahead[:, :2], up[:2]
+        return rows.astype(np.float32), inverse.astype(np.float32)
 
     @cached_property
     def skylines(self) -> np.ndarray:
@@ -131,8 +129,7 @@ class ReliefView:
 
     def sheet(self, is_upper: bool) -> Sheet:
         """What is seen of a sheet, from `first_row` on downwards."""
-        rows, inverse, _, _ = self._profiles
-        row, inverse = rows[int(is_upper)], inverse[int(is_upper)]
+        row, inverse = (table[int(is_upper)] for table in self._profiles)
         count = self.image_size[0] - self.first_row
         row = row - np.float32(self.first_row)
         highest = np.minimum.accumulate(row, axis=0)

@@ -9,20 +9,16 @@ import numpy as np
 from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
+from hdmap_core.datasets.synthetic.curve import cut, left_of, offset, points_at, total_length
 from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 DOUBLE_LINE_OFFSET_M = 0.14
 DOUBLE_LINE_WIDTH_M = 0.12
-SHIFT = 4
-"""Bits behind the point in OpenCV's fixed-point coordinates."""
+ARROW_M = ((0.0, 0.09), (2.4, 0.09), (2.4, 0.45), (4.0, 0.0), (2.4, -0.45), (2.4, -0.09), (0.0, -0.09))
+"""A straight-ahead lane arrow: along the lane, to its left."""
 
 Ring = np.ndarray
 """(P, 2) float64, metres, town frame."""
-
-
-def texels(points: np.ndarray, texel_m: float) -> np.ndarray:
-    """(P, 2) metres -> (P, 2) int32 places in a picture of the ground, in fixed point (`SHIFT`)."""
-    return np.rint((points / texel_m - 0.5) * (1 << SHIFT)).astype(np.int32)
 
 
 def rings_of(geometry: BaseGeometry) -> list[Ring]:
@@ -36,28 +32,15 @@ def rings_of(geometry: BaseGeometry) -> list[Ring]:
     return []
 
 
-def arc_lengths(line: np.ndarray) -> np.ndarray:
-    """Distance of each vertex (P,) from the start of a polyline (P, 2)."""
-    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-
-
-def strip(line: np.ndarray, start: float, end: float, width: float, offset: float = 0.0) -> Ring:
-    """The band of `width` along a polyline between two distances from its start, shifted `offset` to the left."""
-    along = arc_lengths(line)
-    inner = along[(along > start + 1e-6) & (along < end - 1e-6)]
-    at = np.concatenate([[start], inner, [end]])
-    centre = np.stack([np.interp(at, along, line[:, 0]), np.interp(at, along, line[:, 1])], axis=1)
-    tangent = np.gradient(centre, axis=0)
-    tangent /= np.maximum(np.linalg.norm(tangent, axis=1, keepdims=True), 1e-9)
-    normal = np.stack([-tangent[:, 1], tangent[:, 0]], axis=1)
-    left = centre + normal * (offset + 0.5 * width)
-    right = centre + normal * (offset - 0.5 * width)
-    return np.concatenate([left, right[::-1]])
+def strip(line: np.ndarray, start: float, end: float, width: float, aside: float = 0.0) -> Ring:
+    """The band of `width` along a polyline between two distances from its start, shifted `aside` to the left."""
+    centre = cut(line, start, end)
+    return np.concatenate([offset(centre, aside + 0.5 * width), offset(centre, aside - 0.5 * width)[::-1]])
 
 
 def marking_pieces(marking: Marking) -> list[Ring]:
     """Painted bands of one marking, one line or two parallel ones: dashes, or solids in pieces of 6 m."""
-    length = float(arc_lengths(marking.line)[-1])
+    length = total_length(marking.line)
     if length < 0.5:
         return []
     if marking.style in ("solid", "dashed"):
@@ -69,9 +52,9 @@ def marking_pieces(marking: Marking) -> list[Ring]:
             (DOUBLE_LINE_OFFSET_M, right_is_dashed or marking.style == "solid_dashed", DOUBLE_LINE_WIDTH_M),
         ]
     pieces = []
-    for offset, is_dashed, width in lines:
+    for aside, is_dashed, width in lines:
         spans = dashes(length, marking.dash_m, marking.gap_m) if is_dashed else solid_spans(length)
-        pieces += [strip(marking.line, start, end, width, offset) for start, end in spans]
+        pieces += [strip(marking.line, start, end, width, aside) for start, end in spans]
     return pieces
 
 
@@ -111,10 +94,7 @@ def crossing_pieces(crossing: Crossing) -> list[Ring]:
 
 def arrow(line: np.ndarray, at: float) -> Ring:
     """A straight-ahead lane arrow, 4 m long, whose tail is `at` metres along the centre line (P, 2)."""
-    along = arc_lengths(line)
-    tail = np.array([np.interp(at, along, line[:, i]) for i in (0, 1)])
-    tip = np.array([np.interp(at + 4.0, along, line[:, i]) for i in (0, 1)])
+    tail, tip = points_at(line, np.array([at, at + 4.0]))
     forward = (tip - tail) / max(np.linalg.norm(tip - tail), 1e-9)
-    left = np.array([-forward[1], forward[0]])
-    shape = ((0.0, 0.09), (2.4, 0.09), (2.4, 0.45), (4.0, 0.0), (2.4, -0.45), (2.4, -0.09), (0.0, -0.09))
-    return np.stack([tail + forward * s + left * t for s, t in shape])
+    left = left_of(forward)
+    return np.stack([tail + forward * s + left * t for s, t in ARROW_M])

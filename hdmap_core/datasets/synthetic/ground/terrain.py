@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 from shapely import Polygon
 
 from hdmap_core.datasets.synthetic.curve import left_normals, lengths_along, resample
-from hdmap_core.datasets.synthetic.ground import shapes as ground_shapes
-from hdmap_core.datasets.synthetic.ground.picture import fill
+from hdmap_core.datasets.synthetic.ground.brush import fill
 from hdmap_core.datasets.synthetic.ground.relief import Relief
+from hdmap_core.datasets.synthetic.ground.shapes import rings_of
 from hdmap_core.datasets.synthetic.town import Town
 
 CELL_M = 0.5
@@ -159,7 +159,7 @@ def _finish_kerbs(rng: np.random.Generator, town: Town, lift: np.ndarray) -> np.
     scale = np.array([columns - 1, rows - 1]) / town.size
 
     def paint(canvas: np.ndarray, shape: shapely.Geometry, value: float) -> None:
-        for ring in ground_shapes.rings_of(shape)[:1]:
+        for ring in rings_of(shape)[:1]:
             cv2.fillPoly(canvas, [np.rint(ring * scale).astype(np.int32)], value)
 
     for island in town.islands:
@@ -184,7 +184,7 @@ def raised_mask(town: Town) -> np.ndarray:
     mask = np.full((rows, columns), 255, np.uint8)
     texel = town.size[0] / columns
     for part in shapely.get_parts(town.drivable.buffer(-0.6 * texel)):
-        fill(mask, ground_shapes.rings_of(part), 0, texel)
+        fill(mask, rings_of(part), 0, texel)
     return mask
 
 

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.ground import shapes
+from hdmap_core.datasets.synthetic.curve import total_length
+from hdmap_core.datasets.synthetic.ground.brush import fill
+from hdmap_core.datasets.synthetic.ground.shapes import strip
 from hdmap_core.datasets.synthetic.light.shading import Lighting
 from hdmap_core.datasets.synthetic.town import Box, Town
 
@@ -55,13 +57,12 @@ def _tyre_tracks(town: Town, shape: tuple[int, int], rng: np.random.Generator) -
     """Darkening 0..1 by two tyre tracks and a thin line of oil along every lane: (rows, columns) float32."""
     mask = np.zeros(shape, np.uint8)
     for lane in town.lanes:
-        length = shapes.arc_lengths(lane.centerline)[-1]
+        length = total_length(lane.centerline)
         if length < 1.0:
             continue
         strength = int(rng.uniform(20, 70) * (0.5 if lane.is_connector else 1.0))
-        for offset, width, gain in ((-0.85, 0.5, 1.0), (0.85, 0.5, 1.0), (0.0, 0.6, 0.6)):
-            ring = shapes.strip(lane.centerline, 0.0, length, width, offset)
-            cv2.fillPoly(mask, [shapes.texels(ring, SHADE_TEXEL_M)], int(strength * gain), cv2.LINE_AA, shapes.SHIFT)
+        for aside, width, gain in ((-0.85, 0.5, 1.0), (0.85, 0.5, 1.0), (0.0, 0.6, 0.6)):
+            fill(mask, [strip(lane.centerline, 0.0, length, width, aside)], int(strength * gain), SHADE_TEXEL_M)
     return cv2.GaussianBlur(mask, (0, 0), 1.2).astype(np.float32) / 255.0
 
 
@@ -81,8 +82,7 @@ def _cast_shadows(town: Town, shape: tuple[int, int], light: Lighting) -> np.nda
             parts = [shapely.MultiPoint(np.concatenate([feet, feet + reach])).convex_hull]
         for part in parts:
             if part.geom_type == "Polygon":
-                ring = shapes.texels(np.asarray(part.exterior.coords), SHADE_TEXEL_M)
-                cv2.fillPoly(mask, [ring], 255, cv2.LINE_AA, shapes.SHIFT)
+                fill(mask, [np.asarray(part.exterior.coords)], 255, SHADE_TEXEL_M)
     return cv2.GaussianBlur(mask, (0, 0), look.shadow_softness_m / SHADE_TEXEL_M).astype(np.float32) / 255.0
 
 
@@ -130,11 +130,11 @@ def _contact_shadows(town: Town, shape: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(shape, np.uint8)
     for box in town.boxes:
         if box.kind in ("car", "truck", "bus", "van"):
-            cv2.fillPoly(mask, [shapes.texels(box_corners(box), SHADE_TEXEL_M)], 255, cv2.LINE_AA, shapes.SHIFT)
+            fill(mask, [box_corners(box)], 255, SHADE_TEXEL_M)
         elif box.kind != "building":
             radius = 0.25 if box.kind in ("tree", "pole") else 0.35
-            ring = np.asarray(shapely.Point(box.centre).buffer(radius, quad_segs=2).exterior.coords)
-            cv2.fillPoly(mask, [shapes.texels(ring, SHADE_TEXEL_M)], 200, cv2.LINE_AA, shapes.SHIFT)
+            disc = shapely.Point(box.centre).buffer(radius, quad_segs=2)
+            fill(mask, [np.asarray(disc.exterior.coords)], 200, SHADE_TEXEL_M)
     return cv2.GaussianBlur(mask, (0, 0), 1.3).astype(np.float32) / 255.0
 
 

@@ -7,8 +7,9 @@ water mirrors at that angle.
 import cv2
 import numpy as np
 
-from hdmap_core.datasets.synthetic.ground import shapes
-from hdmap_core.datasets.synthetic.ground.picture import NUM_LEVELS, GroundTexture, fill
+from hdmap_core.datasets.synthetic.ground.brush import fill
+from hdmap_core.datasets.synthetic.ground.picture import GroundTexture, pyramid
+from hdmap_core.datasets.synthetic.ground.shapes import rings_of
 from hdmap_core.datasets.synthetic.ground.view import FAR_M, GroundPlane, draw_ground
 from hdmap_core.datasets.synthetic.light.headlights import Glow
 from hdmap_core.datasets.synthetic.light.sky import draw_sky
@@ -34,14 +35,12 @@ def bake_puddles(town: Town) -> GroundTexture:
             rng.normal(0.0, 1.0, size[::-1]).astype(np.float32), shape[::-1], interpolation=cv2.INTER_CUBIC
         )
     hard = np.zeros(shape, np.uint8)
-    fill(hard, shapes.rings_of(town.drivable), 255, PUDDLE_TEXEL_M)
+    fill(hard, rings_of(town.drivable), 255, PUDDLE_TEXEL_M)
     wetness = town.appearance.weather.wetness
     standing = np.clip((depth - (2.2 - 0.9 * wetness)) * 2.5, 0.0, 1.0)
     level = (255.0 * wetness * (_WET_SHARE + (1.0 - _WET_SHARE) * standing) * (hard / 255.0)).astype(np.uint8)
-    levels = [np.maximum(level, np.uint8(60 * wetness))]
-    while len(levels) < NUM_LEVELS and min(levels[-1].shape) >= 4:
-        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    return GroundTexture(tuple(levels), PUDDLE_TEXEL_M, (int(60 * wetness), 0, 0), np.zeros((2, 2), np.float32))
+    levels = pyramid(np.maximum(level, np.uint8(60 * wetness)))
+    return GroundTexture(levels, PUDDLE_TEXEL_M, (int(60 * wetness), 0, 0), np.zeros((2, 2), np.float32))
 
 
 def mirrored_faces(camera: np.ndarray, counts: np.ndarray, intrinsics: np.ndarray) -> list[np.ndarray | None]:
@@ -92,7 +91,7 @@ def draw_mirror_image(
     rows, columns = -(-height // STEP), -(-width // STEP)
     layer = np.zeros((rows, columns, 3), np.uint8)
     upward = np.diag([1.0, 1.0, -1.0]) @ rays @ small
-    draw_sky(layer, panorama, upward, -upward[2], np.inf)
+    draw_sky(layer, panorama, upward, np.inf)
     for polygon, colour in faces:
         cv2.fillConvexPoly(layer, polygon, colour, cv2.LINE_AA, 4)
     for glow in glows:

@@ -6,6 +6,7 @@ from functools import cache
 import cv2
 import numpy as np
 
+from hdmap_core.datasets.synthetic.curve import directions, left_of
 from hdmap_core.datasets.synthetic.ground.wear import lamp_heads
 from hdmap_core.datasets.synthetic.sensors.rig import Camera
 from hdmap_core.datasets.synthetic.town import RGB, Mover, Town
@@ -63,7 +64,7 @@ def lights_at(town: Town, eye: np.ndarray, centres: np.ndarray, yaws: np.ndarray
     heads = lamp_heads(town)
     away = heads[:, :2] - eye[:2]
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
-    heads[:, :2] += 1.45 * np.stack([-away[:, 1], away[:, 0]], axis=1)
+    heads[:, :2] += 1.45 * left_of(away)
     colour = np.broadcast_to(np.asarray(town.appearance.lamp) ** 0.5, heads.shape)
     parts = [(heads, np.full(len(heads), 0.16), colour, np.zeros((len(heads), 2)))]
     parts += [_car_lights(m, c, yaw) for m, c, yaw in zip(town.movers, centres, yaws.tolist(), strict=True)]
@@ -76,8 +77,8 @@ def lights_at(town: Town, eye: np.ndarray, centres: np.ndarray, yaws: np.ndarray
 def _car_lights(mover: Mover, centre: np.ndarray, yaw: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Positions, radii, colours and directions of a vehicle's lamps, heights above the ground."""
     length, width, height = mover.size
-    ahead = np.array([np.cos(yaw), np.sin(yaw)])
-    left = np.array([-ahead[1], ahead[0]])
+    ahead = directions(yaw)
+    left = left_of(ahead)
     is_narrow = mover.kind in ("motorcycle", "bicycle")
     sides = (0.0,) if is_narrow else (-0.38 * width, 0.38 * width)
     level = min(0.45 * height, 0.75)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import shapely
 
+from hdmap_core.datasets.synthetic.curve import directions, left_of
 from hdmap_core.datasets.synthetic.ground.relief import Relief
 from hdmap_core.datasets.synthetic.ground.view import GroundPlane
 from hdmap_core.datasets.synthetic.light.shading import Lighting
@@ -52,7 +53,8 @@ def draw_beams(
     reach = np.array([0.5 * mover.size[0] for mover in town.movers]) + _FAR_M + _HALF_WIDTH_M
     for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws, reach):
         start = 0.5 * mover.size[0] + _NEAR_M
-        ahead, left = _axes(yaw)
+        ahead = directions(yaw)
+        left = left_of(ahead)
         along = np.array([0.0, 0.0, _FAR_M - _NEAR_M, _FAR_M - _NEAR_M]) + start
         across = np.array([1, -1, -1, 1]) * _HALF_WIDTH_M
         part = _part(image, plane_from_image, centre + along[:, None] * ahead + across[:, None] * left)
@@ -95,7 +97,8 @@ def draw_shadows(
     per_m = float(np.hypot(*away))
     reach = np.array([mover.size[0] + mover.size[1] + mover.size[2] * per_m for mover in town.movers])
     for mover, centre, yaw, plane_from_image in _near(intrinsics, pose, town, centres, yaws, reach):
-        ahead, left = _axes(yaw)
+        ahead = directions(yaw)
+        left = left_of(ahead)
         length, width, height = mover.size
         feet = centre + 0.5 * np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * (length, width) @ np.stack([ahead, left])
         outline = shapely.convex_hull(shapely.multipoints(np.concatenate([feet, feet + 0.85 * height * away])))
@@ -134,11 +137,6 @@ def _near(
         i = near[k]
         level = pose if relief.is_flat else _sheared(pose, slopes[k], heights[k], centres[i])
         yield town.movers[i], centres[i], float(yaws[i]), GroundPlane.seen_by(intrinsics, level).town_from_image
-
-
-def _axes(yaw: float) -> tuple[np.ndarray, np.ndarray]:
-    ahead = np.array([np.cos(yaw), np.sin(yaw)])
-    return ahead, np.array([-ahead[1], ahead[0]])
 
 
 def _part(

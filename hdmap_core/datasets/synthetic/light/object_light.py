@@ -16,7 +16,7 @@ _WALL_M = 5.0
 def light_reaching(look: Appearance, blocked: np.ndarray, placed: Placed, centres: np.ndarray) -> np.ndarray:
     """(N,) share 0..1 of the light at N objects that stand at `centres` (N, 2).
 
-    `blocked`: light that does not reach the ground, as `ground_wear.blocked_light` gives it.
+    `blocked`: light that does not reach the ground, as `wear.blocked_light` gives it.
     """
     if not look.shades_objects:
         return np.ones(len(centres))

@@ -78,20 +78,19 @@ def _sun_glow(appearance: Appearance, tangents: np.ndarray) -> np.ndarray:
     return np.clip(glow[..., None] * np.array([1.0, 0.95, 0.86]), 0.0, 1.0)
 
 
-def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, drop: np.ndarray, limit: float) -> int:
-    """Draw the sky in place wherever `drop` @ (u, v, 1) ≤ `limit`, and some way below.
+def draw_sky(image: np.ndarray, panorama: np.ndarray, rays: np.ndarray, limit: float) -> int:
+    """Draw the sky in place wherever rays sink by `limit` or less per metre of depth, and some way below.
 
     Args:
         image: (H, W, 3) uint8.
         panorama: as `bake_sky` makes it.
         rays: (3, 3), directions in the town frame of pixels (u, v, 1).
-        drop: (3,), minus the last row of `rays`.
         limit: where the ground takes over.
 
     Returns:
         How many rows from the top hold sky in some column; below it the image is as it was, or sky-coloured.
     """
-    lowest = 0
+    lowest, drop = 0, -rays[2]
     height, width = image.shape[:2]
     rows_per_tangent = (ROWS - 1) / (TOP_TANGENT - BOTTOM_TANGENT)
     for left in range(0, width, _TILE):

@@ -6,9 +6,12 @@ from dataclasses import replace
 import numpy as np
 
 from hdmap_core.datasets.synthetic.sensors.optics import Optics
-from hdmap_core.datasets.synthetic.town import RGB, Appearance, Weather
+from hdmap_core.datasets.synthetic.town import RGB, Appearance, TimeOfDay, Weather
 
 Draw = Callable[[np.random.Generator, Appearance], Appearance]
+Limits = tuple[float, float]
+_SHUTTER_S: dict[TimeOfDay, Limits] = {"day": (0.0, 0.002), "dusk": (0.002, 0.006), "night": (0.004, 0.012)}
+_NOISE: dict[TimeOfDay, Limits] = {"day": (0.7, 1.5), "dusk": (1.2, 2.2), "night": (1.6, 3.2)}
 
 
 def look_of_scene(town: Appearance, seed: int, place: int) -> Appearance:
@@ -28,12 +31,10 @@ def look_of_scene(town: Appearance, seed: int, place: int) -> Appearance:
 
 def draw_optics(rng: np.random.Generator, look: Appearance, channels: list[str]) -> dict[str, Optics]:
     """Every camera of one vehicle: of one make, but each with its own faults, dirt and drops."""
-    night = look.weather.time_of_day == "night"
-    dim = night or look.weather.time_of_day == "dusk"
+    when = look.weather.time_of_day
     tint = rng.normal(0.0, 0.035, 2)
     quality, dirty, blurred = int(rng.integers(72, 96)), rng.random() < 0.3, rng.random() < 0.4
-    shutter = float(rng.uniform(0.004, 0.012) if night else rng.uniform(0.002, 0.006) if dim else rng.uniform(0, 0.002))
-    noise = float(rng.uniform(1.6, 3.2) if night else rng.uniform(1.2, 2.2) if dim else rng.uniform(0.7, 1.5))
+    shutter, noise = float(rng.uniform(*_SHUTTER_S[when])), float(rng.uniform(*_NOISE[when]))
     vignetting = float(rng.uniform(0.05, 0.4))
     found = {}
     for channel in channels:

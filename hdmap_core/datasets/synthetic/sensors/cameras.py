@@ -5,6 +5,7 @@ integer coordinates: u = fx * x / z + cx, as `cv2.projectPoints` has it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +21,11 @@ from hdmap_core.datasets.synthetic.light.mover_light import draw_beams, draw_sha
 from hdmap_core.datasets.synthetic.light.object_light import LAMPS_REACH_UP_M, light_reaching
 from hdmap_core.datasets.synthetic.light.shading import Lighting, encode
 from hdmap_core.datasets.synthetic.light.sky import bake_sky, draw_sky, haze_colour
-from hdmap_core.datasets.synthetic.sensors.optics import Lens
+from hdmap_core.datasets.synthetic.sensors.optics import Developer
 from hdmap_core.datasets.synthetic.sensors.sensor_noise import SensorNoise
-from hdmap_core.datasets.synthetic.things.faces import Footing, Mesh, Placed
-from hdmap_core.datasets.synthetic.things.scene_objects import car_mesh, truck_mesh
-from hdmap_core.datasets.synthetic.things.street_objects import shapes_of, vehicle_mesh
+from hdmap_core.datasets.synthetic.things.faces import Footing, Placed
+from hdmap_core.datasets.synthetic.things.street_meshes import placements_of
+from hdmap_core.datasets.synthetic.things.vehicle_meshes import vehicle_mesh
 from hdmap_core.datasets.synthetic.town import Mover, Town
 from hdmap_core.errors import CalibrationError
 
@@ -36,6 +37,16 @@ GLOW_BEFORE_M = 0.3
 """Lamps are drawn as if this much nearer than they are, over what carries them."""
 _CLEARANCE_M = 1.0
 _SHIFT = 4
+
+
+class _Shot(NamedTuple):
+    """What is to be drawn: a pinhole, and how it sees the ground of a relief."""
+
+    intrinsics: np.ndarray
+    pose: np.ndarray
+    """(4, 4) town from camera."""
+    image_size: tuple[int, int]
+    view: ReliefView | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class TownRenderer:
         self.still, self.still_footing = _place_boxes(town)
         self.reach = light_reaching(town.appearance, self.ground.blocked, self.still, self.still.centres)
         self.puddles = bake_puddles(town) if town.appearance.weather.wetness else None
-        self.moving = Placed.of([(_mover_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
+        self.moving = Placed.of([(vehicle_mesh(m), (0.0, 0.0), 0.0) for m in town.movers])
         self.noise = SensorNoise(town.appearance.seed)
 
     def render(
@@ -74,7 +85,7 @@ class TownRenderer:
         town_from_camera: np.ndarray,
         image_size: tuple[int, int],
         time_s: float,
-        lens: Lens | None = None,
+        developer: Developer | None = None,
         speed: float = 0.0,
     ) -> np.ndarray:
         """One frame.
@@ -84,7 +95,7 @@ class TownRenderer:
             town_from_camera: (4, 4) pose of the optical frame.
             image_size: (H, W) pixels.
             time_s: when; moves the movers and picks the sensor noise.
-            lens: what develops the picture; None for a perfect camera with a little noise.
+            developer: what develops the picture; None for a perfect camera with a little noise.
             speed: of the vehicle that carries the camera, m/s.
 
         Returns:
@@ -125,11 +136,11 @@ class TownRenderer:
             draw_beams(image, intrinsics, pose, self.town, centres, yaws)
         elif self.town.appearance.shades_objects:
             draw_shadows(image, intrinsics, pose, self.town, centres, yaws, self.light)
-        self._draw_objects(image, intrinsics, pose, (centres, yaws), view, lights)
-        if lens is None:
+        self._draw_objects(image, _Shot(intrinsics, pose, image_size, view), (centres, yaws), lights)
+        if developer is None:
             self.noise.add(image, time_s)
         else:
-            lens.develop(image, pose[:3, :3], intrinsics, speed, time_s)
+            developer.develop(image, pose[:3, :3], intrinsics, speed, time_s)
         return image
 
     def _draw_sky(self, image: np.ndarray, rays: np.ndarray, limit: float) -> None:
@@ -138,36 +149,31 @@ class TownRenderer:
         half = rays @ np.array([[2.0, 0.0, 0.5], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
         sky = np.empty((height, width, 3), np.uint8)
         cv2.rectangle(sky, (0, 0), (width, height), self.haze.tolist(), cv2.FILLED)
-        rows = min(draw_sky(sky, self.sky, half, -half[2], limit) + 1, height)
+        rows = min(draw_sky(sky, self.sky, half, limit) + 1, height)
         if rows > 1:
             view = cv2.resize(sky[:rows], (2 * width, 2 * rows), interpolation=cv2.INTER_LINEAR)
             kept = min(2 * rows - 2, image.shape[0]) if rows < height else image.shape[0]
             image[:kept] = view[:kept, : image.shape[1]]
 
     def _draw_objects(
-        self,
-        image: np.ndarray,
-        intrinsics: np.ndarray,
-        pose: np.ndarray,
-        movers: tuple[np.ndarray, np.ndarray],
-        view: ReliefView | None,
-        lights: Lights | None,
+        self, image: np.ndarray, shot: _Shot, movers: tuple[np.ndarray, np.ndarray], lights: Lights | None
     ) -> None:
+        """Everything that stands or shines; `movers`: their centres (N, 2) and yaws (N,)."""
         still, footing = self.still, self.still_footing
-        places = still.centres, still.yaws
-        parts = [self._project(still, *places, footing, self.reach, intrinsics, pose, image.shape, view)]
+        intrinsics, pose, size, _ = shot
+        parts = [self._project(shot, still, still.centres, still.yaws, footing, self.reach)]
         if self.town.movers:
             if footing is not None:
-                footing = ground_below(self.town.relief, movers[0], np.ones(len(movers[0]), dtype=bool))
+                footing = ground_below(self.town.relief, movers[0])
             reach = light_reaching(self.town.appearance, self.ground.blocked, self.moving, movers[0])
-            parts.append(self._project(self.moving, *movers, footing, reach, intrinsics, pose, image.shape, view))
+            parts.append(self._project(shot, self.moving, *movers, footing, reach))
         pixels = [p for part in parts for p in part.pixels]
         colours = np.concatenate([part.colours for part in parts]).tolist()
         distance = np.concatenate([part.distance for part in parts])
         ranks = np.concatenate([part.ranks for part in parts])
         shining: list[Glow] = []
         if lights is not None:
-            shining = glows(lights, intrinsics, pose, image.shape[:2])
+            shining = glows(lights, intrinsics, pose, size)
             distance = np.concatenate([distance, [glow.distance - GLOW_BEFORE_M for glow in shining]])
             ranks = np.concatenate([ranks, np.full(len(shining), 1000)])
         order = np.lexsort((ranks, -distance))
@@ -175,7 +181,7 @@ class TownRenderer:
             mirrored = [m for part in parts for m in part.mirrored]
             drawn = (i for i in order.tolist() if i < len(pixels))
             faces = [(polygon, colours[i]) for i in drawn if (polygon := mirrored[i]) is not None]
-            below = glows(lights.mirrored(), intrinsics, pose, image.shape[:2]) if lights is not None else []
+            below = glows(lights.mirrored(), intrinsics, pose, size) if lights is not None else []
             level = over_ground(pose, self.town.relief, pose[:2, 3])
             draw_mirror_image(image, self.puddles, intrinsics, level, self.sky, faces, below)
         for i in order.tolist():
@@ -186,18 +192,15 @@ class TownRenderer:
 
     def _project(
         self,
+        shot: _Shot,
         placed: Placed,
         centres: np.ndarray,
         yaws: np.ndarray,
         footing: Footing | None,
         reach: np.ndarray,
-        intrinsics: np.ndarray,
-        pose: np.ndarray,
-        shape: tuple[int, ...],
-        view: ReliefView | None,
     ) -> _Seen:
         """Visible faces of objects at `centres` (N, 2), to which the share `reach` (N,) of the light comes."""
-        height, width = shape[:2]
+        intrinsics, pose, (height, width), view = shot
         eye, axes = pose[:3, 3], pose[:3, :3]
         away = centres - eye[:2]
         distance = np.hypot(away[:, 0], away[:, 1])
@@ -281,7 +284,7 @@ def mover_poses(movers: tuple[Mover, ...], time_s: float) -> tuple[np.ndarray, n
 def _place_boxes(town: Town) -> tuple[Placed, Footing | None]:
     """The faces of what stands still, and what it stands on unless the ground is flat."""
     after_dark = town.appearance.weather.time_of_day != "day"
-    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in shapes_of(box, i, after_dark)]
+    placements = [(i, placed) for i, box in enumerate(town.boxes) for placed in placements_of(box, i, after_dark)]
     still = Placed.of([placement for _, placement in placements])
     if town.relief.is_flat:
         return still, None
@@ -321,14 +324,6 @@ def _cut_below(polygon: np.ndarray, limit: int) -> np.ndarray:
         if (a[1] <= limit) != (b[1] <= limit):
             found.append([round(a[0] + (b[0] - a[0]) * (limit - a[1]) / (b[1] - a[1])), limit])
     return np.array(found, dtype=np.int32)
-
-
-def _mover_mesh(mover: Mover) -> Mesh:
-    if mover.kind == "car":
-        return car_mesh(mover.size, mover.colour)
-    if mover.kind in ("van", "motorcycle", "bicycle"):
-        return vehicle_mesh(mover)
-    return truck_mesh(mover.size, mover.colour, mover.kind == "bus")
 
 
 def _clipped(corners: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:

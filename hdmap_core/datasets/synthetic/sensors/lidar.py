@@ -6,16 +6,17 @@ lidar frame at the end of the turn (motion-corrected); a beam without return lea
 """
 
 import math
-import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from hdmap_core.datasets.synthetic.ground.footing import ground_below
-from hdmap_core.datasets.synthetic.ground.picture import TERRAIN_INTENSITY, bake_reflectivity
+from hdmap_core.datasets.synthetic.ground.picture import REFLECTIVITY_TEXEL_M, TERRAIN_INTENSITY, bake_reflectivity
 from hdmap_core.datasets.synthetic.ground.relief_rays import relief_ranges
 from hdmap_core.datasets.synthetic.sensors.cameras import mover_poses
-from hdmap_core.datasets.synthetic.sensors.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of
+from hdmap_core.datasets.synthetic.sensors.lidar_shapes import Ellipsoids, Slabs, ellipsoids_of, slabs_of, turned
 from hdmap_core.datasets.synthetic.town import Town
 
 NUM_RINGS = 32
@@ -25,7 +26,24 @@ TURN_S = 0.05
 FARTHEST_M = 100.0
 RANGE_NOISE_M = 0.015
 _KNOTS = 17
-_REFLECTIVITY_TEXEL_M = 0.1
+
+
+@dataclass
+class _Turn:
+    """C columns of R beams, and the nearest that each has met so far."""
+
+    origins: np.ndarray
+    """(C, 3) metres, town frame."""
+    rays: np.ndarray
+    """(C, R, 3) unit vectors."""
+    ranges: np.ndarray
+    """(C, R) metres, infinite where nothing is met."""
+    intensities: np.ndarray
+
+    @cached_property
+    def bearings(self) -> np.ndarray:
+        """(C,) radians, of the middle beams."""
+        return np.arctan2(self.rays[:, NUM_RINGS // 2, 1], self.rays[:, NUM_RINGS // 2, 0])
 
 
 class TownLidar:
@@ -33,7 +51,7 @@ class TownLidar:
 
     def __init__(self, town: Town) -> None:
         self.town = town
-        self.reflectivity = bake_reflectivity(town, _REFLECTIVITY_TEXEL_M)
+        self.reflectivity = bake_reflectivity(town)
         self.still = slabs_of(town.boxes, town.relief)
         self.crowns = ellipsoids_of(town.boxes, town.relief)
         self.moving = slabs_of(town.movers)
@@ -45,7 +63,17 @@ class TownLidar:
         time_s: float,
         seed: int,
     ) -> np.ndarray:
-        """One turn that ends at `time_s`; see `cast_sweep`."""
+        """One turn.
+
+        Args:
+            town_from_ego: pose (4, 4) of the vehicle at a time in seconds; asked within 50 ms before `time_s`.
+            ego_from_lidar: (4, 4) mounting; lidar frame x right, y forward, z up.
+            time_s: end of the turn.
+            seed: of range noise and lost echoes. Equal inputs give equal bytes.
+
+        Returns:
+            (34688, 5) float32: x, y, z [m, lidar frame at `time_s`], intensity 0..255 (whole numbers), ring 0..31.
+        """
         rng = np.random.default_rng([seed, self.town.seed])
         share = (np.arange(NUM_COLUMNS) + 1.0) / NUM_COLUMNS
         column_s = time_s - TURN_S * (1.0 - share)
@@ -53,9 +81,9 @@ class TownLidar:
         rays = np.einsum("cij,crj->cri", town_from_lidar[:, :3, :3], _beam_directions())
         origins = town_from_lidar[:, :3, 3]
 
-        ranges, intensities = self._ground_hits(origins, rays)
-        bearings = np.arctan2(rays[:, NUM_RINGS // 2, 1], rays[:, NUM_RINGS // 2, 0])
-        self._box_hits(origins, rays, bearings, column_s, time_s, ranges, intensities)
+        turn = _Turn(origins, rays, *self._ground_hits(origins, rays))
+        self._box_hits(turn, column_s, time_s)
+        ranges, intensities = turn.ranges, turn.intensities
 
         # Weak echoes get lost: on dark ground at a flat angle long before the nominal range, anything now and then.
         fades = np.clip((ranges - 30.0) / 70.0, 0.0, 1.0) * np.where(intensities < 40.0, 0.8, 0.2)
@@ -81,81 +109,68 @@ class TownLidar:
         else:
             ranges = relief_ranges(self.town.relief, origins, rays, FARTHEST_M)
         reach = np.where(ranges < 2.0 * FARTHEST_M, ranges, 0.0)
-        column = np.floor((origins[:, None, 0] + rays[..., 0] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
-        row = np.floor((origins[:, None, 1] + rays[..., 1] * reach) / _REFLECTIVITY_TEXEL_M).astype(int)
+        column = np.floor((origins[:, None, 0] + rays[..., 0] * reach) / REFLECTIVITY_TEXEL_M).astype(int)
+        row = np.floor((origins[:, None, 1] + rays[..., 1] * reach) / REFLECTIVITY_TEXEL_M).astype(int)
         height, width = self.reflectivity.shape
         inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
         intensities = np.full(ranges.shape, float(TERRAIN_INTENSITY))
         intensities[inside] = self.reflectivity[row[inside], column[inside]]
         return ranges, intensities
 
-    def _box_hits(
-        self,
-        origins: np.ndarray,
-        rays: np.ndarray,
-        bearings: np.ndarray,
-        column_s: np.ndarray,
-        time_s: float,
-        ranges: np.ndarray,
-        intensities: np.ndarray,
-    ) -> None:
-        """Shorten ranges (C, R) in place where something stands in the way."""
-        eye = origins[-1, :2]
+    def _box_hits(self, turn: _Turn, column_s: np.ndarray, time_s: float) -> None:
+        """Shorten ranges in place where something stands in the way of columns fired at `column_s` (C,)."""
+        eye = turn.origins[-1, :2]
         still = np.zeros((NUM_COLUMNS, 2))
         for shapes in (self.still, self.crowns):
-            for i in shapes.near(eye, shapes.centres, FARTHEST_M):
+            for i in _near(shapes, shapes.centres, eye):
                 track, yaw, footing = shapes.centres[i] + still, shapes.yaws[i], shapes.footing
                 ground = footing.heights[i], footing.slopes[i]
-                _cast_at(shapes, i, track, yaw, ground, origins, rays, bearings, ranges, intensities)
+                _cast_at(turn, shapes, i, track, yaw, ground)
         if not self.town.movers:
             return
         middles, yaws = mover_poses(self.town.movers, time_s)
         before, _ = mover_poses(self.town.movers, time_s - TURN_S)
         of = self.moving.source
-        footing = ground_below(self.town.relief, middles, np.ones(len(middles), dtype=bool)).of(of)
-        for i in self.moving.near(eye, middles[of], FARTHEST_M):
+        footing = ground_below(self.town.relief, middles).of(of)
+        for i in _near(self.moving, middles[of], eye):
             back = (time_s - column_s)[:, None] / TURN_S
-            shift = self.moving.offset_in_world(i, yaws[of[i]])
+            shift = turned(self.moving.offsets[i], yaws[of[i]])
             track = middles[of[i]] + shift + back * (before[of[i]] - middles[of[i]])
             ground = footing.heights[i], footing.slopes[i]
-            _cast_at(self.moving, i, track, yaws[of[i]], ground, origins, rays, bearings, ranges, intensities)
+            _cast_at(turn, self.moving, i, track, yaws[of[i]], ground)
+
+
+def _near(shapes: Slabs | Ellipsoids, centres: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """Indices of shapes at `centres` (N, 2) with any part within reach of the beams from `eye` (2,)."""
+    return np.flatnonzero(np.hypot(*(centres - eye).T) - shapes.reach < FARTHEST_M)
 
 
 def _cast_at(
-    shapes: Slabs | Ellipsoids,
-    i: int,
-    track: np.ndarray,
-    yaw: float,
-    ground: tuple[float, np.ndarray],
-    origins: np.ndarray,
-    rays: np.ndarray,
-    bearings: np.ndarray,
-    ranges: np.ndarray,
-    intensities: np.ndarray,
+    turn: _Turn, shapes: Slabs | Ellipsoids, i: int, track: np.ndarray, yaw: float, ground: tuple[float, np.ndarray]
 ) -> None:
     """Cast the columns that point at shape `i`, whose middle is at `track` (C, 2) on ground of that
     height and slope (2,), and keep the nearer hits.
     """
-    away = track[-1] - origins[-1, :2]
+    away = track[-1] - turn.origins[-1, :2]
     distance, reach = math.hypot(*away), shapes.reach[i] + 1.0
     if distance > reach:
         half = math.asin(reach / distance) + 0.02
-        turned = np.abs((bearings - math.atan2(away[1], away[0]) + math.pi) % (2.0 * math.pi) - math.pi)
-        columns = np.flatnonzero(turned < half)
+        aside = np.abs((turn.bearings - math.atan2(away[1], away[0]) + math.pi) % (2.0 * math.pi) - math.pi)
+        columns = np.flatnonzero(aside < half)
     else:
-        columns = np.arange(len(bearings))
+        columns = np.arange(NUM_COLUMNS)
     cos, sin = math.cos(yaw), math.sin(yaw)
-    turn = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    start = origins[columns].copy()
+    into = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    start = turn.origins[columns].copy()
     start[:, :2] -= track[columns]
     start[:, 2] -= ground[0]
     if ground[1].any():
         # A thing that leans with its ground is upright in a world that is sheared against it.
-        turn = turn @ np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [*-ground[1], 1.0]])
-    hit = shapes.intersect(i, (start @ turn.T)[:, None], rays[columns] @ turn.T)
-    nearer = hit < ranges[columns]
-    ranges[columns] = np.where(nearer, hit, ranges[columns])
-    intensities[columns] = np.where(nearer, shapes.intensities[i], intensities[columns])
+        into = into @ np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [*-ground[1], 1.0]])
+    hit = shapes.intersect(i, (start @ into.T)[:, None], turn.rays[columns] @ into.T)
+    nearer = hit < turn.ranges[columns]
+    turn.ranges[columns] = np.where(nearer, hit, turn.ranges[columns])
+    turn.intensities[columns] = np.where(nearer, shapes.intensities[i], turn.intensities[columns])
 
 
 def _beam_directions() -> np.ndarray:
@@ -183,33 +198,3 @@ def _poses(
     low = np.clip(np.floor(at).astype(int), 0, _KNOTS - 2)
     weight = (at - low)[:, None, None]
     return poses[low] * (1.0 - weight) + poses[low + 1] * weight
-
-
-# One entry, found by identity because towns hold arrays and so cannot be hashed.
-_latest: tuple[weakref.ref[Town], TownLidar] | None = None
-
-
-def cast_sweep(
-    town: Town,
-    town_from_ego: Callable[[float], np.ndarray],
-    ego_from_lidar: np.ndarray,
-    time_s: float,
-    seed: int,
-) -> np.ndarray:
-    """One lidar turn.
-
-    Args:
-        town: where; the maps derived from it are kept for the next call with the same object.
-        town_from_ego: pose (4, 4) of the vehicle at a time in seconds; asked within 50 ms before `time_s`.
-        ego_from_lidar: (4, 4) mounting; lidar frame x right, y forward, z up.
-        time_s: end of the turn.
-        seed: of range noise and lost echoes. Equal inputs give equal bytes.
-
-    Returns:
-        (34688, 5) float32: x, y, z [m, lidar frame at `time_s`], intensity 0..255 (whole numbers), ring 0..31.
-    """
-    global _latest
-    if _latest is None or _latest[0]() is not town:
-        lidar = TownLidar(town)
-        _latest = (weakref.ref(town), lidar)
-    return _latest[1].cast_sweep(town_from_ego, ego_from_lidar, time_s, seed)

@@ -20,10 +20,6 @@ _INTENSITY = {
 _CELLAR_M = 8.0
 
 
-def _near(eye: np.ndarray, centres: np.ndarray, reach: np.ndarray, farthest: float) -> np.ndarray:
-    return np.flatnonzero(np.hypot(*(centres - eye).T) - reach < farthest)
-
-
 @dataclass(frozen=True)
 class Slabs:
     """N cuboids. `offsets` (N, 2) shift a cuboid within its object's frame (the cabin of a car)."""
@@ -46,15 +42,6 @@ class Slabs:
     def reach(self) -> np.ndarray:
         """(N,) radius of the footprints."""
         return np.hypot(self.half_sizes[:, 0], self.half_sizes[:, 1])
-
-    def near(self, eye: np.ndarray, centres: np.ndarray, farthest: float) -> np.ndarray:
-        """Indices of cuboids with any part within `farthest` metres of `eye` (2,)."""
-        return _near(eye, centres, self.reach, farthest)
-
-    def offset_in_world(self, i: int, yaw: float) -> np.ndarray:
-        """(2,) offset of cuboid `i`, turned by `yaw`."""
-        x, y = self.offsets[i]
-        return np.array([x * np.cos(yaw) - y * np.sin(yaw), x * np.sin(yaw) + y * np.cos(yaw)])
 
     def intersect(self, i: int, start: np.ndarray, rays: np.ndarray) -> np.ndarray:
         """Distance to the front of cuboid `i` along rays (C, R, 3) from (C, 1, 3), its frame; infinite if missed."""
@@ -85,10 +72,6 @@ class Ellipsoids:
         """(N,) radius of the footprints."""
         return self.radii[:, 0]
 
-    def near(self, eye: np.ndarray, centres: np.ndarray, farthest: float) -> np.ndarray:
-        """Indices of ellipsoids with any part within `farthest` metres of `eye` (2,)."""
-        return _near(eye, centres, self.reach, farthest)
-
     def intersect(self, i: int, start: np.ndarray, rays: np.ndarray) -> np.ndarray:
         """Distance to ellipsoid `i` along rays (C, R, 3) from (C, 1, 3), its frame; infinite if missed."""
         scale = 1.0 / self.radii[i, [0, 0, 1]]
@@ -97,6 +80,12 @@ class Ellipsoids:
         root = b * b - a * c
         hit = (-b - np.sqrt(np.maximum(root, 0.0))) / a
         return np.where((root > 0.0) & (hit > 0.0), hit, np.inf)
+
+
+def turned(offset: np.ndarray, yaw: float) -> np.ndarray:
+    """(2,) an offset in an object's frame, turned by `yaw` into the town's."""
+    x, y = offset
+    return np.array([x * np.cos(yaw) - y * np.sin(yaw), x * np.sin(yaw) + y * np.cos(yaw)])
 
 
 def slabs_of(things: Sequence[Box | Mover], relief: Relief = FLAT) -> Slabs:
@@ -121,11 +110,7 @@ def slabs_of(things: Sequence[Box | Mover], relief: Relief = FLAT) -> Slabs:
             posts = [((0.0, y), (0.3, 0.3), (0.0, height)) for y in (-0.5 * width, 0.5 * width)]
             parts = [*posts, ((0.0, 0.0), (length, width), (height - 1.0, height))]
         for offset, size, span in parts:
-            shift = (
-                offset[0] * np.cos(yaw) - offset[1] * np.sin(yaw),
-                offset[0] * np.sin(yaw) + offset[1] * np.cos(yaw),
-            )
-            middle = (centre[0] + shift[0], centre[1] + shift[1])
+            middle = centre + turned(np.array(offset), yaw)
             # Painted surfaces send back more the brighter they are.
             intensity = _INTENSITY[thing.kind] * (0.6 + 0.8 * float(np.mean(thing.colour)))
             rows.append((*middle, *offset, yaw, 0.5 * size[0], 0.5 * size[1], *span, intensity, i))

@@ -61,7 +61,7 @@ class _Drop:
 
 
 @dataclass(frozen=True)
-class Lens:
+class Developer:
     """What is prepared once for a camera, and develops each of its pictures."""
 
     gain: np.ndarray
@@ -131,7 +131,7 @@ class Lens:
         return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR))
 
 
-def lens_of(optics: Optics, camera: Camera, car: OwnCar | None, look: Appearance) -> Lens:
+def developer_of(optics: Optics, camera: Camera, car: OwnCar | None, look: Appearance) -> Developer:
     """Prepare a camera of a scene.
 
     Args:
@@ -151,7 +151,7 @@ def lens_of(optics: Optics, camera: Camera, car: OwnCar | None, look: Appearance
     smear = optics.exposure_s * camera.intrinsics[0, 0] * abs(math.sin(camera.yaw)) / _TYPICAL_M
     elevation = look.sun_elevation
     sun = np.array([math.cos(look.sun_azimuth), math.sin(look.sun_azimuth), math.tan(elevation)]) * math.cos(elevation)
-    return Lens(
+    return Developer(
         gain=_gain(optics, camera, look, exposed, rng),
         body=body,
         drops=tuple(_drops(optics.drops, (height, width), rng)),

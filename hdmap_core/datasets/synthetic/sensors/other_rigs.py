@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.sensors.rig import NATIVE_SIZE, Camera, Rig, nuscenes_rig
+from hdmap_core.datasets.synthetic.sensors.rig import NATIVE_SIZE, OPTICAL, Camera, Rig, nuscenes_rig
 from hdmap_core.datasets.synthetic.sensors.ring_rig import ring_rig
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
@@ -64,7 +64,7 @@ def other_rig(kind: Kind, town_seed: int, scene: int) -> Rig:
         place += rng.uniform(-0.04, 0.04, 3)
         turn = np.deg2rad(np.array([0.0, pitch, degrees]) + rng.uniform(-1.0, 1.0, 3))
         own_fov = float(np.clip(fov + rng.uniform(-4.0, 4.0), gap, WIDEST_DEG))
-        ego_from_camera = se3(rotation_from_euler(*turn) @ _OPTICAL, place)
+        ego_from_camera = se3(rotation_from_euler(*turn) @ OPTICAL, place)
         matrix, lens = _optics(rng, own_fov, family)
         calibrated = ego_from_camera.copy()
         calibrated[:3, :3] = _tilt(rng, wrong) @ calibrated[:3, :3]
@@ -73,10 +73,6 @@ def other_rig(kind: Kind, town_seed: int, scene: int) -> Rig:
     lidar = nuscenes_rig().ego_from_lidar.copy()
     lidar[2, 3] = max(lidar[2, 3], height + 0.25)
     return Rig(cameras, lidar, aims)
-
-
-_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Axes x right, y down, z forward of a camera that looks ahead, in the ego frame."""
 
 
 def _height(rng: np.random.Generator, kind: Kind) -> float:

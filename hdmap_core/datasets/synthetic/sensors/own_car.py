@@ -24,6 +24,8 @@ _BLUR_PX = 2.2
 _STATIONS, _SLICES = 64, 40
 _NEAR_M = 0.05
 _SHIFT = 4
+_ROUNDING = 3.2
+"""Exponent of the body's cross-section: 2 is an ellipse, more is boxier."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,6 @@ class OwnCar:
         inside = (across < 1.0) & (x > -self.rear_m) & (x < self.front_m)
         rounded = (1.0 - np.minimum(across, 1.0) ** _ROUNDING) ** (1.0 / _ROUNDING)
         return np.where(inside, SILL_M + (self.top(x) - SILL_M) * rounded, 0.0)
-
-
-_ROUNDING = 3.2
 
 
 def draw_own_car(rng: np.random.Generator, rig: Rig) -> OwnCar:

@@ -14,6 +14,8 @@ from hdmap_core.datasets.synthetic.sensors.lens_view import pinhole_around, plac
 from hdmap_core.geometry.lens import Lens
 from hdmap_core.geometry.se3 import rotation_from_euler, rotation_from_quaternion, se3
 
+OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""Axes x right, y down, z forward of a camera that looks ahead, in the ego frame."""
 NATIVE_SIZE = (900, 1600)
 """Height and width that the intrinsics below belong to."""
 CLOCK_US = 50_000

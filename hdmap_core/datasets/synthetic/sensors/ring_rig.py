@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.sensors.rig import Camera, Rig
+from hdmap_core.datasets.synthetic.sensors.rig import OPTICAL, Camera, Rig
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 
 LANDSCAPE = (1550, 2048)
@@ -18,8 +18,6 @@ _CAMERAS = {
     "ring_rear_right": (-153.0, (1.1, -0.13, 1.75), 1690.0),
 }
 CHANNELS = (*_CAMERAS, "LIDAR_TOP")
-_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
-"""Axes x right, y down, z forward of a camera that looks ahead, in the ego frame."""
 
 
 def ring_rig() -> Rig:
@@ -29,6 +27,6 @@ def ring_rig() -> Rig:
         height, width = LANDSCAPE[::-1] if name == "ring_front_center" else LANDSCAPE
         matrix = np.array([[focal, 0.0, (width - 1) / 2], [0.0, focal, (height - 1) / 2], [0.0, 0.0, 1.0]])
         aims[name] = float(np.deg2rad(degrees))
-        pose = se3(rotation_from_euler(0.0, 0.0, aims[name]) @ _OPTICAL, place)
+        pose = se3(rotation_from_euler(0.0, 0.0, aims[name]) @ OPTICAL, place)
         cameras[name] = Camera(matrix, pose, (height, width))
     return Rig(cameras, se3(np.eye(3), [1.35, 0.0, 1.97]), aims)

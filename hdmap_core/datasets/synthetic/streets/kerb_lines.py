@@ -6,11 +6,13 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, left_normals, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, left_normals, left_of, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import dashes, solid_spans, strip
+from hdmap_core.datasets.synthetic.streets.junctions import Span, open_span
 from hdmap_core.datasets.synthetic.streets.layout import Layout
 from hdmap_core.datasets.synthetic.streets.roads import Road
-from hdmap_core.datasets.synthetic.streets.roadside import Span, edge_line
+from hdmap_core.datasets.synthetic.streets.roadside import edge_line
+from hdmap_core.datasets.synthetic.streets.symbols import bar
 from hdmap_core.datasets.synthetic.town import Crossing, Decal, DecalMaterial
 
 PARKING_BAY_M = 5.8
@@ -27,7 +29,7 @@ def draw_kerb_lines(rng: np.random.Generator, layout: Layout, crossings: list[Cr
     for k, road in enumerate(network.roads):
         if not road.profile.is_marked:
             continue
-        span = (layout.zones[k, True].free, total_length(road.line) - layout.zones[k, False].free)
+        span = open_span(network, layout.zones, k)
         if span[1] - span[0] < 8.0:
             continue
         for side in (-1, 1):
@@ -71,16 +73,15 @@ def _parking_bays(road: Road, side: int, span: Span, depth: float) -> Decal:
     return Decal(tuple(_bars(kerb, inner, 0.1)), "white_paint")
 
 
-def _across(road: Road, at: np.ndarray, reach: float) -> np.ndarray:
-    """(N, 2) points beside a road's line."""
+def _across(road: Road, at: np.ndarray | float, reach: float) -> np.ndarray:
+    """(..., 2) points `reach` metres to the left of a road's line, `at` (...) metres along it."""
     before, after = points_at(road.line, at - 0.5), points_at(road.line, at + 0.5)
-    ahead = (after - before) / np.maximum(np.hypot(*(after - before).T), 1e-9)[:, None]
-    return (before + after) / 2 + np.stack([-ahead[:, 1], ahead[:, 0]], axis=1) * reach
+    ahead = (after - before) / np.maximum(np.hypot(*(after - before).T), 1e-9)[..., None]
+    return (before + after) / 2 + left_of(ahead) * reach
 
 
-def _bars(starts: np.ndarray, ends: np.ndarray, width: float) -> Iterable[np.ndarray]:
-    for start, end in zip(starts, ends, strict=True):
-        yield strip(np.stack([start, end]), 0.0, float(np.hypot(*(end - start))), width)
+def _bars(starts: np.ndarray, ends: np.ndarray, width: float) -> list[np.ndarray]:
+    return [bar(start, end, width) for start, end in zip(starts, ends, strict=True)]
 
 
 def _zigzags(road: Road, crossed: Span) -> Decal:
@@ -91,7 +92,7 @@ def _zigzags(road: Road, crossed: Span) -> Decal:
         swing = 0.25 * (-1.0) ** np.arange(len(piece))
         for reach in (-road.profile.width / 2 + 0.6, 0.0, road.profile.width / 2 - 0.6):
             line = piece + left_normals(piece) * (reach + swing)[:, None]
-            rings += list(_bars(line[:-1], line[1:], 0.11))
+            rings += _bars(line[:-1], line[1:], 0.11)
     return Decal(tuple(rings), "white_paint")
 
 
@@ -108,12 +109,11 @@ def _give_way(rng: np.random.Generator, layout: Layout) -> Iterable[Decal]:
             at = zone.trim if arm.at_start else length - zone.trim
             outward = 1.0 if arm.at_start else -1.0
             across = np.arange(edges[0] + 0.3, edges[-1] - 0.3, 0.75)
-            base = np.stack([_across(road, np.array([at]), reach)[0] for reach in across])
-            ahead = _across(road, np.array([at + outward]), 0.0)[0] - _across(road, np.array([at]), 0.0)[0]
-            left = np.array([-ahead[1], ahead[0]])
+            base = [_across(road, at, float(reach)) for reach in across]
+            ahead = _across(road, at + outward, 0.0) - _across(road, at, 0.0)
+            left = left_of(ahead)
             if looks_like_teeth:
-                shape = np.array([[0.0, -0.25], [0.0, 0.25], [0.75, 0.0]])
-                shapes = [shape]
+                shapes = [np.array([[0.0, -0.25], [0.0, 0.25], [0.75, 0.0]])]
             else:
                 row = np.array([[0.0, -0.25], [0.0, 0.25], [0.2, 0.25], [0.2, -0.25]])
                 shapes = [row, row + np.array([0.45, 0.0])]

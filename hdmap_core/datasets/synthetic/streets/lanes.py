@@ -7,11 +7,14 @@ import shapely
 from shapely import MultiPolygon, Polygon
 
 from hdmap_core.datasets.synthetic.curve import bezier, cut, headings_at, offset, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import RoadEnd, Trims
 from hdmap_core.datasets.synthetic.streets.roads import Network
 from hdmap_core.datasets.synthetic.town import Lane
 
 STRAIGHT_RAD = 0.65
 ROUTE_STEP_M = 0.5
+ROUTE_LENGTH_M = 290.0
+NUM_ROUTES = 8
 LANE_GAP_M = 0.5
 """Lanes end this far inside their road segment: edges that lie on one another only to within rounding would leave
 slits in the union of both, and a slit is a false boundary."""
@@ -21,9 +24,7 @@ def _strip(line: np.ndarray, right: float, left: float) -> Polygon:
     return Polygon(np.round(np.concatenate([offset(line, right), offset(line, left)[::-1]]), 3))
 
 
-def build_lanes(
-    network: Network, trim: dict[tuple[int, bool], float], roundness: float = 0.5
-) -> tuple[list[Lane], list[int]]:
+def build_lanes(network: Network, trim: Trims, roundness: float) -> tuple[list[Lane], list[int]]:
     """All lanes, then all connectors; beside it the road index of each (-1 for connectors).
 
     `roundness` is how far connectors keep to their lanes' directions: at 0.39 a turn is an arc, above it is tighter.
@@ -31,7 +32,7 @@ def build_lanes(
     lanes: list[Lane] = []
     roads_of: list[int] = []
     # (road, leaves at the road's end) → lane indices from right to left as the driver sees them
-    groups: dict[tuple[int, bool], list[int]] = {}
+    groups: dict[RoadEnd, list[int]] = {}
     for k, road in enumerate(network.roads):
         profile = road.profile
         piece = resample(
@@ -64,11 +65,11 @@ def build_lanes(
 
 
 def _end_heading(line: np.ndarray) -> float:
-    return float(headings_at(line, np.array([total_length(line)]), 2.0)[0])
+    return float(headings_at(line, total_length(line), 2.0))
 
 
 def _start_heading(line: np.ndarray) -> float:
-    return float(headings_at(line, np.array([0.0]), 2.0)[0])
+    return float(headings_at(line, 0.0, 2.0))
 
 
 def _turns(lanes: list[Lane], entering: list[int], exits: list[list[int]]) -> list[tuple[int, int]]:
@@ -104,10 +105,9 @@ def _connector(source: Lane, target: Lane, target_index: int, roundness: float) 
 
 
 def draw_routes(
-    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], area: MultiPolygon, count: int, length: float,
-    spare: float | None = None,
-) -> list[np.ndarray]:  # fmt: skip
-    """Up to `count` smooth paths of at least `length` metres; each next one covers as much new road as it can.
+    rng: np.random.Generator, lanes: list[Lane], roads_of: list[int], area: MultiPolygon, spare: float | None
+) -> list[np.ndarray]:
+    """Up to 8 smooth paths of at least 290 m; each next one covers as much new road as it can.
 
     `area` is where the middle of a car may be; paths that leave it are not taken. A path may end in a dead end `spare`
     metres before the wall; None: it ends at the junction before.
@@ -115,11 +115,11 @@ def draw_routes(
     shapely.prepare(area)
     candidates: list[tuple[list[int], np.ndarray]] = []
     starts = [k for k, lane in enumerate(lanes) if not lane.is_connector]
-    for _ in range(count * 14):
+    for _ in range(NUM_ROUTES * 14):
         path = [int(rng.choice(starts))]
         covered = total_length(lanes[path[0]].centerline)
         visited = {roads_of[path[0]]}
-        while covered < length + 40 and lanes[path[-1]].outgoing:
+        while covered < ROUTE_LENGTH_M + 40 and lanes[path[-1]].outgoing:
             options = list(lanes[path[-1]].outgoing)
             fresh = [option for option in options if roads_of[lanes[option].outgoing[0]] not in visited]
             connector = int(rng.choice(fresh or options))
@@ -133,18 +133,18 @@ def draw_routes(
         elif is_dead_end:
             covered -= total_length(lanes[path[-1]].centerline)
             path = path[:-2]
-        if path and covered >= length:
+        if path and covered >= ROUTE_LENGTH_M:
             points = np.concatenate([lanes[k].centerline for k in path])
             keep = np.concatenate([[True], np.hypot(*np.diff(points, axis=0).T) > 0.05])
             line = points[keep]
             if is_dead_end and spare is not None:
                 line = cut(line, 0.0, total_length(line) - spare)
             route = smooth(resample(line, ROUTE_STEP_M), ROUTE_STEP_M, 2.0)
-            if total_length(route) >= length and shapely.contains_xy(area, route).all():
+            if total_length(route) >= ROUTE_LENGTH_M and shapely.contains_xy(area, route).all():
                 candidates.append((path, route))
     chosen: list[np.ndarray] = []
     seen: set[int] = set()
-    while candidates and len(chosen) < count:
+    while candidates and len(chosen) < NUM_ROUTES:
         gains = [len({roads_of[k] for k in path} - {-1} - seen) - 0.01 * len(path) for path, _ in candidates]
         path, route = candidates.pop(int(np.argmax(gains)))
         seen |= {roads_of[k] for k in path}

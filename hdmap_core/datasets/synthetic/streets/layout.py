@@ -5,34 +5,31 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hdmap_core.datasets.synthetic.streets import lanes, paint
-from hdmap_core.datasets.synthetic.streets.medians import Pocket, draw_pockets, raised_medians
-from hdmap_core.datasets.synthetic.streets.road_markings import dividers
-from hdmap_core.datasets.synthetic.streets.roads import Network, generate_network
-from hdmap_core.datasets.synthetic.streets.roadside import Roadside, Span, Zones, draw_roadside, slip_islands
-from hdmap_core.datasets.synthetic.streets.street_plan import generate_plan
-from hdmap_core.datasets.synthetic.streets.surface import (
+from hdmap_core.datasets.synthetic.streets.junctions import (
     LayoutError,
-    Surface,
+    Span,
+    Trims,
+    Zones,
     arm_zones,
-    build_surface,
-    check_junctions,
     junction_radii,
-    median_islands,
     trims,
 )
+from hdmap_core.datasets.synthetic.streets.medians import Pockets, draw_pockets, raised_medians, straight_medians
+from hdmap_core.datasets.synthetic.streets.road_markings import dividers
+from hdmap_core.datasets.synthetic.streets.roads import Network, generate_network
+from hdmap_core.datasets.synthetic.streets.roadside import Roadside, draw_roadside, slip_islands
+from hdmap_core.datasets.synthetic.streets.street_plan import generate_plan
+from hdmap_core.datasets.synthetic.streets.surface import Surface, build_surface, check_junctions
 from hdmap_core.datasets.synthetic.town import Crossing, Lane, Marking
 
-ROUTE_LENGTH_M = 290.0
-NUM_ROUTES = 8
 FEWEST_ROUTES = 3
 SPARE_M = 30.0
 """Drives of the second edition may end on a street that leaves town, this far before its end."""
-Pockets = dict[tuple[int, bool], Pocket]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Streets of a town. `zones` are keyed by (road, at_start); the second edition alone fills the last two."""
+    """Streets of a town. The second edition alone fills the last two."""
 
     network: Network
     zones: Zones
@@ -55,14 +52,10 @@ def first_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
     trim = trims(network, radii)
     zones = arm_zones(rng, network, trim)
     mid_crossings = paint.draw_mid_crossings(rng, network, zones)
-    islands = median_islands(rng, network, zones, mid_crossings)
+    islands = straight_medians(rng, network, zones, _widened(mid_crossings, 0.8))
     surface = build_surface(network, radii, trim, islands)
-    all_lanes, roads_of = lanes.build_lanes(network, trim)
-    area = surface.drivable.buffer(-0.8)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M)
-    if len(routes) < FEWEST_ROUTES:
-        raise LayoutError("too few ways through the town")
-    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes))
+    town_lanes, routes = _lanes_and_routes(rng, network, trim, surface, 0.5, None)
+    return Layout(network, zones, mid_crossings, surface, town_lanes, routes)
 
 
 def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout:
@@ -82,27 +75,40 @@ def second_layout(rng: np.random.Generator, size: tuple[float, float]) -> Layout
     mid_crossings = paint.draw_mid_crossings(rng, network, zones, 0.25)
     beside = draw_roadside(rng, network, zones, mid_crossings)
     pockets = draw_pockets(rng, network, zones)
-    crossed = {k: [(begin - 0.8, end + 0.8)] for k, (begin, end) in mid_crossings.items()}
-    gaps = {k: [*crossed.get(k, []), *beside.gaps.get(k, [])] for k in range(len(network.roads))}
+    gaps = _widened(mid_crossings, 0.8)
+    for k, spans in beside.gaps.items():
+        gaps.setdefault(k, []).extend(spans)
     islands = raised_medians(rng, network, zones, gaps, pockets)
     for node in np.flatnonzero(has_slip).tolist():
         islands += slip_islands(network, node, float(radii[node]), trim)
     surface = build_surface(network, radii, trim, islands, beside.asphalt)
     check_junctions(network, trim, surface)
-    all_lanes, roads_of = lanes.build_lanes(network, trim, 0.39)
+    town_lanes, routes = _lanes_and_routes(rng, network, trim, surface, 0.39, SPARE_M)
+    return Layout(network, zones, mid_crossings, surface, town_lanes, routes, pockets, beside)
+
+
+def _lanes_and_routes(
+    rng: np.random.Generator, network: Network, trim: Trims, surface: Surface, roundness: float, spare: float | None
+) -> tuple[tuple[Lane, ...], tuple[np.ndarray, ...]]:
+    all_lanes, roads_of = lanes.build_lanes(network, trim, roundness)
     area = surface.drivable.buffer(-0.8)
-    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, NUM_ROUTES, ROUTE_LENGTH_M, SPARE_M)
+    routes = lanes.draw_routes(rng, all_lanes, roads_of, area, spare)
     if len(routes) < FEWEST_ROUTES:
         raise LayoutError("too few ways through the town")
-    return Layout(network, zones, mid_crossings, surface, tuple(all_lanes), tuple(routes), pockets, beside)
+    return tuple(all_lanes), tuple(routes)
 
 
 def draw_markings(rng: np.random.Generator, layout: Layout, crossings: list[Crossing]) -> list[Marking]:
     """Every divider of the town; `rng` is for the second edition alone."""
-    network, zones, mid_crossings = layout.network, layout.zones, layout.mid_crossings
+    network, zones = layout.network, layout.zones
+    taken = _widened(layout.mid_crossings, 0.6)
     if layout.pockets is None:
-        return paint.markings(network, zones, mid_crossings, crossings)
-    taken = {k: [(begin - 0.6, end + 0.6)] for k, (begin, end) in mid_crossings.items()}
+        return paint.markings(network, zones, taken, crossings)
     for k, spans in layout.beside.openings.items():
         taken.setdefault(k, []).extend(spans)
     return dividers(rng, network, zones, taken, layout.pockets, crossings, layout.beside.markings)
+
+
+def _widened(spans: dict[int, Span], by: float) -> dict[int, list[Span]]:
+    """One span per road, longer by so many metres at either end."""
+    return {k: [(begin - by, end + by)] for k, (begin, end) in spans.items()}

@@ -1,14 +1,14 @@
-"""Raised medians of the second edition: open where people cross and cars turn, cut back for turn pockets."""
+"""Raised medians: open where people cross; in the second edition also where cars turn, and cut back for pockets."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from shapely import Polygon
+from shapely import LineString, Polygon
 
 from hdmap_core.datasets.synthetic.curve import cut, offset, resample, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import RoadEnd, Span, Zones, free_spans, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Profile, Road
-from hdmap_core.datasets.synthetic.streets.roadside import Span, Zones
 from hdmap_core.datasets.synthetic.streets.surface import GRID_M
 
 LEAST_WIDTH_M = 4.5
@@ -25,9 +25,12 @@ class Pocket:
     width: float
 
 
-def draw_pockets(rng: np.random.Generator, network: Network, zones: Zones) -> dict[tuple[int, bool], Pocket]:
-    """Pockets by the road's end that they lead to: (road, at_start)."""
-    found = {}
+Pockets = dict[RoadEnd, Pocket]
+
+
+def draw_pockets(rng: np.random.Generator, network: Network, zones: Zones) -> Pockets:
+    """Pockets by the road's end that they lead to."""
+    found: Pockets = {}
     for arms in network.arms:
         for arm in arms:
             road, key = network.roads[arm.road], (arm.road, arm.at_start)
@@ -41,7 +44,7 @@ def draw_pockets(rng: np.random.Generator, network: Network, zones: Zones) -> di
     return found
 
 
-def pocket_lines(network: Network, pockets: dict[tuple[int, bool], Pocket]) -> list[tuple[int, np.ndarray]]:
+def pocket_lines(network: Network, pockets: Pockets) -> list[tuple[int, np.ndarray]]:
     """(road, line) of the divider between each pocket and the lane beside it."""
     found = []
     for (k, at_start), pocket in pockets.items():
@@ -54,18 +57,16 @@ def pocket_lines(network: Network, pockets: dict[tuple[int, bool], Pocket]) -> l
 
 
 def raised_medians(
-    rng: np.random.Generator, network: Network, zones: Zones, gaps: dict[int, list[Span]],
-    pockets: dict[tuple[int, bool], Pocket],
-) -> list[Polygon]:  # fmt: skip
-    """Every raised median; `gaps` are the places along each road where it is open."""
+    rng: np.random.Generator, network: Network, zones: Zones, gaps: dict[int, list[Span]], pockets: Pockets
+) -> list[Polygon]:
+    """Those of the second edition; `gaps` are the places along each road where it is open."""
     islands = []
     for k, road in enumerate(network.roads):
         if road.profile.median_kind != "island":
             continue
-        length = total_length(road.line)
-        start = zones[k, True].free - float(rng.uniform(0.0, 0.8))
-        end = length - zones[k, False].free + float(rng.uniform(0.0, 0.8))
-        for a, b in free_spans((start, end), gaps.get(k, []), 6.0):
+        begin, end = open_span(network, zones, k)
+        whole = begin - float(rng.uniform(0.0, 0.8)), end + float(rng.uniform(0.0, 0.8))
+        for a, b in free_spans(whole, gaps.get(k, []), 6.0):
             island = _island(road, a, b, pockets.get((k, True)), pockets.get((k, False)))
             islands += [shapely.set_precision(part, GRID_M) for part in island if part.area > 1.5]
     return islands
@@ -89,11 +90,21 @@ def _island(road: Road, a: float, b: float, first: Pocket | None, last: Pocket |
     return [part for part in shapely.get_parts(rounded) if part.geom_type == "Polygon"]
 
 
-def free_spans(whole: Span, taken: list[Span], least: float) -> list[Span]:
-    """What is left of a span without those taken, in pieces of at least `least` metres."""
-    spans, begin = [], whole[0]
-    for low, high in sorted(taken):
-        spans.append((begin, min(low, whole[1])))
-        begin = max(begin, high)
-    spans.append((begin, whole[1]))
-    return [(a, b) for a, b in spans if b - a >= least]
+def straight_medians(
+    rng: np.random.Generator, network: Network, zones: Zones, gaps: dict[int, list[Span]]
+) -> list[Polygon]:
+    """Those of the first edition: of one width, rounded at both ends, interrupted at `gaps` along each road."""
+    islands = []
+    for k, road in enumerate(network.roads):
+        profile = road.profile
+        if profile.median_kind != "island":
+            continue
+        begin, end = open_span(network, zones, k)
+        half = profile.median / 2 - 0.3
+        middle = (profile.forward_edges()[-1] + profile.backward_edges()[0]) / 2
+        for a, b in free_spans((begin + 0.5, end - 0.5), gaps.get(k, []), 2 * half + 4):
+            if road.is_stub and rng.random() < 0.3:
+                continue
+            spine = offset(cut(road.line, a + half, b - half), middle)
+            islands.append(shapely.set_precision(shapely.buffer(LineString(spine), half, quad_segs=5), GRID_M))
+    return islands

@@ -6,21 +6,21 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, offset, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, headings_at, left_of, offset, points_at, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Zones, free_spans, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import Crossing, CrossingStyle, Marking, MarkingStyle
 
 CROSSING_STYLES: tuple[CrossingStyle, ...] = ("zebra", "ladder", "lines")
 
 
 def draw_mid_crossings(
-    rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone], share: float = 0.45
-) -> dict[int, tuple[float, float]]:
+    rng: np.random.Generator, network: Network, zones: Zones, share: float = 0.45
+) -> dict[int, Span]:
     """Crossings between junctions, on a share of the roads: index → (begin, end) in metres from the road's start."""
     found = {}
-    for k, road in enumerate(network.roads):
-        start, end = zones[k, True].free, total_length(road.line) - zones[k, False].free
+    for k in range(len(network.roads)):
+        start, end = open_span(network, zones, k)
         if end - start > 42 and rng.random() < share:
             depth = float(rng.uniform(2.6, 5.0))
             begin = float(rng.uniform(start + 14, end - 14 - depth))
@@ -29,9 +29,8 @@ def draw_mid_crossings(
 
 
 def crossings(
-    rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone],
-    mid_crossings: dict[int, tuple[float, float]],
-) -> list[Crossing]:  # fmt: skip
+    rng: np.random.Generator, network: Network, zones: Zones, mid_crossings: dict[int, Span]
+) -> list[Crossing]:
     """Quadrilaterals across the whole road; most crossings of a town look alike."""
     favourite = CROSSING_STYLES[rng.choice(3, p=[0.6, 0.2, 0.2])]
     spans = list(mid_crossings.items())
@@ -44,10 +43,9 @@ def crossings(
         half = road.profile.width / 2 - float(rng.uniform(0.15, 0.6))
         # The paint follows the kerbs, but the quadrilateral is straight: take one direction for both ends.
         middle = (begin + end) / 2
-        centre = points_at(road.line, np.array([middle]))[0]
-        heading = float(headings_at(road.line, np.array([middle]), 1.5)[0])
-        ahead = np.array([np.cos(heading), np.sin(heading)]) * (end - begin) / 2
-        left = np.array([-np.sin(heading), np.cos(heading)]) * half
+        centre = points_at(road.line, middle)
+        direction = directions(headings_at(road.line, middle, 1.5))
+        ahead, left = direction * (end - begin) / 2, left_of(direction) * half
         corners = np.stack([centre - ahead - left, centre + ahead - left, centre + ahead + left, centre - ahead + left])
         style = favourite if rng.random() < 0.8 else CROSSING_STYLES[rng.integers(3)]
         found.append(Crossing(corners, style))
@@ -64,7 +62,7 @@ def with_stripes_of_their_own(rng: np.random.Generator, painted: list[Crossing])
     return found
 
 
-def stop_lines(network: Network, zones: dict[tuple[int, bool], ArmZone]) -> list[np.ndarray]:
+def stop_lines(network: Network, zones: Zones) -> list[np.ndarray]:
     """(4, 2) corners each: a bar across the lanes that enter the junction."""
     bars = []
     for (k, at_start), zone in zones.items():
@@ -79,24 +77,14 @@ def stop_lines(network: Network, zones: dict[tuple[int, bool], ArmZone]) -> list
     return bars
 
 
-def markings(
-    network: Network,
-    zones: dict[tuple[int, bool], ArmZone],
-    mid_crossings: dict[int, tuple[float, float]],
-    painted: list[Crossing],
-) -> list[Marking]:
-    """Every divider of the town, interrupted at crossings (`painted`), none inside junctions."""
+def markings(network: Network, zones: Zones, taken: dict[int, list[Span]], painted: list[Crossing]) -> list[Marking]:
+    """Every divider of the town, interrupted where it is `taken` along a road and at crossings (`painted`)."""
     found: list[Marking] = []
     for k, road in enumerate(network.roads):
         if not road.profile.is_marked:
             continue
-        start, end = zones[k, True].free, total_length(road.line) - zones[k, False].free
-        spans = [(start, end)]
-        if k in mid_crossings:
-            spans = [(start, mid_crossings[k][0] - 0.6), (mid_crossings[k][1] + 0.6, end)]
-        for a, b in spans:
-            if b - a >= 5.0:
-                found += _markings_of(road, cut(road.line, a, b))
+        for a, b in free_spans(open_span(network, zones, k), taken.get(k, []), 5.0):
+            found += _markings_of(road, cut(road.line, a, b))
     return clear_of_crossings(found, painted)
 
 
@@ -130,7 +118,7 @@ def _markings_of(road: Road, piece: np.ndarray) -> list[Marking]:
     return found
 
 
-def _from_start(road: Road, at_start: bool, span: tuple[float, float]) -> tuple[float, float]:
+def _from_start(road: Road, at_start: bool, span: Span) -> Span:
     """A span measured from a junction → the same span measured from the road's start, in rising order."""
     if at_start:
         return span

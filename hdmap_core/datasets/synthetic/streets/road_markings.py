@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, resample, total_length
-from hdmap_core.datasets.synthetic.streets.medians import Pocket, free_spans, pocket_lines
+from hdmap_core.datasets.synthetic.curve import cut, offset, resample
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Zones, free_spans, open_span
+from hdmap_core.datasets.synthetic.streets.medians import Pockets, pocket_lines
 from hdmap_core.datasets.synthetic.streets.paint import clear_of_crossings
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.roadside import Span, Zones
-from hdmap_core.datasets.synthetic.town import Crossing, Marking, MarkingStyle
+from hdmap_core.datasets.synthetic.town import Crossing, DividerKind, Marking, MarkingColour, MarkingStyle
 
 DASHES_M = ((3.0, 4.5), (2.0, 4.0), (2.75, 8.25), (3.0, 9.0), (1.5, 1.5), (4.0, 2.0), (2.0, 2.0))
 """Dash and gap of broken lines in several countries."""
@@ -37,7 +37,7 @@ class PaintHabits:
 
 def dividers(
     rng: np.random.Generator, network: Network, zones: Zones, taken: dict[int, list[Span]],
-    pockets: dict[tuple[int, bool], Pocket], painted: list[Crossing], others: list[Marking],
+    pockets: Pockets, painted: list[Crossing], others: list[Marking],
 ) -> list[Marking]:  # fmt: skip
     """Every divider of the town.
 
@@ -55,8 +55,7 @@ def dividers(
     for k, road in enumerate(network.roads):
         if not road.profile.is_marked:
             continue
-        whole = (zones[k, True].free, total_length(road.line) - zones[k, False].free)
-        for a, b in free_spans(whole, taken.get(k, []), LEAST_M):
+        for a, b in free_spans(open_span(network, zones, k), taken.get(k, []), LEAST_M):
             found += _stretch(rng, habits, road, a, b)
     for k, line in pocket_lines(network, pockets):
         style: MarkingStyle = "solid" if rng.random() < 0.5 else "dashed"
@@ -89,6 +88,8 @@ def _stretch(rng: np.random.Generator, habits: PaintHabits, road: Road, a: float
     return found
 
 
-def _marking(habits: PaintHabits, line: np.ndarray, kind: str, style: MarkingStyle, colour: str) -> Marking:
+def _marking(
+    habits: PaintHabits, line: np.ndarray, kind: DividerKind, style: MarkingStyle, colour: MarkingColour
+) -> Marking:
     dash, gap = habits.lane_dash if kind == "lane_divider" else habits.divider_dash
-    return Marking(line, kind, style, colour, dash, gap, habits.width_m)  # type: ignore[arg-type]
+    return Marking(line, kind, style, colour, dash, gap, habits.width_m)

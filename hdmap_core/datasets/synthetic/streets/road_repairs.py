@@ -5,13 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, offset, points_at, resample, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import strip
+from hdmap_core.datasets.synthetic.streets.junctions import Span, free_spans, open_span
 from hdmap_core.datasets.synthetic.streets.layout import Layout
-from hdmap_core.datasets.synthetic.streets.medians import free_spans
 from hdmap_core.datasets.synthetic.streets.roads import Road
 from hdmap_core.datasets.synthetic.streets.roadside import edge_line
-from hdmap_core.datasets.synthetic.town import RGB, Crossing, Decal, Lane, Marking
+from hdmap_core.datasets.synthetic.town import RGB, Crossing, Decal, DecalMaterial, Lane, Marking
 
 TRAM_GAUGE_M = 1.435
 COATINGS: tuple[RGB, ...] = ((0.28, 0.07, 0.05), (0.07, 0.2, 0.09), (0.3, 0.16, 0.05), (0.05, 0.1, 0.25))
@@ -25,21 +25,21 @@ def draw_repairs(
     """Everything that lies below the paint, what is wide first."""
     found: list[Decal] = []
     wear = float(rng.uniform(0.3, 1.4))
-    roads = layout.network.roads
-    for k, road in enumerate(roads):
-        length = total_length(road.line)
-        found += _resurfaced(rng, road, length, wear)
-        span = (layout.zones[k, True].free, length - layout.zones[k, False].free)
+    for k, road in enumerate(layout.network.roads):
+        found += _resurfaced(rng, road, wear)
+        span = open_span(layout.network, layout.zones, k)
         if span[1] - span[0] > 30 and not road.profile.forward > 1 and rng.random() < 0.3:
-            taken = [(a - 3, b + 3) for a, b in (layout.mid_crossings.get(k, (-9.0, -9.0)),)]
+            crossed = layout.mid_crossings.get(k)
+            taken = [(crossed[0] - 3, crossed[1] + 3)] if crossed else []
             found += _hump(rng, road, free_spans(span, taken, 12.0))
         if road.profile.forward > 1 and rng.random() < 0.12:
             found += _coated(rng, road, span)
     if rng.random() < 0.25:
         brick = (0.25, 0.09, 0.06) if rng.random() < 0.6 else (0.3, 0.28, 0.26)
         found += [Decal((crossing.corners,), "concrete", brick) for crossing in crossings if rng.random() < 0.6]
-    found += [_pad(layout.network.roads[k], side, span, depth) for k, side, span, depth in layout.beside.bays
-              if rng.random() < 0.4]  # fmt: skip
+    for k, side, span, depth in layout.beside.bays:
+        if rng.random() < 0.4:
+            found.append(_pad(layout.network.roads[k], side, span, depth))
     for lane in layout.lanes:
         found += _on_lane(rng, lane, wear)
     found += _old_lines(rng, markings)
@@ -55,8 +55,9 @@ def _band(road: Road, begin: float, end: float, right: float, left: float) -> np
     return np.concatenate([offset(piece, right), offset(piece, left)[::-1]])
 
 
-def _resurfaced(rng: np.random.Generator, road: Road, length: float, wear: float) -> Iterable[Decal]:
+def _resurfaced(rng: np.random.Generator, road: Road, wear: float) -> Iterable[Decal]:
     """New asphalt on lanes, on half a road or across it, with dark seams: edges that are no kerbs."""
+    length = total_length(road.line)
     half = road.profile.width / 2
     edges = np.concatenate([road.profile.forward_edges(), road.profile.backward_edges(), [-half, half, 0.0]])
     for _ in range(int(rng.poisson(wear * length / 70.0))):
@@ -73,20 +74,20 @@ def _resurfaced(rng: np.random.Generator, road: Road, length: float, wear: float
             yield Decal(tuple(seams), "asphalt", gain=0.3)
 
 
-def _hump(rng: np.random.Generator, road: Road, spans: list[tuple[float, float]]) -> Iterable[Decal]:
+def _hump(rng: np.random.Generator, road: Road, spans: list[Span]) -> Iterable[Decal]:
     if not spans:
         return
     low, high = spans[rng.integers(len(spans))]
     depth, half = float(rng.choice([0.6, 1.0, 3.6])), road.profile.width / 2
     at = float(rng.uniform(low + 2, high - 2 - depth))
     yield Decal((_band(road, at, at + depth, -half, half),), "asphalt", gain=0.6)
-    colour = "yellow_paint" if rng.random() < 0.5 else "white_paint"
+    colour: DecalMaterial = "yellow_paint" if rng.random() < 0.5 else "white_paint"
     edges = np.arange(-half + 0.2, half - 0.5, 1.0)
     stripes = [_band(road, at, at + min(depth, 1.0), edge, edge + 0.5) for edge in edges]
-    yield Decal(tuple(stripes), colour)  # type: ignore[arg-type]
+    yield Decal(tuple(stripes), colour)
 
 
-def _coated(rng: np.random.Generator, road: Road, span: tuple[float, float]) -> Iterable[Decal]:
+def _coated(rng: np.random.Generator, road: Road, span: Span) -> Iterable[Decal]:
     """A lane for buses or bicycles in a colour of its own."""
     right = float(road.profile.forward_edges()[0])
     width = road.profile.lane_width if rng.random() < 0.6 else 1.5
@@ -94,7 +95,7 @@ def _coated(rng: np.random.Generator, road: Road, span: tuple[float, float]) -> 
     yield Decal((ring,), "asphalt", COATINGS[rng.integers(len(COATINGS))], cover=float(rng.uniform(0.55, 0.95)))
 
 
-def _pad(road: Road, side: int, span: tuple[float, float], depth: float) -> Decal:
+def _pad(road: Road, side: int, span: Span, depth: float) -> Decal:
     """The concrete of a bus bay."""
     inner, outer = edge_line(road, side, span, 0.3), edge_line(road, side, span, -depth + 0.1)
     return Decal((np.concatenate([inner, outer[::-1]]),), "concrete", gain=2.0)
@@ -127,7 +128,7 @@ def _sealed_crack(rng: np.random.Generator, line: np.ndarray, length: float) -> 
     """A snake of tar."""
     spot = points_at(line, rng.uniform(0, length, 1))[0]
     heading = float(rng.uniform(0, 2 * np.pi)) + np.cumsum(rng.normal(0, 0.25, int(rng.integers(5, 22))))
-    path = spot + np.cumsum(0.7 * np.stack([np.cos(heading), np.sin(heading)], axis=1), axis=0)
+    path = spot + np.cumsum(0.7 * directions(heading), axis=0)
     return Decal((strip(path, 0.0, total_length(path), float(rng.uniform(0.05, 0.1))),), "asphalt", gain=0.28)
 
 

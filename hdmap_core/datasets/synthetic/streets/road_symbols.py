@@ -7,8 +7,10 @@ import numpy as np
 import shapely
 from shapely import LineString
 
-from hdmap_core.datasets.synthetic.curve import cut, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, left_of, offset, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import Span, open_span
 from hdmap_core.datasets.synthetic.streets.layout import Layout
+from hdmap_core.datasets.synthetic.streets.medians import Pocket
 from hdmap_core.datasets.synthetic.streets.roads import Road
 from hdmap_core.datasets.synthetic.streets.roadside import edge_line
 from hdmap_core.datasets.synthetic.streets.symbols import ARROWS, arrow_rings, bar, on_line, word_rings
@@ -18,9 +20,7 @@ WORDS = ("SLOW", "STOP", "BUS", "AHEAD", "SCHOOL", "KEEP", "ONLY", "XING", "30",
 HATCH_M = 2.2
 
 
-def draw_symbols(
-    rng: np.random.Generator, layout: Layout, segments: tuple[RoadSegment, ...], drives_left: bool
-) -> list[Decal]:
+def draw_symbols(rng: np.random.Generator, layout: Layout, drives_left: bool) -> list[Decal]:
     """All symbols of the town, which is mirrored later on where traffic keeps left."""
     found: list[Decal] = []
     share = float(rng.uniform(0.2, 0.8))
@@ -29,18 +29,18 @@ def draw_symbols(
         if not lane.is_connector and length > 22.0:
             found += _on_lane(rng, lane, length, share, drives_left)
     for (k, at_start), pocket in (layout.pockets or {}).items():
-        found += _in_pocket(layout.network.roads[k], at_start, pocket.begin - pocket.end, pocket.end, pocket.width)
+        found += _in_pocket(layout.network.roads[k], at_start, pocket)
     for k, road in enumerate(layout.network.roads):
         if road.profile.median_kind == "painted" and road.profile.median > 1.2:
-            span = (layout.zones[k, True].free + 1, total_length(road.line) - layout.zones[k, False].free - 1)
-            found.append(_chevrons(rng, road, span))
+            begin, end = open_span(layout.network, layout.zones, k)
+            found.append(_chevrons(rng, road, (begin + 1, end - 1)))
     for k, side, span, depth in layout.beside.bays:
         if span[1] - span[0] > 14 and rng.random() < 0.5:
             line = edge_line(layout.network.roads[k], side, span, -depth / 2)
             line = line if side < 0 else line[::-1]
             rings = word_rings("BUS", 2.2, 1.9, 0.14, drives_left)
             found.append(Decal(on_line(rings, line, total_length(line) / 2), "yellow_paint"))
-    for segment in segments:
+    for segment in layout.surface.road_segments:
         if segment.is_intersection and segment.polygon.area > 250 and rng.random() < 0.22:
             found.append(_box_junction(segment))
     return found
@@ -59,27 +59,24 @@ def _on_lane(rng: np.random.Generator, lane: Lane, length: float, share: float, 
         yield Decal(on_line(rings, lane.centerline, float(rng.uniform(8, length - 26))), colour)
 
 
-def _in_pocket(road: Road, at_start: bool, length: float, end: float, width: float) -> Iterable[Decal]:
-    whole = total_length(road.line)
+def _in_pocket(road: Road, at_start: bool, pocket: Pocket) -> Iterable[Decal]:
+    """Arrows, and a bar where the pocket ends."""
+    whole, length = total_length(road.line), pocket.begin - pocket.end
+    end, half = pocket.end, pocket.width / 2
     line = cut(road.line, end, end + length) if at_start else cut(road.line, whole - end - length, whole - end)
-    edge = road.profile.backward_edges()[0] - width / 2 if at_start else road.profile.forward_edges()[-1] + width / 2
+    edge = road.profile.backward_edges()[0] - half if at_start else road.profile.forward_edges()[-1] + half
     middle = offset(resample(line, 2.0), float(edge))
     middle = middle[::-1] if at_start else middle
     for back in (8.0, 22.0):
         if length > back + 5:
             yield Decal(on_line(arrow_rings("left", 4.0), middle, length - back), "white_paint")
     if length > 12:
-        yield Decal((bar(points_at(middle, np.array([length - 0.3]))[0] + _left(middle) * (width / 2 - 0.2),
-                         points_at(middle, np.array([length - 0.3]))[0] - _left(middle) * (width / 2 - 0.2), 0.4),),
-                    "white_paint")  # fmt: skip
+        spot, ahead = points_at(middle, length - 0.3), middle[-1] - middle[-2]
+        aside = left_of(ahead) / max(float(np.hypot(*ahead)), 1e-9) * (half - 0.2)
+        yield Decal((bar(spot + aside, spot - aside, 0.4),), "white_paint")
 
 
-def _left(line: np.ndarray) -> np.ndarray:
-    ahead = line[-1] - line[-2]
-    return np.array([-ahead[1], ahead[0]]) / max(float(np.hypot(*ahead)), 1e-9)
-
-
-def _chevrons(rng: np.random.Generator, road: Road, span: tuple[float, float]) -> Decal:
+def _chevrons(rng: np.random.Generator, road: Road, span: Span) -> Decal:
     """Slanting bars in a painted median."""
     profile = road.profile
     colour: DecalMaterial = "yellow_paint" if profile.divider_colour == "yellow" else "white_paint"
@@ -98,8 +95,8 @@ def _box_junction(segment: RoadSegment) -> Decal:
     area = shapely.intersection(area, shapely.Point(middle).buffer(11.0))
     rings = []
     for heading in (np.pi / 4, -np.pi / 4):
-        ahead = np.array([np.cos(heading), np.sin(heading)])
-        left = np.array([-ahead[1], ahead[0]])
+        ahead = directions(heading)
+        left = left_of(ahead)
         for shift in np.arange(-reach, reach, HATCH_M):
             line = LineString([middle + left * shift - ahead * reach, middle + left * shift + ahead * reach])
             for part in shapely.get_parts(shapely.intersection(line, area)):

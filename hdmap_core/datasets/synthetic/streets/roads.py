@@ -5,11 +5,19 @@ away (T-junctions, loops), some added across blocks, and ends that run out of to
 the right; `world` mirrors the finished town where traffic keeps left.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, lengths_along, resample, round_bend, total_length
+from hdmap_core.datasets.synthetic.curve import (
+    cut,
+    headings_at,
+    left_of,
+    lengths_along,
+    resample,
+    round_bend,
+    total_length,
+)
 from hdmap_core.datasets.synthetic.town import MarkingColour, MarkingStyle
 
 STEP = 2.0
@@ -92,7 +100,7 @@ class Network:
 
     nodes: np.ndarray
     roads: tuple[Road, ...]
-    arms: tuple[tuple[Arm, ...], ...] = field(default=())
+    arms: tuple[tuple[Arm, ...], ...]
     """Per node, in counter-clockwise order."""
 
 
@@ -156,7 +164,7 @@ def _bulge(rng: np.random.Generator, line: np.ndarray) -> np.ndarray:
     waves = 2 if rng.random() < 0.25 else 1
     side = np.sin(np.pi * along) ** 2 * (np.cos(np.pi * along) * 2 if waves == 2 else 1.0)
     direction = (line[-1] - line[0]) / length
-    return line + amplitude * side[:, None] * np.array([-direction[1], direction[0]])
+    return line + amplitude * side[:, None] * left_of(direction)
 
 
 def generate_network(rng: np.random.Generator, size: tuple[float, float]) -> Network:
@@ -294,18 +302,14 @@ def _round_corners(rng: np.random.Generator, roads: list[Road], count: int) -> l
         # The road with more lanes rules the pair; the other is turned to follow on.
         if second.profile.width > first.profile.width:
             first, second = second, first
-        line_a = first.line if first.end == node else second.line if second.end == node else second.line[::-1]
-        line_b = second.line if first.end == node and second.start == node else None
         if first.end == node:
-            line_b = second.line if second.start == node else second.line[::-1]
+            before, after = first.line, second.line if second.start == node else second.line[::-1]
             start, end = first.start, second.end if second.start == node else second.start
         else:
-            line_b = first.line
-            start, end = (second.start if second.end == node else second.end), first.end
-        radius = first.profile.width / 2 + float(rng.uniform(7, 16))
-        merged = Road(
-            round_bend(line_a, line_b, radius, STEP), start, end, first.profile, first.is_stub or second.is_stub
-        )
+            before, after = second.line if second.end == node else second.line[::-1], first.line
+            start, end = second.start if second.end == node else second.end, first.end
+        line = round_bend(before, after, first.profile.width / 2 + float(rng.uniform(7, 16)), STEP)
+        merged = Road(line, start, end, first.profile, first.is_stub or second.is_stub)
         roads = [road for k, road in enumerate(roads) if k not in touching] + [merged]
     return roads
 

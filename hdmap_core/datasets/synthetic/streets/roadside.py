@@ -10,13 +10,21 @@ import numpy as np
 import shapely
 from shapely import LineString, Polygon
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, left_normals, points_at, resample, total_length
+from hdmap_core.datasets.synthetic.curve import (
+    cut,
+    directions,
+    headings_at,
+    left_normals,
+    left_of,
+    points_at,
+    resample,
+    total_length,
+)
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Trims, Zones, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.surface import ArmZone
+from hdmap_core.datasets.synthetic.streets.surface import arm_area
 from hdmap_core.datasets.synthetic.town import Decal, DecalMaterial, Marking
 
-Span = tuple[float, float]
-Zones = dict[tuple[int, bool], ArmZone]
 SLIP_LANE_M = 4.2
 
 
@@ -26,7 +34,6 @@ class Roadside:
 
     asphalt: list[Polygon] = field(default_factory=list)
     """Belongs to the drivable area."""
-    islands: list[Polygon] = field(default_factory=list)
     flush: list[Polygon] = field(default_factory=list)
     openings: dict[int, list[Span]] = field(default_factory=dict)
     """Per road, in metres from its start, where dividers are interrupted."""
@@ -46,7 +53,8 @@ def draw_roadside(rng: np.random.Generator, network: Network, zones: Zones, mid_
     tree = shapely.STRtree([shapely.buffer(band, 5.0) for band in bands])
     busy = float(rng.uniform(0.6, 1.5))
     for k, road in enumerate(network.roads):
-        free = (zones[k, True].free + 3.0, total_length(road.line) - zones[k, False].free - 3.0)
+        begin, end = open_span(network, zones, k)
+        free = (begin + 3.0, end - 3.0)
         for side in (-1, 1):
             if side == 1 and road.profile.backward == 0 and rng.random() < 0.3:
                 continue
@@ -147,7 +155,7 @@ def _stub(road: Road, side: int, span: Span, depth: float, radius: float, skew: 
     """A short way off the road with rounded corners, and a longer piece of the same way."""
     middle, width = (span[0] + span[1]) / 2, span[1] - span[0]
     at, ahead = _axis_of(road, side, middle, skew)
-    across = np.array([-ahead[1], ahead[0]]) * width / 2
+    across = left_of(ahead) * width / 2
 
     def way(begin: float, end: float) -> Polygon:
         return Polygon([at + ahead * begin - across, at + ahead * end - across,
@@ -165,10 +173,10 @@ def _stub(road: Road, side: int, span: Span, depth: float, radius: float, skew: 
 
 def _axis_of(road: Road, side: int, along: float, skew: float) -> tuple[np.ndarray, np.ndarray]:
     """Where a way leaves the kerb and the direction that it leaves in."""
-    heading = float(headings_at(road.line, np.array([along]), 1.0)[0]) + side * np.pi / 2
-    out = np.array([np.cos(heading), np.sin(heading)])
-    at = points_at(road.line, np.array([along]))[0] + out * road.profile.width / 2
-    return at, np.array([np.cos(heading + skew), np.sin(heading + skew)])
+    heading = float(headings_at(road.line, along, 1.0)) + side * np.pi / 2
+    out = directions(heading)
+    at = points_at(road.line, along) + out * road.profile.width / 2
+    return at, directions(heading + skew)
 
 
 def _middle_of(road: Road, side: int, along: float, depth: float, skew: float) -> Marking:
@@ -190,7 +198,7 @@ def _end_streets(rng: np.random.Generator, found: Roadside, network: Network, ba
         road, arm, spot = network.roads[arms[0].road], arms[0], network.nodes[node]
         others = [band for k, band in enumerate(bands) if k != arm.road]
         circle = shapely.Point(spot).buffer(max(road.profile.width / 2 + rng.uniform(1.0, 3.5), 7.0), quad_segs=6)
-        ahead = -np.array([np.cos(arm.heading), np.sin(arm.heading)])
+        ahead = -directions(arm.heading)
         if road.profile.width < 11 and rng.random() < 0.5 and all(circle.distance(band) > 6 for band in others):
             if all(circle.distance(area) > 3 for area in found.asphalt):
                 found.asphalt.append(circle)
@@ -202,17 +210,9 @@ def _end_streets(rng: np.random.Generator, found: Roadside, network: Network, ba
             found.flush.append(way)
 
 
-def slip_islands(network: Network, node: int, radius: float, trim: dict[tuple[int, bool], float]) -> list[Polygon]:
+def slip_islands(network: Network, node: int, radius: float, trim: Trims) -> list[Polygon]:
     """Triangular islands in the wide corners of a junction; cars that turn pass them on the side of the kerb."""
-    arms = network.arms[node]
-    pieces = []
-    for arm in arms:
-        road, reach = network.roads[arm.road], trim[arm.road, arm.at_start] + 3.0
-        length = total_length(road.line)
-        part = (
-            cut(road.line, 0.0, min(reach, length)) if arm.at_start else cut(road.line, max(length - reach, 0), length)
-        )
-        pieces.append(shapely.buffer(LineString(part), arm.half_width, cap_style="flat", quad_segs=4))
+    pieces = [arm_area(network, arm, trim[arm.road, arm.at_start] + 3.0) for arm in network.arms[node]]
     straight = shapely.union_all(pieces)
     whole = shapely.buffer(shapely.buffer(straight, radius, quad_segs=8), -radius, quad_segs=8)
     corners = shapely.difference(shapely.buffer(whole, -SLIP_LANE_M), shapely.buffer(straight, 0.7))

@@ -12,10 +12,10 @@ import numpy as np
 import shapely
 from shapely import LineString
 
-from hdmap_core.datasets.synthetic.curve import cut, headings_at, points_at, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.curve import cut, directions, headings_at, points_at, resample, smooth, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import LayoutError
 from hdmap_core.datasets.synthetic.streets.roads import STEP, Network, Profile, Road, arms_of
 from hdmap_core.datasets.synthetic.streets.street_profiles import Rank, draw_street_profile, varied
-from hdmap_core.datasets.synthetic.streets.surface import LayoutError
 
 BORDER_M = 14.0
 """Streets that leave town end this far from its border."""
@@ -54,7 +54,7 @@ class _Plan:
     def junction(self, street: _Street, along: float) -> int:
         """The node of a street at a distance along it, made if it is not there."""
         if along not in street.junctions:
-            self.nodes.append(points_at(street.line, np.array([along]))[0])
+            self.nodes.append(points_at(street.line, along))
             street.junctions[along] = len(self.nodes) - 1
         return street.junctions[along]
 
@@ -77,8 +77,8 @@ def generate_plan(rng: np.random.Generator, size: tuple[float, float]) -> Networ
         first = plan.streets[0]
         along = float(rng.uniform(0.3, 0.7)) * total_length(first.line)
         turn = np.pi / 2 + float(np.clip(rng.normal(0, 0.22), -0.5, 0.5))
-        start = points_at(first.line, np.array([along]))[0]
-        heading = float(headings_at(first.line, np.array([along]), 2.0)[0]) + turn
+        start = points_at(first.line, along)
+        heading = float(headings_at(first.line, along, 2.0)) + turn
         _add_through_street(plan, start, heading, "main" if rng.random() < 0.7 else "collector", (first, along))
     for _ in range(int(rng.integers(26, 46))):
         parent = plan.streets[rng.integers(len(plan.streets))]
@@ -113,9 +113,9 @@ def _add_side_street(plan: _Plan, parent: _Street, along: float, side: int) -> b
     """A street that leaves another one; false if there is no room for it."""
     rng = plan.rng
     rank: Rank = "collector" if parent.rank != "local" and rng.random() < 0.55 else "local"
-    at = points_at(parent.line, np.array([along]))[0]
+    at = points_at(parent.line, along)
     skew = float(np.clip(rng.normal(0, np.deg2rad(11)), -0.42, 0.42))
-    heading = float(headings_at(parent.line, np.array([along]), 2.0)[0]) + side * np.pi / 2 + skew
+    heading = float(headings_at(parent.line, along, 2.0)) + side * np.pi / 2 + skew
     length = float(rng.uniform(50, 100) if rng.random() < 0.2 else rng.uniform(120, 400))
     line = plan.within(_wander(rng, at, heading, length, rank))
     profile = draw_street_profile(rng, rank)
@@ -143,8 +143,8 @@ def _until_met(
     if count == len(line) or count < 16:
         return line[: count if count >= 16 else 0], None
     line = line[:count]
-    tip, heading = line[-1], float(headings_at(line, np.array([total_length(line)]), 4.0)[0])
-    ray = LineString([tip, tip + LOOK_AHEAD_M * np.array([np.cos(heading), np.sin(heading)])])
+    tip, heading = line[-1], float(headings_at(line, total_length(line), 4.0))
+    ray = LineString([tip, tip + LOOK_AHEAD_M * directions(heading)])
     hits = []
     for k, street in enumerate(plan.streets):
         for goal in shapely.get_coordinates(shapely.intersection(LineString(street.line), ray)):
@@ -153,7 +153,7 @@ def _until_met(
         _, k, goal = min(hits, key=lambda hit: hit[:2])
         street = plan.streets[k]
         along = float(LineString(street.line).project(shapely.Point(goal)))
-        turn = float(headings_at(street.line, np.array([along]), 2.0)[0]) - heading
+        turn = float(headings_at(street.line, along, 2.0)) - heading
         if street.has_room(along) and abs(np.sin(turn)) > np.sin(SHARPEST_JUNCTION):
             line = np.concatenate([line, np.stack([tip, goal])[1:]])
             return smooth(resample(line, STEP), STEP, 3.0), (street, along)
@@ -171,7 +171,7 @@ def _wander(rng: np.random.Generator, start: np.ndarray, heading: float, length:
         curvature += [0.0] * int((15 + rng.exponential(STRAIGHT_M[rank])) / STEP)
     smoothed = np.convolve(curvature, [0.2, 0.6, 0.2], mode="same")
     headings = heading + np.cumsum(smoothed) * STEP
-    steps = STEP * np.stack([np.cos(headings), np.sin(headings)], axis=1)
+    steps = STEP * directions(headings)
     return np.concatenate([[start], start + np.cumsum(steps, axis=0)])[: int(length / STEP) + 1]
 
 

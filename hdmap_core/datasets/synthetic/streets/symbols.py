@@ -4,7 +4,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at
+from hdmap_core.datasets.synthetic.ground.shapes import ARROW_M
 
 _GLYPHS = {
     "A": ("00 04 26 44 40", "03 43"),
@@ -33,7 +34,6 @@ _GLYPHS = {
     "0": ("10 30 41 45 36 16 05 01 10",),
 }
 """Strokes of letters 4 wide and 6 high: points as two digits, to the right and up."""
-_SHAFT = np.array([[0.0, 0.09], [2.4, 0.09], [2.4, 0.45], [4.0, 0.0], [2.4, -0.45], [2.4, -0.09], [0.0, -0.09]])
 _HOOK = np.array([[1.0, 0.0], [1.0, 0.1], [2.1, 0.62], [1.75, 0.62], [2.6, 1.05], [3.1, 0.62], [2.75, 0.62],
                   [1.5, 0.0]])  # fmt: skip
 ARROWS = ("straight", "left", "right", "straight left", "straight right", "left right")
@@ -43,7 +43,7 @@ def arrow_rings(kind: str, length_m: float) -> list[np.ndarray]:
     """An arrow with one or two heads; `kind` names where they point."""
     rings = []
     if "straight" in kind:
-        rings.append(_SHAFT)
+        rings.append(np.array(ARROW_M))
     else:
         rings.append(np.array([[0.0, 0.09], [1.6, 0.09], [1.6, -0.09], [0.0, -0.09]]))
     for word, side in (("left", 1.0), ("right", -1.0)):
@@ -75,14 +75,13 @@ def word_rings(
 def bar(start: np.ndarray, end: np.ndarray, width_m: float) -> np.ndarray:
     """A straight bar from point to point, (4, 2)."""
     ahead = (end - start) / max(float(np.hypot(*(end - start))), 1e-9)
-    left = np.array([-ahead[1], ahead[0]]) * width_m / 2
+    left = left_of(ahead) * width_m / 2
     return np.stack([start + left, end + left, end - left, start - left])
 
 
-def on_line(rings: list[np.ndarray], line: np.ndarray, along: float, offset_m: float = 0.0) -> tuple[np.ndarray, ...]:
+def on_line(rings: list[np.ndarray], line: np.ndarray, along: float) -> tuple[np.ndarray, ...]:
     """Rings with their origin `along` metres down a line, straight on in its direction there."""
-    origin = points_at(line, np.array([along]))[0]
-    heading = float(headings_at(line, np.array([along]), 2.0)[0])
-    ahead = np.array([np.cos(heading), np.sin(heading)])
-    left = np.array([-ahead[1], ahead[0]])
-    return tuple(origin + np.outer(ring[:, 0], ahead) + np.outer(ring[:, 1] + offset_m, left) for ring in rings)
+    origin = points_at(line, along)
+    ahead = directions(headings_at(line, along, 2.0))
+    left = left_of(ahead)
+    return tuple(origin + np.outer(ring[:, 0], ahead) + np.outer(ring[:, 1], left) for ring in rings)

@@ -11,6 +11,7 @@ import numpy as np
 from hdmap_core.datasets.synthetic.town import RGB
 
 MAX_CORNERS = 10
+Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Face:
     """
 
     corners: np.ndarray
-    normal: tuple[float, float, float]
+    normal: Vector
     colour: RGB
     rank: int = 0
     is_detail: bool = False
@@ -35,6 +36,10 @@ class Mesh:
 
     faces: tuple[Face, ...]
     is_card: bool = False
+
+
+Placement = tuple[Mesh, tuple[float, float], float]
+"""Mesh, centre (x, y) and yaw."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,8 @@ class Placed:
     is_card: np.ndarray
 
     @staticmethod
-    def of(objects: list[tuple[Mesh, tuple[float, float], float]]) -> "Placed":
-        """From (mesh, centre, yaw) triples."""
+    def of(objects: list[Placement]) -> "Placed":
+        """All faces of the objects, in their order."""
         faces = [face for mesh, _, _ in objects for face in mesh.faces]
         corners = np.zeros((len(faces), MAX_CORNERS, 3))
         for i, face in enumerate(faces):

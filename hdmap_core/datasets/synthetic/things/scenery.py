@@ -6,9 +6,9 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
+from hdmap_core.datasets.synthetic.streets.junctions import Span, Zones, open_span
 from hdmap_core.datasets.synthetic.streets.roads import Network, Road
-from hdmap_core.datasets.synthetic.streets.surface import ArmZone
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, Box, Crossing, Mover, VehicleKind
 
 VEHICLES: tuple[tuple[VehicleKind, float, tuple[float, float, float]], ...] = (
@@ -55,30 +55,29 @@ def clipped_colour(colour: np.ndarray) -> RGB:
     return red, green, blue
 
 
-def _paint(rng: np.random.Generator, saturation: float) -> RGB:
+def _paint(rng: np.random.Generator) -> RGB:
     """A random object colour; most cars are white, grey or black."""
     if rng.random() < 0.65:
         grey = float(rng.choice([rng.uniform(0.03, 0.1), rng.uniform(0.2, 0.5), rng.uniform(0.6, 0.85)]))
         return grey, grey, grey
-    return colorsys.hsv_to_rgb(
-        float(rng.random()), saturation * float(rng.uniform(0.5, 1)), float(rng.uniform(0.2, 0.7))
-    )
+    return colorsys.hsv_to_rgb(float(rng.random()), 0.9 * float(rng.uniform(0.5, 1)), float(rng.uniform(0.2, 0.7)))
 
 
-def _rectangles(centres: np.ndarray, yaws: np.ndarray, lengths: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """(N,) shapely rectangles."""
-    ahead = np.stack([np.cos(yaws), np.sin(yaws)], -1) * lengths[:, None] / 2
-    left = np.stack([-np.sin(yaws), np.cos(yaws)], -1) * widths[:, None] / 2
+def rectangles(centres: np.ndarray, yaws: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(N,) shapely outlines on the ground: `centres` (N, 2), `yaws` (N,), `sizes` (N, 2 or more) along and across."""
+    direction = directions(yaws)
+    ahead, left = direction * sizes[:, :1] / 2, left_of(direction) * sizes[:, 1:2] / 2
     return shapely.polygons(np.stack([centres + ahead + left, centres - ahead + left,
                                       centres - ahead - left, centres + ahead - left], axis=1))  # fmt: skip
 
 
-def _beside(road: Road, along: np.ndarray, side: int, distance: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Points `distance` metres outside the kerb (side +1 left, -1 right) and the road's headings there."""
+def _beside(
+    road: Road, along: np.ndarray | float, side: int, distance: np.ndarray | float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., 2) `distance` metres outside the kerb (side +1 left, -1 right), the road's headings (...) there."""
     heading = headings_at(road.line, along)
-    normal = np.stack([-np.sin(heading), np.cos(heading)], -1)
-    reach = side * (road.profile.width / 2 + np.broadcast_to(distance, along.shape))
-    return points_at(road.line, along) + normal * reach[:, None], heading
+    reach = np.expand_dims(side * (road.profile.width / 2 + distance), -1)
+    return points_at(road.line, along) + left_of(directions(heading)) * reach, heading
 
 
 def _first_come(shapes: np.ndarray) -> np.ndarray:
@@ -104,16 +103,16 @@ def draw_buildings(
             along = float(rng.uniform(0, 15))
             while along < length:
                 front, depth = rng.uniform(7, 26), rng.uniform(7, 16)
-                middle = np.array([along + front / 2])
+                middle = along + front / 2
                 gap = setback + rng.exponential(1.0) + depth / 2
                 if rng.random() < density:
                     centre, heading = _beside(road, middle, side, gap)
-                    rows.append(np.array([*centre[0], heading[0], front, depth]))
+                    rows.append(np.array([*centre, heading, front, depth]))
                 along += front + rng.uniform(0.3, 9)
     for _ in range(60):
         rows.append(np.array([*rng.uniform(6, np.array(size) - 6), rng.uniform(0, np.pi), *rng.uniform(8, 20, 2)]))
     table = np.stack(rows)
-    shapes = _rectangles(table[:, :2], table[:, 2], table[:, 3], table[:, 4])
+    shapes = rectangles(table[:, :2], table[:, 2], table[:, 3:5])
     shapely.prepare(paved)
     free = ~shapely.intersects(paved, shapely.buffer(shapes, 0.4, join_style="mitre"))
     table, shapes = table[free], shapes[free]
@@ -163,29 +162,24 @@ def draw_street_furniture(
         return boxes
     # Reach of a box on the ground: trees overhang the road, so they stand by their trunks.
     ground = [0.2 if box.kind in ("tree", "pole", "person") else 1.5 for box in boxes]
-    discs = shapely.buffer(shapely.points([box.centre for box in boxes]), ground)
+    feet = shapely.points([box.centre for box in boxes])
     shapely.prepare(drivable)
-    free = ~shapely.intersects(drivable, shapely.buffer(shapely.points([box.centre for box in boxes]), 0.15))
-    if buildings:
-        walls = shapely.STRtree([_footprint(box) for box in buildings])
-        free[np.unique(walls.query(discs, predicate="intersects")[0])] = False
+    free = ~shapely.intersects(drivable, shapely.buffer(feet, 0.15))
+    walls = shapely.STRtree(box_outlines(buildings))
+    free[walls.query(shapely.buffer(feet, ground), predicate="intersects")[0]] = False
     return [box for box, ok in zip(boxes, free, strict=True) if ok]
 
 
 def box_outlines(boxes: list[Box]) -> np.ndarray:
     """(N,) shapely outlines of boxes on the ground."""
     table = np.array([(*box.centre, box.yaw, *box.size[:2]) for box in boxes], dtype=np.float64).reshape(-1, 5)
-    return _rectangles(table[:, :2], table[:, 2], table[:, 3], table[:, 4])
-
-
-def _footprint(box: Box) -> shapely.Polygon:
-    return _rectangles(np.array([box.centre]), np.array([box.yaw]), np.array([box.size[0]]), np.array([box.size[1]]))[0]
+    return rectangles(table[:, :2], table[:, 2], table[:, 3:5])
 
 
 def draw_person(rng: np.random.Generator, spot: np.ndarray, yaw: float) -> Box:
     """Somebody of any height and in any colour at `spot` (2,)."""
     height = float(np.clip(rng.normal(1.7, 0.12), 1.1, 2.0))
-    return Box((float(spot[0]), float(spot[1])), yaw, (0.45, 0.6, height), _paint(rng, 0.9), "person")
+    return Box((float(spot[0]), float(spot[1])), yaw, (0.45, 0.6, height), _paint(rng), "person")
 
 
 def draw_walkers(rng: np.random.Generator, crossings: list[Crossing]) -> list[Box]:
@@ -203,17 +197,17 @@ def draw_walkers(rng: np.random.Generator, crossings: list[Crossing]) -> list[Bo
 def _vehicle(rng: np.random.Generator) -> tuple[VehicleKind, tuple[float, float, float], RGB]:
     kind, _, size = VEHICLES[rng.choice(3, p=[share for _, share, _ in VEHICLES])]
     scaled = np.array(size) * rng.uniform(0.9, 1.12, 3)
-    return kind, (float(scaled[0]), float(scaled[1]), float(scaled[2])), _paint(rng, 0.9)
+    return kind, (float(scaled[0]), float(scaled[1]), float(scaled[2])), _paint(rng)
 
 
-def draw_parked(rng: np.random.Generator, network: Network, zones: dict[tuple[int, bool], ArmZone],
-                mid_crossings: dict[int, tuple[float, float]]) -> list[Box]:  # fmt: skip
+def draw_parked(rng: np.random.Generator, network: Network, zones: Zones, mid_crossings: dict[int, Span]) -> list[Box]:
     """Cars along the kerbs where the road has room for them."""
     boxes, fill = [], float(rng.uniform(0.25, 0.85))
     for k, road in enumerate(network.roads):
         blocked = mid_crossings.get(k, (1e9, 1e9))
         for side, room in ((-1, road.profile.parking_right), (1, road.profile.parking_left)):
-            along, end = zones[k, True].free + 4, total_length(road.line) - zones[k, False].free - 4
+            begin, end = open_span(network, zones, k)
+            along, end = begin + 4, end - 4
             while room and along < end:
                 kind, size, colour = _vehicle(rng)
                 middle = along + size[0] / 2
@@ -222,13 +216,11 @@ def draw_parked(rng: np.random.Generator, network: Network, zones: dict[tuple[in
                 if kind == "bus" or along > end or meets or rng.random() > fill:
                     continue
                 inward = -(size[1] / 2 + float(rng.uniform(0.15, 0.4)))
-                centre, heading = _beside(road, np.array([middle]), side, inward)
+                (x, y), heading = _beside(road, middle, side, inward)
                 yaw = (
-                    float(heading[0])
-                    + float(rng.normal(0, 0.02))
-                    + (np.pi if side > 0 and road.profile.backward else 0.0)
+                    float(heading) + float(rng.normal(0, 0.02)) + (np.pi if side > 0 and road.profile.backward else 0.0)
                 )
-                boxes.append(Box((float(centre[0, 0]), float(centre[0, 1])), yaw, size, colour, kind))
+                boxes.append(Box((float(x), float(y)), yaw, size, colour, kind))
     return boxes
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.ground.shapes import rings_of
+from hdmap_core.datasets.synthetic.things.face_parts import PALE
 from hdmap_core.datasets.synthetic.things.scenery import box_outlines, clipped_colour, draw_person
-from hdmap_core.datasets.synthetic.things.street_objects import ORANGE, PALE, STEEL
+from hdmap_core.datasets.synthetic.things.street_meshes import ORANGE, STEEL
 from hdmap_core.datasets.synthetic.town import RGB, Box, BoxKind, Paving, Town
 
 _HEDGE: RGB = (0.06, 0.12, 0.035)
@@ -77,16 +78,15 @@ def _kerbs(town: Town) -> list[tuple[np.ndarray, float]]:
     for ring in rings_of(town.drivable):
         if total_length(ring) < 25.0:
             continue
-        middle = np.array([0.5 * total_length(ring)])
-        inside, _ = _beside_kerb(ring, 1.0, middle, 0.3)
-        found.append((ring, -1.0 if town.drivable.covers(shapely.Point(inside[0])) else 1.0))
+        inside, _ = _beside_kerb(ring, 1.0, 0.5 * total_length(ring), 0.3)
+        found.append((ring, -1.0 if town.drivable.covers(shapely.Point(inside)) else 1.0))
     return found
 
 
-def _beside_kerb(ring: np.ndarray, side: float, along: np.ndarray, gap: float) -> tuple[np.ndarray, np.ndarray]:
+def _beside_kerb(ring: np.ndarray, side: float, along: np.ndarray | float, gap: float) -> tuple[np.ndarray, np.ndarray]:
+    """Points (..., 2) `gap` metres beside places (...) along a kerb, and the kerb's headings (...) there."""
     heading = headings_at(ring, along, 0.7)
-    normal = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
-    return points_at(ring, along) + side * gap * normal, heading
+    return points_at(ring, along) + side * gap * left_of(directions(heading)), heading
 
 
 def _along_kerbs(town: Town, rng: np.random.Generator) -> list[Box]:
@@ -182,9 +182,9 @@ def _gantries(town: Town, rng: np.random.Generator) -> list[Box]:
     lanes = [lane.centerline for lane in town.lanes if not lane.is_connector and total_length(lane.centerline) > 30]
     for _ in range(int(rng.choice([0, 1, 2], p=[0.5, 0.35, 0.15]))):
         line = lanes[rng.integers(len(lanes))]
-        at = np.array([rng.uniform(0.3, 0.7) * total_length(line)])
-        spot, heading = points_at(line, at)[0], float(headings_at(line, at)[0])
-        left = np.array([-np.sin(heading), np.cos(heading)])
+        at = rng.uniform(0.3, 0.7) * total_length(line)
+        spot, heading = points_at(line, at), float(headings_at(line, at))
+        left = left_of(directions(heading))
         across = shapely.LineString([spot - 25 * left, spot + 25 * left]).intersection(town.drivable)
         pieces = [p for p in shapely.get_parts(across) if p.distance(shapely.Point(spot)) < 0.1]
         if not pieces or pieces[0].length > 28.0:
@@ -200,12 +200,11 @@ def _bus_stops(town: Town, rng: np.random.Generator) -> list[Box]:
     boxes = []
     for ring, side in _kerbs(town):
         for _ in range(rng.poisson(total_length(ring) / 350.0)):
-            spot, heading = _beside_kerb(ring, side, np.array([rng.uniform(2.0, total_length(ring) - 2.0)]), 1.9)
-            yaw = float(heading[0]) + (0.0 if side > 0 else np.pi)
+            (x, y), heading = _beside_kerb(ring, side, rng.uniform(2.0, total_length(ring) - 2.0), 1.9)
+            yaw = float(heading) + (0.0 if side > 0 else np.pi)
             colour = clipped_colour(rng.uniform(0.1, 0.7, 3))
-            boxes.append(
-                Box(tuple(spot[0].tolist()), yaw, (float(rng.uniform(3.0, 5.0)), 1.5, 2.5), colour, "bus_stop")
-            )
+            size = (float(rng.uniform(3.0, 5.0)), 1.5, 2.5)
+            boxes.append(Box((float(x), float(y)), yaw, size, colour, "bus_stop"))
     return boxes
 
 
@@ -215,10 +214,9 @@ def _people(town: Town, rng: np.random.Generator) -> list[Box]:
         for _ in range(rng.poisson(total_length(ring) / float(rng.uniform(20.0, 90.0)))):
             at = float(rng.uniform(0.0, total_length(ring)))
             for _ in range(int(rng.choice([1, 2, 4], p=[0.6, 0.3, 0.1]))):
-                spot, heading = _beside_kerb(
-                    ring, side, np.array([at + rng.normal(0.0, 1.0)]), float(rng.uniform(0.5, 2.6))
-                )
-                boxes.append(draw_person(rng, spot[0], float(heading[0])))
+                along = at + rng.normal(0.0, 1.0)
+                spot, heading = _beside_kerb(ring, side, along, float(rng.uniform(0.5, 2.6)))
+                boxes.append(draw_person(rng, spot, float(heading)))
     return boxes
 
 
@@ -235,7 +233,7 @@ def _works(town: Town, rng: np.random.Generator) -> list[Box]:
         spacing = {"cone": float(rng.uniform(1.5, 3.0)), "water_barrier": 2.05, "barrier": 3.05}[kind]
         along = np.arange(start, start + length, spacing)
         heading = headings_at(line, along)
-        left = np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+        left = left_of(directions(heading))
         spots = points_at(line, along)
         run = _run(kind, spacing, spots + rng.choice([-1.4, 1.4]) * left, heading, rng)
         boxes += [box for box in run if ways.distance(shapely.Point(box.centre)) > 1.6]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import shapely
 
-from hdmap_core.datasets.synthetic.curve import headings_at, points_at, total_length
+from hdmap_core.datasets.synthetic.curve import directions, headings_at, left_of, points_at, total_length
 from hdmap_core.datasets.synthetic.things.scenery import MOVER_HORIZON_S, box_outlines
 from hdmap_core.datasets.synthetic.town import RGB, Box, Lane, Mover, Town, VehicleKind
 
@@ -31,6 +31,7 @@ EGO_REACH_M = (-1.6, 4.6)
 EGO_HALF_WIDTH_M = 1.35
 _TIMES = np.arange(0.0, MOVER_HORIZON_S, 0.5)
 _GAP_M = 0.35
+_WAY_M = 290.0
 
 
 class _Tracks:
@@ -60,8 +61,9 @@ def outlines_of(mover: Mover, times: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """Rectangles (T,) of a vehicle with a little air around it, and its middles (T, 2), at `times` (T,)."""
     along = np.clip(mover.start + mover.speed * times, 0.0, total_length(mover.route))
     middles, yaws = points_at(mover.route, along), headings_at(mover.route, along, 1.3)
-    ahead = np.stack([np.cos(yaws), np.sin(yaws)], axis=-1) * (0.5 * mover.size[0] + 2 * _GAP_M)
-    left = np.stack([-np.sin(yaws), np.cos(yaws)], axis=-1) * (0.5 * mover.size[1] + 0.5 * _GAP_M)
+    direction = directions(yaws)
+    ahead = direction * (0.5 * mover.size[0] + 2 * _GAP_M)
+    left = left_of(direction) * (0.5 * mover.size[1] + 0.5 * _GAP_M)
     corners = np.stack([middles + ahead + left, middles - ahead + left, middles - ahead - left, middles + ahead - left])
     return shapely.polygons(np.swapaxes(corners, 0, 1)), middles
 
@@ -89,9 +91,8 @@ def around_ego(
         distance: (T,) of the ego's rear axle along it, at `times`.
         times: (T,) town times in seconds.
     """
-    at, headings = points_at(route, distance), headings_at(route, distance, 1.2)
-    ahead = np.stack([np.cos(headings), np.sin(headings)], axis=-1)
-    left = np.stack([-ahead[:, 1], ahead[:, 0]], axis=-1) * EGO_HALF_WIDTH_M
+    at, ahead = points_at(route, distance), directions(headings_at(route, distance, 1.2))
+    left = left_of(ahead) * EGO_HALF_WIDTH_M
     back, front = at + EGO_REACH_M[0] * ahead, at + EGO_REACH_M[1] * ahead
     ego = shapely.polygons(np.stack([front + left, back + left, back - left, front - left], axis=1))
     speed = float(distance[-1] - distance[0]) / max(float(times[-1] - times[0]), 1e-6)
@@ -166,11 +167,11 @@ def _running(town: Town, rng: np.random.Generator) -> list[Mover]:
     return movers
 
 
-def _way_through(lanes: tuple[Lane, ...], rng: np.random.Generator, least_m: float = 290.0) -> np.ndarray:
+def _way_through(lanes: tuple[Lane, ...], rng: np.random.Generator) -> np.ndarray:
     """A path along lanes and connectors from anywhere, until it is long enough or there is no way on."""
     at = int(rng.integers(len(lanes)))
     parts = [lanes[at].centerline]
-    while sum(map(total_length, parts)) < least_m and lanes[at].outgoing:
+    while sum(map(total_length, parts)) < _WAY_M and lanes[at].outgoing:
         at = int(rng.choice(lanes[at].outgoing))
         parts.append(lanes[at].centerline)
     line = np.concatenate(parts)
@@ -201,7 +202,7 @@ def _lane_beside(town: Town, route: np.ndarray, aside: float) -> np.ndarray | No
     """The route shifted to the left by `aside` metres, if lanes of its direction run there most of the way."""
     along = np.arange(0.0, total_length(route), 2.0)
     heading = headings_at(route, along, 2.0)
-    shifted = points_at(route, along) + aside * np.stack([-np.sin(heading), np.cos(heading)], axis=-1)
+    shifted = points_at(route, along) + aside * left_of(directions(heading))
     lines = [lane.centerline for lane in town.lanes]
     tree = shapely.STRtree([shapely.LineString(line) for line in lines])
     points, found = tree.query_nearest(shapely.points(shifted), max_distance=1.2, all_matches=False)
@@ -209,5 +210,5 @@ def _lane_beside(town: Town, route: np.ndarray, aside: float) -> np.ndarray | No
     for point, number in zip(points.tolist(), found.tolist(), strict=True):
         line = lines[number]
         here = float(shapely.LineString(line).project(shapely.Point(shifted[point])))
-        agree += bool(np.cos(headings_at(line, np.array([here]), 1.0)[0] - heading[point]) > 0.8)
+        agree += bool(np.cos(headings_at(line, here, 1.0) - heading[point]) > 0.8)
     return shifted if agree > 0.7 * len(along) else None

@@ -73,7 +73,6 @@ def make_crossroads(
     return Town(
         seed=3,
         size=(SIZE, SIZE),
-        drives_left=False,
         drivable=MultiPolygon([drivable]),
         road_segments=(RoadSegment(drivable, True),),
         lanes=tuple(lanes),

@@ -121,7 +121,10 @@ def test_an_interrupted_run_goes_on_and_is_the_same(argoverse_world: Path, tmp_p
     root.mkdir()
     for name in ("maps", "train", "synth.json"):
         (root / name).symlink_to(argoverse_world / name)
-    splits = write_logs(root, config, 1)
+    told: list[tuple[int, int]] = []
+    splits = write_logs(root, config, 1, lambda done, total: told.append((done, total)))
+    written = len(list((log / "sensors").rglob("*.*")))
+    assert told == [(written + done, 2 * written) for done in range(written + 1)]
     assert splits["val"] == [log.name]
     files = sorted(path.relative_to(log) for path in log.rglob("*") if path.is_file())
     again = root / "val" / log.name

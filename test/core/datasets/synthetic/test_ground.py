@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.datasets.synthetic.ground.picture import bake_ground, bake_reflectivity
-from hdmap_core.datasets.synthetic.ground.shapes import arc_lengths, crossing_pieces, marking_pieces, strip
+from hdmap_core.datasets.synthetic.ground.shapes import crossing_pieces, marking_pieces, strip
 from hdmap_core.datasets.synthetic.town import Crossing, Marking
 
 MIDDLE = 80.0
@@ -22,10 +22,9 @@ def texture(crossroads_town):
 
 def test_strip_has_the_width_and_length_asked_for():
     line = np.array([[0.0, 0.0], [10.0, 0.0], [10.0, 10.0]])
-    ring = strip(line, 2.0, 6.0, 0.5, offset=1.0)
+    ring = strip(line, 2.0, 6.0, 0.5, aside=1.0)
     np.testing.assert_allclose(ring.min(axis=0), [2.0, 0.75])
     np.testing.assert_allclose(ring.max(axis=0), [6.0, 1.25])
-    np.testing.assert_allclose(arc_lengths(line), [0, 10, 20])
 
 
 def test_styles_of_markings_and_crossings():

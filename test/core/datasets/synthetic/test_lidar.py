@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hdmap_core.datasets.synthetic.sensors.lidar import NUM_COLUMNS, NUM_RINGS, TURN_S, cast_sweep
+from hdmap_core.datasets.synthetic.sensors.lidar import NUM_COLUMNS, NUM_RINGS, TURN_S, TownLidar
 from hdmap_core.datasets.synthetic.town import Box, Mover
 
 EGO_FROM_LIDAR = np.array([[0.0, 1, 0, 0.94], [-1, 0, 0, 0], [0, 0, 1, 1.84], [0, 0, 0, 1]])
@@ -38,7 +38,7 @@ def returned(sweep: np.ndarray) -> np.ndarray:
 
 
 def test_order_of_rings_and_columns(crossroads_town):
-    sweep = cast_sweep(crossroads_town(), lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 1)
+    sweep = TownLidar(crossroads_town()).cast_sweep(lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 1)
     assert sweep.shape == (NUM_COLUMNS * NUM_RINGS, 5) and sweep.dtype == np.float32
     np.testing.assert_array_equal(sweep[:, 4], np.tile(np.arange(32), NUM_COLUMNS))
     grid = sweep.reshape(NUM_COLUMNS, NUM_RINGS, 5)
@@ -56,7 +56,7 @@ def test_order_of_rings_and_columns(crossroads_town):
 
 @pytest.mark.parametrize("motion", [driving_east, turning])
 def test_ground_is_flat_after_motion_correction(crossroads_town, motion):
-    sweep = cast_sweep(crossroads_town(), motion, EGO_FROM_LIDAR, 1.3, 5)
+    sweep = TownLidar(crossroads_town()).cast_sweep(motion, EGO_FROM_LIDAR, 1.3, 5)
     z = in_town(sweep, motion(1.3))[returned(sweep), 2]
     assert len(z) > 10_000
     assert np.abs(z).max() < 0.05
@@ -64,7 +64,7 @@ def test_ground_is_flat_after_motion_correction(crossroads_town, motion):
 
 def test_wall_stands_where_it_is_although_the_vehicle_moves(crossroads_town):
     wall = Box((60.0, MIDDLE + 20.0), 0.0, (60.0, 4.0, 12.0), (0.4, 0.4, 0.4), "building")
-    sweep = cast_sweep(crossroads_town(boxes=(wall,)), driving_east, EGO_FROM_LIDAR, 0.5, 2)
+    sweep = TownLidar(crossroads_town(boxes=(wall,))).cast_sweep(driving_east, EGO_FROM_LIDAR, 0.5, 2)
     points = in_town(sweep, driving_east(0.5))[returned(sweep)]
     on_wall = points[(points[:, 2] > 0.3) & (np.abs(points[:, 0] - 60.0) < 29.0)]
     assert len(on_wall) > 500
@@ -74,7 +74,8 @@ def test_wall_stands_where_it_is_although_the_vehicle_moves(crossroads_town):
 
 def test_columns_are_fired_one_after_another(crossroads_town):
     """The right-hand column (half turn) fired 25 ms before the end: its origin lies behind the final one."""
-    sweep = cast_sweep(crossroads_town(), driving_east, EGO_FROM_LIDAR, 0.5, 2).reshape(NUM_COLUMNS, NUM_RINGS, 5)
+    sweep = TownLidar(crossroads_town()).cast_sweep(driving_east, EGO_FROM_LIDAR, 0.5, 2)
+    sweep = sweep.reshape(NUM_COLUMNS, NUM_RINGS, 5)
     rising = sweep[:, NUM_RINGS - 1]
     assert np.linalg.norm(rising[:, :3], axis=1).max() < SPEED * TURN_S + 0.2
     behind = -rising[NUM_COLUMNS // 2, 1]
@@ -86,7 +87,7 @@ def test_columns_are_fired_one_after_another(crossroads_town):
 def test_mover_is_met_where_it_was_when_its_column_fired(crossroads_town):
     route = np.array([[10.0, MIDDLE + 3.0], [150.0, MIDDLE + 3.0]])
     bus = Mover(route, 50.0, -10.0, (10.0, 2.5, 3.0), (0.5, 0.5, 0.5), "bus")
-    sweep = cast_sweep(crossroads_town(movers=(bus,)), lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 2)
+    sweep = TownLidar(crossroads_town(movers=(bus,))).cast_sweep(lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 2)
     points = in_town(sweep, driving_east(0.0))[returned(sweep)]
     on_bus = points[points[:, 2] > 0.3]
     # The bus stands to the left, where the sweep begins (50 ms ago, 0.5 m further east) and ends.
@@ -95,14 +96,14 @@ def test_mover_is_met_where_it_was_when_its_column_fired(crossroads_town):
 
 
 def test_paint_shines_and_seeds_matter(crossroads_town):
-    town = crossroads_town()
-    sweep = cast_sweep(town, lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 3)
+    lidar = TownLidar(crossroads_town())
+    sweep = lidar.cast_sweep(lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 3)
     points, keep = in_town(sweep, driving_east(0.0)), returned(sweep)
     on_stop_line = keep & (np.abs(points[:, 0] - (MIDDLE - 15.2)) < 0.12) & (points[:, 1] < MIDDLE - 0.3)
     on_stop_line &= points[:, 1] > MIDDLE - 6.5
     on_lane = keep & (np.abs(points[:, 1] - (MIDDLE - 1.75)) < 0.5) & (points[:, 0] < 60.0)
     assert on_stop_line.sum() > 5 and on_lane.sum() > 50
     assert np.median(sweep[on_stop_line, 3]) > 4 * np.median(sweep[on_lane, 3])
-    again = cast_sweep(crossroads_town(), lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 3)
-    other = cast_sweep(town, lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 4)
+    again = TownLidar(crossroads_town()).cast_sweep(lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 3)
+    other = lidar.cast_sweep(lambda _: driving_east(0.0), EGO_FROM_LIDAR, 0.0, 4)
     assert sweep.tobytes() == again.tobytes() and sweep.tobytes() != other.tobytes()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hdmap_core.datasets.synthetic.light.weather import draw_optics
-from hdmap_core.datasets.synthetic.sensors.optics import Optics, lens_of
+from hdmap_core.datasets.synthetic.sensors.optics import Optics, developer_of
 from hdmap_core.datasets.synthetic.sensors.rig import Camera, nuscenes_rig
 from hdmap_core.datasets.synthetic.town import Appearance, Weather
 
@@ -25,7 +25,7 @@ def camera() -> Camera:
 
 def developed(optics: Optics, camera: Camera, look: Appearance, image: np.ndarray, speed: float = 0.0) -> np.ndarray:
     result = image.copy()
-    lens_of(optics, camera, None, look).develop(result, AXES, camera.intrinsics, speed, 0.5)
+    developer_of(optics, camera, None, look).develop(result, AXES, camera.intrinsics, speed, 0.5)
     return result.astype(float)
 
 
@@ -93,7 +93,7 @@ def test_the_low_sun_blinds_only_who_looks_at_it(camera, look):
     seen = []
     for axes in (towards, towards @ np.diag([-1.0, 1.0, -1.0])):
         result = image.copy()
-        lens_of(Optics(noise=0.0), camera, None, sunny).develop(result, axes, camera.intrinsics, 0.0, 0.0)
+        developer_of(Optics(noise=0.0), camera, None, sunny).develop(result, axes, camera.intrinsics, 0.0, 0.0)
         seen.append(float(result[150:].mean()))
     assert seen[0] > seen[1] + 10 and seen[1] == pytest.approx(80, abs=2)
 

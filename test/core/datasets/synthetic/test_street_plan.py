@@ -5,9 +5,9 @@ import pytest
 from shapely import LineString
 
 from hdmap_core.datasets.synthetic.curve import total_length
+from hdmap_core.datasets.synthetic.streets.junctions import LayoutError
 from hdmap_core.datasets.synthetic.streets.roads import Network
 from hdmap_core.datasets.synthetic.streets.street_plan import BORDER_M, LEAST_STREET_M, generate_plan
-from hdmap_core.datasets.synthetic.streets.surface import LayoutError
 
 SIZE = (320.0, 320.0)
 

@@ -9,7 +9,7 @@ from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
 from hdmap_core.datasets.synthetic.render_town import FIRST_TOWN_S, SceneWork, TownWork
 from hdmap_core.datasets.synthetic.sensors.lidar_shapes import slabs_of
 from hdmap_core.datasets.synthetic.things.scenery import box_outlines
-from hdmap_core.datasets.synthetic.things.street_objects import shapes_of
+from hdmap_core.datasets.synthetic.things.street_meshes import placements_of
 from hdmap_core.datasets.synthetic.things.traffic import outlines_of
 from hdmap_core.datasets.synthetic.town import Box
 
@@ -36,7 +36,7 @@ def test_every_kind_has_a_shape_for_cameras_and_lidar(scene):
                  "bus_stop", "van", "motorcycle", "bicycle"):  # fmt: skip
         box = Box((5.0, 6.0), 0.3, size.get(kind, (2.0, 0.6, 1.6)), (0.3, 0.3, 0.3), kind)
         for seed in range(6):
-            corners = np.concatenate([f.corners for m, _, _ in shapes_of(box, seed) for f in m.faces])
+            corners = np.concatenate([f.corners for m, _, _ in placements_of(box, seed) for f in m.faces])
             assert np.isfinite(corners).all() and corners[:, 2].min() > -0.05
             assert (np.abs(corners).max(axis=0) < np.array(box.size) / 2 + (1.5, 1.7, 4.0)).all()
         assert len(slabs_of([box]).spans)
@@ -81,7 +81,7 @@ def test_lit_windows_after_dark_only():
     house = Box((0.0, 0.0), 0.0, (20.0, 12.0, 15.0), (0.4, 0.4, 0.4), "building")
 
     def glowing(after_dark: bool) -> int:
-        return sum(face.glow > 0.1 for mesh, _, _ in shapes_of(house, 4, after_dark) for face in mesh.faces)
+        return sum(face.glow > 0.1 for mesh, _, _ in placements_of(house, 4, after_dark) for face in mesh.faces)
 
     assert glowing(False) == 0 and glowing(True) > 3
 

@@ -175,6 +175,6 @@ def test_conditions_take_turns_and_descriptions_say_them(look):
 def test_the_first_edition_knows_no_weather():
     config = PRESETS["tiny"]
     scene = TownWork(config, plan_towns(config)[0]).scene(0)
-    assert scene.optics == {} and scene.own_car is None and scene.lenses() == {}
+    assert scene.optics == {} and scene.own_car is None and scene.developers() == {}
     look = scene.town.appearance
     assert look.weather == Weather() and look.paving == Paving() and not look.shades_objects and not look.glare

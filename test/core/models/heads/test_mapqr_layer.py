@@ -118,16 +118,6 @@ def test_layer_is_what_the_loops_say(gather: str, groups: list[int]) -> None:
     torch.testing.assert_close(fast, torch.stack(slow), rtol=1e-4, atol=1e-5)
 
 
-def test_groups_are_a_block_mask() -> None:
-    module = layer().eval()
-    queries = torch.randn(1, 5, C)
-    blocked = torch.ones(5, 5, dtype=torch.bool)
-    blocked[:2, :2] = blocked[2:, 2:] = False
-    masked = module.attention(queries, queries, queries, attn_mask=blocked, need_weights=False)[0]
-    apart = [module.attention(g, g, g, need_weights=False)[0] for g in queries.split([2, 3], 1)]
-    torch.testing.assert_close(torch.cat(apart, dim=1), masked)
-
-
 def test_embedding_of_the_origin_is_zeros_and_ones() -> None:
     origin = sine_embedding(torch.zeros(2), 256)
     assert origin.shape == (256,)

@@ -137,8 +137,7 @@ def test_the_first_bias_is_a_pattern_that_no_norm_takes_away(patch: int) -> None
     with torch.no_grad():
         module.up[0].bias.normal_()
         tokens = torch.randn(1, module.config.width, *module.token_size)
-        below, right = module._padding()
-        size = (SIZE[0] + below, SIZE[1] + right)
+        size = tuple(patch * tokens_along for tokens_along in module.token_size)
         large = nn.functional.interpolate(module.up(tokens), size=size, mode="bilinear")
         wanted = module.bev_encoder.stem[0](module.up_norm(large[..., : SIZE[0], : SIZE[1]]))
         torch.testing.assert_close(module._stem(tokens), wanted, atol=1e-4, rtol=1e-4)

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from hdmap_core.config import parse_config
 from hdmap_core.errors import ConfigError
+from hdmap_core.models.layers.padding import padded_to_multiple
 from hdmap_core.models.priors.attention import Attention, sine_positions
-from hdmap_core.models.priors.sd_fusion import SDFusion, SDFusionConfig
+from hdmap_core.models.priors.sd_fusion import STRIDE, SDFusion, SDFusionConfig
 
 SIZE = (50, 100)  # 8 divides neither
 CHANNELS = 6
@@ -98,7 +99,7 @@ def test_only_tokens_with_a_road_are_looked_at(row: int, column: int, other: int
     module = build().eval()
     raster = roads(None, other)
     raster[0, :, row : row + 2, column : column + 2] = 1.0
-    _, _, allowed = module._memory(module._padded(raster, -1.0))
+    _, _, allowed = module._memory(padded_to_multiple(raster, STRIDE, value=-1.0))
     assert allowed is not None
     expected = torch.zeros(7, 13, dtype=torch.bool)
     expected[row // 8 : (row + 1) // 8 + 1, column // 8 : (column + 1) // 8 + 1] = True

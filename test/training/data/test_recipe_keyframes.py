@@ -9,15 +9,7 @@ from rich.console import Console
 
 from hdmap_core.checkpoint import load_checkpoint
 from training.config import TrainConfig
-from training.data.joined import JoinedKeyframes
 from training.train import train
-
-
-def test_lists_stand_one_behind_the_other() -> None:
-    joined = JoinedKeyframes([["a", "b"], [], ["c"], ["a", "b"]])  # type: ignore[list-item]
-    assert [joined[index] for index in range(len(joined))] == ["a", "b", "c", "a", "b"]
-    with pytest.raises(IndexError):
-        joined[5]
 
 
 def test_a_run_trains_on_all_of_its_folders(
