@@ -34,10 +34,8 @@ class Scene:
         sample_tokens: the keyframes in time order.
     """
 
-    token: str
     name: str
     location: str
-    logfile: str
     description: str
     sample_tokens: tuple[str, ...]
 

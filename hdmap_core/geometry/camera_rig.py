@@ -137,11 +137,6 @@ class CameraRig:
         scale = self.intrinsics.new_tensor(rows)
         return replace(self, intrinsics=scale @ self.intrinsics, image_size=_compact(wanted))
 
-    def cropped(self, top: int, left: int, image_size: Size) -> "CameraRig":
-        """The rig after its images were cropped to (H, W) from row `top` and column `left`."""
-        shift = self.intrinsics.new_tensor([[1.0, 0, -left], [0, 1, -top], [0, 0, 1]])
-        return replace(self, intrinsics=shift @ self.intrinsics, image_size=image_size)
-
     def projection(self) -> "Tensor":
         """(..., N, 3, 4): homogeneous ego points -> (u z, v z, z) of the cameras without their lenses."""
         import torch

@@ -61,8 +61,7 @@ class ArgoverseDataset(KeyframeReader):
     def scenes(self) -> tuple[Scene, ...]:
         """One per log, split by split."""
         return tuple(
-            Scene(log.name, log.name, log.city, log.name, f"{log.split}, {log.city}", self._keyframes(log))
-            for log in self._logs.values()
+            Scene(log.name, log.city, f"{log.split}, {log.city}", self._keyframes(log)) for log in self._logs.values()
         )
 
     @property

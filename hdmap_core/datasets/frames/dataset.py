@@ -56,8 +56,7 @@ class FramesDataset(KeyframeReader):
         for head in sorted(self._heads.values(), key=lambda head: head.stamp_ns):
             tokens[head.scene].append(head.token)
         return tuple(
-            Scene(name, name, _location(facts), self.version, facts.description, tuple(tokens[name]))
-            for name, facts in self._facts.items()
+            Scene(name, _location(facts), facts.description, tuple(tokens[name])) for name, facts in self._facts.items()
         )
 
     @cached_property

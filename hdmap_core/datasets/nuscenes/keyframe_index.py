@@ -59,15 +59,11 @@ class KeyframeIndex:
             )
             self._channels = [tuple(channel) for channel in described["channels"]]
             self.scenes = tuple(
-                Scene(**{**scene, "sample_tokens": tuple(scene["sample_tokens"])}) for scene in described["scenes"]
+                Scene(scene["name"], scene["location"], scene["description"], tuple(scene["sample_tokens"]))
+                for scene in described["scenes"]
             )
         except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
             raise DatasetError(f"the index {folder} is damaged ({error}); delete it, it will be made again") from None
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """Every camera that any keyframe has."""
-        return tuple(channel for channel, modality in self._channels if modality == "camera")
 
     @cached_property
     def _number(self) -> dict[str, int]:

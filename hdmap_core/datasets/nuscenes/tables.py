@@ -40,7 +40,7 @@ TABLES = (
 _FIELDS = {
     "calibrated_sensor": ("sensor_token", "translation", "rotation", "camera_intrinsic"),
     "ego_pose": ("timestamp", "translation", "rotation"),
-    "log": ("logfile", "location"),
+    "log": ("location",),
     "sample": ("timestamp", "scene_token"),
     "sample_data": (
         "sample_token",
@@ -131,16 +131,8 @@ class NuScenesTables:
                     f"{self.folder}: scene {record['name']} announces {record['nbr_samples']} samples, sample.json has "
                     f"{len(ordered)}; the folder is incomplete, unpack or generate it again"
                 )
-            scenes.append(
-                Scene(
-                    token,
-                    record["name"],
-                    city_of(log, self.folder),
-                    log["logfile"],
-                    record.get("description", ""),
-                    tuple(sample["token"] for sample in ordered),
-                )
-            )
+            tokens = tuple(sample["token"] for sample in ordered)
+            scenes.append(Scene(record["name"], city_of(log, self.folder), record.get("description", ""), tokens))
         return tuple(scenes)
 
     @property
