@@ -35,8 +35,10 @@ def open_pictures(inputs: Sequence[str], wanted: Wanted) -> Recording:
     if wanted.rig is None:
         raise ConfigError(f"{inputs[0]}: where the cameras are mounted is not known; give --rig rig.yaml")
     rig = read_rig_file(wanted.rig)
-    if wanted.sweeps or wanted.sd_map or wanted.lidar_ground:
+    if wanted.sweeps or wanted.sd_map:
         raise ConfigError("the model looks at LiDAR or an SD map, but here are only cameras; give one of cameras alone")
+    if wanted.lidar_ground:
+        raise ConfigError("--lidar-ground looks at LiDAR, but here are only cameras; leave it away")
     folder = Path(inputs[0])
     if len(inputs) == 1 and folder.is_dir():
         frames = folder_frames(folder, rig)

@@ -128,6 +128,7 @@ def test_videos(tmp_path: Path, rig: Path) -> None:
         (["front.png"], {}, ConfigError, "front.png: which camera of the rig made it.* write CAMERA="),
         (["a_CAM_FRONT.png", "b_CAM_FRONT.png"], {}, ConfigError, "both belong to camera CAM_FRONT"),
         (["CAM_FRONT.png"], {"sweeps": 1}, ConfigError, "only cameras"),
+        (["CAM_FRONT.png"], {"lidar_ground": True}, ConfigError, "--lidar-ground .* only cameras"),
         (["missing_CAM_FRONT.png"], {}, DatasetError, "missing_CAM_FRONT.png: no such file or folder"),
         (["broken_CAM_FRONT.png"], {}, ImageError, "broken_CAM_FRONT.png: neither JPEG nor PNG"),
         (["square_CAM_FRONT.png"], {}, CalibrationError, "CAM_FRONT: the image has 64 x 64 pixels"),
