@@ -26,6 +26,21 @@ NUSCENES = (
 """That of nuScenes, which checkpoints that say nothing of rigs were trained through."""
 
 
+def trained_through(provenance: Mapping[str, Any]) -> list[list[Camera]]:
+    """The rigs, as `described`, of a checkpoint's provenance; none where it says nothing that makes sense."""
+    rigs = provenance.get("rigs")
+    numbers = "yaw_deg", "across_deg", "height_m"
+
+    def is_camera(camera: Any) -> bool:
+        known = isinstance(camera, dict) and isinstance(camera.get("lens"), str)
+        return known and all(isinstance(camera.get(name), int | float) for name in numbers)
+
+    def is_rig(rig: Any) -> bool:
+        return isinstance(rig, list) and bool(rig) and all(map(is_camera, rig))
+
+    return [rig for rig in rigs if is_rig(rig)] if isinstance(rigs, list) else []
+
+
 def described(rig: CameraRig) -> list[dict[str, Any]]:
     """A rig in a few plain numbers, as provenance keeps it: direction, width of view, height, lens of each camera."""
     cameras, poses = [], rig.as_mounted().ego_from_camera

@@ -18,7 +18,7 @@ from hdmap_core.geometry import BEVGrid
 from hdmap_core.inference.device_path import DevicePath, read
 from hdmap_core.inference.engine import Engine
 from hdmap_core.inference.finite import odd_values, usable
-from hdmap_core.inference.known_rigs import ADVICE, NUSCENES, difference
+from hdmap_core.inference.known_rigs import ADVICE, NUSCENES, difference, trained_through
 from hdmap_core.inference.opening import open_engine
 from hdmap_core.inference.prediction import Prediction
 from hdmap_core.model_io import ModelInput
@@ -196,7 +196,7 @@ class Predictor:
             )
         if not self._rig_was_looked_at:
             self._rig_was_looked_at = True
-            known = self.engine.source.provenance.get("rigs") or [NUSCENES]
+            known = trained_through(self.engine.source.provenance) or [NUSCENES]
             told = difference(observation.rig, known)
             if told is not None and parent_process() is None:  # a worker's parent says it
                 _log.warning("%s has never seen a rig like this (%s); %s", self.info.model_name, told, ADVICE)

@@ -90,12 +90,14 @@ def _model_facts(source: "Checkpoint | Source", size: str) -> dict[str, str]:
 
 def _rig(model: "ModelConfig", came: dict[str, Any]) -> str:
     """What cameras a model needs, and through which it was trained."""
+    from hdmap_core.inference.known_rigs import trained_through
+
     if model.is_refiner:
         return "none is looked at"
     needs = "any cameras, of any names"
     if names := _cameras(model):
         needs = f"cameras called {', '.join(names)}; one that is missing is masked"
-    rigs = came.get("rigs")
+    rigs = trained_through(came)
     if not rigs:
         return f"needs {needs}; trained, as far as it says, through nuScenes' six pinholes"
     counts = sorted({len(rig) for rig in rigs})

@@ -3,6 +3,7 @@
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hdmap_core.geometry import CameraRig
 from hdmap_core.geometry.lens import lens_of
 from hdmap_core.geometry.se3 import rotation_from_euler, se3
 from hdmap_core.inference import Predictor, load_predictor
-from hdmap_core.inference.known_rigs import NUSCENES, described, difference
+from hdmap_core.inference.known_rigs import NUSCENES, described, difference, trained_through
 from hdmap_core.inference.sample import ring_observation
 
 FORWARD = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
@@ -59,6 +60,12 @@ def test_what_differs_is_said() -> None:
         assert (difference(changed, known) or "").startswith(said)
     two = [*known, described(rig((0, 65, 2.4), (90, 65, 2.4)))]
     assert difference(rig((0, 65, 2.3), (90, 65, 2.3)), two) is None, "the most similar rig counts"
+
+
+@pytest.mark.parametrize("rigs", [None, "all", 3, [[]], [{}], [[{"yaw_deg": 0}]], [[dict(NUSCENES[0], height_m="1")]]])
+def test_rigs_that_make_no_sense_are_none(rigs: Any) -> None:
+    assert trained_through({"rigs": rigs}) == []
+    assert trained_through({"rigs": [[*NUSCENES]]}) == [[*NUSCENES]]
 
 
 def test_a_rig_it_has_never_seen_is_said_once(tiny_world: Path, caplog: pytest.LogCaptureFixture) -> None:
