@@ -13,7 +13,7 @@ from rich.table import Table
 from shapely import LineString
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, average_precision, chamfer_ap, path_of
+from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, average_precision, chamfer_ap
 
 Frames = dict[str, list[MapElement]]
 
@@ -54,10 +54,10 @@ def pair_by_pair(
         frames = []
         for token, elements in truth.items():
             found = [line for line in predictions[token] if line.label == label]
-            targets = [LineString(path_of(line)) for line in elements if line.label == label]
+            targets = [LineString(line.path) for line in elements if line.label == label]
             if rules.simplify_truth:
                 targets = [target.simplify(rules.simplify_truth) for target in targets]
-            ours, theirs = [sample(LineString(path_of(line))) for line in found], [sample(each) for each in targets]
+            ours, theirs = [sample(LineString(line.path)) for line in found], [sample(each) for each in targets]
             distance = np.full((len(ours), len(theirs)), 100.0)
             for row, column in pairs_in_reach(ours, theirs, rules.band_width):
                 pairs = np.linalg.norm(ours[row][:, None] - theirs[column][None], axis=-1)

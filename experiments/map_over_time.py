@@ -27,7 +27,7 @@ from hdmap_core.fusion.cropping import cropped
 from hdmap_core.fusion.local_map import LocalMap
 from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.inference import Predictor, default_weights, load_predictor
-from hdmap_core.metrics.chamfer_ap import CLASSES, path_of
+from hdmap_core.metrics.chamfer_ap import CLASSES
 from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled
 from hdmap_core.metrics.consistency import TrackedFrame, consistency, truth_tracks
 
@@ -63,8 +63,8 @@ def by_nearest(drive: Sequence[Instant]) -> list[list[MapElement]]:
     number, pose, result = 0, np.eye(4), []
     for each in drive:
         moved = se3.inverse(each.map_from_ego) @ pose
-        old = [resampled(path_of(e) @ moved[:2, :2].T + moved[:2, 3], 100) for e in last]
-        new = [resampled(path_of(e), 100) for e in each.elements]
+        old = [resampled(e.path.astype(np.float64) @ moved[:2, :2].T + moved[:2, 3], 100) for e in last]
+        new = [resampled(e.path.astype(np.float64), 100) for e in each.elements]
         distance = np.full((len(new), len(old)), np.inf)
         if new and old:
             distance = chamfer_distances(np.stack(new), np.stack(old), GATE_M)

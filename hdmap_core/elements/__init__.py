@@ -12,6 +12,7 @@ import numpy as np
 
 from hdmap_core.errors import ElementError
 from hdmap_core.files import write_atomically
+from hdmap_core.geometry.polyline import closed_ring
 
 MAX_TRACK_ID = (1 << 32) - 1
 """The largest that MapElement.msg holds."""
@@ -67,6 +68,11 @@ class MapElement:
             object.__setattr__(self, "heights", heights if heights.shape == points.shape[:1] else None)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "label", MapClass(self.label))
+
+    @property
+    def path(self) -> np.ndarray:
+        """(P, 2) float32 as `points`; of a closed one (P + 1, 2), with the first repeated at the end."""
+        return closed_ring(self.points) if self.closed else self.points
 
     def to_json(self) -> dict[str, Any]:
         """The element as plain JSON values, points rounded to a millimetre."""

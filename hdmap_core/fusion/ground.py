@@ -33,8 +33,7 @@ def is_inside(points: np.ndarray, region: BEVGrid) -> np.ndarray:
 
 def samples(element: MapElement, step: float) -> np.ndarray:
     """(P, 2) float64: points about `step` metres apart along the element, at least two."""
-    points = element.points.astype(np.float64)
-    path = polyline.closed_ring(points) if element.closed else points
+    path = element.path.astype(np.float64)
     arc = polyline.arc_lengths(path)
     number = max(2, round(arc[-1] / step) + 1)
     stations = np.arange(number) * (arc[-1] / (number if element.closed else number - 1))

@@ -25,7 +25,6 @@ from hdmap_core.metrics.chamfer_ap import (
     Frames,
     Matches,
     match_classes,
-    path_of,
     pooled,
     pooled_score,
 )
@@ -127,7 +126,7 @@ def clipped(elements: Sequence[MapElement], band: tuple[float, float]) -> list[M
     near, far = band
     result = []
     for element in elements:
-        vertices = path_of(element)
+        vertices = element.path.astype(np.float64)
         path = shapely.LineString(vertices)
         nearest, farthest = shapely.distance(path, _EGO), np.linalg.norm(vertices, axis=1).max()
         if nearest > far or farthest < near * _INNER:

@@ -25,7 +25,6 @@ import shapely
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ElementError
-from hdmap_core.geometry.polyline import closed_ring
 from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled, within_bands
 
 Frames = Mapping[str, Sequence[MapElement]]
@@ -212,7 +211,7 @@ def match_to_truth(
     if not wanted or not found:
         return taken
     keep = rules.num_points if rules.keeps_sampled else None
-    lines = np.stack([resampled(path_of(element), rules.num_points, keep) for element in found])
+    lines = np.stack([resampled(element.path.astype(np.float64), rules.num_points, keep) for element in found])
     targets = np.stack([resampled(_truth_path(element, rules), rules.num_points) for element in wanted])
     distance = chamfer_distances(lines, targets, max(rules.thresholds))
     if rules.band_width is not None:
@@ -236,14 +235,8 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.sum(np.diff(recall) * envelope))
 
 
-def path_of(element: MapElement) -> np.ndarray:
-    """(P, 2) float64 vertices of the element; a closed one returns to its start."""
-    points = element.points.astype(np.float64)
-    return closed_ring(points) if element.closed else points
-
-
 def _truth_path(element: MapElement, rules: ChamferProtocol) -> np.ndarray:
-    path = path_of(element)
+    path = element.path.astype(np.float64)
     if rules.simplify_truth:
         path = shapely.get_coordinates(shapely.simplify(shapely.LineString(path), rules.simplify_truth))
     return path

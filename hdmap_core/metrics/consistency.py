@@ -19,7 +19,6 @@ from hdmap_core.metrics.chamfer_ap import (
     ChamferScore,
     FrameMatches,
     match_to_truth,
-    path_of,
     pooled,
 )
 
@@ -117,7 +116,7 @@ def truth_tracks(
     number = 0
     result = []
     for elements, pose in zip(frames, fixed_from_ego, strict=True):
-        lines = [shapely.LineString(path_of(element) @ pose[:2, :2].T + pose[:2, 3]) for element in elements]
+        lines = [shapely.LineString(element.path @ pose[:2, :2].T + pose[:2, 3]) for element in elements]
         shared = np.zeros((len(elements), len(last)))  # metres that two lines of one class have in common
         for i, (element, line) in enumerate(zip(elements, lines, strict=True)):
             for j, (other, band) in enumerate(last):

@@ -9,7 +9,6 @@ import shapely
 
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.metrics.chamfer_ap import path_of
 
 _ON_EDGE = 1e-4  # cells; float32 is good to 3e-5 of 0.15 m at 60 m
 
@@ -44,7 +43,7 @@ def draw(elements: Sequence[MapElement], grid: BEVGrid, thickness: int) -> Raste
     minimum = np.array([grid.x_range[0], grid.y_range[0]])
     region = shapely.box(grid.x_range[0], grid.y_range[0], grid.x_range[1], grid.y_range[1])
     for element in elements:
-        inside = shapely.intersection(shapely.LineString(path_of(element)), region)
+        inside = shapely.intersection(shapely.LineString(element.path), region)
         for piece in shapely.get_parts(inside):
             if piece.geom_type == "LineString" and not piece.is_empty:
                 cells = (shapely.get_coordinates(piece) - minimum) / grid.resolution

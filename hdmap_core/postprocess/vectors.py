@@ -111,7 +111,7 @@ def without_duplicates(elements: Sequence[MapElement], distance: float) -> list[
     stays = np.ones(len(elements), dtype=bool)
     for label in {element.label for element in elements}:
         same = np.array([index for index, element in enumerate(elements) if element.label is label])
-        paths = [polyline.closed_ring(e.points) if e.closed else e.points for e in (elements[i] for i in same)]
+        paths = [e.path for e in (elements[i] for i in same)]
         lines = np.stack([polyline.resample(path, _SAMPLES) for path in paths])
         near = chamfer_distances(lines, lines, limit=distance) <= distance
         for rank, index in enumerate(same):

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.geometry.polyline import closed_ring
 from hdmap_ros.message_types import MessageTypes, xyz
 from hdmap_ros.node_config import OnlineMapConfig
 from hdmap_ros.output.conversions import in_frame
@@ -132,4 +131,4 @@ class MarkerBuilder:
 
 def _line(element: MapElement, frame_from_ego: np.ndarray | None) -> np.ndarray:
     """(P, 3) float64; a closed element's first point is repeated at the end."""
-    return in_frame(closed_ring(element.points) if element.closed else element.points, frame_from_ego)
+    return in_frame(element.path, frame_from_ego)

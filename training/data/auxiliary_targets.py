@@ -11,7 +11,7 @@ from shapely import MultiPolygon, Polygon
 from torch import Tensor
 
 from hdmap_core.elements import MapElement
-from hdmap_core.geometry import BEVGrid, polyline, raster
+from hdmap_core.geometry import BEVGrid, raster
 from hdmap_core.model_io import TensorRecord
 from hdmap_core.models.heads.auxiliary import AuxiliaryConfig
 from training.data.camera_targets import line_mask, nearest_depth
@@ -113,7 +113,7 @@ def surface_masks(areas: Areas, layers: Sequence[str], grid: BEVGrid) -> np.ndar
 
 def bev_line_mask(elements: Sequence[MapElement], grid: BEVGrid) -> np.ndarray:
     """(Y, X) uint8: elements of all classes as lines, 3 cells wide; closed ones as rings."""
-    return raster.draw_lines(grid, [_path(element) for element in elements], BEV_LINE_CELLS * grid.resolution)
+    return raster.draw_lines(grid, [element.path for element in elements], BEV_LINE_CELLS * grid.resolution)
 
 
 def _rings(area: MultiPolygon | Polygon) -> list[list[np.ndarray]]:
@@ -122,13 +122,9 @@ def _rings(area: MultiPolygon | Polygon) -> list[list[np.ndarray]]:
     return [[shapely.get_coordinates(ring) for ring in (part.exterior, *part.interiors)] for part in polygons]
 
 
-def _path(element: MapElement) -> np.ndarray:
-    return polyline.closed_ring(element.points) if element.closed else element.points
-
-
 def _on_ground(element: MapElement) -> np.ndarray:
     """(P, 3) metres in the ego frame, at z = 0."""
-    return np.pad(_path(element), ((0, 0), (0, 1)))
+    return np.pad(element.path, ((0, 0), (0, 1)))
 
 
 def _given(value: T | None, name: str, head: str) -> T:

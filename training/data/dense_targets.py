@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.elements.crossing_edges import crossing_edges
-from hdmap_core.geometry import BEVGrid, polyline
+from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import TensorRecord
 
 _PRIORITY = (MapClass.DIVIDER, MapClass.PED_CROSSING, MapClass.BOUNDARY)  # the last one wins
@@ -98,7 +98,7 @@ class _Segments:
 
 
 def _segments(lines: Sequence[MapElement], grid: BEVGrid) -> _Segments:
-    paths = [polyline.closed_ring(line.points) if line.closed else line.points for line in lines]
+    paths = [line.path for line in lines]
     points = np.concatenate(paths).astype(np.float64)
     owner = np.repeat(np.arange(len(lines)), [len(path) for path in paths])
     step = points[1:] - points[:-1]

@@ -9,7 +9,6 @@ import shapely
 
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import BEVGrid, CameraRig
-from hdmap_core.geometry.polyline import closed_ring
 from hdmap_core.viz.camera_mosaic import projected
 
 MIN_SCORE = 0.3
@@ -31,7 +30,7 @@ def bev_layers(grid: BEVGrid, predicted: Sequence[MapElement], truth: Sequence[M
     """
 
     def strokes(element: MapElement) -> Iterable[tuple[np.ndarray, float]]:
-        line = closed_ring(element.points) if element.closed else element.points
+        line = element.path
         yield grid.to_cells(line.astype(np.float64)) * [1, -1] + [0, grid.shape[0] - 1], 4.0
 
     return _layers(predicted, truth, strokes)

@@ -18,7 +18,6 @@ from hdmap_core.datasets.geojson_features import read_features
 from hdmap_core.datasets.nuscenes.vector_map import Layers
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
-from hdmap_core.geometry import polyline
 from hdmap_core.geometry.map_origin import MapOrigin
 
 LABELS = ("divider", "ped_crossing", "boundary", "centerline", "drivable_area")
@@ -69,9 +68,8 @@ def shapes_of(elements: Sequence[MapElement]) -> MapShapes:
     """The elements of one frame as a small map in the ego frame."""
     shapes: dict[str, list[shapely.Geometry]] = {}
     for element in elements:
-        points = element.points.astype(np.float64)
         is_area = element.closed and element.label is MapClass.PED_CROSSING
-        ring = polyline.closed_ring(points) if element.closed else points
+        ring = element.path.astype(np.float64)
         shapes.setdefault(element.label.value, []).append((shapely.Polygon if is_area else shapely.LineString)(ring))
     return MapShapes(shapes)
 

@@ -147,3 +147,9 @@ def test_heights_are_kept_until_the_points_change() -> None:
     assert replace(high, points=np.zeros((5, 2))).heights is None
     with pytest.raises(ElementError, match="height that is not finite"):
         MapElement(MapClass.DIVIDER, np.zeros((2, 2)), heights=[0.0, np.nan])
+
+
+def test_the_path_of_a_closed_element_returns_to_its_start() -> None:
+    points = [[0, 0], [1, 0], [1, 1]]
+    np.testing.assert_array_equal(MapElement(MapClass.DIVIDER, points).path, points)
+    np.testing.assert_array_equal(MapElement(MapClass.PED_CROSSING, points, closed=True).path, [*points, points[0]])

@@ -59,7 +59,7 @@ def maptr(frames: Frames, *, truth: bool = False) -> dict[str, Any]:
     for token, elements in frames.items():
         vectors = []
         for element in elements:
-            points = to_lidar(path_of(element)).tolist()
+            points = to_lidar(element.path.astype(np.float64)).tolist()
             line = {"pts": points, "pts_num": len(points), "cls_name": str(element.label)}
             line["type"] = MAPTR.index(element.label)
             vectors.append(line if truth else {**line, "confidence_level": element.score})
@@ -72,7 +72,7 @@ def submission(frames: Frames, *, maptracker: bool = False) -> dict[str, Any]:
     for token, elements in frames.items():
         shift = (-0.94, 0.0) if maptracker else (0.0, 0.0)
         results[token] = {
-            "vectors": [(path_of(element) + shift).tolist() for element in elements],
+            "vectors": [(element.path.astype(np.float64) + shift).tolist() for element in elements],
             "scores": [element.score for element in elements],
             "labels": [STREAMMAPNET.index(element.label) for element in elements],
             "props" if maptracker else "prop": [False] * len(elements),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ElementError
-from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, average_precision, chamfer_ap, path_of
+from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, average_precision, chamfer_ap
 from hdmap_core.metrics.chamfer_distance import chamfer_distances, resampled
 
 DIVIDER = MapClass.DIVIDER
@@ -83,7 +83,7 @@ def test_shift_decides_at_the_threshold() -> None:
 
 
 def test_distances_of_the_fact_sheet() -> None:
-    full, short, half = (resampled(path_of(straight(0, 0, x)), 100) for x in (20, 18, 10))
+    full, short, half = (resampled(straight(0, 0, x).path, 100) for x in (20, 18, 10))
     distance = chamfer_distances(np.stack([short, half]), full[None])[:, 0]
     assert distance[0] == pytest.approx(0.10, abs=0.03)
     assert distance[1] == pytest.approx(1.29, abs=0.03)
@@ -116,7 +116,7 @@ def test_closed_and_open_differ() -> None:
     ring = MapElement(DIVIDER, corners, closed=True)
     assert only([ring], [ring])[0.5] == 1.0
     assert only([MapElement(DIVIDER, corners)], [ring])[0.5] == 1.0  # the gap of 4 m in 28 m weighs little
-    assert len(path_of(ring)) == 5
+    assert len(ring.path) == 5
 
 
 def test_scores_rank_over_all_frames() -> None:
