@@ -114,7 +114,7 @@ def ground_pixels(
     weight_sum = torch.zeros(1, *grid.shape, device=device)
     projection = rig.projection().double().numpy()
     plane = projection[:, :, [0, 1, 3]]  # homogeneous (x, y, 1) on z = 0 -> (u z, v z, z)
-    heights = [None if relief is None else uploaded(_heights(relief, grid, side), device) for side in (1, COARSE)]
+    heights = [] if relief is None else [uploaded(_heights(relief, grid, side), device) for side in (1, COARSE)]
     groups: dict[tuple[tuple[int, int], bool], list[int]] = {}
     for index, (image, size, lens) in enumerate(zip(images, rig.image_sizes, rig.lens_of_each, strict=True)):
         if image is not None:
@@ -127,11 +127,13 @@ def ground_pixels(
             lenses = _lens_tables(keys, device)
         cells = uploaded(plane[places] @ plane_from_cells(grid, (1.0, 1.0)), device)
         coarse = uploaded(plane[places] @ plane_from_cells(grid, (COARSE, COARSE)), device)
-        upwards = uploaded(projection[places, :, 2], device)
-        rises = [None if each is None else upwards[:, :, None, None] * each for each in heights]
-        u, v, _, _ = _pixels(cells, grid.shape, lenses, rises[0])
+        rise = coarse_rise = None
+        if heights:
+            upwards = uploaded(projection[places, :, 2], device)[:, :, None, None]
+            rise, coarse_rise = (upwards * each for each in heights)
+        u, v, _, _ = _pixels(cells, grid.shape, lenses, rise)
         colour = _rounded(_bilinear(pictures, u, v)).float()
-        weight = _weights(coarse, grid, size, lenses, rises[1])
+        weight = _weights(coarse, grid, size, lenses, coarse_rise)
         total += (colour * weight[:, None]).sum(dim=0)
         weight_sum += weight.sum(dim=0)
     rgb = _rounded(total / (weight_sum + _BLENDING))

@@ -21,6 +21,7 @@ from hdmap_core.inference import load_predictor
 from hdmap_core.inference.engine import EagerEngine
 from hdmap_core.inference.openvino_engine import import_openvino
 from hdmap_core.inference.sample import sample_observation
+from hdmap_core.preprocess import preprocess
 
 pytest.importorskip("onnxscript", reason="needs the extra export")
 pytest.importorskip("onnxruntime", reason="needs the extra export")
@@ -100,7 +101,7 @@ def test_a_family_equals_pytorch(name: str, suffix: str, tmp_path: Path, hdmap: 
 @suffixes
 def test_heads_that_nobody_publishes_are_not_in_the_file(exported: Path, suffix: str) -> None:
     predictor = load_predictor(file_of(exported, suffix), "cpu")
-    output = predictor.engine(predictor.engine.sample.inputs)  # type: ignore[attr-defined]
+    output = predictor.engine(preprocess(sample_observation(size=(90, 160)), predictor.config.model))
     assert output.semantic is None and output.vectors.logits.shape[:2] == (1, 1)
     with pytest.raises(ConfigError, match=r"holds the head vectors alone, not 'masks'; export .* --head masks"):
         load_predictor(file_of(exported, suffix), "cpu", head="masks")
