@@ -26,7 +26,7 @@ NUSCENES = (
 """That of nuScenes, which checkpoints that say nothing of rigs were trained through."""
 
 
-def trained_through(provenance: Mapping[str, Any]) -> list[list[Camera]]:
+def trained_through(provenance: Mapping[str, Any]) -> Sequence[Sequence[Camera]]:
     """The rigs, as `described`, of a checkpoint's provenance; none where it says nothing that makes sense."""
     rigs = provenance.get("rigs")
     numbers = "yaw_deg", "across_deg", "height_m"
