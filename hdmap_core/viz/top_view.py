@@ -43,7 +43,7 @@ def draw_bev(
     fine = pixel_grid(grid, pixels_per_metre)
     canvas = np.full((*fine.shape, 3), BACKGROUND, np.uint8)
     if ground is None and observation is not None:
-        ground = without_hole(ground_view(observation.images, observation.rig, fine))
+        ground = without_hole(ground_view(observation.images, observation.rig, fine, relief=observation.relief))
     if ground is not None:
         canvas[:] = cv2.convertScaleAbs(ground[..., :3], alpha=_DIM)
         canvas[ground[..., 3] == 0] = BACKGROUND
@@ -111,7 +111,10 @@ class GroundMemory:
 
     def update(self, observation: Observation) -> np.ndarray:
         """(Y, X, 4) uint8 of an observation; without a pose it is alone, and the next is."""
-        view, pose = ground_view(observation.images, observation.rig, self._grid), observation.map_from_ego
+        view, pose = (
+            ground_view(observation.images, observation.rig, self._grid, relief=observation.relief),
+            observation.map_from_ego,
+        )
         if pose is None:
             self._last = None
             return without_hole(view)
