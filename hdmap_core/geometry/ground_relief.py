@@ -11,9 +11,9 @@ Ours; what it is worth, on a real street too, is measured in docs/results/road_p
 from dataclasses import dataclass
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from scipy import sparse
+from scipy.ndimage import map_coordinates
 from scipy.sparse.linalg import spsolve
 
 NODE_M = 3.0
@@ -43,9 +43,8 @@ class GroundRelief:
 
     def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Heights of places of any shape, metres; float32."""
-        column, row = (_places(values, reach).astype(np.float32) for values, reach in zip((x, y), REACH, strict=True))
-        flat = cv2.remap(self.heights, column.reshape(1, -1), row.reshape(1, -1), cv2.INTER_LINEAR)
-        return np.reshape(flat, column.shape)
+        column, row = (_places(values, reach) for values, reach in zip((x, y), REACH, strict=True))
+        return map_coordinates(self.heights, [row, column], order=1, mode="nearest")
 
 
 def relief_from_points(points: np.ndarray) -> GroundRelief | None:

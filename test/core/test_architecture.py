@@ -45,7 +45,7 @@ RULES = {
     "hdmap_core.geometry.raster": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
     "hdmap_core.geometry.sd_raster": rule({"hdmap_core.geometry"}, CORE_NEVER, {"numpy", "shapely"}),
     "hdmap_core.geometry.ground_view": rule({"hdmap_core.geometry"}, CORE_NEVER, {"torch", "numpy", "cv2"}),
-    "hdmap_core.geometry.ground_relief": rule({"hdmap_core.geometry"}, CORE_NEVER, {"numpy", "cv2", "scipy"}),
+    "hdmap_core.geometry.ground_relief": rule({"hdmap_core.geometry"}, CORE_NEVER, {"numpy", "scipy"}),
     "hdmap_core.geometry.lens_sampling": rule({"hdmap_core.geometry"}, CORE_NEVER, {"numpy", "cv2"}),
     "hdmap_core.elements": rule(CORE_TYPES | {"hdmap_core.files"}, CORE_NEVER),
     "hdmap_core.required_packages": rule(set(), CORE_NEVER, set()),

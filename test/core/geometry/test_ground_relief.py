@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hdmap_core.geometry.ground_relief import REACH, relief_from_points
+from hdmap_core.geometry.ground_relief import REACH, GroundRelief, relief_from_points
 
 
 def _hill(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -41,3 +41,11 @@ def test_a_plane_has_no_relief_and_beyond_its_reach_it_goes_on() -> None:
 def test_too_little_ground_tells_nothing() -> None:
     assert relief_from_points(np.zeros((0, 5), np.float32)) is None
     assert relief_from_points(_street()[:90]) is None
+
+
+def test_any_number_of_places_of_any_shape() -> None:
+    relief = GroundRelief(np.tile(np.arange(25, dtype=np.float32), (13, 1)))
+    x = np.linspace(-36.0, 36.0, 40_000)
+    for shape in ((40_000,), (200, 200), (2, 100, 200)):
+        found = relief.at(x.reshape(shape), np.zeros(shape))
+        np.testing.assert_allclose(found, (x.reshape(shape) + 36) / 3, atol=1e-4)
