@@ -54,6 +54,8 @@ def prepare(
 
     Example: hdmap prepare data/nuscenes --recipe config/recipes/mapqr/resnet50.yaml --split train --split val
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
     from hdmap_core.config import load_config
@@ -70,11 +72,11 @@ def prepare(
         check_folder(cache)
     if on_bad not in ("fail", "skip"):
         raise ConfigError(f"--on-bad knows fail and skip, not {on_bad!r}")
-    splits, model, keep_inputs, sweeps = tuple(split or ()), None, False, 0
+    splits, model, keep_inputs, sweeps, grounds = tuple(split or ()), None, False, 0, ("poses",)
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [f"data.root={dataroot}"])
         model, keep_inputs = config.model, config.data.keep_inputs
-        sweeps = sweeps_for(model)
+        sweeps, grounds = sweeps_for(model), config.data.grounds
         splits, cache = splits or (config.data.train, config.data.val), cache or config.data.cache
         version = version or config.data.version
     preparation = Preparation(
@@ -90,7 +92,8 @@ def prepare(
         ray=ray,
         version=version,
     )
-    (run_check if check else run)(preparation, splits, Console())
+    for ground in grounds:
+        (run_check if check else run)(replace(preparation, lidar_ground=ground == "lidar"), splits, Console())
 
 
 @answers_sigterm

@@ -15,6 +15,9 @@ from training.losses.auxiliary import AuxiliaryLossConfig
 from training.losses.dense import DenseLossConfig
 
 
+Ground = Literal["poses", "lidar"]
+
+
 class DataConfig(Config):
     """Where keyframes come from.
 
@@ -30,6 +33,9 @@ class DataConfig(Config):
             480 x 800. Without it every epoch decodes the images anew.
         keep_sources: keep what the sources of a distillation say of each keyframe, so that each runs once per keyframe
             and not once per step and run. Needs an augmentation that leaves what they see as it is.
+        grounds: by what the cameras' ground is known: `poses` of the car, as without a LiDAR, or what the keyframe's
+            `lidar` sweep shows of it, as with `--lidar-ground`. With both, every keyframe counts once with each;
+            validation is with the first.
         reduced_decoding: decode images at half or a quarter of their size where the model's are not larger.
         workers: processes that prepare keyframes and make batches; 0 = one per core, for batches at most 16.
     """
@@ -42,6 +48,7 @@ class DataConfig(Config):
     cache: Path | None = None
     keep_inputs: bool = True
     keep_sources: bool = False
+    grounds: Annotated[tuple[Ground, ...], Field(min_length=1)] = ("poses",)
     reduced_decoding: bool = True
     workers: NonNegativeInt = 0
 
@@ -57,6 +64,7 @@ class AugmentConfig(Config):
         turn: turn by 180 degrees.
         blind: take a camera away (of ground pixels: hide a sector as wide).
         colour: strength of random gain, contrast and colour cast.
+        clutter: strength of random lights, shadows, patches, grain and streaks drawn over ground pixels; 1 is strong.
         corrupt: probability of a corruption of `hdmap evaluate`, any kind, severity 1 to 3 and what lies between, never
             with the seed of an evaluation. Images are decoded for it even where inputs are kept.
         rotate: turn the bird's-eye view by up to so many degrees to either side. Ground truth is cut anew from the map.
@@ -71,6 +79,7 @@ class AugmentConfig(Config):
     turn: Probability = 0.5
     blind: Probability = 0.1
     colour: NonNegativeFloat = 0.25
+    clutter: Annotated[float, Field(ge=0, le=1)] = 0.0
     corrupt: Probability = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     shift: NonNegativeFloat = 0.0
@@ -204,8 +213,8 @@ class TrainConfig(CheckpointConfig):
             )
         if self.best_by == "mIoU" and self.model.dense is None and self.model.hd_refiner is None:
             raise ValueError("best_by: mIoU needs the dense heads, whose score it is")
-        if self.data.more and self.data.keep_sources:
-            raise ValueError("data.keep_sources is for one folder; set it to false with data.more")
+        if self.data.keep_sources and (self.data.more or len(self.data.grounds) > 1):
+            raise ValueError("data.keep_sources is for one folder and ground; set it to false with more of them")
         return self
 
     @model_validator(mode="after")
@@ -248,6 +257,8 @@ class TrainConfig(CheckpointConfig):
             )
         if self.model.is_refiner and augment.corrupt:
             raise ValueError("augment.corrupt is for models of cameras; set augment.corrupt=0")
+        if augment.clutter and not self.model.sees_ground:
+            raise ValueError("augment.clutter is for models that see ground pixels; set augment.clutter=0")
         for name in ("zoom", "photometric", "grid_mask"):
             if self.model.image_backbone is None and getattr(augment, name):
                 raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")

@@ -107,6 +107,7 @@ def _example(config: TrainConfig) -> tuple[int, ModelInput]:
     """How many keyframes there are to train on, in all folders, and the inputs of the first."""
     dataset, tokens = _keyframes(config.data, config.data.root)
     frames = len(tokens) + sum(len(_keyframes(config.data, root)[1]) for root in config.data.more)
+    frames *= len(config.data.grounds)
     model = config.model
     check_sensors(dataset, tokens, lidar=model.lidar_sweeps > 0, sd_map=model.sd_prior is not None)
     if model.is_refiner:

@@ -73,7 +73,8 @@ def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequen
     if bad:
         raise DatasetError(summary(bad, total))
     lidar, sd_map = preparation.model.lidar_sweeps > 0, preparation.model.sd_prior is not None
-    check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map)
+    check_sensors(dataset, tokens, lidar=lidar, sd_map=sd_map, ground=preparation.lidar_ground)
+    lidar = lidar or preparation.lidar_ground
     if lidar or sd_map:
         console.print(" and ".join(["LiDAR sweeps"] * lidar + ["SD maps"] * sd_map) + " are there")
 

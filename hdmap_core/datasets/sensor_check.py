@@ -16,13 +16,13 @@ def check_sensors(
         tokens: the keyframes that a model will see.
         lidar: the model looks at LiDAR points.
         sd_map: the model looks at an SD map.
-        ground: LiDAR is to show the ground (`--lidar-ground`).
+        ground: LiDAR is to show the ground (`--lidar-ground`, in a recipe `data.grounds`).
 
     Raises:
         DatasetError: naming the first scene whose sweep is missing or empty, or the first place without an SD map.
     """
     wanted = lidar or sd_map or ground
-    who = "the model looks at LiDAR" if lidar else "--lidar-ground looks at LiDAR"
+    who = "the model looks at LiDAR" if lidar else "--lidar-ground (in a recipe, data.grounds) looks at LiDAR"
     first = {dataset.scene_of(token).name: token for token in reversed(list(tokens))} if wanted else {}
     for scene, token in first.items():
         if sd_map and dataset.sd_lines(token) is None:

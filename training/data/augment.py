@@ -16,6 +16,7 @@ from torch import Tensor
 from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.model_io import ModelInput
 from training.config import AugmentConfig
+from training.data.clutter import cluttered
 from training.data.keyframes import Keyframe
 
 
@@ -40,7 +41,7 @@ def augment(
         frame = moved(frame, _motion(config, random), grid)
     inputs = replace(frame.inputs)
     if inputs.ground is not None:
-        inputs.ground = _changed_ground(inputs.ground, sign, blind, config.colour, random)
+        inputs.ground = _changed_ground(inputs.ground, sign, blind, config, random)
     if inputs.images is not None:
         _change_images(inputs, sign, blind, config, random)
     points = None if frame.points is None else frame.points * np.append(sign, np.ones(frame.points.shape[1] - 2, "f4"))
@@ -70,7 +71,7 @@ def augment_seen(
         random: in the state in which the student's was: the motion is the same.
         grid: of the source.
     """
-    still = config.model_copy(update=dict.fromkeys(("blind", "colour", "zoom"), 0.0))
+    still = config.model_copy(update=dict.fromkeys(("blind", "clutter", "colour", "zoom"), 0.0))
     return augment(replace(frame, elements=[], areas={}, cut=lambda _: ([], {})), still, random, grid)
 
 
@@ -128,12 +129,14 @@ def _moved_ground(ground: np.ndarray, ego_from_moved: np.ndarray, grid: BEVGrid)
 
 
 def _changed_ground(
-    ground: Tensor, sign: np.ndarray, blind: bool, strength: float, random: np.random.Generator
+    ground: Tensor, sign: np.ndarray, blind: bool, config: AugmentConfig, random: np.random.Generator
 ) -> Tensor:
     pixels = ground[0].numpy()[:, :: int(sign[1]), :: int(sign[0])]
+    if config.clutter:
+        pixels = cluttered(pixels, config.clutter, random)
     if blind:
         pixels = _blinded(pixels, random)
-    return torch.from_numpy(np.concatenate([_recoloured(pixels[:3], strength, random), pixels[3:]]))[None]
+    return torch.from_numpy(np.concatenate([_recoloured(pixels[:3], config.colour, random), pixels[3:]]))[None]
 
 
 def _change_images(

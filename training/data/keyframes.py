@@ -77,6 +77,7 @@ class Keyframes:
         truth: the store.
         inputs: a memory map (F, ...) per field of `ModelInput` that is kept.
         sweeps: how many LiDAR sweeps are read, the keyframe's and those before it; 0: none.
+        lidar_ground: the cameras' ground is what the keyframe's sweep shows of it.
         reduced: decode images at the smallest size that is enough.
         left_out: how many keyframes of the split are left out because they cannot be used.
     """
@@ -88,6 +89,7 @@ class Keyframes:
     truth: VectorStore
     inputs: dict[str, np.ndarray]
     sweeps: int = 0
+    lidar_ground: bool = False
     reduced: bool = True
     left_out: int = 0
 
@@ -122,6 +124,7 @@ class Keyframes:
                 at_least=self._enough,
                 sweeps=max(1, self.sweeps),
                 roads=False,
+                lidar_ground=self.lidar_ground,
             )
             points = lidar_points(observation) if self.sweeps else None
             if images:
@@ -151,7 +154,9 @@ class Keyframes:
     def _corrupted(self, token: str, corruption: Corruption) -> ModelInput:
         ground_only = self.reduced and self.model.image_backbone is None
         enough = _GROUND_IMAGES if ground_only else self._enough
-        observation = self.dataset.observation(token, points=self.sweeps > 0, at_least=enough, roads=False)
+        observation = self.dataset.observation(
+            token, points=self.sweeps > 0, at_least=enough, roads=False, lidar_ground=self.lidar_ground
+        )
         return camera_inputs(corrupt(observation, corruption), self.model)
 
     def _cut(self, token: str, ego_from_moved: np.ndarray) -> tuple[list[MapElement], Areas]:
@@ -168,6 +173,7 @@ def load_keyframes(
     *,
     keep_inputs: bool,
     sweeps: int = 0,
+    lidar_ground: bool = False,
     cache: Path | None = None,
     workers: int = 0,
     reduced: bool = True,
@@ -181,6 +187,7 @@ def load_keyframes(
         model: what the keyframes are prepared for.
         keep_inputs: keep the model's inputs as well as the ground truth, so that no image is decoded again.
         sweeps: how many LiDAR sweeps to read, the keyframe's and those before it; 0: none.
+        lidar_ground: the cameras' ground is what the keyframe's sweep shows of it (`MapDataset.observation`).
         cache: where prepared keyframes lie; `<root>/cache` by default.
         workers: processes that prepare; 0 = one per core.
         reduced: where images are decoded as they are needed, decode them at the smallest size that is enough.
@@ -193,11 +200,20 @@ def load_keyframes(
     root, cache = Path(root), cache or cache_of(Path(root))
     version = open_dataset(root, version, split=split, cache=cache).version
     preparation = Preparation(
-        root, cache, split, model, keep_inputs=keep_inputs, sweeps=sweeps, workers=workers, version=version
+        root,
+        cache,
+        split,
+        model,
+        keep_inputs=keep_inputs,
+        sweeps=sweeps,
+        lidar_ground=lidar_ground,
+        workers=workers,
+        version=version,
     )
     folder = prepare(preparation)
     truth = VectorStore.read(folder)
-    return Keyframes(root, version, cache, model, truth, kept_inputs(folder), sweeps, reduced, len(left_out(folder)))
+    inputs, missing = kept_inputs(folder), len(left_out(folder))
+    return Keyframes(root, version, cache, model, truth, inputs, sweeps, lidar_ground, reduced, missing)
 
 
 def sweeps_for(model: ModelConfig) -> int:

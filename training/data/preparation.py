@@ -22,6 +22,7 @@ from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
 from hdmap_core.errors import DatasetError, OutputError
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.preprocess import PLAIN, ImageFit, camera_inputs
 from hdmap_core.running.parallel import map_scenes
@@ -46,6 +47,7 @@ class Preparation:
         model: for its grid and classes, and for its inputs if they are kept.
         keep_inputs: keep the model's inputs as well as the ground truth, so that no image is decoded again.
         sweeps: how many LiDAR sweeps of each keyframe will be needed, its own and those before it.
+        lidar_ground: the inputs are of the ground that each keyframe's sweep shows (`MapDataset.observation`).
         decode: decode every image to see whether it is whole.
         on_bad: what to do about keyframes that cannot be used: stop, or leave them out and record them.
         workers: processes; 0 = one per core.
@@ -58,6 +60,7 @@ class Preparation:
     model: ModelConfig
     keep_inputs: bool = False
     sweeps: int = 0
+    lidar_ground: bool = False
     decode: bool = False
     on_bad: OnBad = "fail"
     workers: int = 0
@@ -68,6 +71,11 @@ class Preparation:
     def processes(self) -> int:
         """Workers, counted."""
         return self.workers or os.cpu_count() or 1
+
+    @property
+    def sweeps_read(self) -> int:
+        """How many sweeps of each keyframe must be there."""
+        return max(self.sweeps, int(self.lidar_ground))
 
 
 def prepare(preparation: Preparation) -> Path:
@@ -115,7 +123,7 @@ def inspection_of(preparation: Preparation, version: str) -> Inspection:
     model = preparation.model
     named = () if model.image_backbone is None else model.image_backbone.cameras
     cameras = () if model.is_refiner else named or None
-    return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps, preparation.decode)
+    return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps_read, preparation.decode)
 
 
 def bad_keyframes(preparation: Preparation, scenes: Scenes, version: str, progress: Progress) -> list[BadKeyframe]:
@@ -152,12 +160,13 @@ def store_key(preparation: Preparation, scenes: Scenes, dataset: MapDataset) -> 
     backbone = model.image_backbone
     cameras = () if backbone is None else backbone.cameras
     content: list[object] = [_VERSION, preparation.version, scenes, grid.x_range, grid.y_range, classes, LAYERS, maps]
-    content += [cameras, preparation.sweeps, model.crossings]
+    content += [cameras, preparation.sweeps_read, model.crossings]
     if preparation.keep_inputs:
         content += [grid.resolution] if model.sees_ground else []
         fit = PLAIN if backbone is None else ImageFit.of(backbone)
         content += [] if backbone is None else [backbone.image_size]
         content += [] if fit == PLAIN else [fit]
+        content += ["ground from LiDAR"] if preparation.lidar_ground else []
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -224,7 +233,7 @@ def _prepare_scene(job: Job) -> int:
     frames = []
     for index, token in enumerate(tokens, start=first):
         if kept:
-            inputs = camera_inputs(dataset.observation(token, points=preparation.sweeps > 0), model)
+            inputs = _camera_inputs(preparation, dataset, token)
             for name, rows in kept.items():
                 value = getattr(inputs, name)[0].numpy()
                 if value.shape != rows.shape[1:]:
@@ -250,7 +259,7 @@ def _prepare_scene(job: Job) -> int:
 def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -> None:
     """Empty arrays (F, ...) for the fields of `ModelInput` that `preprocess` fills."""
     dataset = _dataset(preparation)
-    example = camera_inputs(dataset.observation(token, points=preparation.sweeps > 0), preparation.model)
+    example = _camera_inputs(preparation, dataset, token)
     fresh = folder / "inputs.part"
     fresh.mkdir(exist_ok=True)
     for field in fields(example):
@@ -259,6 +268,11 @@ def _allocate(preparation: Preparation, token: str, folder: Path, frames: int) -
             array = value[0].numpy()
             np.lib.format.open_memmap(fresh / f"{field.name}.npy", "w+", array.dtype, (frames, *array.shape)).flush()
     fresh.rename(folder / "inputs")
+
+
+def _camera_inputs(preparation: Preparation, dataset: MapDataset, token: str) -> ModelInput:
+    points, lidar_ground = preparation.sweeps > 0, preparation.lidar_ground
+    return camera_inputs(dataset.observation(token, points=points, lidar_ground=lidar_ground), preparation.model)
 
 
 def _dataset(preparation: Preparation) -> MapDataset:

@@ -1,4 +1,4 @@
-"""The keyframes of a recipe: of every folder that it names, prepared for the model and for those that teach it."""
+"""The keyframes of a recipe: of every folder and ground that it names, prepared for the model and its teachers."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class RecipeKeyframes(NamedTuple):
     """What a run learns from and is validated on.
 
     Attributes:
-        parts: of each folder, those that the model can use.
+        parts: of each folder with each ground, those that the model can use.
         training: all of them that its teachers can use as well, as one list.
         validation: of the first folder.
     """
@@ -39,7 +39,7 @@ def recipe_keyframes(config: TrainConfig, teachers: Mapping[str, ModelConfig]) -
         OutputError: if a cache cannot be written.
     """
     validation = _keyframes(config, config.model, config.data.val)  # mostly the smaller: what is wrong is told sooner
-    recipes = _per_folder(config)
+    recipes = _per_part(config)
     parts = [_keyframes(each, config.model, config.data.train) for each in recipes]
     lists = [_taught(part, each, teachers) for part, each in zip(parts, recipes, strict=True)]
     joined: KeyframeList = ConcatDataset(lists)  # type: ignore[arg-type]  # it reads them by number, no more
@@ -48,19 +48,25 @@ def recipe_keyframes(config: TrainConfig, teachers: Mapping[str, ModelConfig]) -
 
 def _keyframes(config: TrainConfig, model: ModelConfig, split: str) -> Keyframes:
     data = config.data
+    lidar_ground = data.grounds[0] == "lidar"
     keyframes = load_keyframes(
         data.root,
         split,
         model,
         keep_inputs=data.keep_inputs,
         sweeps=sweeps_for(model),
+        lidar_ground=lidar_ground,
         cache=data.cache,
         workers=data.workers,
         reduced=data.reduced_decoding and split == data.train,  # validation sees what the node would
         version=data.version,
     )
     check_sensors(
-        keyframes.dataset, keyframes.tokens.tolist(), lidar=model.lidar_sweeps > 0, sd_map=model.sd_prior is not None
+        keyframes.dataset,
+        keyframes.tokens.tolist(),
+        lidar=model.lidar_sweeps > 0,
+        sd_map=model.sd_prior is not None,
+        ground=lidar_ground,
     )
     return keyframes
 
@@ -75,7 +81,9 @@ def _taught(student: Keyframes, config: TrainConfig, teachers: Mapping[str, Mode
     return taught_keyframes(student, seen) if seen else student
 
 
-def _per_folder(config: TrainConfig) -> list[TrainConfig]:
-    """The recipe once for each folder that it trains on; the folders of `data.more` keep their own caches."""
-    further = [config.data.model_copy(update={"root": root, "cache": None}) for root in config.data.more]
-    return [config, *(config.model_copy(update={"data": data}) for data in further)]
+def _per_part(config: TrainConfig) -> list[TrainConfig]:
+    """The recipe once for each folder that it trains on, with each ground; those of `data.more` have caches of their own."""
+    data = config.data
+    folders = [data, *(data.model_copy(update={"root": root, "cache": None}) for root in data.more)]
+    parts = [folder.model_copy(update={"grounds": (ground,)}) for ground in data.grounds for folder in folders]
+    return [config.model_copy(update={"data": part}) for part in parts]
