@@ -9,6 +9,7 @@ import torch
 
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import CameraRig, polyline
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.observation import Observation
 from hdmap_core.viz.strokes import BACKGROUND, COLOURS, PANEL, TRUTH, stroke, write
 
@@ -33,7 +34,7 @@ def draw_cameras(
 
     Args:
         observation: the frame; a missing image stays dark. Sizes and names are free.
-        elements: drawn on the ground plane, in the colours of their classes.
+        elements: drawn on the ground (`observation.relief`), in the colours of their classes.
         truth: drawn thin and white under them.
         tile: (H, W) pixels of each image, which keeps its shape in there.
 
@@ -43,8 +44,8 @@ def draw_cameras(
     rows = camera_rows(observation.rig)
     height, width = tile
     rig = observation.rig.resized([_fitted(size, tile) for size in observation.rig.image_sizes])
-    drawn = [(element, projected(rig, element)) for element in elements]
-    true = [(element, projected(rig, element)) for element in truth]
+    drawn = [(element, projected(rig, element, observation.relief)) for element in elements]
+    true = [(element, projected(rig, element, observation.relief)) for element in truth]
     mosaic = np.full((height * len(rows), width * max(map(len, rows)), 3), BACKGROUND, np.uint8)
     for number, row in enumerate(rows):
         start = (mosaic.shape[1] - width * len(row)) // 2
@@ -121,18 +122,21 @@ def _write_name(window: np.ndarray, name: str) -> None:
     write(window, (size // 2, size // 3), name, size, rim=1)
 
 
-def projected(rig: CameraRig, element: MapElement) -> list[Pieces]:
+def projected(rig: CameraRig, element: MapElement, relief: GroundRelief | None = None) -> list[Pieces]:
     """What each camera may see of an element on the ground, cut where the line's thickness changes.
 
     Args:
         rig: in the pixels of the pictures.
         element: metres, ego frame.
+        relief: the ground's heights over z = 0; None: it is flat.
     """
     length = polyline.length(element.points, element.closed)
     dense = polyline.resample(element.points, min(max(2, int(length / _STEP) + 1), 2000), element.closed)
     if element.closed:
         dense = polyline.closed_ring(dense)
-    pixels, depths, _ = rig.project(torch.from_numpy(np.pad(dense.astype(np.float64), ((0, 0), (0, 1)))))
+    heights = np.zeros(len(dense)) if relief is None else relief.at(dense[:, 0], dense[:, 1])
+    places = np.column_stack([dense, heights]).astype(np.float64)
+    pixels, depths, _ = rig.project(torch.from_numpy(places))
     return [_seen(*camera) for camera in zip(pixels.numpy(), depths.numpy(), rig.image_sizes, strict=True)]
 
 

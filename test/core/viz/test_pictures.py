@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import OutputError
 from hdmap_core.geometry import BEVGrid, CameraRig, se3
+from hdmap_core.geometry.ground_relief import GroundRelief
 from hdmap_core.observation import Observation
 from hdmap_core.viz import COLOURS, draw_bev, draw_cameras, draw_map, write_picture
 from hdmap_core.viz.camera_mosaic import camera_rows
@@ -62,6 +64,15 @@ def test_elements_are_projected_into_the_right_images() -> None:
     front, back = mosaic[:360, 640:1280], mosaic[360:, 640:1280]
     assert coloured(front, MapClass.PED_CROSSING).sum() > 200
     assert not coloured(back, MapClass.PED_CROSSING).any()
+
+
+def test_elements_are_drawn_on_the_ground_as_high_as_it_is() -> None:
+    frame, half_metre = observation(), torch.eye(4, dtype=torch.float64)
+    half_metre[2, 3] = -0.5
+    lower = replace(frame, rig=frame.rig.changed_poses(lambda poses: half_metre @ poses))
+    raised = replace(frame, relief=GroundRelief(np.full((13, 25), 0.5, np.float32)))
+    mosaic = draw_cameras(raised, [RING], [RING])
+    assert (mosaic == draw_cameras(lower, [RING], [RING])).all() and (mosaic != draw_cameras(frame, [RING], [RING])).any()
 
 
 def test_missing_images_stay_dark() -> None:
