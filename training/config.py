@@ -14,7 +14,6 @@ from training.distill.terms import DistillationTerm
 from training.losses.auxiliary import AuxiliaryLossConfig
 from training.losses.dense import DenseLossConfig
 
-
 Ground = Literal["poses", "lidar"]
 
 

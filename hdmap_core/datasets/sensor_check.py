@@ -22,7 +22,7 @@ def check_sensors(
         DatasetError: naming the first scene whose sweep is missing or empty, or the first place without an SD map.
     """
     wanted = lidar or sd_map or ground
-    who = "the model looks at LiDAR" if lidar else "--lidar-ground (in a recipe, data.grounds) looks at LiDAR"
+    who = "the model looks at LiDAR" if lidar else "LiDAR is to show the ground"
     first = {dataset.scene_of(token).name: token for token in reversed(list(tokens))} if wanted else {}
     for scene, token in first.items():
         if sd_map and dataset.sd_lines(token) is None:

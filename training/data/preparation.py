@@ -123,7 +123,9 @@ def inspection_of(preparation: Preparation, version: str) -> Inspection:
     model = preparation.model
     named = () if model.image_backbone is None else model.image_backbone.cameras
     cameras = () if model.is_refiner else named or None
-    return Inspection(preparation.root, version, preparation.cache, cameras, preparation.sweeps_read, preparation.decode)
+    return Inspection(
+        preparation.root, version, preparation.cache, cameras, preparation.sweeps_read, preparation.decode
+    )
 
 
 def bad_keyframes(preparation: Preparation, scenes: Scenes, version: str, progress: Progress) -> list[BadKeyframe]:

@@ -82,7 +82,7 @@ def _taught(student: Keyframes, config: TrainConfig, teachers: Mapping[str, Mode
 
 
 def _per_part(config: TrainConfig) -> list[TrainConfig]:
-    """The recipe once for each folder that it trains on, with each ground; those of `data.more` have caches of their own."""
+    """The recipe once for each folder and ground that it trains on; those of `data.more` keep caches of their own."""
     data = config.data
     folders = [data, *(data.model_copy(update={"root": root, "cache": None}) for root in data.more)]
     parts = [folder.model_copy(update={"grounds": (ground,)}) for ground in data.grounds for folder in folders]

@@ -71,8 +71,8 @@ def test_elements_are_drawn_on_the_ground_as_high_as_it_is() -> None:
     half_metre[2, 3] = -0.5
     lower = replace(frame, rig=frame.rig.changed_poses(lambda poses: half_metre @ poses))
     raised = replace(frame, relief=GroundRelief(np.full((13, 25), 0.5, np.float32)))
-    mosaic = draw_cameras(raised, [RING], [RING])
-    assert (mosaic == draw_cameras(lower, [RING], [RING])).all() and (mosaic != draw_cameras(frame, [RING], [RING])).any()
+    flat, below, above = (draw_cameras(each, [RING], [RING]) for each in (frame, lower, raised))
+    assert (above == below).all() and (above != flat).any()
 
 
 def test_missing_images_stay_dark() -> None:

@@ -176,7 +176,7 @@ def test_a_folder_without_lidar_takes_a_cameras_instant(
     assert sum(f"are those of {name}" in message for message in caplog.messages) == 2, "once per data set"
     with pytest.raises(DatasetError, match=f"looks at LiDAR, but the sweep of sample {TOKEN} of scene-0061 is missing"):
         check_sensors(dataset, [TOKEN], lidar=True, sd_map=False)
-    with pytest.raises(DatasetError, match=f"--lidar-ground looks at LiDAR, but the sweep of sample {TOKEN}"):
+    with pytest.raises(DatasetError, match=f"LiDAR is to show the ground, but the sweep of sample {TOKEN}"):
         check_sensors(dataset, [TOKEN], lidar=False, sd_map=False, ground=True)
 
 
