@@ -99,7 +99,7 @@ def overfit(
 def prepared(config: TrainConfig, data: Path, steps: int) -> TrainConfig:
     """The recipe on these keyframes: no augmentation, a short schedule, scored every 100 steps."""
     nothing = dict.fromkeys(type(config.augment).model_fields, 0)
-    keyframes = {"root": data, "more": (), "version": None, "cache": None, "keep_inputs": True}
+    keyframes = {"root": data, "more": (), "version": None, "cache": None, "keep_inputs": True, "grounds": ("poses",)}
     keyframes |= {"train": "train", "val": "train"}
     optim = config.optim.model_copy(
         update={

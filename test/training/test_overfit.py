@@ -98,8 +98,10 @@ def test_prepared_for_learning_by_heart(tmp_path: Path) -> None:
 
 
 def test_no_other_folder_of_the_recipe_is_looked_at(tmp_path: Path) -> None:
-    config = load_config(TrainConfig, RECIPES / "student" / "streets.yaml")
-    assert config.data.more and not prepared(config, tmp_path, 1).data.more
+    config = load_config(TrainConfig, RECIPES / "student" / "grounds.yaml")
+    assert config.data.more and len(config.data.grounds) > 1
+    ready = prepared(config, tmp_path, 1).data
+    assert not ready.more and ready.grounds == ("poses",)
 
 
 def test_watched_tells_frozen_idle_and_learning_parameters_apart() -> None:
