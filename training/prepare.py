@@ -149,6 +149,8 @@ def _summary(split: str, folder: Path, seconds: float, preparation: Preparation,
     for label in preparation.model.classes:
         count = int(counts[CLASSES.index(label)])
         table.add_row(f"{label} elements", f"{count} ({count / len(store):.1f} per keyframe)")
+    if preparation.lidar_ground:
+        table.add_row("ground", "by LiDAR")
     table.add_row("size on disk", f"{size / 1e6:.1f} MB ({size / len(store) / 1e3:.1f} kB per keyframe)")
     per_frame = size / len(store)
     table.add_row(f"{TRAINVAL_KEYFRAMES} keyframes would take", f"{per_frame * TRAINVAL_KEYFRAMES / 1e9:.2f} GB")

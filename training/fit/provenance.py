@@ -19,11 +19,11 @@ def provenance_of(config: TrainConfig, parts: Sequence[Keyframes], sources: Mapp
 
     Args:
         config: the recipe.
-        parts: the keyframes of each folder that is trained on.
+        parts: the keyframes of each folder and ground that is trained on.
         sources: of a distillation.
     """
     return {
-        "dataset": " + ".join(part.root.resolve().name for part in parts),
+        "dataset": " + ".join(_named(part) for part in parts),
         "dataset_version": parts[0].version,
         "train_split": config.data.train,
         "train_keyframes": sum(map(len, parts)),
@@ -31,6 +31,10 @@ def provenance_of(config: TrainConfig, parts: Sequence[Keyframes], sources: Mapp
         "seed": config.seed,
         "commit": _commit(),
     } | ({"sources": as_provenance(sources, config)} if sources else {})
+
+
+def _named(part: Keyframes) -> str:
+    return part.root.resolve().name + (" (ground by LiDAR)" if part.lidar_ground else "")
 
 
 def _rigs(parts: Sequence[Keyframes]) -> list[list[dict[str, Any]]]:

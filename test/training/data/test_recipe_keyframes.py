@@ -14,6 +14,7 @@ from hdmap_core.errors import DatasetError
 from hdmap_core.preprocess import preprocess
 from training.config import TrainConfig
 from training.data.recipe_keyframes import recipe_keyframes
+from training.fit.provenance import provenance_of
 from training.train import train
 
 
@@ -51,6 +52,8 @@ def test_every_keyframe_counts_once_with_each_ground(
         seen = part.dataset.observation(token, points=False, lidar_ground=part.lidar_ground)
         expected = preprocess(seen, config.model).ground
         assert expected is not None and part.inputs and torch.equal(part[0].inputs.ground, expected)
+    names = provenance_of(config, parts, {})["dataset"]
+    assert names == f"{sensor_world.name} (ground by LiDAR) + {sensor_world.name}"
     assert not torch.equal(lidar[0].inputs.ground, poses[0].inputs.ground)
 
 
@@ -71,4 +74,5 @@ def test_preparing_for_a_recipe_prepares_every_ground(
     arguments = "prepare", sensor_world, "--recipe", tmp_path / "grounds.yaml", "--split", "train", "--workers", 1
     ended = hdmap(*arguments, "--cache", tmp_path / "stores")
     assert ended.code == 0, ended.err
+    assert ended.out.count("by LiDAR") == 1
     assert len(list((tmp_path / "stores").glob("train-*/complete"))) == 2
