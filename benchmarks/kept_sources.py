@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as of `hdmap train`")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     spent_ms: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(arguments.rounds + 1):
