@@ -6,10 +6,11 @@ Run: python benchmarks/chamfer_ap.py [--frames 500]
 import argparse
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
+from measuring import figures
 from rich.console import Console
-from rich.table import Table
 from shapely import LineString
 
 from hdmap_core.elements import MapClass, MapElement
@@ -85,15 +86,16 @@ def pairs_in_reach(
     ours: list[np.ndarray], theirs: list[np.ndarray], band_width: float | None
 ) -> Iterator[tuple[int, int]]:
     """Those whose bands touch; without bands all."""
-    if band_width is not None:
-        ours, theirs = (
-            [LineString(line).buffer(band_width, cap_style="flat", join_style="mitre") for line in lines]
-            for lines in (ours, theirs)
-        )
-    for row, line in enumerate(ours):
-        for column, target in enumerate(theirs):
-            if band_width is None or line.intersects(target):
-                yield row, column
+    if band_width is None:
+        yield from product(range(len(ours)), range(len(theirs)))
+        return
+    bands, others = (
+        [LineString(line).buffer(band_width, cap_style="flat", join_style="mitre") for line in lines]
+        for lines in (ours, theirs)
+    )
+    for (row, band), (column, other) in product(enumerate(bands), enumerate(others)):
+        if band.intersects(other):
+            yield row, column
 
 
 def main() -> None:
@@ -106,9 +108,8 @@ def main() -> None:
     theirs = float(np.mean(list(pair_by_pair(predictions, truth).values())))
     end = time.perf_counter()
     num_frames = len(truth)
-    table = Table(title=f"Chamfer AP, protocol maptr, {num_frames} frames, one process")
-    for column in ("implementation", "mAP", "seconds", "ms per frame", "ratio"):
-        table.add_column(column, justify="left" if column == "implementation" else "right")
+    title = f"Chamfer AP, protocol maptr, {num_frames} frames, one process"
+    table = figures(title, "implementation", "mAP", "seconds", "ms per frame", "ratio")
     for name, value, seconds in (("ours", ours, middle - start), ("pair by pair, shapely", theirs, end - middle)):
         milliseconds = f"{1000 * seconds / num_frames:.1f}"
         table.add_row(name, f"{value:.4f}", f"{seconds:.2f}", milliseconds, f"{seconds / (middle - start):.1f}")

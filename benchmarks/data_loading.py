@@ -14,12 +14,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+from measuring import cpu_s
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -28,26 +30,27 @@ from torchvision.io import decode_jpeg
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, SensorFrame
 from hdmap_core.datasets.nuscenes.keyframe_index import write_index
+from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.images.decoding import decode_image, reduction_for
 from hdmap_core.models import ModelConfig
 from hdmap_core.running.parallel import one_thread
 from training.data.inspection import opened
-from training.data.keyframes import Keyframe, load_keyframes
+from training.data.keyframes import load_keyframes
 from training.data.preparation import Preparation, store_key
 from training.data.vector_store import VectorStore
 
 SIZES = ((480, 800), (448, 798), (450, 800))
 MEAN, STD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
 TRAINVAL = 34149
+SPLIT, SAMPLES = "train", 24
+"""What is loaded: so many keyframes, some several times."""
 Decoder = Callable[[bytes], np.ndarray]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path)
-    parser.add_argument("--split", default="train")
     parser.add_argument("--jpegs", type=Path, help="a folder of other files for the decoders")
-    parser.add_argument("--samples", type=int, default=24, help="keyframes to load, some several times")
     options = parser.parse_args()
     one_thread()
     folder, pattern = (options.jpegs, "*.jpg") if options.jpegs else (options.root / "samples", "CAM_*/*.jpg")
@@ -56,8 +59,8 @@ def main() -> None:
         for table in (
             decoders(files),
             differences(files),
-            loading(options.root, options.split, options.samples, Path(cache)),
-            stores(options.root, options.split, Path(cache)),
+            loading(options.root, Path(cache)),
+            stores(options.root, Path(cache)),
         ):
             Console().print(table)
 
@@ -76,7 +79,7 @@ def decoders(files: Sequence[bytes]) -> Table:
     best = dict.fromkeys(ways, np.inf)
     for _ in range(5):
         for name, decode in ways.items():
-            best[name] = min(best[name], cpu(lambda decode=decode: [decode(data) for data in files]) / len(files))
+            best[name] = min(best[name], sum(cpu_s(partial(decode, data)) for data in files) / len(files))
     kilobytes = np.mean([len(data) for data in files]) / 1e3
     table = Table("decoder", "CPU ms", title=f"Decoding {len(files)} JPEGs of {kilobytes:.0f} kB on average")
     for name, seconds in best.items():
@@ -107,6 +110,7 @@ def differences(files: Sequence[bytes]) -> Table:
 
 def opencv(data: bytes, flags: int = cv2.IMREAD_COLOR) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    assert image is not None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -129,7 +133,7 @@ class PlainPillow(Dataset[torch.Tensor]):
         return torch.stack(images)
 
 
-class Ours(Dataset[Keyframe]):
+class Ours(Dataset[Any]):
     """Keyframes with images, elements and areas."""
 
     def __init__(self, keyframes: Any, order: Sequence[int]) -> None:
@@ -143,7 +147,7 @@ class Ours(Dataset[Keyframe]):
         return frame.inputs, len(frame.elements), len(frame.areas)
 
 
-def loading(root: Path, split: str, samples: int, cache: Path) -> Table:
+def loading(root: Path, cache: Path) -> Table:
     """Samples of six 480 x 800 images per second of CPU time, each through a DataLoader with one worker."""
     size = SIZES[0]
     model = ModelConfig.model_validate(
@@ -154,11 +158,11 @@ def loading(root: Path, split: str, samples: int, cache: Path) -> Table:
         }
     )
     keyframes = {
-        reduced: load_keyframes(root, split, model, keep_inputs=False, cache=cache, workers=1, reduced=reduced)
+        reduced: load_keyframes(root, SPLIT, model, keep_inputs=False, cache=cache, workers=1, reduced=reduced)
         for reduced in (True, False)
     }
-    kept = load_keyframes(root, split, model, keep_inputs=True, cache=cache, workers=1)
-    order = [index % len(kept) for index in range(samples)]
+    kept = load_keyframes(root, SPLIT, model, keep_inputs=True, cache=cache, workers=1)
+    order = [index % len(kept) for index in range(SAMPLES)]
     tables = NuScenesDataset(root).tables
     paths = [
         [frame.path for frame in tables.keyframe(str(kept.tokens[index])).values() if frame.modality == "camera"]
@@ -171,15 +175,15 @@ def loading(root: Path, split: str, samples: int, cache: Path) -> Table:
         "ours, decoded at half size": Ours(keyframes[True], order),
         "ours, inputs kept": Ours(kept, order),
     }
-    rates = {name: [] for name in ways}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(3):
         for name, dataset in ways.items():
             loader = DataLoader(dataset, batch_size=None, num_workers=1)
             start = worker_cpu()
-            spent = cpu(lambda loader=loader: deque(loader, maxlen=0)) + worker_cpu() - start
-            rates[name].append(samples / spent)
+            spent = cpu_s(partial(deque, loader, maxlen=0)) + worker_cpu() - start
+            rates[name].append(SAMPLES / spent)
     table = Table(
-        "path", "samples/s per core", "ratio", title=f"{samples} samples of 6 images, 900 x 1600 to 480 x 800"
+        "path", "samples/s per core", "ratio", title=f"{SAMPLES} samples of 6 images, 900 x 1600 to 480 x 800"
     )
     plain = max(rates["Pillow, resize, to float, normalise"])
     for name, values in rates.items():
@@ -217,9 +221,9 @@ class Repeated:
         return []
 
 
-def stores(root: Path, split: str, cache: Path) -> Table:
+def stores(root: Path, cache: Path) -> Table:
     """A store as large as v1.0-trainval, of one frame as rich as a published one, over and over."""
-    source = load_keyframes(root, split, ModelConfig(name="x"), keep_inputs=False, cache=cache, workers=1)
+    source = load_keyframes(root, SPLIT, ModelConfig(name="x"), keep_inputs=False, cache=cache, workers=1)
     frames = [source[index] for index in range(len(source))]
     elements = [element for frame in frames for element in frame.elements][:25]
     areas = {
@@ -229,8 +233,9 @@ def stores(root: Path, split: str, cache: Path) -> Table:
     tables = Repeated(source.root, cache / "large")
     index = write_index(tables, cache)  # type: ignore[arg-type]
     key = [scene.sample_tokens for scene in tables.scenes]
-    wanted = Preparation(tables.root, cache, split, source.model, version=tables.version)
-    folder = cache / f"{split}-{store_key(wanted, key)}"
+    wanted = Preparation(tables.root, cache, SPLIT, source.model, version=tables.version)
+    dataset = open_dataset(tables.root, tables.version, split=SPLIT, cache=cache)
+    folder = cache / f"{SPLIT}-{store_key(wanted, key, dataset)}"
     folder.mkdir()
     parts = [VectorStore.of([(token, elements, areas) for token in scene.sample_tokens]) for scene in tables.scenes]
     started = time.perf_counter()
@@ -239,7 +244,7 @@ def stores(root: Path, split: str, cache: Path) -> Table:
     (folder / "complete").touch()
     opened.cache_clear()
     started = time.perf_counter()
-    store = load_keyframes(tables.root, split, source.model, keep_inputs=False, cache=cache).truth
+    store = load_keyframes(tables.root, SPLIT, source.model, keep_inputs=False, cache=cache).truth
     took = time.perf_counter() - started
     picks = np.random.default_rng(0).integers(0, TRAINVAL, 500)
     started = time.perf_counter()
@@ -268,13 +273,6 @@ def pillow(data: bytes, draft: bool = False) -> np.ndarray:
     if draft:
         image.draft("RGB", (image.width // 2, image.height // 2))
     return np.asarray(image.convert("RGB"))
-
-
-def cpu(work: Callable[[], object]) -> float:
-    """Seconds of this process's CPU time."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def worker_cpu() -> float:

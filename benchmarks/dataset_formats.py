@@ -14,10 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from measuring import cpu_s
 from rich.console import Console
 from rich.table import Table
 
@@ -56,12 +57,6 @@ def opening(root: Path, cache: Path | None) -> tuple[float, float]:
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     seconds, grown = map(float, told.split())
     return seconds, grown
-
-
-def cpu_s(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
 
 
 def write_long(frames: Path, count: int, target: Path) -> None:
@@ -104,10 +99,9 @@ def main() -> None:
                 measured, dataset = times[name], open_dataset(root, cache=cache)
                 tokens = dataset.tokens
                 measured["opening"].append(opening(root, cache)[0])
-                measured["first truth"].append(cpu_s(lambda dataset=dataset: dataset.elements(dataset.tokens[0])))
+                measured["first truth"].append(cpu_s(partial(dataset.elements, tokens[0])))
                 for what, load in LOADS.items():
-                    spent = cpu_s(lambda load=load, d=dataset: [load(d, token) for token in d.tokens])
-                    measured[what].append(spent / len(tokens))
+                    measured[what].append(sum(cpu_s(partial(load, dataset, token)) for token in tokens) / len(tokens))
         table = Table("CPU ms, median", *columns, title=f"{len(nuscenes.tokens)} keyframes")
         for name, measured in times.items():
             table.add_row(name, *(f"{1e3 * statistics.median(measured[column]):.2f}" for column in columns))

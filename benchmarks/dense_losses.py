@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from matching import seconds
+from measuring import figures
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from hdmap_core.elements import MapClass, MapElement
@@ -87,9 +87,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     title = f"{BATCH} frames, {CHANNELS} channels, {GRID.shape[0]} x {GRID.shape[1]} cells"
-    table = Table(title=title)
-    for column in ("instances per frame", "drawing, ms per frame", "implementation", "loss", "ms", "ours = 1"):
-        table.add_column(column, justify="left" if column == "implementation" else "right")
+    columns = ("instances per frame", "drawing, ms per frame", "implementation", "loss", "ms", "ours = 1")
+    table = figures(title, *columns, words=("implementation",))
     for num_lines in (12, 60):
         frames = random_frames(num_lines)
         drawing = []

@@ -4,7 +4,7 @@ Eight clean lines of three classes at 60 x 30 m in cells of 0.15 m (200 x 400), 
 process. "Textbook" is DBSCAN with one search through all cells of the class for the neighbourhood of each. Chamfer and
 length are those of the worst line, against the drawn one.
 A second table scores both on rasters with noise: smooth in the logits and in the embeddings, five seeds, MapTR's mAP.
-Run: OMP_NUM_THREADS=1 python benchmarks/dense_vectorisation.py [--repeats 3] [--seed 0] [--skip-textbook]
+Run: OMP_NUM_THREADS=1 python benchmarks/dense_vectorisation.py [--repeats 3]
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measuring import figures
 from published_vectorisation import (
     Cluster,
     Rasters,
@@ -44,11 +45,9 @@ CONFIG = DenseDecodeConfig()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="of ours and of scikit-learn's; the fastest counts")
-    parser.add_argument("--seed", type=int, default=0, help="of the embeddings")
-    parser.add_argument("--skip-textbook", action="store_true", help="which takes long")
     options = parser.parse_args()
     lines = eight_lines(GRID)
-    rasters = clean_rasters(lines, GRID, options.seed)
+    rasters = clean_rasters(lines, GRID)
     scikit_dbscan(np.zeros((60, 2)))  # so that its import is not measured
     implementations: list[tuple[str, str, Callable[[], Any], int]] = [
         ("clustering", "ours", partial(our_clusters, rasters), options.repeats),
@@ -58,12 +57,11 @@ def main() -> None:
         ("rasters to lines", "published, scikit-learn", partial(their_lines, rasters, scikit_dbscan), options.repeats),
         ("rasters to lines", "published, textbook", partial(their_lines, rasters, textbook_dbscan), 1),
     ]
-    if options.skip_textbook:
-        implementations = [row for row in implementations if "textbook" not in row[1]]
     count = int((rasters.semantic.argmax(axis=0) > 0).sum())
-    table = Table(title=f"{len(lines)} lines, {count:,} cells")
-    for header in ("stage", "implementation", "CPU s", "ours = 1", "result"):
-        table.add_column(header, justify="right" if header in ("CPU s", "ours = 1") else "left")
+    words = ("stage", "implementation")
+    table = figures(
+        f"{len(lines)} lines, {count:,} cells", *words, "CPU s", "ours = 1", "result", words=(*words, "result")
+    )
     ours = 0.0
     for stage, name, function, repeats in implementations:
         result, seconds = timed(function, repeats)
@@ -81,9 +79,8 @@ def accuracy(lines: list[tuple[int, np.ndarray]], seeds: int = 5) -> Table:
         "ours": {token: our_elements(rasters) for token, rasters in frames.items()},
         "published": {token: their_elements(rasters) for token, rasters in frames.items()},
     }
-    table = Table(title=f"with noise, {len(lines)} lines in each of {seeds} frames")
-    for header in ("implementation", "lines per frame", *(label.value for label in CLASSES), "mAP"):
-        table.add_column(header)
+    title = f"with noise, {len(lines)} lines in each of {seeds} frames"
+    table = figures(title, "implementation", "lines per frame", *(label.value for label in CLASSES), "mAP")
     for name, elements in found.items():
         score = chamfer_ap(elements, truth)
         per_class = [f"{score.classes[label].mean_ap:.3f}" for label in CLASSES]

@@ -11,16 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
+from measuring import figures, town
 from rich.console import Console
-from rich.table import Table
 
 from hdmap_core.checkpoint import load_checkpoint
-from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.synthetic.presets import PRESETS
-from hdmap_core.datasets.synthetic.writer import write_dataset
+from hdmap_core.elements import MapElement
 from hdmap_core.errors import HdmapError
 from hdmap_core.export.onnx_file import export_onnx
 from hdmap_core.export.openvino_file import export_openvino
@@ -31,6 +28,7 @@ from hdmap_core.inference.opening import open_engine
 from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.postprocess.decode import decode
 from hdmap_core.preprocess import preprocess
+from hdmap_core.running.parallel import one_thread
 
 WHOLE, EAGER = "PyTorch, all heads", "PyTorch, published head"
 
@@ -56,18 +54,15 @@ def main() -> None:
     parser.add_argument("--keyframes", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    one_thread()
     cpu_ms: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        change = {"towns": {"val": 1}, "keyframes": arguments.keyframes, "scenes": 1, "lidar": "none"}
-        write_dataset(Path(folder) / "world", PRESETS["v1"].model_copy(update=change))
-        dataset = NuScenesDataset(Path(folder) / "world")
+        dataset = town(Path(folder) / "world", "v1", keyframes=arguments.keyframes, scenes=1)
         running, whole = engines(Path(folder)), load_checkpoint(default_weights()).model
         config = running[EAGER].source.config
         classes, grid = config.model.classes, config.model.grid
         truth = {t: dataset.elements(t, grid.x_range, grid.y_range, classes) for t in dataset.tokens}
-        predicted: dict[str, dict] = {name: {} for name in running}
+        predicted: dict[str, dict[str, list[MapElement]]] = {name: {} for name in running}
         apart, overlap = dict.fromkeys(running, 0.0), {name: np.zeros(2) for name in running}
         for number, token in enumerate(dataset.tokens):
             inputs = preprocess(dataset.observation(token), config.model)
@@ -89,9 +84,9 @@ def main() -> None:
                 apart[name] = max(apart[name], float((masks - wanted).abs().max() / wanted.abs().max()))
                 overlap[name] += float((inside & (masks > 0)).sum()), float((inside | (masks > 0)).sum())
                 predicted[name][token] = decode(output, config.decode, classes=classes, grid=grid)
-    table = Table(title=f"the student, {len(truth)} sets x {arguments.repeats}, one thread")
-    for column in ("engine", "CPU ms, median", "PyTorch = 1", "largest difference", "IoU of masks", "mAP"):
-        table.add_column(column, justify="left" if column == "engine" else "right")
+    title = f"the student, {len(truth)} sets x {arguments.repeats}, one thread"
+    columns = ("engine", "CPU ms, median", "PyTorch = 1", "largest difference", "IoU of masks", "mAP")
+    table = figures(title, *columns)
     plain = float(np.median(cpu_ms[EAGER]))
     for name, samples in cpu_ms.items():
         median = float(np.median(samples))

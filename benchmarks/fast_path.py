@@ -2,7 +2,7 @@
 
 Each way runs in a process of its own on one thread and takes its turn of five sets, so that whatever else the machine
 does hits all of them. What is timed is `MapPipeline.process`, as `hdmap bag replay` calls it; in these processes the
-stages' clocks count CPU instead of wall time. The checkout is any commit since the node's pipeline exists:
+stages' clocks count CPU instead of wall time. The checkout is the one that docs/results/student_path.md compares with:
 
     git worktree add /some/where 8861843
     python benchmarks/fast_path.py out/demo/drive.mcap --old /some/where
@@ -16,14 +16,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 HERE = Path(__file__).resolve().parents[1]
 TURN = 5
@@ -46,15 +44,19 @@ def serve(bag: Path, engine: str) -> None:
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    options = {"engine": engine} if engine else {}
+    options: dict[str, Any] = {"engine": engine} if engine else {}
     predictor = load_predictor(default_weights(), "cpu", **options)
     config = ReplayConfig(load_layout("hdmap"))
     with open_bag(bag) as reader:
-        sources = BagSources(reader, config, Problems())
-        if callable(getattr(sources, "builder", None)):
-            sets, builder = sets_of_older(sources, config)
+        sources: Any = BagSources(reader, config, Problems())
+        if callable(sources.builder):  # 8861843
+            from hdmap_ros.map_session import sync_config_of  # type: ignore[attr-defined]
+            from hdmap_ros.synchronizer import CycleSynchronizer
+
+            builder = sources.builder()
+            sets = sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, lambda done, total: None)
         else:
-            sets, builder = sources.sets(), sources.builder
+            builder, sets = sources.builder, sources.sets()
         pipeline = MapPipeline(builder, predictor)
         ran = f"{getattr(predictor.info, 'engine', 'eager')}, {predictor.info.precision}"
         print(json.dumps({"ran": ran, "at": str(Path(hdmap_ros.__file__).parent)}), flush=True)
@@ -66,19 +68,6 @@ def serve(bag: Path, engine: str) -> None:
                 whole = 1e3 * (time.process_time() - begin)
                 turn.append({"whole": whole, **{stage: result.timings_ms[stage] for stage in STAGES}})
             print(json.dumps(turn), flush=True)
-
-
-def sets_of_older(sources: Any, config: Any) -> tuple[Iterator[Any], Any]:
-    """Sets and builder of a checkout whose sources are given their synchroniser."""
-    try:
-        from hdmap_ros.session_parts import sync_config_of
-        from hdmap_ros.sync.synchronizer import CycleSynchronizer
-    except ImportError:  # older still
-        from hdmap_ros.map_session import sync_config_of
-        from hdmap_ros.synchronizer import CycleSynchronizer
-
-    builder = sources.builder()
-    return sources.sets(CycleSynchronizer(sync_config_of(config.node)), builder, lambda done, total: None), builder
 
 
 class Way:
@@ -120,14 +109,16 @@ def main() -> None:
     if arguments.serve:
         serve(bag, arguments.engine)
         return
+    from measuring import figures  # which imports too much for a process that serves
+
     ways = {} if arguments.old is None else {"before": Way(arguments.old.resolve(), bag, "")}
     ways |= {"now, PyTorch": Way(HERE, bag, "eager"), "now, as it comes": Way(HERE, bag, "")}
     for _ in range(arguments.sets // TURN):
         for way in ways.values():
             way.turn()
-    table = Table(title=f"CPU ms per set, median of {arguments.sets}, one thread")
-    for column in ("way", "network in", *STAGES, "whole", "ratio"):
-        table.add_column(column, justify="left" if column in ("way", "network in") else "right")
+    words = ("way", "network in")
+    title = f"CPU ms per set, median of {arguments.sets}, one thread"
+    table = figures(title, *words, *STAGES, "whole", "ratio", words=words)
     first = next(iter(ways.values())).median_ms("whole")
     for name, way in ways.items():
         numbers = [way.median_ms(stage) for stage in (*STAGES, "whole")]

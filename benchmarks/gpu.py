@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from hdmap_core.models.bev_encoder import BEVEncoderConfig
 from hdmap_core.models.heads.mapqr_decoder import MapQRDecoderConfig
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig
 from hdmap_core.observation import Observation
-from hdmap_core.postprocess import DecodeConfig
+from hdmap_core.postprocess import DecodeConfig, Head
 from hdmap_core.postprocess.decode import elements_of, reduced
 from hdmap_core.preprocess import preprocess
 from training.config import TrainConfig
@@ -153,7 +154,7 @@ def checkpoint_of(subject: Subject) -> Checkpoint:
     if subject.recipe is None:
         return load_checkpoint(default_weights())
     if isinstance(subject.recipe, ModelConfig):
-        head = "masks" if subject.recipe.vectors is None else "vectors"
+        head: Head = "masks" if subject.recipe.vectors is None else "vectors"
         config = CheckpointConfig(model=subject.recipe, decode=DecodeConfig(head=head))
     else:
         found = load_config(TrainConfig, RECIPES / f"{subject.recipe}.yaml", [])
@@ -228,7 +229,7 @@ def stages(name: str, subject: Subject, device: Device, until: float, sets: int)
         except HdmapError as error:
             yield f"network, {engine_name}", str(error), "", "", "", ""
             continue
-        works[f"network, {engine_name}"] = (lambda running=running: running(there), network_s)
+        works[f"network, {engine_name}"] = (partial(running, there), network_s)
         works[f"end to end, {engine_name}"] = (mapped(running), None)
     clock = Clock()
     for stage, (work, floor_s) in works.items():
@@ -274,7 +275,7 @@ def main() -> None:
     place = torch.device(arguments.device)
     if place.type == "cuda" and not torch.cuda.is_available():
         sys.exit("benchmarks/gpu.py needs a CUDA device, and there is none; --device cpu runs it in small")
-    if place.type == "cuda" and place.index is None:
+    if arguments.device == "cuda":
         place = torch.device("cuda", torch.cuda.current_device())
     lines = []
     for line in report(Device(place), arguments.seconds, 2 if place.type == "cpu" else arguments.sets):

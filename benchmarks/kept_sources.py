@@ -10,12 +10,11 @@ Such as: ... config/recipes/mapkd/3_student.yaml data.root=data/synth sources.te
 import argparse
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import torch
+from measuring import cpu_s, figures
 from rich.console import Console
-from rich.table import Table
 
 from hdmap_core.config import load_config
 from training.config import TrainConfig
@@ -30,14 +29,12 @@ WAYS = {
 }
 
 
-def cpu_s(recipe: Path, overrides: list[str], steps: int) -> float:
+def spent_s(recipe: Path, overrides: list[str], steps: int) -> float:
     """CPU seconds of a training of so many steps, its beginning and its end included."""
     length = [f"optim.steps={steps}", f"save_every={steps}", f"evaluate_every={steps}", "evaluate_frames=1"]
     config = load_config(TrainConfig, recipe, [*MOVES_NOTHING, "data.workers=0", *overrides, *length])
     with tempfile.TemporaryDirectory() as folder:
-        begin = time.process_time()
-        train(config, folder, Console(quiet=True))
-        return time.process_time() - begin
+        return cpu_s(lambda: train(config, folder, Console(quiet=True)))
 
 
 def main() -> None:
@@ -46,18 +43,17 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="FIELD=VALUE", help="as of `hdmap train`")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     torch.set_num_threads(1)
     spent_ms: dict[str, list[float]] = {way: [] for way in WAYS}
     for number in range(arguments.rounds + 1):
         for way, deviations in WAYS.items():
             overrides = [*arguments.overrides, *deviations]
-            few, all_s = (cpu_s(arguments.recipe, overrides, steps) for steps in (FEW, FEW + arguments.steps))
+            few, all_s = (spent_s(arguments.recipe, overrides, steps) for steps in (FEW, FEW + arguments.steps))
             if number:
                 spent_ms[way].append(1e3 * (all_s - few) / arguments.steps)
-    table = Table(title=f"CPU ms per step, median of {arguments.rounds} rounds of {arguments.steps} steps")
-    for column in ("way", "CPU ms", "least", "most", "sources run = 1"):
-        table.add_column(column, justify="left" if column == "way" else "right")
+    title = f"CPU ms per step, median of {arguments.rounds} rounds of {arguments.steps} steps"
+    table = figures(title, "way", "CPU ms", "least", "most", "sources run = 1")
     middle = {way: statistics.median(found) for way, found in spent_ms.items()}
     for way, found in spent_ms.items():
         share = middle[way] / middle["sources run"]

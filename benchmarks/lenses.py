@@ -15,33 +15,41 @@ Run: python benchmarks/lenses.py [DATAROOT] [--keyframes N] [--rounds 15]
 """
 
 import argparse
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from measuring import cpu_s
 from rich.console import Console
 from rich.table import Table
 
+from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
 from hdmap_core.elements import MapElement
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.geometry.ground_view import ground_view
 from hdmap_core.geometry.lens import Lens, lens_of
 from hdmap_core.geometry.lens_sampling import Optics
+from hdmap_core.inference import Predictor, load_predictor
+from hdmap_core.inference.sample import sample_observation
+from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.observation import Observation
 from hdmap_core.observation.undistortion import without_lenses
+from hdmap_core.preprocess import ground_grid
+from hdmap_core.running.parallel import one_thread
 
-LENSES: dict[str, Lens | None] = {
+_MODELS: dict[str, Lens | None] = {
     "plumb_bob": lens_of("plumb_bob", [-0.3, 0.1, 0.001, -0.001, -0.01]),
     "rational_polynomial": lens_of("rational_polynomial", [8.2, 5.1, 0.0003, -0.0002, 0.25, 8.5, 7.6, 1.3]),
     "thin_prism": lens_of("thin_prism", [-0.2, 0.05, 0.001, 0.001, 0.0, 0.0, 0.0, 0.0, 0.01, -0.005, 0.008, 0.003]),
     "equidistant": lens_of("equidistant", [0.05, -0.01, 0.002, 0.0]),
     "equidistant, zeros": lens_of("equidistant", []),
 }
+LENSES = {name: lens for name, lens in _MODELS.items() if lens is not None}
 _FLAGS = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 
 
@@ -55,7 +63,7 @@ def through(observation: Observation, lens: Lens) -> tuple[Observation, Observat
         optics = Optics.of(lens, raw)
         assert optics is not None
         pinhole = np.reshape(optics.pinhole(size), (3, 3))
-        bent.append(_read(image, lambda pixels, raw=raw, matrix=matrix: _places(lens, raw, matrix, pixels)[0]))
+        bent.append(_read(image, partial(_places, lens, raw, matrix)))
         bent_matrices.append(raw)
         plain.append(cv2.warpPerspective(image, matrix @ np.linalg.inv(pinhole), size[::-1], flags=_FLAGS))
         plain_matrices.append(pinhole)
@@ -84,13 +92,14 @@ def _places(lens: Lens, raw: np.ndarray, matrix: np.ndarray, pixels: np.ndarray)
     return (directions @ matrix.T)[..., :2] / ahead, seen & (directions[..., 2] > 1e-3)
 
 
-def _read(image: np.ndarray, places: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _read(image: np.ndarray, places: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """The image sampled at places that are exact every 4 pixels and interpolated between."""
     height, width = image.shape[:2]
     row, column = (4 * np.arange(-1, -(-side // 4) + 1) + 1.5 for side in (height, width))
-    nodes = places(np.stack(np.meshgrid(column, row), axis=-1)).astype(np.float32)
+    nodes = places(np.stack(np.meshgrid(column, row), axis=-1))[0].astype(np.float32)
     table = cv2.resize(nodes, (4 * nodes.shape[1], 4 * nodes.shape[0]))[4 : 4 + height, 4 : 4 + width]
-    return cv2.remap(image, np.ascontiguousarray(table), None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    x, y = cv2.split(table)
+    return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def moving(observation: Observation, step: int) -> Observation:
@@ -115,10 +124,9 @@ def cpu_ms(bent: Observation, plain: Observation, grid: BEVGrid, rounds: int) ->
     samples = defaultdict(list)
     for step in range(-2, rounds):
         for name, way in ways.items():
-            begin = time.process_time()
-            way(step)
+            spent_ms = 1e3 * cpu_s(partial(way, step))
             if step >= 0:
-                samples[name].append(1e3 * (time.process_time() - begin))
+                samples[name].append(spent_ms)
     return {name: float(np.median(times)) for name, times in samples.items()}
 
 
@@ -128,17 +136,11 @@ def main() -> None:
     parser.add_argument("--keyframes", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
-    from hdmap_core.inference.predictor import load_predictor
-    from hdmap_core.inference.sample import sample_observation
-    from hdmap_core.preprocess import ground_grid
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    one_thread()
     predictor = load_predictor(device="cpu")
     grid = ground_grid(predictor.info.grid)
     costs = Table("lens", *("pinhole", "folded, car moves", "folded, car stands", "rectified"), title="CPU ms per set")
     for name, lens in LENSES.items():
-        assert lens is not None
         times = cpu_ms(*through(sample_observation(), lens), grid, arguments.rounds)
         costs.add_row(name, *(f"{value:.1f}" for value in times.values()))
     Console(width=110).print(costs)
@@ -146,19 +148,15 @@ def main() -> None:
         Console(width=110).print(accuracy(predictor, arguments.dataroot, arguments.keyframes))
 
 
-def accuracy(predictor: object, dataroot: Path, keyframes: int) -> Table:
+def accuracy(predictor: Predictor, dataroot: Path, keyframes: int) -> Table:
     """Mean AP of each way against ground truth, and against the map of pinholes."""
-    from hdmap_core.datasets.nuscenes import NuScenesDataset, scenes_of_split
-    from hdmap_core.metrics.chamfer_ap import chamfer_ap
-
     dataset = NuScenesDataset(dataroot)
     known = [token for scene in scenes_of_split(dataset, "val") for token in scene.sample_tokens]
     tokens = known[:: max(1, len(known) // keyframes)][:keyframes]
-    info, model = predictor.info, predictor.config.model  # type: ignore[attr-defined]
+    info, model = predictor.info, predictor.config.model
     truth = {token: dataset.elements(token, info.grid.x_range, info.grid.y_range, model.classes) for token in tokens}
     table = Table("lens", "way", "mAP, truth", "mAP, pinholes' map", title=f"{len(tokens)} val keyframes")
     for name, lens in LENSES.items():
-        assert lens is not None
         maps: dict[str, dict[str, list[MapElement]]] = defaultdict(dict)
         for token in tokens:
             bent, plain = through(dataset.observation(token, points=False), lens)
@@ -169,7 +167,7 @@ def accuracy(predictor: object, dataroot: Path, keyframes: int) -> Table:
                 "ignored": replace(bent, rig=replace(bent.rig, lenses=())),
             }
             for way, observation in ways.items():
-                maps[way][token] = predictor.predict(observation).elements  # type: ignore[attr-defined]
+                maps[way][token] = predictor.predict(observation).elements
         sure = {token: [each for each in elements if each.score > 0.3] for token, elements in maps["pinhole"].items()}
         for way, found in maps.items():
             scores = (chamfer_ap(found, target, "maptr").mean_ap for target in (truth, sure))

@@ -6,11 +6,12 @@ Run: python benchmarks/matching.py [--repeats 3] [--device cpu]
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from measuring import figures
 from rich.console import Console
-from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
@@ -126,9 +127,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
-    table = Table(title=f"{BATCH} frames, {LAYERS} layers, {QUERIES} + {MANY_QUERIES} queries, {NUM_POINTS} points")
-    for column in ("orders of rings", "implementation", "loss", "ms, forward and backward", "ours = 1"):
-        table.add_column(column, justify="right" if column in ("loss", "ours = 1") else "left")
+    title = f"{BATCH} frames, {LAYERS} layers, {QUERIES} + {MANY_QUERIES} queries, {NUM_POINTS} points"
+    words = ("orders of rings", "implementation")
+    table = figures(title, *words, "loss", "ms, forward and backward", "ours = 1", words=words)
     orders: list[tuple[ClosedOrders, int]] = [("published", NUM_POINTS - 1), ("all", 2 * NUM_POINTS)]
     for closed_orders, num_orders in orders:
         targets = random_targets(closed_orders)
@@ -139,10 +140,8 @@ def main() -> None:
             group.points = group.points.detach().to(device).requires_grad_()
         targets = targets.to(device)
         frames = dense_orders(targets, num_orders)
-        ours, ours_time = seconds(lambda o=output, t=targets: batched(o, t), arguments.repeats)
-        theirs, their_time = seconds(
-            lambda o=output, f=frames, e=targets.extent: frame_by_frame(o, f, e), arguments.repeats
-        )
+        ours, ours_time = seconds(partial(batched, output, targets), arguments.repeats)
+        theirs, their_time = seconds(partial(frame_by_frame, output, frames, targets.extent), arguments.repeats)
         table.add_row(closed_orders, "ours, batched", f"{ours:.4f}", f"{1000 * ours_time:.0f}", "1")
         ratio = f"{their_time / ours_time:.1f}"
         table.add_row(closed_orders, "frame by frame", f"{theirs:.4f}", f"{1000 * their_time:.0f}", ratio)

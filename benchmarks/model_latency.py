@@ -26,15 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from measuring import figures, town
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
 from hdmap_core.checkpoint import Checkpoint, CheckpointConfig
 from hdmap_core.config import load_config
-from hdmap_core.datasets.nuscenes import NuScenesDataset
-from hdmap_core.datasets.synthetic.presets import PRESETS
-from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.inference.engine import published
 from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig, build_model
@@ -50,8 +48,10 @@ from training.config import TrainConfig
 
 RECIPES = Path(__file__).resolve().parents[1] / "config" / "recipes"
 STUDENT = "student"
-SLOTS = ("backbone", "view_transform", "lidar", "sd_prior", "bottleneck", "bev_encoder", "vector_head")
-SLOTS += ("segmentation_head", "dense_heads", "hd_refiner")
+SLOTS = [
+    *("backbone", "view_transform", "lidar", "sd_prior", "bottleneck", "bev_encoder", "vector_head"),
+    *("segmentation_head", "dense_heads", "hd_refiner"),
+]
 OTHER = "other"
 POINTS = 100_000
 # name: recipe, overrides. What is after a comma changes nothing in the backbone, whose cost is taken from the model of
@@ -129,9 +129,7 @@ def resident(field: str) -> float:
 
 def keyframe(folder: Path) -> Observation:
     """Six cameras of a synthetic town, 900 x 1600."""
-    change = {"towns": {"val": 1}, "keyframes": 1, "image_size": (900, 1600), "lidar": "none"}
-    write_dataset(folder, PRESETS["tiny"].model_copy(update=change))
-    dataset = NuScenesDataset(folder)
+    dataset = town(folder, keyframes=1, image_size=(900, 1600))
     return dataset.observation(dataset.tokens[0], points=False)
 
 
@@ -181,7 +179,7 @@ def own_runner(name: str, observation: Observation, device: torch.device) -> Run
     inputs = with_lidar_and_roads(preprocess(observation, config), config).to(device)
     slots = SLOTS
     if "," in name and model.backbone is not None:
-        model.backbone, slots = RandomFeatures(model.backbone), SLOTS[1:]
+        model.backbone, slots = RandomFeatures(model.backbone), SLOTS[1:]  # type: ignore[assignment]
     stages = {slot: getattr(model, slot) for slot in slots if getattr(model, slot) is not None}
     return lambda: model(inputs), stages
 
@@ -228,6 +226,7 @@ def cameras_per_cell(observation: Observation) -> dict[str, list[int]]:
     rig = observation.rig
     projection = rig.projection().float()[None]
     low, high = encoder.z_range
+    assert encoder.height_bound is not None
     ranges = {
         "anchors where they start": (low, high),
         "anchors anywhere within their bound": (low - encoder.height_bound, high + encoder.height_bound),
@@ -236,7 +235,7 @@ def cameras_per_cell(observation: Observation) -> dict[str, list[int]]:
     for name, z_range in ranges.items():
         heights = anchor_heights(z_range, 8 if z_range == (low, high) else 64, ends=True)[None, None]
         centres = config.grid.cell_centres().flatten(0, 1)
-        _, visible = project_pillars(centres, heights, projection, rig.image_size)
+        _, visible = project_pillars(centres, heights, projection, rig.image_sizes[0])
         found[name] = torch.bincount(visible.any(dim=-1).sum(dim=1).flatten()).tolist()
     return found
 
@@ -248,9 +247,8 @@ def total(stages: Mapping[str, Cost]) -> float:
 
 def table(title: str, costs: dict[str, dict[str, Cost]]) -> Table:
     """Seconds and MiB per stage, and the ratio of all seconds to the student's."""
-    result = Table(title=title)
-    for column in ("model", "backbone", "view transform", "BEV and heads", "sum, s", "student = 1", "MiB per stage"):
-        result.add_column(column, justify="left" if column == "model" else "right")
+    columns = ("model", "backbone", "view transform", "BEV and heads", "sum, s", "student = 1", "MiB per stage")
+    result = figures(title, *columns)
     student = total(costs[STUDENT]) if STUDENT in costs else None
     for name, stages in costs.items():
         heads = [cost for slot, cost in stages.items() if slot not in ("backbone", "view_transform")]

@@ -3,16 +3,15 @@
 The papers give no counts. The published column is derived from the layer sizes of their code, one formula per part, so
 that a difference has one place where it comes from.
 
-Run: python benchmarks/model_parameters.py [--markdown]
+Run: python benchmarks/model_parameters.py
 """
 
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from hdmap_core.config import load_config
 from hdmap_core.models import build_model
@@ -120,9 +119,7 @@ def at_inference(model: MapModel, found: Mapping[str, int]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--markdown", action="store_true")
-    arguments = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__).parse_args()
     columns: dict[str, dict[str, str]] = {}
     totals: dict[str, list[str]] = {"all": [], "derived": [], "trained": [], "used at inference": []}
     for title, recipe in MODELS.items():
@@ -138,7 +135,7 @@ def main() -> None:
             totals["derived"].append("")
             continue
         surfaces = len(config.auxiliary.surface) if config.auxiliary else 0
-        inputs = model.backbone.neck.lateral[0].in_channels
+        inputs: Any = model.backbone.neck.lateral[0].in_channels
         derived = published(found["backbone: trunk"], inputs, surfaces)
         totals["derived"].append(f"{sum(derived.values()):,}")
         for part, count in derived.items():
@@ -146,22 +143,10 @@ def main() -> None:
                 columns[title][part] = f"{found.get(part, 0):,} ({count:,})"
     rows = [[part, *(columns[title].get(part, "") for title in MODELS)] for part in PARTS]
     rows = [row for row in rows if any(row[1:])]
-    rows += [[f"**{name}**" if arguments.markdown else name, *values] for name, values in totals.items()]
-    show(["part (published, where it differs)", *MODELS], rows, arguments.markdown)
-
-
-def show(head: list[str], rows: list[list[str]], markdown: bool) -> None:
-    """Prints a table."""
-    if markdown:
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-        print("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        return
-    table = Table(title="parameters")
-    for name in head:
-        table.add_column(name, justify="left" if name == head[0] else "right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    rows += [[f"**{name}**", *values] for name, values in totals.items()]
+    head = ["part (published, where it differs)", *MODELS]
+    for line in (head, ["---", *["---:"] * len(MODELS)], *rows):
+        print(f"| {' | '.join(line)} |")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def graph_environment(domain: int, **more: str) -> dict[str, str]:
 
 
 @contextmanager
-def running_node(environment: dict[str, str], report: Path, **parameters: str) -> Iterator[subprocess.Popen]:
+def running_node(environment: dict[str, str], report: Path, **parameters: str) -> Iterator[subprocess.Popen[bytes]]:
     """The node, whether anybody listens or not; ended by Ctrl-C, when it writes its report."""
     values = {"lazy": "false", "model.threads": 1, "report_file": report, **parameters}
     overrides = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]

@@ -4,7 +4,7 @@ A process publishes the images of a bag decoded, on its schedule, with its Camer
 `image_transport: raw`, once with each setting of Fast DDS. What was sent and not received the transport lost; what was
 received and not mapped the node's report names.
 
-Run: python benchmarks/raw_images.py out/demo/drive.mcap [--rates 1 0.5] [--encoding bgr8]
+Run: python benchmarks/raw_images.py out/demo/drive.mcap [--rates 1 0.5]
 """
 
 import argparse
@@ -20,9 +20,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from measuring import figures
 from node_process import HERE, graph_environment, qos_of, running_node, topics_to_play
 from rich.console import Console
-from rich.table import Table
 
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.message_types import graph_types
@@ -37,7 +37,7 @@ COMPRESSED = "/compressed"
 SETTLE_S = 3.0
 
 
-def publish(bag: Path, rate: float, encoding: str) -> None:
+def publish(bag: Path, rate: float) -> None:
     """Plays a bag with its images decoded; says how many it sent, and how far it fell behind its schedule."""
     import rclpy
 
@@ -45,7 +45,7 @@ def publish(bag: Path, rate: float, encoding: str) -> None:
     node, types = rclpy.create_node("raw_cameras"), graph_types()
     with open_bag(bag) as reader:
         kinds = topics_to_play(reader)
-        pictures = {topic: _serialised(reader, topic, encoding) for topic in kinds if topic.endswith(COMPRESSED)}
+        pictures = {topic: _serialised(reader, topic) for topic in kinds if topic.endswith(COMPRESSED)}
         publishers = {}
         for topic, kind in kinds.items():
             raw = topic.removesuffix(COMPRESSED), "sensor_msgs/msg/Image" if topic in pictures else kind
@@ -72,18 +72,17 @@ def publish(bag: Path, rate: float, encoding: str) -> None:
     print(json.dumps(report), flush=True)
 
 
-def _serialised(reader: Any, topic: str, encoding: str) -> list[bytearray]:
+def _serialised(reader: Any, topic: str) -> list[bytearray]:
     """A camera's first two images as raw messages in CDR."""
     from rclpy.serialization import serialize_message
 
     types, found = graph_types(), []
     for _, _, message in reader.messages(lambda name: name == topic):
         pixels = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
-        if encoding == "rgb8":
-            pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        assert pixels is not None
         height, width = pixels.shape[:2]
         image = types.get("sensor_msgs/msg/Image")(
-            header=types.header(0, message.header.frame_id), height=height, width=width, encoding=encoding
+            header=types.header(0, message.header.frame_id), height=height, width=width, encoding="bgr8"
         )
         image.step, image.data = 3 * width, types.octets(pixels.tobytes())
         found.append(bytearray(serialize_message(image)))
@@ -93,10 +92,10 @@ def _serialised(reader: Any, topic: str, encoding: str) -> list[bytearray]:
     return found
 
 
-def drive(bag: Path, rate: float, encoding: str, settings: dict[str, str], number: int) -> tuple[dict, dict]:
+def drive(bag: Path, rate: float, settings: dict[str, str], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """One play; what the publisher says, and the node's report with the cores that its process took."""
     environment = graph_environment(20 + (os.getpid() + number) % 80, **settings)
-    sender = [sys.executable, __file__, str(bag), "--publish", str(rate), "--encoding", encoding]
+    sender = [sys.executable, __file__, str(bag), "--publish", str(rate)]
     piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
@@ -109,28 +108,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bag", type=Path, help="a recording such as make demo's drive.mcap")
     parser.add_argument("--rates", type=float, nargs="+", default=[1.0], help="speeds of playing")
-    parser.add_argument("--encoding", choices=["bgr8", "rgb8"], default="bgr8")
     parser.add_argument("--publish", type=float, default=0.0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.publish:
-        publish(arguments.bag, arguments.publish, arguments.encoding)
+        publish(arguments.bag, arguments.publish)
         return
-    table = Table(title=f"Raw 1600 x 900 {arguments.encoding} images of six cameras")
-    for column in (
-        "transport",
-        "speed",
-        "sent",
-        "received",
-        "sets",
-        "mapped",
-        "dropped by the node",
-        "since last image",
-    ):
-        table.add_column(column, justify="left" if column == "transport" else "right")
-    table.add_column("sender late, ms", justify="right")
+    columns = ("transport", "speed", "sent", "received", "sets", "mapped", "dropped by the node", "since last image")
+    table = figures("Raw 1600 x 900 bgr8 images of six cameras", *columns, "sender late, ms")
     for rate in arguments.rates:
         for number, (name, settings) in enumerate(TRANSPORTS.items()):
-            sender, node = drive(arguments.bag.resolve(), rate, arguments.encoding, settings, number)
+            sender, node = drive(arguments.bag.resolve(), rate, settings, number)
             dropped = {reason: count for reason, count in node["dropped"].items() if count}
             if incomplete := node["synchroniser"]["incomplete"]:
                 dropped["incomplete"] = incomplete

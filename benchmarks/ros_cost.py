@@ -18,17 +18,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from measuring import figures
 from node_process import graph_environment, qos_of
 from rich.console import Console
-from rich.table import Table
 
 from hdmap_core.datasets.nuscenes import CAMERAS
 from hdmap_core.geometry import CameraRig
@@ -49,7 +50,7 @@ class Meter:
     """CPU seconds of the stages, and of all threads, from the first set on."""
 
     def __init__(self) -> None:
-        self.stages_s: Counter[str] = Counter()
+        self.stages_s: defaultdict[str, float] = defaultdict(float)
         self.sets = 0
         self._lock = threading.Lock()
         self._first: dict[str, float] = {}
@@ -109,7 +110,7 @@ class MeteredPool(ThreadPoolExecutor):
         super().__init__(threads)
         self._meter = meter
 
-    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future:
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
         self._meter.begin()
         return super().submit(self._meter.stage("cameras", work), *arguments, **named)
 
@@ -140,8 +141,8 @@ def serve_ours(meter: Meter, classic: bool = False) -> None:
         cv2.setNumThreads(1)
         return MeteredPool(meter, min(cameras, len(os.sched_getaffinity(0))))
 
-    MapOutput.publish = counted  # type: ignore[method-assign]
-    online_map_node.camera_pool = pool
+    MapOutput.publish = counted  # type: ignore[method-assign,assignment]
+    online_map_node.camera_pool = pool  # type: ignore[attr-defined]
     executor = "classic" if classic else "events"
     code = online_map_node.run(load, ["--ros-args", "-p", "model.threads:=1", "-p", f"executor:={executor}"])
     print(json.dumps(meter.report()), flush=True)
@@ -164,11 +165,14 @@ def serve_plain(meter: Meter) -> None:
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     node, types, transforms = rclpy.create_node("plain"), graph_types(), TransformBuffer()
     predictor = metered(load_predictor(default_weights(), "cpu", engine="eager"), meter)
-    synchronizer, matrices = approximate(SLOP_MS), {}
+    synchronizer = approximate(SLOP_MS)
+    matrices: dict[str, np.ndarray] = {}
     publisher = node.create_publisher(types.get("hdmap_ros/msg/MapElementArray"), ELEMENTS, 1)
 
     def decode(message: Any) -> np.ndarray:
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.imdecode(np.frombuffer(message.data, np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     decode = meter.stage("cameras", decode)
 
@@ -206,7 +210,7 @@ def serve_plain(meter: Meter) -> None:
 
     for camera in CAMERAS:
         name = f"/{camera.lower()}"
-        listen("sensor_msgs/msg/CompressedImage", f"{name}/image_raw/compressed", lambda m, c=camera: on_image(c, m))
+        listen("sensor_msgs/msg/CompressedImage", f"{name}/image_raw/compressed", partial(on_image, camera))
 
         def on_info(message: Any, camera: str = camera) -> None:
             matrices[camera] = np.array(message.k).reshape(3, 3)
@@ -254,9 +258,8 @@ def main() -> None:
         meter = Meter()
         serve_plain(meter) if arguments.serve == "plain" else serve_ours(meter, arguments.serve == "classic")
         return
-    table = Table(title="CPU of one process; overhead is what its pipeline's stages do not take")
-    for column in ("node", "maps", "ms per map", "of stages", "overhead, cores", "executor", "worker", "DDS threads"):
-        table.add_column(column, justify="left" if column == "node" else "right")
+    columns = ("node", "maps", "ms per map", "of stages", "overhead, cores", "executor", "worker", "DDS threads")
+    table = figures("CPU of one process; overhead is what its pipeline's stages do not take", *columns)
     for turn in range(arguments.turns):
         for way, name in WAYS.items():
             report = drive(way, arguments.bag.resolve(), turn)

@@ -20,8 +20,8 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
+from measuring import figures
 from rich.console import Console
-from rich.table import Table
 
 from hdmap_ros.stamps import ns_to_parts
 from hdmap_ros.sync.image_sets import ImageSet, SyncConfig, SyncStatistics
@@ -94,7 +94,7 @@ def events(kind: Kind) -> list[Event]:
     chance = random.Random(0)
     make_stamp: Any = SimpleNamespace
     if message_filters_version():
-        from builtin_interfaces.msg import Time as make_stamp  # message_filters takes no other
+        make_stamp = importlib.import_module("builtin_interfaces.msg").Time  # message_filters takes no other
     made = []
     for camera, name in enumerate(CAMERAS):
         for cycle in itertools.count():
@@ -233,9 +233,10 @@ def _is_mixed(entry: ImageSet, exposures: dict[str, list[int]], triggered: bool)
 def main() -> None:
     version = message_filters_version()
     theirs = f"message_filters {version}" if version else "approximate time"
-    table = Table(title=f"Six cameras for {SECONDS} s; ours hands on sets of five or more, theirs complete ones")
-    for column in ("rig", "synchroniser", "sets", "complete", "mixed", "lost", "longest pause, s", "us per image"):
-        table.add_column(column, justify="left" if column in ("rig", "synchroniser") else "right")
+    title = f"Six cameras for {SECONDS} s; ours hands on sets of five or more, theirs complete ones"
+    words = ("rig", "synchroniser")
+    columns = ("sets", "complete", "mixed", "lost", "longest pause, s", "us per image")
+    table = figures(title, *words, *columns, words=words)
     for kind in KINDS:
         stream = events(kind)
         ours = partial(CycleSynchronizer, SyncConfig(CAMERAS, ANCHOR, 5))

@@ -10,9 +10,11 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
+from measuring import cpu_s
 from rich.console import Console
 from rich.table import Table
 
@@ -32,22 +34,22 @@ def scenes(plan: TownPlan) -> dict[str, SceneWork]:
     return {"edition 1": TownWork(PRESETS["v1"], plan).scene(0), "edition 2, flat": flat, "edition 2": second}
 
 
-def jobs(scene: SceneWork) -> tuple[float, list[Callable[[], object]], list[Callable[[], object]]]:
+def jobs(scene: SceneWork) -> tuple[float, dict[str, list[Callable[[], object]]]]:
     """CPU milliseconds to prepare a scene; drawing each image of some keyframes, turning the LiDAR once at each."""
     start = time.process_time()
     recorder = Recorder(PRESETS["v2"], scene, 1)
     prepared = 1e3 * (time.process_time() - start)
     lidar, rig = recorder.lidar, scene.shots.rig
-    images, turns = [], []
+    works: dict[str, list[Callable[[], object]]] = {"image": [], "turn": []}
     for firing in scene.shots.firings:
         if firing.keyframe not in KEYFRAMES:
             continue
         if firing.channel == "LIDAR_TOP":
             at = scene.town_s(firing)
-            turns.append(lambda at=at: lidar.cast_sweep(scene.town_from_ego, rig.ego_from_lidar, at, 1))
+            works["turn"].append(partial(lidar.cast_sweep, scene.town_from_ego, rig.ego_from_lidar, at, 1))
         else:
-            images.append(lambda firing=firing: recorder.photograph(firing))
-    return prepared, images, turns
+            works["image"].append(partial(recorder.photograph, firing))
+    return prepared, works
 
 
 def main() -> None:
@@ -60,14 +62,17 @@ def main() -> None:
     taken: dict[tuple[str, str], list[float]] = {}
     for plan in plan_towns(PRESETS["v2"].model_copy(update={"towns": {"val": options.towns}})):
         work = {name: jobs(scene) for name, scene in scenes(plan).items()}
-        least = {(name, kind, i): np.inf for name in EDITIONS for kind in (1, 2) for i in range(len(work[name][kind]))}
-        for key in list(least) * options.rounds:
-            name, kind, i = key
-            start = time.process_time()
-            work[name][kind][i]()
-            least[key] = min(least[key], 1e3 * (time.process_time() - start))
+        each = {
+            (name, kind, i): job
+            for name in EDITIONS
+            for kind, of_kind in work[name][1].items()
+            for i, job in enumerate(of_kind)
+        }
+        least = dict.fromkeys(each, np.inf)
+        for key in list(each) * options.rounds:
+            least[key] = min(least[key], 1e3 * cpu_s(each[key]))
         for (name, kind, _), milliseconds in least.items():
-            taken.setdefault((name, "image" if kind == 1 else "turn"), []).append(milliseconds)
+            taken.setdefault((name, kind), []).append(milliseconds)
         for name in EDITIONS:
             taken.setdefault((name, "prepared"), []).append(work[name][0] / IMAGES_PER_SCENE)
     table = Table("", "ms per image", "prepared, per image", "together", "ratio", "ms per LiDAR turn")

@@ -1,6 +1,6 @@
 """Samples per second of training with 1 and 2 processes and the same global batch, on this machine's CPUs.
 
-Run: python benchmarks/training_scaling.py [--recipe config/recipes/tiny/ground.yaml] [--root data/tiny] [--steps 30]
+Run: python benchmarks/training_scaling.py [--root data/tiny] [--steps 30]
 
 Each row is a run of `hdmap train` in its own processes with one thread each; the rate is the one that the run logs at
 its last step, its start included. On a machine with as many cores as processes, the loader's workers share them.
@@ -28,10 +28,10 @@ def rate_of(arguments: argparse.Namespace, devices: int, folder: Path) -> float:
     """
     steps = arguments.steps
     overrides = [
-        *(f"data.root={arguments.root}", f"optim.steps={steps}", f"optim.batch_size={arguments.batch_size}"),
+        *(f"data.root={arguments.root}", f"optim.steps={steps}", "optim.batch_size=8"),
         *(f"log_every={steps}", f"save_every={steps}", f"evaluate_every={steps}", "evaluate_frames=1"),
     ]
-    command = [sys.executable, str(HDMAP), "train", arguments.recipe, *overrides, "-o", str(folder)]
+    command = [sys.executable, str(HDMAP), "train", "config/recipes/tiny/ground.yaml", *overrides, "-o", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run(
         [*command, "--accelerator", "cpu", "--devices", str(devices)],
@@ -46,10 +46,8 @@ def rate_of(arguments: argparse.Namespace, devices: int, folder: Path) -> float:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", default="config/recipes/tiny/ground.yaml")
     parser.add_argument("--root", default="data/tiny", help="made by: hdmap synth data/tiny --preset tiny")
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--batch-size", type=int, default=8)
     arguments = parser.parse_args()
     table = Table("processes", "samples/s", "of one process", title=f"{os.cpu_count()} cores, one thread per process")
     with tempfile.TemporaryDirectory() as scratch:

@@ -16,14 +16,13 @@ import multiprocessing
 import os
 import resource
 import signal
-import statistics
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 from distillation_rows import ABLATIONS, FACTORS, ROWS, TRIED, Job, best, source, steps, student, trial, with_needs
-from mapkd_rows import run, test
+from mapkd_rows import run, spread, test
 from rich.console import Console
 
 from hdmap_core.models import MapModel
@@ -125,18 +124,10 @@ def table(rows: list[str], seeds: list[int], out: Path) -> str:
                 alone = student("none", seed).test(out)
                 if teacher and alone and teacher[key] != alone[key]:
                     shares.append((scores[key] - alone[key]) / (teacher[key] - alone[key]))
-            cells += _spread([scores[key] for scores in there.values()], ".3f")
-            cells += _spread(shares, ".0%") if row != "none" else ["", ""]
+            cells += spread([scores[key] for scores in there.values()], ".3f")
+            cells += spread(shares, ".0%") if row != "none" else ["", ""]
         lines.append(f"| {row} | {len(there)} | {' | '.join(cells)} |")
     return "\n".join([*lines, *([f"\nMissing: {', '.join(missing)}"] if missing else [])])
-
-
-def _spread(values: list[float], form: str) -> list[str]:
-    """Mean ± standard deviation, and each."""
-    if not values:
-        return ["–", "–"]
-    apart = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-    return [f"{statistics.mean(values):{form}}{apart}", ", ".join(f"{value:{form}}" for value in values)]
 
 
 @answers_sigterm
@@ -144,7 +135,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataroot", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("what", choices=["all", "row", "sources", "tune", "table"])
+    parser.add_argument("what", choices=["all", "row", "tune", "table"])
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*ROWS, *ABLATIONS])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, each of one thread")
@@ -157,8 +148,6 @@ def main() -> None:
             tried = [row for row in TRIED if row in rows]
             do_all([trial(row, factor) for row in tried for factor in FACTORS], arguments)
             print(trials_table(arguments.out))
-        case "sources":
-            do_all([source("teacher"), source("coach")], arguments)
         case "all":
             do_all(
                 [source("teacher"), source("coach"), *(student(row, seed) for seed in seeds for row in rows)], arguments

@@ -47,7 +47,7 @@ class Instant:
 
 def drive_of(dataset: NuScenesDataset, scene: Scene, predictor: Predictor) -> list[Instant]:
     """Every firing cycle of a scene, in the ego frame of CAM_FRONT's stamp, as in the node."""
-    frames = dataset.tables.sensor_frames(scene, CAMERAS)
+    frames = dataset.sensor_frames(scene, CAMERAS)
     instants = []
     for anchor in (frame for frame in frames if frame.channel == "CAM_FRONT"):
         prediction = predictor.predict(observe_cycle(frames, CAMERAS, anchor))
@@ -135,9 +135,8 @@ def main() -> None:
         "fused map": {name: fused(drive, region, adding, tracing) for name, drive in drives.items()},
     }
     number = sum(map(len, drives.values()))
-    table = Table(title=f"{len(drives)} drives of {', '.join(drives)}: {number} maps, {minutes:.2f} minutes")
-    for column in ("maps", "mAP", *(label.value for label in CLASSES), "C-mAP", "switches", "per minute", "matches"):
-        table.add_column(column, justify="left" if column == "maps" else "right")
+    columns = ("maps", "mAP", *(label.value for label in CLASSES), "C-mAP", "switches", "per minute", "matches")
+    table = Table(*columns, title=f"{len(drives)} drives of {', '.join(drives)}: {number} maps, {minutes:.2f} minutes")
     for name, maps in rows.items():
         frames = {
             drive: [TrackedFrame(found, each.truth) for found, each in zip(maps[drive], drives[drive], strict=True)]

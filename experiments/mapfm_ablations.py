@@ -8,11 +8,10 @@ OUT/<study>-<variant>-<seed>; finished ones are not repeated. Each study ends wi
 """
 
 import argparse
-import statistics
 from pathlib import Path
 
 import torch
-from mapkd_rows import test
+from mapkd_rows import spread, test
 from rich.console import Console
 from rich.table import Table
 
@@ -54,15 +53,8 @@ def table(study: str, scores: dict[str, list[dict[str, float]]]) -> Table:
     base = [found["mAP"] for found in scores["base"]]
     for variant, found in scores.items():
         values = [each["mAP"] for each in found]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        apart = [value - reference for value, reference in zip(values, base, strict=True)]
-        result.add_row(
-            variant,
-            f"{found[0]['parameters_m']:.2f}",
-            f"{statistics.mean(values):.3f} ± {spread:.3f}",
-            ", ".join(f"{value:.3f}" for value in values),
-            ", ".join(f"{value:+.3f}" for value in apart),
-        )
+        apart = ", ".join(f"{value - reference:+.3f}" for value, reference in zip(values, base, strict=True))
+        result.add_row(variant, f"{found[0]['parameters_m']:.2f}", *spread(values), apart)
     return result
 
 

@@ -178,6 +178,14 @@ def main() -> None:
     console.print(table(found))
 
 
+def spread(values: list[float], form: str = ".3f") -> list[str]:
+    """Mean ± standard deviation over the seeds, and each."""
+    if not values:
+        return ["–", "–"]
+    apart = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return [f"{statistics.mean(values):{form}}{apart}", ", ".join(f"{value:{form}}" for value in values)]
+
+
 def table(found: dict[str, list[dict[str, float]]]) -> Table:
     """One row per model: means over the seeds, each seed, and the parameters."""
     iou = [f"IoU_{name}" for name in ("divider", "ped_crossing", "boundary")]

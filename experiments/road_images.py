@@ -24,6 +24,8 @@ INDEPENDENT = 0.1
 """Share of the places that tells something new: neighbours see the same texture."""
 REGION_M = ((-25.0, 25.0), (-10.0, 10.0))
 OWN_CAR_M = ((-1.5, 4.5), (-1.5, 1.5))
+Ray = tuple[np.ndarray, np.ndarray]
+"""Of N places: pixels, homogeneous (N, 3), at height 0, and what a metre of height adds to them."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,11 @@ class Sighting:
 
 def sighting(observation: Observation) -> Sighting:
     """Of the cameras that are there; pictures of about 400 x 225 are enough."""
-    matrices = observation.rig.projection().double().numpy()
-    seen = [
-        each for each in zip(observation.rig.names, observation.images, matrices, strict=True) if each[1] is not None
-    ]
-    pictures = {name: cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for name, image, _ in seen}
-    return Sighting(pictures, {name: matrix for name, _, matrix in seen})
+    names = observation.rig.names
+    cameras = {name: image for name, image in zip(names, observation.images, strict=True) if image is not None}
+    matrices = dict(zip(names, observation.rig.projection().double().numpy(), strict=True))
+    pictures = {name: cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for name, image in cameras.items()}
+    return Sighting(pictures, {name: matrices[name] for name in cameras})
 
 
 def plane_from_motion(now: Sighting, before: Sighting, before_from_now: np.ndarray, mean: np.ndarray) -> np.ndarray:
@@ -80,7 +81,8 @@ def _fit(
     beside = ~((x > x0) & (x < x1) & (y > y0) & (y < y1))
     x, y = x[beside], y[beside]
     z = mean[0] * x + mean[1] * y + mean[2]
-    places, rays = [], ([], [])
+    places: list[np.ndarray] = []
+    rays: tuple[list[Ray], list[Ray]] = ([], [])
     for number, (one, other) in enumerate(pairs):
         height, width = now.pictures[one].shape
         matrices = now.projections[one], before.projections[other] @ before_from_now
@@ -100,7 +102,7 @@ def _fit(
         return np.asarray(mean, np.float64)
     stacked = np.concatenate(places)
     basis, tops, heights = stacked[:, :3], stacked[:, 3], stacked[:, 4]
-    here, there = ([np.concatenate(part) for part in zip(*ray, strict=True)] for ray in rays)
+    here, there = (_joined(ray) for ray in rays)
     prior, found = np.diag(PRIOR_SD**-2), np.array(mean, np.float64)
     for blur, around in ROUNDS:
         now_looks = np.concatenate([_looks(now.pictures[one], blur, around) for one, _ in pairs])
@@ -116,8 +118,13 @@ def _fit(
     return found
 
 
+def _joined(rays: Sequence[Ray]) -> Ray:
+    levels, ups = zip(*rays, strict=True)
+    return np.concatenate(levels), np.concatenate(ups)
+
+
 def _pixels(level: np.ndarray, up: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels and depth of places: homogeneous (N, 3) at height 0, and what a metre of height adds to them."""
+    """Pixels and depth of the places of a `Ray` at heights z."""
     place = level + z[:, None] * up
     depth = np.maximum(place[:, 2], 1e-6)
     return place[:, 0] / depth, place[:, 1] / depth, place[:, 2]

@@ -21,6 +21,7 @@ from hdmap_core.config import Config, parse_config
 from hdmap_core.elements import MapClass
 from hdmap_core.errors import CheckpointError, ConfigError
 from hdmap_core.files import write_atomically
+from hdmap_core.files.shipped import shipped
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.models.state import listed, misfit
 from hdmap_core.models.weight_files import read_weights
@@ -139,12 +140,12 @@ def _largest_number(config: Any) -> float:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """The checkpoint that a user means: a file, or the best (else the last) one of a run folder.
+    """The checkpoint that a user means: a file, the best (else the last) one of a run folder, one that ships with us.
 
     Raises:
         CheckpointError: if there is none.
     """
-    path = Path(path)
+    path = shipped(path)
     if path.is_file():
         return path
     for name in ("best", "last"):

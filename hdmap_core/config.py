@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.files.shipped import shipped
 from hdmap_core.files.yaml_files import read_yaml
 
 
@@ -25,11 +26,13 @@ C = TypeVar("C", bound=Config)
 def load_config(kind: type[C], path: str | Path, overrides: Sequence[str] = ()) -> C:
     """Reads a YAML recipe and applies overrides such as `optim.lr=1e-3` (values are YAML).
 
+    `config/recipes/...` is the package's own where it is not there (`files.shipped`).
+
     Raises:
         ConfigError: naming the file, the key, what was meant and what is allowed.
     """
     try:
-        content = read_yaml(path)
+        content = read_yaml(shipped(path))
     except OSError as error:
         raise ConfigError(f"cannot read recipe {path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from typing import NoReturn
@@ -83,6 +83,16 @@ def missing_packages_named() -> Iterator[None]:
         if line is None:
             raise
         raise MissingDependencyError(line) from None
+
+
+def require(modules: Iterable[str]) -> None:
+    """Before long work: whether packages of `REQUIREMENTS` or `EXTRAS` are there.
+
+    Raises:
+        MissingDependencyError: naming all that are not.
+    """
+    if lacking := [module for module in modules if complaint(module)]:
+        raise MissingDependencyError(_line(lacking))
 
 
 def run_or_tell(main: Callable[[], None]) -> None:

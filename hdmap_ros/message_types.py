@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from hdmap_core.errors import MissingDependencyError
+from hdmap_core.files.shipped import package_folder
 from hdmap_core.required_packages import missing_packages_named
-from hdmap_ros.package_folder import package_folder
 from hdmap_ros.stamps import ns_to_parts
 
 OUR_MESSAGES = ("MapElement", "MapElementArray", "MapModelInfo")

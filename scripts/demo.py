@@ -69,7 +69,7 @@ MOST_PICTURES = 90
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 Elements = dict[int, list[MapElement]]  # stamp in nanoseconds → of a map
 console = Console()
-running: list[subprocess.Popen] = []
+running: list[subprocess.Popen[Any]] = []
 unfinished: list[Path] = []  # films that are being written
 
 
@@ -105,7 +105,7 @@ def stop(number: int, frame: object) -> None:
     os._exit(128 + signal.SIGINT)  # no more words from libraries that would be torn down in the midst of their work
 
 
-def start(command: list[str], **options: Any) -> subprocess.Popen:
+def start(command: list[str], **options: Any) -> subprocess.Popen[Any]:
     """A process in a session of its own: Ctrl-C reaches this one alone, which then ends the others in order.
 
     A signal that comes while the process is being made is answered once `running` knows it; else nobody would end it.
@@ -123,7 +123,7 @@ def start(command: list[str], **options: Any) -> subprocess.Popen:
     return process
 
 
-def end_processes(processes: list[subprocess.Popen], patience_s: float = 5.0) -> None:
+def end_processes(processes: list[subprocess.Popen[Any]], patience_s: float = 5.0) -> None:
     """SIGTERM to each process and its children, SIGKILL to those that are still there after `patience_s`."""
     for number, wait_s in ((signal.SIGTERM, patience_s), (signal.SIGKILL, 1.0)):
         for process in processes:
@@ -134,7 +134,7 @@ def end_processes(processes: list[subprocess.Popen], patience_s: float = 5.0) ->
             time.sleep(0.02)
 
 
-def has_ended(process: subprocess.Popen) -> bool:
+def has_ended(process: subprocess.Popen[Any]) -> bool:
     """Asks the system and not `poll`, whose lock the code that a signal interrupts may hold."""
     if process.returncode is not None:
         return True
@@ -193,7 +193,7 @@ def call(module: str, *arguments: str) -> None:
         raise DemoError(f"`hdmap {' '.join(arguments)}` failed; its own message stands above")
 
 
-def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate: float) -> dict:
+def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate: float) -> dict[str, Any]:
     """Plays the bag through the node while a recorder listens; returns the node's own report."""
     environment = {k: v for k, v in os.environ.items() if k != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     environment |= {"ROS_DOMAIN_ID": str(20 + os.getpid() % 80), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
@@ -202,7 +202,7 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     report.unlink(missing_ok=True)
     logs = {name: (out / f"{name}.log").open("w") for name in ("node", "recorder", "player")}
 
-    def start_logged(name: str, *arguments: str) -> subprocess.Popen:
+    def start_logged(name: str, *arguments: str) -> subprocess.Popen[Any]:
         command = [sys.executable, "-m", *arguments]
         return start(command, env=environment, stdout=logs[name], stderr=subprocess.STDOUT)
 
@@ -226,7 +226,7 @@ def drive_through_node(drive: Path, result: Path, out: Path, weights: Path, rate
     return json.loads(report.read_text(encoding="utf-8"))
 
 
-def wait_for_player(player: subprocess.Popen, node_log: Path, seconds: float) -> int:
+def wait_for_player(player: subprocess.Popen[Any], node_log: Path, seconds: float) -> int:
     """The player's exit code; until then a bar shows how far the drive must be."""
     text = "{task.completed:.0f} of {task.total:.0f} s"
     columns = TextColumn("  {task.description}"), BarColumn(), TextColumn(text)
@@ -259,7 +259,7 @@ def read_published(bag: Path) -> Elements:
 
 def anchor_frame(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> SensorFrame:
     """The CAM_FRONT image of a stamp, whose pose is the pose of the published map."""
-    frames = dataset.tables.sensor_frames(scene, ["CAM_FRONT"])
+    frames = dataset.sensor_frames(scene, ["CAM_FRONT"])
     return min(frames, key=lambda frame: abs(frame.stamp_ns - stamp_ns))
 
 
@@ -270,7 +270,7 @@ def truth_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> list[MapE
 
 def observation_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> Observation:
     """The six images of the firing cycle around a stamp, for the picture."""
-    frames = dataset.tables.sensor_frames(scene, CAMERAS)
+    frames = dataset.sensor_frames(scene, CAMERAS)
     return observe_cycle(frames, CAMERAS, anchor_frame(dataset, scene, stamp_ns))
 
 
@@ -297,7 +297,7 @@ def write_film(
     path: Path, dataset: NuScenesDataset, scene: Scene, published: Elements, truth: Elements, grid: BEVGrid
 ) -> None:
     """The drive: the cameras, the published map from above, and the fused map that grows beside the true one."""
-    frames = dataset.tables.sensor_frames(scene, CAMERAS)
+    frames = dataset.sensor_frames(scene, CAMERAS)
     anchors = {stamp: anchor_frame(dataset, scene, stamp) for stamp in published}
     way = np.array([anchor.map_from_ego[:2, 3] for anchor in anchors.values()])
     sheet = FilmSheet(TITLE, grid, way, true_map(dataset, scene.sample_tokens, Wanted()))
@@ -311,7 +311,7 @@ def write_film(
             film.add(maker.draw(next(observations), published[stamp], truth[stamp], clock), stamp)
 
 
-def picture_facts(node: dict, score: ChamferScore) -> list[str]:
+def picture_facts(node: dict[str, Any], score: ChamferScore) -> list[str]:
     """What stands beside the picture."""
     latency = node["latency_ms"].get("end_to_end") or node["latency_ms"].get("total") or {}
     classes = [f"AP {label.value.replace('_', ' ')} {result.mean_ap:.2f}" for label, result in score.classes.items()]
@@ -324,7 +324,7 @@ def picture_facts(node: dict, score: ChamferScore) -> list[str]:
     ]
 
 
-def print_report(node: dict, score: ChamferScore, out: Path, film: Path) -> None:
+def print_report(node: dict[str, Any], score: ChamferScore, out: Path, film: Path) -> None:
     """The report as tables, where the picture is, and what to try now."""
     frames = Table(title="frames")
     for column in ("image sets", "mapped", *node["dropped"], "rate"):
@@ -333,7 +333,7 @@ def print_report(node: dict, score: ChamferScore, out: Path, film: Path) -> None
     frames.add_row(str(node["sets"]), str(node["published"]), *map(str, node["dropped"].values()), rate)
     console.print(frames)
     latency = Table(title="latency, ms")
-    columns = next(iter(node["latency_ms"].values()), {})
+    columns: dict[str, float] = next(iter(node["latency_ms"].values()), {})
     for column in ("stage", *columns):
         latency.add_column(column, justify="left" if column == "stage" else "right")
     for stage, numbers in node["latency_ms"].items():

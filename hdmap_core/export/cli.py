@@ -69,6 +69,7 @@ def export(
     from hdmap_core.export.tensorrt_file import export_tensorrt
     from hdmap_core.files import check_file
     from hdmap_core.inference import aoti_engine, onnx_engine, openvino_engine, tensorrt_engine
+    from hdmap_core.required_packages import EXTRAS, require
 
     kinds: dict[Format, tuple[str, Callable[[Reference, Path], float]]] = {
         Format.onnx: (onnx_engine.SUFFIX, export_onnx),
@@ -83,7 +84,9 @@ def export(
     path = find_checkpoint(checkpoint)
     target = out or path.with_suffix(suffix)
     check_file(target, (suffix,))
-    if format is Format.tensorrt:  # asked for before the long work
+    if format is not Format.aoti:  # asked for before the long work
+        require([*EXTRAS["export"], *(EXTRAS["openvino"] if format is Format.openvino else ())])
+    if format is Format.tensorrt:
         tensorrt_engine.import_tensorrt()
     exported = reference(path, head, cameras, device, max_views)
     deviation = write(exported, target)

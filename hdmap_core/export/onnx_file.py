@@ -11,7 +11,7 @@ from hdmap_core.export.reference import Reference
 from hdmap_core.inference.engine import ByTensors, input_tensors, output_tensors
 from hdmap_core.inference.exported_file import KEY
 from hdmap_core.inference.onnx_engine import OnnxEngine
-from hdmap_core.required_packages import missing_packages_named
+from hdmap_core.required_packages import EXTRAS, require
 
 
 def export_onnx(reference: Reference, out: Path, precision: str = "fp32") -> float:
@@ -43,10 +43,10 @@ def onnx_bytes(reference: Reference) -> bytes:
         ConfigError: if the model cannot be exported.
         MissingDependencyError: see `export_onnx`.
     """
-    with missing_packages_named():
-        import onnx
-        import onnxruntime  # noqa: F401  # asked for before the long work
-        import onnxscript
+    require(EXTRAS["export"])
+    import onnx
+    import onnxscript
+
     inputs = input_tensors(reference.sample.inputs)
     outputs = output_tensors(reference.engine(reference.sample.inputs))
     # How many LiDAR points there are changes from sweep to sweep.

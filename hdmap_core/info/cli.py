@@ -48,7 +48,9 @@ def identify(path: Path) -> "What":
     from importlib.metadata import entry_points
 
     from hdmap_core.errors import ConfigError
+    from hdmap_core.files.shipped import shipped
 
+    path = shipped(path)
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     for entry in sorted(entry_points(group="hdmap.info"), key=lambda entry: entry.name):

@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from hdmap_core.errors import ConfigError
+from hdmap_core.files.shipped import package_folder
 from hdmap_core.files.yaml_files import read_yaml
-from hdmap_ros.package_folder import package_folder
 
 PROJECTIONS = ("", "auto", "k", "p")
 

@@ -1,10 +1,13 @@
 """A package that is missing or too old is one line with the remedy: from `hdmap`, from the node, in the Python API."""
 
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +93,22 @@ def test_the_command_line_says_what_is_missing(machine, module: str) -> None:
 def test_everything_that_is_missing_is_named_at_once(machine) -> None:
     done = machine("-m", "hdmap_core", "--help", without=("typer", "torch", "timm"))
     assert_one_line(done, "typer is not installed (for", "'timm>=", "'torch>=", "'typer>=")
+
+
+def test_an_export_names_all_that_it_lacks_before_it_begins(
+    hdmap: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec, lacks = importlib.util.find_spec, ("onnx", "onnxscript", "openvino")
+
+    def without(name: str, package: str | None = None) -> object:
+        return None if name in lacks else find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    monkeypatch.setattr("hdmap_core.export.reference.reference", lambda *arguments: pytest.fail("the model ran"))
+    weights = ROOT / "hdmap_core" / "weights" / "student.safetensors"
+    ended = hdmap("export", weights, "--format", "openvino", "-o", tmp_path / "student.xml")
+    assert ended.code == 2
+    assert "onnx is not installed, onnxscript is not installed, openvino is not installed (for" in ended.err
 
 
 def test_bags_say_it_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

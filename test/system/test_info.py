@@ -35,6 +35,15 @@ def test_checkpoint(hdmap: Hdmap) -> None:
     assert any(command.startswith("hdmap bag replay") for command in found["next"])
 
 
+def test_what_ships_is_found_by_its_name_wherever_one_stands(
+    hdmap: Hdmap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert info(hdmap, Path("config/recipes/tiny/ground.yaml"))["kind"] == "a recipe of hdmap train"
+    assert info(hdmap, Path("hdmap_core/weights/student.safetensors"))["kind"] == "a checkpoint of hdmap_ros"
+    assert not list(tmp_path.iterdir())
+
+
 def test_run_folder(hdmap: Hdmap, tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
