@@ -49,6 +49,14 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 
+# --- bytecode is kept, for the many processes that tests start: each would compile PyTorch anew, seconds at a time ---
+# Where the environment asks for none beside the sources, it lies in build/.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BUILD / "cache" / "bytecode"))
+
+
 # --- a shell's background jobs ignore Ctrl-C and so do their children; tests that press it start processes ---
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
