@@ -51,7 +51,7 @@ def ddp_worker(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     return load_module(Path(__file__).with_name("ddp_worker.py"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., TrainConfig]:
     """The tiny recipe, made smaller still, with overrides."""
 
