@@ -31,12 +31,10 @@ MAPFM = ROOT / "config" / "recipes" / "mapfm" / "resnet50.yaml"
 
 
 @pytest.fixture(scope="session")
-def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_root(folder_made_once: Callable[..., Path]) -> Path:
     """Two towns, train and val, of two keyframes each; small images, no LiDAR files."""
-    root = tmp_path_factory.mktemp("synthetic") / "town"
     config = PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (90, 160), "lidar": "none"})
-    write_dataset(root, config, 1, lambda done, total: None)
-    return root
+    return folder_made_once("synthetic/town", lambda root: write_dataset(root, config, 1))
 
 
 @pytest.fixture(scope="session")
