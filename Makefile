@@ -5,7 +5,8 @@ SHELL := /bin/bash
 
 VENV := $(CURDIR)/.venv
 CACHE := $(CURDIR)/build/cache
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# In the order of test/conftest.py.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 # What libraries would otherwise write into the home folder.
 export MPLCONFIGDIR ?= $(CACHE)/matplotlib

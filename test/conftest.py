@@ -1,12 +1,15 @@
 """Fixtures for all tests."""
 
 import contextlib
+import fcntl
 import importlib.util
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -47,6 +50,23 @@ for _name, _value in {
     "ROS_LOG_DIR": str(BUILD / "cache" / "ros_log"),
 }.items():
     os.environ.setdefault(_name, _value)
+
+
+# --- bytecode is kept, for the many processes that tests start: each would compile PyTorch anew, seconds at a time ---
+# Where the environment asks for none beside the sources, it lies in build/.
+if sys.dont_write_bytecode:
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.setdefault("PYTHONPYCACHEPREFIX", str(BUILD / "cache" / "bytecode"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several test processes each takes files with slow tests first: at the end none is left with a long one."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests = Counter(item.path for item in items)
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: (item.path not in slow, -tests[item.path]))
 
 
 # --- a shell's background jobs ignore Ctrl-C and so do their children; tests that press it start processes ---
@@ -155,13 +175,36 @@ def hdmap(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.fixture(scope="session")
-def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder_made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Function (name, fill) -> a folder that `fill` has filled: by one of the test processes, each has its own copy."""
+
+    def made(name: str, fill: Callable[[Path], object]) -> Path:
+        own = tmp_path_factory.mktemp(Path(name).parent.name) / Path(name).name
+        if "PYTEST_XDIST_WORKER" not in os.environ:
+            fill(own)
+            return own
+        shared = tmp_path_factory.getbasetemp().parent / f"made-once-{name.replace('/', '-')}"
+        with shared.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not shared.is_dir():
+                fill(own)
+                shutil.copytree(own, shared.with_suffix(".part"), dirs_exist_ok=True).rename(shared)
+                return own
+        return Path(shutil.copytree(shared, own))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_world(folder_made_once: Callable[..., Path]) -> Path:
     """Two towns, train and val, made by `hdmap synth`: three keyframes, 12 Hz, images of 90 x 160, LiDAR."""
-    root = tmp_path_factory.mktemp("world") / "tiny"
-    options = ("--preset", "tiny", "--keyframes", "3", "--image-size", "90x160", "--sweeps", "--workers", "1")
-    command = [sys.executable, "-m", "hdmap_core", "synth", str(root), *options]
-    subprocess.run(command, check=True, capture_output=True, cwd=BUILD.parent)
-    return root
+
+    def fill(root: Path) -> None:
+        options = ("--preset", "tiny", "--keyframes", "3", "--image-size", "90x160", "--sweeps", "--workers", "1")
+        command = [sys.executable, "-m", "hdmap_core", "synth", str(root), *options]
+        subprocess.run(command, check=True, capture_output=True, cwd=BUILD.parent)
+
+    return folder_made_once("world/tiny", fill)
 
 
 @pytest.fixture(scope="session")
@@ -182,26 +225,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sensor_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sensor_world(folder_made_once: Callable[..., Path]) -> Path:
     """Two towns, train and val, of two keyframes: images of 45 x 80, SD maps, LiDAR sweeps between the keyframes."""
     from hdmap_core.datasets.synthetic.presets import PRESETS
     from hdmap_core.datasets.synthetic.writer import write_dataset
 
-    root = tmp_path_factory.mktemp("sensors") / "town"
-    write_dataset(root, PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"}), 1)
-    return root
+    config = PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"})
+    return folder_made_once("sensors/town", lambda root: write_dataset(root, config, 1))
 
 
 @pytest.fixture(scope="session")
-def argoverse_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def argoverse_world(folder_made_once: Callable[..., Path]) -> Path:
     """The drives of `sensor_world`, through the same cameras, as Argoverse 2 logs."""
     pytest.importorskip("pyarrow")
     from hdmap_core.datasets.synthetic.argoverse_writer import write_logs
     from hdmap_core.datasets.synthetic.presets import PRESETS
 
-    root = tmp_path_factory.mktemp("argoverse") / "logs"
-    write_logs(root, PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"}), 1)
-    return root
+    config = PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (45, 80), "lidar": "all"})
+    return folder_made_once("argoverse/logs", lambda root: write_logs(root, config, 1))
 
 
 @pytest.fixture

@@ -31,12 +31,10 @@ MAPFM = ROOT / "config" / "recipes" / "mapfm" / "resnet50.yaml"
 
 
 @pytest.fixture(scope="session")
-def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def synthetic_root(folder_made_once: Callable[..., Path]) -> Path:
     """Two towns, train and val, of two keyframes each; small images, no LiDAR files."""
-    root = tmp_path_factory.mktemp("synthetic") / "town"
     config = PRESETS["tiny"].model_copy(update={"keyframes": 2, "image_size": (90, 160), "lidar": "none"})
-    write_dataset(root, config, 1, lambda done, total: None)
-    return root
+    return folder_made_once("synthetic/town", lambda root: write_dataset(root, config, 1))
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +49,7 @@ def ddp_worker(load_module: Callable[[Path], ModuleType]) -> ModuleType:
     return load_module(Path(__file__).with_name("ddp_worker.py"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> Callable[..., TrainConfig]:
     """The tiny recipe, made smaller still, with overrides."""
 

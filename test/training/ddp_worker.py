@@ -92,12 +92,11 @@ def train(
 
 
 def main() -> None:
-    """Arguments: CONFIG FOLDER DEVICES STRATEGY[,STRATEGY] [CALL]; several strategies have folders in FOLDER."""
-    strategies = sys.argv[4].split(",")
-    config, folder = load_config(TrainConfig, Path(sys.argv[1])), Path(sys.argv[2])
-    for strategy in strategies:
-        place = folder / strategy if len(strategies) > 1 else folder
-        train(config, place, int(sys.argv[3]), strategy, die_at=int(sys.argv[5]) if len(sys.argv) > 5 else 0)
+    """Arguments: DEVICES CALL RUN..., a run being CONFIG:FOLDER:STRATEGY; CALL 0 is none."""
+    devices, die_at = int(sys.argv[1]), int(sys.argv[2])
+    for run in sys.argv[3:]:
+        recipe, folder, strategy = run.split(":")
+        train(load_config(TrainConfig, Path(recipe)), Path(folder), devices, strategy, die_at=die_at)
 
 
 if __name__ == "__main__":

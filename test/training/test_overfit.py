@@ -1,6 +1,7 @@
 """Recipes made small keep their structure, and the verb says what it found."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,14 @@ def test_watched_tells_frozen_idle_and_learning_parameters_apart() -> None:
 
 @pytest.fixture
 def tiny_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verb's keyframes with images of 45 x 80 and no LiDAR."""
+    """The verb's keyframes with images of 45 x 80 and no LiDAR; those of a second call are copies."""
+    written: list[Path] = []
 
     def write(root: Path, preset: SynthConfig) -> None:
+        if written and not root.exists():
+            shutil.copytree(written[0], root)
         write_dataset(root, preset.model_copy(update={"image_size": (45, 80), "lidar": "none"}))
+        written.append(root)
 
     monkeypatch.setattr(module, "write_dataset", write)
 

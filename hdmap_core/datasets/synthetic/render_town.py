@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +63,12 @@ class SceneWork:
         return FIRST_TOWN_S + firing.stamp_us * 1e-6
 
 
+@lru_cache(maxsize=1)
+def _last_town(seed: int, drives_left: bool, edition: int) -> Town:
+    """A town is recorded and then described, perhaps in several pieces: it is drawn once."""
+    return generate_town(seed, drives_left=drives_left, edition=edition)
+
+
 class TownWork:
     """Everything about a town that follows from the configuration alone."""
 
@@ -72,7 +78,7 @@ class TownWork:
     @cached_property
     def town(self) -> Town:
         """The town with all of its movers."""
-        return generate_town(self.plan.seed, drives_left=self.plan.drives_left, edition=self.config.edition)
+        return _last_town(self.plan.seed, self.plan.drives_left, self.config.edition)
 
     def sd_roads(self) -> list[dict[str, object]]:
         """The town's share of its city's SD map."""

@@ -18,6 +18,8 @@ from hdmap_core.models import build_model
 from training.config import TrainConfig
 from training.fit.run_folder import metrics_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 STEPS = 3
 PATIENCE_S = 900
@@ -59,30 +61,16 @@ def assert_same_run(alone: Path, shared: Path, terms: set[str], atol: float = 2e
             )
 
 
-@pytest.fixture
-def config(tiny_config: Callable[..., TrainConfig]) -> TrainConfig:
-    """The tiny recipe with a global batch of 4, every step logged."""
-    return tiny_config("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")
+@pytest.fixture(scope="module")
+def runs(
+    tiny_config: Callable[..., TrainConfig], ddp_worker: ModuleType, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A folder with runs of two recipes, by one process (`…/alone`) and by two of one torchrun (`…/ddp`, `…/fsdp`).
 
-
-def test_two_processes_are_one(config: TrainConfig, ddp_worker: ModuleType, tmp_path: Path) -> None:
-    """DDP and FSDP, started by torchrun: every term, the gradient's norm and the weights are those of one process.
-
-    To float32 rounding of sums in another order, that is, which AdamW makes larger where gradients are nearly nothing.
+    `plain` is the tiny recipe with a global batch of 4, `taught` the same with a teacher. Every step is logged.
     """
-    ddp_worker.train(config, tmp_path / "alone", 1, "ddp")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path, 2, "ddp,fsdp")
-    for strategy in ("ddp", "fsdp"):
-        assert_same_run(tmp_path / "alone", tmp_path / strategy, {"class", "points", "mask_dice", "grad_norm"})
-
-
-def test_two_processes_teach_as_one(
-    tiny_config: Callable[..., TrainConfig], ddp_worker: ModuleType, tmp_path: Path
-) -> None:
-    """Every term that masks and polylines have, and the projections, whose gradients Fabric does not know."""
-    teacher = tmp_path / "teacher.safetensors"
+    folder = tmp_path_factory.mktemp("runs")
+    teacher = folder / "teacher.safetensors"
     larger = tiny_config("model.bev_encoder.out_channels=24", "model.view_transform.channels=12")
     torch.manual_seed(5)
     save_checkpoint(teacher, build_model(larger.model), CheckpointConfig(model=larger.model), {})
@@ -92,15 +80,35 @@ def test_two_processes_teach_as_one(
         "{kind: vector_response, min_score: 0.04",
     )
     taught = f"distillation=[{', '.join(term + ', source: teacher}' for term in terms)}]"
-    settings = [*("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")]
-    config = tiny_config(*settings, taught, "objective=distillation", f"sources.teacher={teacher}")
-    ddp_worker.train(config, tmp_path / "alone", 1, "ddp")
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    start("-m", *TORCHRUN, ddp_worker.__file__, recipe, tmp_path / "shared", 2, "ddp")
+    changes = {"plain": (), "taught": (taught, "objective=distillation", f"sources.teacher={teacher}")}
+    for name, change in changes.items():
+        settings = ("optim.batch_size=4", f"optim.steps={STEPS}", "log_every=1", "save_every=100", "data.workers=1")
+        config = tiny_config(*settings, *change)
+        ddp_worker.train(config, folder / name / "alone", 1, "ddp")
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    shared = (("plain", "ddp"), ("plain", "fsdp"), ("taught", "ddp"))
+    places = [f"{folder / name}.yaml:{folder / name / strategy}:{strategy}" for name, strategy in shared]
+    start("-m", *TORCHRUN, ddp_worker.__file__, 2, 0, *places)
+    return folder
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_are_one(runs: Path, strategy: str) -> None:
+    """Every term, the gradient's norm and the weights are those of one process.
+
+    To float32 rounding of sums in another order, that is, which AdamW makes larger where gradients are nearly nothing.
+    """
+    terms = {"class", "points", "mask_dice", "grad_norm"}
+    assert_same_run(runs / "plain" / "alone", runs / "plain" / strategy, terms)
+
+
+def test_two_processes_teach_as_one(runs: Path) -> None:
+    """Every term that masks and polylines have, and the projections, whose gradients Fabric does not know."""
     # More terms, so more weights whose gradients are nearly nothing; a step moves a weight by up to 1.5e-3.
-    assert_same_run(tmp_path / "alone", tmp_path / "shared", {"bevdistill_teacher", "vector_response_teacher"}, 1e-3)
-    assert any(name.startswith("learned/") for name in load_file(tmp_path / "shared/checkpoints/state.safetensors"))
+    terms = {"bevdistill_teacher", "vector_response_teacher"}
+    assert_same_run(runs / "taught" / "alone", runs / "taught" / "ddp", terms, 1e-3)
+    state = load_file(runs / "taught" / "ddp" / "checkpoints" / "state.safetensors")
+    assert any(name.startswith("learned/") for name in state)
 
 
 def test_hdmap_train_starts_its_second_process(synthetic_root: Path, recipe: Path, tmp_path: Path) -> None:

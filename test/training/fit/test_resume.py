@@ -138,18 +138,18 @@ def test_kill_leaves_what_the_last_save_knows(tiny_config: Load, tmp_path: Path)
     recipe.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(WORKER.parents[2])}
 
-    def start(folder: str, *die_at: str) -> int:
-        command = [sys.executable, str(WORKER), str(recipe), str(tmp_path / folder), "1", "ddp", *die_at]
+    def start(die_at: int, *folders: str) -> int:
+        runs = [f"{recipe}:{tmp_path / folder}:ddp" for folder in folders]
+        command = [sys.executable, str(WORKER), "1", str(die_at), *runs]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode in (0, -signal.SIGKILL), done.stderr[-3000:]
         return done.returncode
 
-    assert start("whole") == 0
-    assert start("parts", "7") == -signal.SIGKILL
+    assert start(7, "parts") == -signal.SIGKILL
     assert [line["step"] for line in records(tmp_path / "parts") if line["phase"] == "train"] == [1, 2, 3, 4, 5, 6]
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as stream:
         stream.write('{"phase": "tra')  # as a kill in the middle of a write would leave it
-    assert start("parts") == 0
+    assert start(0, "parts", "whole") == 0
     assert_same(tmp_path / "whole", tmp_path / "parts")
 
 

@@ -10,8 +10,6 @@ from scipy.spatial import KDTree
 
 from hdmap_core.datasets.nuscenes import NuScenesDataset, NuScenesTables
 from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex, open_tables, write_index
-from hdmap_core.datasets.synthetic.presets import SynthConfig
-from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.errors import DatasetError
 from hdmap_core.observation import Observation
 from hdmap_core.observation.lidar_points import lidar_points
@@ -116,23 +114,15 @@ def test_the_index_gives_the_same(small_root: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.point_age_s, expected.point_age_s)
 
 
-@pytest.fixture(scope="module")
-def town_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A town driven through at about 7 m/s, two keyframes, the LiDAR at 20 Hz."""
-    root = tmp_path_factory.mktemp("town") / "synth"
-    config = SynthConfig(version="v1.0-mini", towns={"train": 1}, keyframes=2, image_size=(32, 57), lidar="all")
-    write_dataset(root, config)
-    return root
-
-
 def upright(points: np.ndarray) -> np.ndarray:
     """What stands on the ground, by its place on it: walls, stems, poles."""
     distance = np.hypot(points[:, 0], points[:, 1])
     return points[(points[:, 2] > 0.5) & (distance > 3) & (distance < 30), :2]
 
 
-def test_what_stands_still_stays_in_place(town_root: Path) -> None:
-    dataset = NuScenesDataset(town_root)
+def test_what_stands_still_stays_in_place(sensor_world: Path) -> None:
+    """In a town driven through at about 7 m/s, the LiDAR at 20 Hz."""
+    dataset = NuScenesDataset(sensor_world)
     token = dataset.tokens[1]
     observation = dataset.observation(token, images=False, sweeps=7)
     assert observation.points is not None and observation.point_age_s is not None

@@ -240,10 +240,8 @@ def test_options_and_presets() -> None:
         resolve("tiny", rigs="odd")
 
 
-def test_tables_without_lenses_are_as_they_were(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"rigs": "nuscenes", "keyframes": 1, "towns": {"val": 1}, "image_size": (45, 80)})
-    write_dataset(tmp_path / "plain", config)
-    rows = json.loads((tmp_path / "plain" / "v1.0-mini" / "calibrated_sensor.json").read_text())
+def test_tables_without_lenses_are_as_they_were(sensor_world: Path) -> None:
+    rows = json.loads((sensor_world / "v1.0-mini" / "calibrated_sensor.json").read_text())
     assert {frozenset(row) for row in rows} == {
         frozenset(("token", "sensor_token", "translation", "rotation", "camera_intrinsic"))
     }
