@@ -48,8 +48,11 @@ for _name, _value in {
     "MPLCONFIGDIR": str(BUILD / "cache" / "matplotlib"),
     "OMP_NUM_THREADS": "1",
     "ROS_LOG_DIR": str(BUILD / "cache" / "ros_log"),
+    "TORCHINDUCTOR_CACHE_DIR": str(BUILD / "cache" / "inductor"),
 }.items():
     os.environ.setdefault(_name, _value)
+# PyTorch makes it where it is missing; a process of another user, which a test starts, may not.
+Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).mkdir(parents=True, exist_ok=True)
 
 
 # --- bytecode is kept, for the many processes that tests start: each would compile PyTorch anew, seconds at a time ---
