@@ -62,7 +62,7 @@ def prepare(
     from hdmap_core.datasets.opening import cache_of
     from hdmap_core.errors import ConfigError
     from hdmap_core.files import check_folder
-    from training.config import TrainConfig
+    from training.config import Ground, TrainConfig
     from training.data.keyframes import sweeps_for
     from training.data.preparation import Preparation, model_of_grid
     from training.prepare import check as run_check
@@ -72,7 +72,8 @@ def prepare(
         check_folder(cache)
     if on_bad not in ("fail", "skip"):
         raise ConfigError(f"--on-bad knows fail and skip, not {on_bad!r}")
-    splits, model, keep_inputs, sweeps, grounds = tuple(split or ()), None, False, 0, ("poses",)
+    splits, model, keep_inputs, sweeps = tuple(split or ()), None, False, 0
+    grounds: tuple[Ground, ...] = ("poses",)
     if recipe is not None:
         config = load_config(TrainConfig, recipe, [f"data.root={dataroot}"])
         model, keep_inputs = config.model, config.data.keep_inputs

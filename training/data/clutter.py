@@ -26,7 +26,7 @@ def cluttered(ground: np.ndarray, strength: float, random: np.random.Generator) 
         The same shape; what was unseen stays black.
     """
     shape = ground.shape[1:]
-    pixels = np.ascontiguousarray(ground[:3].transpose(1, 2, 0)).astype(np.float32)
+    pixels: np.ndarray = np.ascontiguousarray(ground[:3].transpose(1, 2, 0)).astype(np.float32)
     pixels *= _light_of_cameras(shape, strength, random)
     light = _grain(shape, strength, random)
     for _ in range(random.poisson(1.5 * strength)):
