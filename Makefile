@@ -5,8 +5,7 @@ SHELL := /bin/bash
 
 VENV := $(CURDIR)/.venv
 CACHE := $(CURDIR)/build/cache
-# In the order of test/conftest.py.
-PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 # What libraries would otherwise write into the home folder.
 export MPLCONFIGDIR ?= $(CACHE)/matplotlib

@@ -179,5 +179,6 @@ def test_the_score_is_the_same(drives: dict[str, Path], hdmap: Verb) -> None:
         report = json.loads(ended.out)
         scores[name] = [report["mAP"], *(each["AP"] for each in report["classes"].values())]
     np.testing.assert_allclose(scores["frames"], scores["nuscenes"], atol=1e-12)
-    # A bag's poses are quaternions, 1e-5 m off: a ground pixel that turns over may move a line across a threshold.
-    np.testing.assert_allclose(scores["from-bag"], scores["nuscenes"], atol=0.01)
+    # A bag's poses are quaternions, 1e-5 m off: a ground pixel that turns over may move a line across a threshold, and
+    # of the few in three keyframes one is worth 0.02.
+    np.testing.assert_allclose(scores["from-bag"], scores["nuscenes"], atol=0.03)
