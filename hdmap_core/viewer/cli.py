@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdmap_core.recordings.options import Align, LidarGround, MinCameras, Rate, Rig, Start, Topics
+from hdmap_core.options import Align, LidarGround, MinCameras, Rate, Rig, Start, Topics, Version
 
 if TYPE_CHECKING:
     from hdmap_core.recordings.recording import Wanted
@@ -25,9 +25,7 @@ def view(
         Path | None, typer.Option(help="Data set or bag that has the images of a result, where it does not say itself")
     ] = None,
     scene: Annotated[str | None, typer.Option(help="Name of the scene; the first by default")] = None,
-    version: Annotated[
-        str | None, typer.Option(help="v1.0-mini, frames.json, 10hz ... where a data set has several")
-    ] = None,
+    version: Version = None,
     weights: Annotated[
         Path | None, typer.Option(help="Predict with this checkpoint or run folder, for a data set or bag")
     ] = None,
