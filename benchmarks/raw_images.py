@@ -114,7 +114,7 @@ def main() -> None:
         publish(arguments.bag, arguments.publish)
         return
     columns = ("transport", "speed", "sent", "received", "sets", "mapped", "dropped by the node", "since last image")
-    table = figures("Raw 1600 x 900 bgr8 images of six cameras", *columns, "sender late, ms")
+    table = figures("Raw bgr8 images of six cameras", *columns, "sender late, ms")
     for rate in arguments.rates:
         for number, (name, settings) in enumerate(TRANSPORTS.items()):
             sender, node = drive(arguments.bag.resolve(), rate, settings, number)

@@ -25,7 +25,7 @@ from hdmap_core.files.shipped import shipped
 from hdmap_core.models import MapModel, ModelConfig, build_model
 from hdmap_core.models.state import listed, misfit
 from hdmap_core.models.weight_files import read_weights
-from hdmap_core.postprocess import DecodeConfig, Head
+from hdmap_core.postprocess import DecodeConfig, Head, no_such_head
 
 FORMAT = 1
 SUFFIX = ".safetensors"
@@ -40,14 +40,18 @@ class CheckpointConfig(Config):
     model: ModelConfig
     decode: DecodeConfig = DecodeConfig()
 
+    @property
+    def heads(self) -> list[Head]:
+        """Those that the model has, of which `decode` publishes some."""
+        model = self.model
+        slots: dict[Head, object] = {"vectors": model.vectors, "masks": model.segmentation, "dense": model.dense_heads}
+        return [head for head, slot in slots.items() if slot is not None]
+
     @model_validator(mode="after")
     def _published_head_exists(self) -> Self:
-        slots: dict[Head, str] = {"vectors": "vectors", "masks": "segmentation", "dense": "dense"}
-        if self.model.is_refiner:  # it has the dense heads' outputs
-            slots["dense"] = "hd_refiner"
         for head in self.decode.heads_of(self.model.classes):
-            if getattr(self.model, slots[head]) is None:
-                raise ValueError(f"decode.head is {head!r}, but model.{slots[head]} is null")
+            if head not in self.heads:
+                raise no_such_head(head, self.heads)
         if MapClass.CENTERLINE in self.model.classes and self.decode.head_of(MapClass.CENTERLINE) != "vectors":
             raise ValueError("rasters do not know a centerline's sense; set decode.by_class.centerline to 'vectors'")
         return self

@@ -5,15 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from hdmap_core.recordings.options import LidarGround
+from hdmap_core.options import Device, LidarGround, Ray, Version
 from training.fit.interruption import answers_sigterm
 
 Accelerator = Literal["auto", "cpu", "cuda"]
 Strategy = Literal["ddp", "fsdp"]
-Version = Annotated[
-    str | None,
-    typer.Option(help="v1.0-mini, frames.json ... where the folder has several and the split does not tell"),
-]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Deviations from the recipe, e.g. optim.lr=1e-3")]
 
 
@@ -44,9 +40,7 @@ def prepare(
     version: Version = None,
     cache: Annotated[Path | None, typer.Option(help="Where the stores go; DATAROOT/cache by default")] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0 takes one per core")] = 0,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
-    ] = None,
+    ray: Ray = None,
 ) -> None:
     """Check a data set and cache its ground truth for training.
 
@@ -204,7 +198,7 @@ def evaluate(
     head: Annotated[
         str | None, typer.Option(help="Publish vectors, masks or dense instead of what the checkpoint says")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    device: Device = "auto",
     limit: Annotated[int, typer.Option(min=0, help="At most so many keyframes, evenly spread; 0 = all")] = 0,
     gallery: Annotated[int, typer.Option(min=0, help="Draw so many best and worst frames (with -o); 0 = none")] = 6,
     corruptions: Annotated[bool, typer.Option(help="Also score under every corruption, at three severities")] = False,
@@ -219,9 +213,7 @@ def evaluate(
     ] = None,
     lidar_ground: LidarGround = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes; the result does not depend on it")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
-    ] = None,
+    ray: Ray = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables")] = False,
 ) -> None:
     """Run a model over keyframes, score what it publishes, and show where it is good and bad.

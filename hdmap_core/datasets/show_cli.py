@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hdmap_core.options import Version
+
 if TYPE_CHECKING:
     from hdmap_core.datasets.contents import Contents
     from hdmap_core.datasets.protocol import MapDataset
@@ -18,9 +20,7 @@ def show(
     scene: Annotated[str | None, typer.Option(help="List the frames of this scene")] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="The picture of --token: .png or .jpg")] = Path("frame.png"),
     grid: Annotated[str, typer.Option(help="Region of the truth, metres along x and y")] = "60x30",
-    version: Annotated[
-        str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
-    ] = None,
+    version: Version = None,
     every_frame: Annotated[bool, typer.Option("--every-frame", help="Look at every frame, not at 200 of them")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:

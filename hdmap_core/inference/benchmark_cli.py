@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hdmap_core.options import Device
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -21,7 +23,7 @@ def benchmark(
             "onnxruntime or onnxruntime-tensorrt"
         ),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    device: Device = "auto",
     precision: Annotated[
         str | None,
         typer.Option(help="fp32, fp16 (PyTorch on CUDA) or bf16 (the same, and OpenVINO on CPUs that have it)"),

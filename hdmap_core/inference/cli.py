@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdmap_core.recordings.options import Align, LidarGround, MinCameras, Rate, Rig, Start, Topics
+from hdmap_core.options import Align, Device, LidarGround, MinCameras, Rate, Rig, Start, Topics, Version
 
 if TYPE_CHECKING:
     from hdmap_core.inference.prediction import Prediction
@@ -42,10 +42,8 @@ def predict(
     min_cameras: MinCameras = 0,
     topics: Topics = None,
     lidar_ground: LidarGround = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    version: Annotated[
-        str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
-    ] = None,
+    device: Device = "auto",
+    version: Version = None,
     min_score: Annotated[
         float, typer.Option(min=0, max=1, help="Leave elements with a lower score out of pictures and films")
     ] = 0.3,

@@ -18,7 +18,7 @@ from hdmap_core.inference.onnx_engine import OnnxEngine
 from hdmap_core.inference.openvino_engine import OpenVinoEngine
 from hdmap_core.inference.sample import sample_inputs
 from hdmap_core.inference.tensorrt_engine import TensorRtEngine
-from hdmap_core.postprocess import Head
+from hdmap_core.postprocess import Head, no_such_head
 
 
 class Exported(NamedTuple):
@@ -153,8 +153,10 @@ def _publishing(checkpoint: Checkpoint, path: Path, head: str | None) -> Checkpo
         )
     if head is None:
         return checkpoint
-    decoding = checkpoint.config.decode.only(cast(Head, head))
-    return replace(checkpoint, config=checkpoint.config.model_copy(update={"decode": decoding}))
+    wanted, config = cast(Head, head), checkpoint.config
+    if wanted not in config.heads:
+        raise no_such_head(wanted, config.heads)
+    return replace(checkpoint, config=config.model_copy(update={"decode": config.decode.only(wanted)}))
 
 
 def _exported(

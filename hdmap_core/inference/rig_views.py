@@ -4,7 +4,7 @@ from hdmap_core.model_io import ModelInput
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.model_frame import in_model_frame
 from hdmap_core.models.view_transforms.bevformer import BEVFormerConfig, most_views
-from hdmap_core.models.view_transforms.known_rig import KnownRig
+from hdmap_core.models.view_transforms.last_rig import LastRig
 
 
 class RigViews:
@@ -12,7 +12,7 @@ class RigViews:
 
     def __init__(self, model: ModelConfig) -> None:
         self._model = model
-        self._known: KnownRig[int] = KnownRig()
+        self._last_rig: LastRig[int] = LastRig()
 
     def most(self, inputs: ModelInput) -> int | None:
         """At least 1, whatever heights are learned; None of a model that does not look up its cells in the cameras.
@@ -28,4 +28,4 @@ class RigViews:
             seen = projection if frame is None else in_model_frame(projection, frame)
             return max(1, most_views(transform, grid, seen, size))
 
-        return self._known((projection, size, None), found)
+        return self._last_rig((projection, size, None), found)

@@ -1,12 +1,13 @@
 """ModelOutput -> list of MapElement."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from hdmap_core.config import Config
 from hdmap_core.elements import MapClass
+from hdmap_core.errors import ConfigError
 from hdmap_core.postprocess.dense import DenseDecodeConfig
 from hdmap_core.postprocess.masks import MaskDecodeConfig
 from hdmap_core.postprocess.vectors import VectorDecodeConfig
@@ -50,4 +51,9 @@ class DecodeConfig(Config):
         return self.model_copy(update={"head": head, "by_class": {}})
 
 
-__all__ = ["DecodeConfig", "DenseDecodeConfig", "Head", "MaskDecodeConfig", "VectorDecodeConfig"]
+def no_such_head(wanted: Head, there: Sequence[Head]) -> ConfigError:
+    """Says of a model that it has not the head that is to be published, and which it has."""
+    return ConfigError(f"decode.head is {wanted!r}, which the model has not; it has {' and '.join(there) or 'none'}")
+
+
+__all__ = ["DecodeConfig", "DenseDecodeConfig", "Head", "MaskDecodeConfig", "VectorDecodeConfig", "no_such_head"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import get_args
 
 import numpy as np
 import torch
@@ -10,10 +9,9 @@ from torch import Tensor
 from typing_extensions import assert_never
 
 from hdmap_core.elements import MapClass, MapElement
-from hdmap_core.errors import ConfigError
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import DenseOutput, ModelOutput
-from hdmap_core.postprocess import DecodeConfig, Head
+from hdmap_core.postprocess import DecodeConfig, Head, no_such_head
 from hdmap_core.postprocess.dense import decode_dense
 from hdmap_core.postprocess.masks import decode_masks
 from hdmap_core.postprocess.vectors import rank_vectors, ranked_elements
@@ -46,18 +44,18 @@ def reduced(
         match head:
             case "vectors":
                 if output.vectors is None:
-                    raise _missing(head)
+                    raise no_such_head(head, _heads_in(output))
                 last, score = output.vectors, config.score_threshold
                 logits, points = last.logits[-1, index], last.points[-1, index]
                 found |= rank_vectors(logits, points, grid=grid, min_score=score, config=config.vectors)
             case "masks":
                 if output.semantic is None:
-                    raise _missing(head)
+                    raise no_such_head(head, _heads_in(output))
                 probability = output.semantic[index].float().sigmoid()
                 found["masks"] = probability if output.semantic.dtype == torch.float32 else probability.half()
             case "dense":
                 if output.dense is None:
-                    raise _missing(head)
+                    raise no_such_head(head, _heads_in(output))
                 found |= {f"dense_{f.name}": getattr(output.dense, f.name)[index].float() for f in fields(DenseOutput)}
                 found["dense_semantic"] = found["dense_semantic"].softmax(dim=0)
                 found["dense_direction"] = found["dense_direction"].softmax(dim=0)
@@ -96,6 +94,6 @@ def _elements_of(
             assert_never(other)
 
 
-def _missing(head: Head) -> ConfigError:
-    others = " or ".join(f"decode.head={name}" for name in get_args(Head) if name != head)
-    return ConfigError(f"decode.head is {head!r}, which this model has not; use {others}")
+def _heads_in(output: ModelOutput) -> list[Head]:
+    outputs: dict[Head, object] = {"vectors": output.vectors, "masks": output.semantic, "dense": output.dense}
+    return [head for head, found in outputs.items() if found is not None]

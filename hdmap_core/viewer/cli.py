@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hdmap_core.recordings.options import Align, MinCameras, Rate, Rig, Start, Topics
+from hdmap_core.options import Align, LidarGround, MinCameras, Rate, Rig, Start, Topics, Version
 
 if TYPE_CHECKING:
+    from hdmap_core.recordings.recording import Wanted
     from hdmap_core.viewer.footage import Footage
 
 
@@ -24,9 +25,7 @@ def view(
         Path | None, typer.Option(help="Data set or bag that has the images of a result, where it does not say itself")
     ] = None,
     scene: Annotated[str | None, typer.Option(help="Name of the scene; the first by default")] = None,
-    version: Annotated[
-        str | None, typer.Option(help="v1.0-mini, frames.json, 10hz ... where a data set has several")
-    ] = None,
+    version: Version = None,
     weights: Annotated[
         Path | None, typer.Option(help="Predict with this checkpoint or run folder, for a data set or bag")
     ] = None,
@@ -42,6 +41,7 @@ def view(
     align: Align = False,
     min_cameras: MinCameras = 0,
     topics: Topics = None,
+    lidar_ground: LidarGround = False,
 ) -> None:
     """Look at a drive without ROS: six cameras with the map in them, the view from above, truth, the fused map, plots.
 
@@ -75,7 +75,7 @@ def view(
     if save is not None:
         check_file(save, (".rrd",))
     if not (rig or topics or min_cameras or are_pictures(things)):
-        footage = _with_images(things, data, version)
+        footage = _with_images(things, data, Wanted(version=version, sweeps=int(lidar), lidar_ground=lidar_ground))
     elif data is not None:
         raise ConfigError("--data has the images of a result; images and videos are looked at themselves")
     else:
@@ -89,6 +89,7 @@ def view(
                 align=align,
                 min_cameras=min_cameras,
                 topics=topics,
+                lidar_ground=lidar_ground,
             ),
         )
     footage = footage if weights is None else predicted(footage, weights)
@@ -104,8 +105,10 @@ def view(
         typer.echo(f"  {problem}")
 
 
-def _with_images(things: list[str], data: Path | None, version: str | None) -> "Footage":
+def _with_images(things: list[str], data: Path | None, wanted: "Wanted") -> "Footage":
     """The one thing with its images, as far as they are known."""
+    from dataclasses import replace
+
     from hdmap_core.errors import ConfigError
     from hdmap_core.viewer.footage import joined
     from hdmap_core.viewer.opening import open_footage
@@ -113,10 +116,11 @@ def _with_images(things: list[str], data: Path | None, version: str | None) -> "
     if len(things) > 1:
         raise ConfigError(f"{', '.join(things)}: give one thing, or the images or videos of a rig")
     thing = Path(things[0])
-    footage = open_footage(thing, version)
+    footage = open_footage(thing, wanted)
     source = data or footage.data
     if source is not None and (data is not None or source.exists()):
-        footage = joined(footage, open_footage(source, version or footage.version))
+        wanted = replace(wanted, version=wanted.version or footage.version)
+        footage = joined(footage, open_footage(source, wanted))
     elif source is not None:
         typer.echo(f"no images: {thing} is of {source}, which is not there; --data says where it is now", err=True)
     return footage

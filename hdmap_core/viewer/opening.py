@@ -1,7 +1,7 @@
 """Footage of what the core writes and reads: data sets, elements in files, folders of results, images and videos.
 
-Other packages bring their own by entry points of the group `hdmap.view`: a function of a path, and of which of several
-data sets in it, that returns None where the thing is not of its kind.
+Other packages bring their own by entry points of the group `hdmap.view`: a function of a path, and of what is wanted of
+it, that returns None where the thing is not of its kind.
 """
 
 import json
@@ -26,12 +26,12 @@ ENOUGH_PIXELS = (450, 800)
 _REPORT, _PREDICTIONS, _TRUTH = "report.json", "predictions.jsonl", "gt.jsonl"
 
 
-def open_footage(path: Path, version: str | None = None) -> Footage:
+def open_footage(path: Path, wanted: Wanted) -> Footage:
     """What there is to see of a file or folder.
 
     Args:
         path: the thing.
-        version: see `open_dataset`.
+        wanted: of images the ground by LiDAR; of a data set also its version, and whether points are shown (`sweeps`).
 
     Raises:
         ConfigError: if it is not there, or nothing that can be looked at.
@@ -40,7 +40,7 @@ def open_footage(path: Path, version: str | None = None) -> Footage:
     if not path.exists():
         raise ConfigError(f"{path}: no such file or folder")
     for entry in sorted(entry_points(group="hdmap.view"), key=lambda entry: entry.name):
-        if (found := entry.load()(path, version)) is not None:
+        if (found := entry.load()(path, wanted)) is not None:
             return found
     raise ConfigError(
         f"{path} cannot be looked at: give a bag (.mcap, a rosbag2 folder), predictions (.jsonl), a folder of hdmap "
@@ -48,13 +48,13 @@ def open_footage(path: Path, version: str | None = None) -> Footage:
     )
 
 
-def core_footage(path: Path, version: str | None = None) -> Footage | None:
+def core_footage(path: Path, wanted: Wanted) -> Footage | None:
     """Data sets, elements in a file, folders of results."""
     if path.is_file() and path.name not in FRAMES_FILES:
         return result_footage(path) if path.suffix in (".jsonl", ".json") else None
     if (path / _PREDICTIONS).is_file():
         return result_footage(path / _PREDICTIONS)
-    return data_footage(path, version)
+    return data_footage(path, wanted)
 
 
 def recording_footage(things: Sequence[str], wanted: Wanted) -> Footage:
@@ -143,20 +143,28 @@ def latencies_of(report: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, 
     return {token: {stage: values[at] for stage, values in stages.items()} for at, token in enumerate(newest)}
 
 
-def data_footage(path: Path, version: str | None = None) -> Footage:
+def data_footage(path: Path, wanted: Wanted) -> Footage:
     """The scenes of a data set, with ground truth where it has a vector map.
 
     Raises:
-        DatasetError: if the folder holds none.
+        DatasetError: if the folder holds none; when reading, if no LiDAR shows the ground that is wanted by it.
     """
     from hdmap_core.datasets.opening import open_dataset
+    from hdmap_core.datasets.sensor_check import check_sensors
 
-    dataset = open_dataset(path, version)
+    dataset = open_dataset(path, wanted.version)
     scenes = {scene.name: scene.sample_tokens for scene in dataset.scenes}
 
     def moments(scene: str) -> Iterator[Moment]:
+        check_sensors(dataset, scenes[scene], lidar=False, sd_map=False, ground=wanted.lidar_ground)
         for token in scenes[scene]:
-            observation = dataset.observation(token, at_least=ENOUGH_PIXELS, coarse=True)
+            observation = dataset.observation(
+                token,
+                points=wanted.sweeps > 0,
+                at_least=ENOUGH_PIXELS,
+                coarse=True,
+                lidar_ground=wanted.lidar_ground,
+            )
             truth = dataset.elements(token) if dataset.has_vector_map(token) else None
             yield Moment(token, observation.stamp_ns, observation, truth=truth)
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from hdmap_core.recordings.options import LidarGround
+from hdmap_core.options import Device, LidarGround, Ray, Version
 
 _NODE = "As the node's parameters"
+Recover = Annotated[bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")]
 
 app = typer.Typer(help="Data sets to rosbag2, and bags through the model without a ROS graph.", no_args_is_help=True)
 
@@ -25,9 +26,7 @@ def write(
     dataroot: Annotated[Path, typer.Argument(help="A data set: nuScenes, real or synthetic, or frames of your own")],
     scene: Annotated[str, typer.Option(help="Name of the scene, e.g. scene-0061")],
     out: Annotated[Path, typer.Option("-o", "--out", help="The bag: one file that ends in .mcap")],
-    version: Annotated[
-        str | None, typer.Option(help="v1.0-mini, v1.0-trainval ... where the folder has several")
-    ] = None,
+    version: Version = None,
     raw: Annotated[bool, typer.Option("--raw", help="Decoded images (24 times as large) instead of JPEG")] = False,
     lidar: Annotated[bool, typer.Option(help="Points as PointCloud2")] = True,
     keyframes_only: Annotated[bool, typer.Option("--keyframes-only", help="Without the frames in between")] = False,
@@ -72,7 +71,7 @@ def replay(
         Path | None, typer.Option(help="Checkpoint, exported file or run folder; the shipped student by default")
     ] = None,
     topics: Annotated[str, typer.Option(help="Topic layout: a name of config/topics, or a .yaml file")] = "hdmap",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    device: Device = "auto",
     min_cameras: Annotated[int, typer.Option(min=0, help="Drop sets with fewer images; 0: all cameras")] = 0,
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="YAML, for bags without CameraInfo")] = None,
@@ -103,14 +102,10 @@ def replay(
             metavar="LAT,LON", help="Where the fixed frame's x = y = 0 lies, x east, y north; for longitudes in --fuse"
         ),
     ] = None,
-    recover: Annotated[
-        bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
-    ] = False,
+    recover: Recover = False,
     lidar_ground: LidarGround = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes, for several bags; the maps do not depend on it")] = 1,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")
-    ] = None,
+    ray: Ray = None,
 ) -> None:
     """Run the model over bags, every set of images, without a ROS graph.
 
@@ -187,9 +182,7 @@ def frames_from_bag(
     every: Annotated[int, typer.Option(min=1, help="Take only every n-th set")] = 1,
     calibration: Annotated[Path | None, typer.Option(help="A rig file, for bags without CameraInfo")] = None,
     lidar: Annotated[bool, typer.Option(help="The points on the layout's LiDAR topic, where there are any")] = True,
-    recover: Annotated[
-        bool, typer.Option("--recover", help="Read what is whole of a bag that is cut off or damaged")
-    ] = False,
+    recover: Recover = False,
     scene: Annotated[str | None, typer.Option(help="Name of the scene; that of the bag by default")] = None,
     split: Annotated[str | None, typer.Option(help="Which split the scene is for, e.g. train or val")] = None,
     true_map: Annotated[

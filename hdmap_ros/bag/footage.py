@@ -28,11 +28,11 @@ _FUSED = "/local_map"  # the viewer fuses itself
 _BASE = "base_link"
 
 
-def bag_footage(path: Path, version: str | None = None) -> Footage | None:
+def bag_footage(path: Path, wanted: Wanted) -> Footage | None:
     """The drive in a bag: its images, where a topic layout of config/topics fits, and the maps, where it has any.
 
     Raises:
-        BagError: if it cannot be read, or has neither.
+        BagError: if it cannot be read, or has neither; when reading, if no LiDAR shows the ground that is wanted by it.
     """
     if not is_bag(path) or (path / "predictions.jsonl").is_file():  # what a replay left is read as a result
         return None
@@ -49,7 +49,7 @@ def bag_footage(path: Path, version: str | None = None) -> Footage | None:
     facts += [f"{len(maps)} maps"] if maps else []
 
     def moments(scene: str) -> Iterator[Moment]:
-        yield from maps.values() if layout is None else _with_images(path, maps)
+        yield from maps.values() if layout is None else _with_images(path, maps, wanted.lidar_ground)
 
     data = report.get("data") if layout is None else None
     region = region_of(element for moment in maps.values() for element in moment.predicted or ())
@@ -59,9 +59,10 @@ def bag_footage(path: Path, version: str | None = None) -> Footage | None:
     )
 
 
-def _with_images(path: Path, maps: dict[str, Moment]) -> Iterator[Moment]:
+def _with_images(path: Path, maps: dict[str, Moment], lidar_ground: bool) -> Iterator[Moment]:
     """Every set of images that can be calibrated, with the map of its stamp."""
-    recording = open_bag_recording([str(path)], Wanted(whole_drive=True, at_least=ENOUGH_PIXELS))
+    wanted = Wanted(whole_drive=True, at_least=ENOUGH_PIXELS, lidar_ground=lidar_ground)
+    recording = open_bag_recording([str(path)], wanted)
     assert recording is not None
     for observation in recording.frames:
         known = maps.get(observation.token, Moment(observation.token, observation.stamp_ns))

@@ -46,10 +46,10 @@ def write_frames_of_bag(
         OutputError: if a file cannot be written.
     """
     swept = 0
-    with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
+    with open_bag(path, config.recover) as bag:
         tilted = replace(config.parameters, road_plane=False)  # whoever reads the frames turns them
         sources = BagSources(bag, replace(config, parameters=tilted), problems)
-        sweeps = BagSweeps(beside, config, sources.builder.transforms, problems) if lidar else None
+        sweeps = BagSweeps(bag, config, sources.builder.transforms, problems) if lidar else None
         for number, images in enumerate(sources.sets(progress)):
             if number % config.every or (observation := sources.observe(images)) is None:
                 continue

@@ -95,11 +95,15 @@ class BagReader:
         start_ns: log time of the first message.
         end_ns: log time of the last message.
         damage: what was left out, above all of a bag that was opened with `recover`, in sentences.
+        again: opens the bag once more, to be read at another place meanwhile; closed with this one.
     """
 
-    def __init__(self, path: Path, readers: Sequence[Any], store: Any, damage: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: Path, readers: Sequence[Any], store: Any, damage: Sequence[str], again: Callable[[], "BagReader"]
+    ) -> None:
         self.path = path
         self.damage = tuple(damage)
+        self.again = again
         self._readers = readers
         self._store = store
         connections = [entry for reader in readers for entry in reader.connections]
@@ -182,7 +186,8 @@ def open_bag(path: str | Path, recover: bool = False) -> Iterator[BagReader]:
     damage: list[str] = []
     files = storage_files(path, damage if recover else None)
     with ExitStack() as stack:
-        bag = BagReader(path, [_open_storage(file, recover, stack, damage) for file in files], store, damage)
+        readers = [_open_storage(file, recover, stack, damage) for file in files]
+        bag = BagReader(path, readers, store, damage, lambda: stack.enter_context(open_bag(path, recover)))
         if recover and not any(bag.counts.values()):
             raise BagError(f"{path} holds no message that is whole")
         yield bag

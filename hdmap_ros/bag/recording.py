@@ -57,10 +57,10 @@ def fitting_layout(path: Path) -> str:
 
 def _observations(path: Path, config: ReplayConfig, wanted: Wanted, problems: Problems) -> Iterator[Observation]:
     found, one = 0, wanted.whole_drive is False
-    with open_bag(path) as bag, open_bag(path) as beside:
+    with open_bag(path) as bag:
         sources = BagSources(bag, config, problems)
         if wanted.lidar_ground:
-            see_ground_by_lidar(sources.builder, beside, config, problems)
+            see_ground_by_lidar(sources.builder, bag, config, problems)
         for images in sources.sets():
             if one and wanted.sample not in (None, str(images.stamp_ns)):
                 continue

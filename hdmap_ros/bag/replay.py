@@ -65,12 +65,12 @@ def replay_bag(
     """
     path, folder, node = Path(path), Path(folder), config.node
     problems = Problems(warn)
-    with open_bag(path, config.recover) as bag, open_bag(path, config.recover) as beside:
+    with open_bag(path, config.recover) as bag:
         check_cameras(predictor.info, node.camera_names)
         sources = BagSources(bag, config, problems)
         pipeline, statistics = MapPipeline(sources.builder, predictor), sources.sync.statistics
         if config.lidar_ground:
-            see_ground_by_lidar(sources.builder, beside, config, problems)
+            see_ground_by_lidar(sources.builder, bag, config, problems)
         counts: Counter[str] = Counter()
         latencies = LatencyLog()
         frames: dict[str, list[MapElement]] = {}

@@ -38,7 +38,7 @@ class BagSweeps:
     """Goes through the LiDAR of a bag.
 
     Args:
-        bag: open, and read by nobody else meanwhile.
+        bag: open; opened once more where it has sweeps, which are read beside its images.
         config: with the layout.
         transforms: that know all of the bag's.
         problems: gets what is wrong with LiDAR; a bag without any is none.
@@ -53,7 +53,7 @@ class BagSweeps:
         if kind != KIND:
             problems.add(_PROBLEM, "", f"{bag.path} holds {kind} on {self._topic}, not {KIND}: no LiDAR is written")
         elif bag.counts.get(self._topic, 0):
-            self._sweeps = NearestInTime(self._clouds(bag), reach=1.0)  # it takes a period to sweep
+            self._sweeps = NearestInTime(self._clouds(bag.again()), reach=1.0)  # it takes a period to sweep
 
     def near(self, stamp_ns: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The sweep nearest to an instant.

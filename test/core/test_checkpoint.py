@@ -181,7 +181,7 @@ def test_the_published_head_must_exist() -> None:
     content["decode"]["head"] = "masks"
     assert parse_config(CheckpointConfig, content, "x").decode.head == "masks"
     content["model"]["segmentation"] = None
-    with pytest.raises(ConfigError, match=r"decode\.head is 'masks', but model\.segmentation is null"):
+    with pytest.raises(ConfigError, match=r"decode\.head is 'masks', which the model has not; it has vectors$"):
         parse_config(CheckpointConfig, content, "x")
 
 

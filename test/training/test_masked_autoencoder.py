@@ -139,7 +139,7 @@ def test_kept_inputs_are_none_for_a_refiner(dense_config: Load, tmp_path: Path) 
         ("pmapnet/hd_pretrain", ["model.hd_refiner=null"], "give hd_refiner"),
         ("pmapnet/hd_pretrain", ["model.dense={}"], "null for backbone, lidar, sd_prior, bottleneck, bev_encoder"),
         ("pmapnet/hd_pretrain", ["model.sd_prior={}"], "null for backbone, lidar"),
-        ("pmapnet/hd_pretrain", ["decode.head=vectors"], "model.vectors is null"),
+        ("pmapnet/hd_pretrain", ["decode.head=vectors"], "'vectors', which the model has not; it has dense"),
         ("pmapnet/hd_pretrain", ["augment.photometric=1"], "augment.photometric"),
         ("pmapnet/hd_pretrain", ["masking.ratio=[0.7, 0.2]"], "the least share comes first"),
         ("pmapnet/hd_pretrain", ["model.classes=[divider, divider]"], "none twice"),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hdmap_core.recordings.options import Align, MinCameras, Start
+from hdmap_core.options import Align, MinCameras, Start, Version
 
 app = typer.Typer(
     help="Your own data: a frames folder from nuScenes, videos, images or a bag; its JSON schema.", no_args_is_help=True
@@ -28,7 +28,7 @@ def from_nuscenes(
     out: Out,
     split: Annotated[str | None, typer.Option(help="Only the scenes of this split")] = None,
     scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be repeated")] = None,
-    version: Annotated[str | None, typer.Option(help="v1.0-mini ... where the folder has several")] = None,
+    version: Version = None,
     link: Annotated[bool, typer.Option("--link", help="Symbolic links in place of copies of images and LiDAR")] = False,
 ) -> None:
     """Write the keyframes of a nuScenes folder as frames, with LiDAR, true maps and splits.

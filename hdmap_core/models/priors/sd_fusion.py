@@ -93,7 +93,7 @@ class SDFusion(nn.Module):
             for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.channels)
-        self.up = _up(config.channels, in_channels)
+        self.up = _three(nn.ConvTranspose2d, config.channels, in_channels, in_channels, in_channels)
         self.no_road = nn.Parameter(0.02 * torch.randn(config.channels)) if config.mask_empty else None
         self.register_buffer("places", sine_positions(*self.small_size, config.channels), persistent=False)
 
@@ -138,26 +138,18 @@ def _tokens(features: Tensor) -> Tensor:
 
 def eighth(*widths: int) -> nn.Sequential:
     """Three 4x4 convolutions of stride 2, from the first of four widths on; batch norm only behind the last."""
-    first, second, third, last = widths
+    return _three(nn.Conv2d, *widths)
+
+
+def _three(
+    convolution: type[nn.Conv2d | nn.ConvTranspose2d], first: int, second: int, third: int, last: int
+) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(first, second, 4, 2, 1),
+        convolution(first, second, 4, 2, 1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(second, third, 4, 2, 1),
+        convolution(second, third, 4, 2, 1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(third, last, 4, 2, 1, bias=False),
+        convolution(third, last, 4, 2, 1, bias=False),
         nn.BatchNorm2d(last),
-        nn.ReLU(inplace=True),
-    )
-
-
-def _up(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Three 4x4 transposed convolutions of stride 2; batch norm only behind the last."""
-    return nn.Sequential(
-        nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(out_channels, out_channels, 4, 2, 1),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(out_channels, out_channels, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )

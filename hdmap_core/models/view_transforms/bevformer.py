@@ -22,7 +22,7 @@ from hdmap_core.models.layers.feed_forward import feed_forward
 from hdmap_core.models.layers.known_weights import KnownWeights
 from hdmap_core.models.layers.on_cpu import eager_on_cpu
 from hdmap_core.models.view_transforms.bev_self_attention import BEVSelfAttention
-from hdmap_core.models.view_transforms.known_rig import KnownRig, Rig
+from hdmap_core.models.view_transforms.last_rig import LastRig, Rig
 from hdmap_core.models.view_transforms.needed import FEATURES, needed
 from hdmap_core.models.view_transforms.pillar_projection import (
     ANCHOR_MARGIN,
@@ -238,7 +238,7 @@ class BEVFormer(nn.Module):
         embeddings = config.camera_embeddings
         self.camera_embedding = nn.Parameter(torch.randn(embeddings, in_channels)) if embeddings else None
         self._known_start = KnownWeights()
-        self._known_rig: KnownRig[tuple[PillarPairs, PairViews | None]] = KnownRig()
+        self._last_rig: LastRig[tuple[PillarPairs, PairViews | None]] = LastRig()
         self.layers = nn.ModuleList(
             BEVFormerLayer(config, grid=grid, in_channels=in_channels) for _ in range(config.layers)
         )
@@ -282,7 +282,7 @@ class BEVFormer(nn.Module):
         projection, image_size, camera_mask = rig
         if eager_on_cpu(projection):
             is_fixed = not self.training and not torch.is_grad_enabled()
-            pairs, views = self._known_rig(rig, lambda: self._pairs(rig)) if is_fixed else self._pairs(rig)
+            pairs, views = self._last_rig(rig, lambda: self._pairs(rig)) if is_fixed else self._pairs(rig)
             if self.max_views is None or pairs.most <= self.max_views:
                 return lambda offsets: views or project_pairs(pairs, self.anchors + offsets, image_size)
 

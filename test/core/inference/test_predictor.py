@@ -157,6 +157,8 @@ def test_another_head(checkpoint: Path) -> None:
     assert masks.predict(observation(noise())).elements == [], "an untrained segmentation is sure of nothing"
     with pytest.raises(ConfigError, match="head 'polygons': use vectors or masks"):
         load_predictor(checkpoint, "cpu", head="polygons")
+    with pytest.raises(ConfigError, match=r"head is 'dense', which the model has not; it has vectors and masks$"):
+        load_predictor(checkpoint, "cpu", head="dense")
 
 
 def test_a_model_with_a_backbone_runs_from_its_file(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_decode_masks_of_one_frame_of_a_batch() -> None:
 
 @pytest.mark.parametrize("head", ["vectors", "masks"])
 def test_a_head_that_is_not_there_is_named(head: str) -> None:
-    with pytest.raises(ConfigError, match=f"decode.head is '{head}'"):
+    with pytest.raises(ConfigError, match=f"decode.head is '{head}', .* it has none"):
         decode(ModelOutput(), DecodeConfig(head=head), classes=CLASSES, grid=GRID)
 
 

@@ -172,6 +172,29 @@ def test_a_model_beside_the_truth(hdmap: Callable[..., Any], sensor_world: Path,
     assert all(value[0] > 0 for value in found("/plots/latency/network", "scalars"))
 
 
+def test_the_ground_by_lidar(hdmap: Callable[..., Any], sensor_world: Path, tmp_path: Path) -> None:
+    """The cameras stand over the road that the sweep shows if that is asked for, else over that of the poses."""
+    view = ("view", sensor_world, "--weights", default_weights(), "--save")
+    assert hdmap(*view, tmp_path / "plain.rrd").code == hdmap(*view, tmp_path / "x.rrd", "--lidar-ground").code == 0
+    plain, found = Recording(tmp_path / "plain.rrd"), Recording(tmp_path / "x.rrd")
+    dataset = open_dataset(sensor_world)
+    first = dataset.scenes[0].sample_tokens[0]
+    by_lidar = dataset.observation(first, images=False, points=False, lidar_ground=True).rig
+    by_poses = dataset.observation(first, images=False, points=False).rig
+    assert (by_lidar.ego_from_camera - by_poses.ego_from_camera)[:, :3, 3].abs().min(dim=0).values.max() > 1e-3
+    for recording, rig in ((found, by_lidar), (plain, by_poses)):
+        for index, name in enumerate(rig.names):
+            place = rig.ego_from_camera[index, :3, 3]
+            np.testing.assert_allclose(np.ravel(recording(name, "translation")[0]), place, atol=1e-4)
+    assert isinstance(dataset, NuScenesDataset)
+    from_nuscenes(dataset, dataset.scenes[:1], tmp_path / "bare")
+    content = json.loads((tmp_path / "bare/frames.json").read_text())
+    frames = [{name: value for name, value in frame.items() if name != "lidar"} for frame in content["frames"]]
+    (tmp_path / "bare/frames.json").write_text(json.dumps({**content, "frames": frames}))
+    ended = hdmap("view", tmp_path / "bare", "--lidar-ground", "--save", tmp_path / "y.rrd")
+    ended.assert_refused("LiDAR is to show the ground", "missing")
+
+
 def test_videos_that_begin_apart_and_a_folder_of_images(
     hdmap: Callable[..., Any], recorded: ModuleType, tmp_path: Path
 ) -> None:
@@ -206,6 +229,7 @@ def test_videos_that_begin_apart_and_a_folder_of_images(
     assert ended.code == 0 and len(Recording(tmp_path / "y.rrd")("left", "blob")) == 3, ended.err
     hdmap("view", *videos, "--save", out).assert_refused("give --rig rig.yaml")
     hdmap("view", *videos, "--rig", tmp_path / "rig.yaml", "--data", tmp_path).assert_refused("--data")
+    hdmap("view", *videos, "--rig", tmp_path / "rig.yaml", "--lidar-ground").assert_refused("only cameras")
     hdmap("view", tmp_path / "x.rrd", tmp_path / "y.rrd").assert_refused("give one thing")
 
 

@@ -10,6 +10,7 @@ import pytest
 from hdmap_core.elements import MapClass, MapElement, read_elements
 from hdmap_core.errors import BagError
 from hdmap_core.geometry import BEVGrid
+from hdmap_core.recordings.recording import Wanted
 from hdmap_core.viewer.footage import joined
 from hdmap_core.viewer.opening import open_footage
 from hdmap_ros.bag.footage import bag_footage
@@ -24,9 +25,9 @@ def test_a_replay_finds_its_bag(drive: Path, replayed: Any, tmp_path: Path, rig_
     replayed(drive)
     said = read_elements(tmp_path / "out" / "predictions.jsonl")
     for thing in (tmp_path / "out" / "map.mcap", tmp_path / "out"):
-        result = open_footage(thing)
+        result = open_footage(thing, Wanted())
         assert result.data == drive
-        moments = list(joined(result, open_footage(drive)).moments("drive"))
+        moments = list(joined(result, open_footage(drive, Wanted())).moments("drive"))
         assert [moment.token for moment in moments] == list(said)
         for moment in moments:
             assert moment.stamp_ns == int(moment.token) and moment.predicted is not None
@@ -82,7 +83,7 @@ def write_maps(path: Path, drive: Path, rig: Any, frame: str, tf: bool) -> list[
 @pytest.mark.parametrize(("frame", "tf"), [("base_link", False), ("odom", True)])
 def test_a_recording_of_the_node(drive: Path, tmp_path: Path, rig_module: Any, frame: str, tf: bool) -> None:
     said = write_maps(tmp_path / "node.mcap", drive, rig_module, frame, tf)
-    footage = bag_footage(tmp_path / "node.mcap")
+    footage = bag_footage(tmp_path / "node.mcap", Wanted())
     assert footage is not None and footage.facts == ("1 maps",)
     (moment,) = footage.moments("drive")
     assert moment.predicted is not None and len(moment.predicted) == 1
@@ -96,10 +97,10 @@ def test_what_cannot_be_shown(drive: Path, tmp_path: Path, rig_module: Any) -> N
     with pytest.raises(
         BagError, match=r"lost.mcap: /online_map/output/map_elements is not in the car's frame base_link"
     ):
-        bag_footage(tmp_path / "lost.mcap")
+        bag_footage(tmp_path / "lost.mcap", Wanted())
     with write_mcap(tmp_path / "chatter.mcap") as bag:
         bag.declare("/chatter", "std_msgs/msg/Header")
         bag.write("/chatter", 1, bag.types.header(1, "x"))
     with pytest.raises(BagError, match=r"neither images .* nor maps; hdmap info lists it"):
-        bag_footage(tmp_path / "chatter.mcap")
-    assert bag_footage(tmp_path / "predictions.jsonl") is None
+        bag_footage(tmp_path / "chatter.mcap", Wanted())
+    assert bag_footage(tmp_path / "predictions.jsonl", Wanted()) is None

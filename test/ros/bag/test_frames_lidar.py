@@ -20,6 +20,7 @@ from hdmap_core.geometry.se3 import rotation_from_quaternion, se3, transform_poi
 from hdmap_core.inference import default_weights
 from hdmap_core.recordings.opening import open_recording
 from hdmap_core.recordings.recording import Wanted
+from hdmap_core.viewer.opening import open_footage
 from hdmap_ros.bag.layouts import layout_folder
 from hdmap_ros.bag.mcap import open_bag
 from hdmap_ros.bag.write import write_bag
@@ -82,6 +83,9 @@ def test_the_ground_of_a_bags_lidar_is_that_of_the_data_set(
         np.testing.assert_allclose(ours.rig.ego_from_camera, theirs.rig.ego_from_camera, atol=1e-4)
         np.testing.assert_allclose(ours.relief.heights, theirs.relief.heights, atol=0.02)
         assert plain.relief is None
+    for asked in (True, False):
+        seen = [moment.observation for moment in open_footage(drive, Wanted(lidar_ground=asked)).moments("drive")]
+        assert seen and all(each is not None and (each.relief is not None) == asked for each in seen)
 
 
 def test_a_replay_takes_the_ground_from_lidar_or_says_that_there_is_none(

@@ -86,7 +86,7 @@ def test_a_copy_knows_no_rig() -> None:
     with torch.inference_mode():
         wanted = module(features, inputs)
     for copied in (deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert copied._known_rig._last is None and module._known_rig._last is not None
+        assert copied._last_rig._last is None and module._last_rig._last is not None
         with torch.no_grad():
             assert torch.equal(copied(features, inputs), wanted)
     assert list(module.state_dict()) == list(build(cross_attention="kernel").state_dict())

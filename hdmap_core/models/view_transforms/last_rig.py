@@ -11,7 +11,7 @@ Rig = tuple[Tensor, tuple[int, int], Tensor | None]
 """`projection`, (H, W) of the images, `camera_mask`: see `pillars_in_reach`."""
 
 
-class KnownRig(Generic[T]):
+class LastRig(Generic[T]):
     """Remembers what was made of the last rig: of one, so that memory stays bounded. A copy of it remembers nothing."""
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class KnownRig(Generic[T]):
             self._last = last
         return last[1]
 
-    def __reduce__(self) -> tuple[type["KnownRig[T]"], tuple[()]]:
-        return KnownRig, ()
+    def __reduce__(self) -> tuple[type["LastRig[T]"], tuple[()]]:
+        return LastRig, ()
 
 
 def _equal(one: Rig, other: Rig) -> bool:

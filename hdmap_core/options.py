@@ -1,4 +1,4 @@
-"""Options of the verbs that read people's own images, videos and bags: what `Wanted` says of these."""
+"""Options that several verbs have."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,11 @@ from typing import Annotated
 import typer
 
 _PANEL = "Images, videos, bags"
+Version = Annotated[
+    str | None, typer.Option(help="v1.0-mini, v1.0-trainval, frames.json, 10hz ... where the folder has several")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="Compute on a Ray cluster: host:port, auto, or local")]
 Rig = Annotated[
     Path | None,
     typer.Option(help="Rig file: YAML that says where the cameras are mounted", rich_help_panel=_PANEL),
