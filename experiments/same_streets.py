@@ -15,23 +15,43 @@ from typing import get_args
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scoring_sets import Elements, predicted, row, score
+from scoring_sets import Elements, predicted, row
 
 from hdmap_core.datasets.synthetic.presets import Condition, SynthConfig
 from hdmap_core.datasets.synthetic.writer import write_dataset
 from hdmap_core.inference import default_weights, load_predictor
+from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, Matches, match_classes, pooled_score
+
+PROTOCOL = "maptr"
 
 
-def share(some: Elements, clear: Elements, true: Elements) -> tuple[float, float]:
-    """The mAP of predictions by that of others of the same keyframes, and its standard error over the scenes."""
-    scenes = {scene for scene, _ in true}
+ByScene = dict[str, Matches]
+"""Scene -> the matches of its keyframes."""
 
-    def ratio(of: set[str]) -> float:
-        return score(some, true, of).mean_ap / score(clear, true, of).mean_ap
 
-    without = np.array([ratio(scenes - {scene}) for scene in scenes]) if len(scenes) > 1 else np.full(1, np.nan)
-    error = np.sqrt((len(without) - 1) * np.var(without))
-    return ratio(scenes), float(error)
+def matched(said: Elements, true: Elements) -> ByScene:
+    """What was found of every scene, by MapTR's protocol."""
+    found = {}
+    for scene in dict.fromkeys(scene for scene, _ in true):
+        frames = ({str(key): of[key] for key in true if key[0] == scene} for of in (said, true))
+        found[scene] = match_classes(*frames, PROTOCOL)
+    return found
+
+
+def share(some: ByScene, clear: ByScene) -> tuple[float, float]:
+    """The mAP of some predictions by that of others of the same keyframes, and its standard error over the scenes."""
+
+    def ratio(left_out: str | None = None) -> float:
+        return _mean_ap(some, left_out) / _mean_ap(clear, left_out)
+
+    without = np.array([ratio(scene) for scene in some]) if len(some) > 1 else np.full(1, np.nan)
+    return ratio(), float(np.sqrt((len(without) - 1) * np.var(without)))
+
+
+def _mean_ap(matches: ByScene, left_out: str | None) -> float:
+    kept = [of_scene for scene, of_scene in matches.items() if scene != left_out]
+    frames = ([frame for of_scene in kept for frame in of_scene[label].values()] for label in CLASSES)
+    return float(np.mean([pooled_score(of_class, PROTOCOLS[PROTOCOL]).mean_ap for of_class in frames]))
 
 
 def main() -> None:
@@ -51,13 +71,14 @@ def main() -> None:
     )  # fmt: skip
     table = Table("weather", "keyframes", "mAP", "divider", "ped crossing", "boundary", "of a clear day's", "error")
     conditions: tuple[Condition, ...] = get_args(Condition)
-    clear: Elements = {}
+    clear: ByScene = {}
     for condition in conditions:
         folder = options.out / options.split / condition
         write_dataset(folder, config.model_copy(update={"weather": condition}), options.workers)
         said, true = predicted(folder, predictor)
-        clear = clear or said
-        ratio, error = share(said, clear, true)
+        found = matched(said, true)
+        clear = clear or found
+        ratio, error = share(found, clear)
         line = (condition, *row(said, true), f"{ratio:.2f}", f"{error:.2f}")
         print(*line, flush=True)
         table.add_row(*line)

@@ -6,7 +6,7 @@ from pathlib import Path
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.elements import MapElement
 from hdmap_core.inference import Predictor
-from hdmap_core.metrics.chamfer_ap import ChamferScore, chamfer_ap
+from hdmap_core.metrics.chamfer_ap import chamfer_ap
 from hdmap_core.observation import Observation
 
 Elements = dict[tuple[str, int], list[MapElement]]
@@ -29,14 +29,9 @@ def predicted(
     return said, true
 
 
-def score(said: Elements, true: Elements, scenes: Collection[str] | None = None) -> ChamferScore:
-    """AP by MapTR's protocol, of all keyframes or those of some scenes."""
-    kept = [key for key in true if scenes is None or key[0] in scenes]
-    return chamfer_ap({str(key): said[key] for key in kept}, {str(key): true[key] for key in kept})
-
-
 def row(said: Elements, true: Elements, scenes: Collection[str] | None = None) -> list[str]:
-    """Number of keyframes, mAP and AP of the classes, of all keyframes or those of some scenes."""
-    found = score(said, true, scenes)
-    per_class = [f"{of_class.mean_ap:.3f}" for of_class in found.classes.values()]
-    return [str(found.num_frames), f"{found.mean_ap:.3f}", *per_class]
+    """Number of keyframes, mAP and AP of the classes by MapTR's protocol, of all keyframes or those of some scenes."""
+    kept = [key for key in true if scenes is None or key[0] in scenes]
+    score = chamfer_ap({str(key): said[key] for key in kept}, {str(key): true[key] for key in kept})
+    per_class = [f"{of_class.mean_ap:.3f}" for of_class in score.classes.values()]
+    return [str(len(kept)), f"{score.mean_ap:.3f}", *per_class]
