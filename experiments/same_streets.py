@@ -33,8 +33,8 @@ def matched(said: Elements, true: Elements) -> ByScene:
     """What was found of every scene, by MapTR's protocol."""
     found = {}
     for scene in dict.fromkeys(scene for scene, _ in true):
-        frames = ({str(key): of[key] for key in true if key[0] == scene} for of in (said, true))
-        found[scene] = match_classes(*frames, PROTOCOL)
+        found_there, true_there = ({str(key): of[key] for key in true if key[0] == scene} for of in (said, true))
+        found[scene] = match_classes(found_there, true_there, PROTOCOL)
     return found
 
 
