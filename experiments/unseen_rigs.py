@@ -10,25 +10,22 @@ Run: python experiments/unseen_rigs.py OUT [--weights FILE] [--towns 12] [--keyf
 import argparse
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
+from scoring_sets import Elements, predicted, row
 
-from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import SynthConfig, plan_towns
 from hdmap_core.datasets.synthetic.sensors.other_rigs import Kind, other_rig
 from hdmap_core.datasets.synthetic.sensors.rig import Rig
 from hdmap_core.datasets.synthetic.writer import write_dataset
-from hdmap_core.elements import MapElement
 from hdmap_core.geometry import se3
-from hdmap_core.inference import Predictor, default_weights, load_predictor
-from hdmap_core.metrics.chamfer_ap import chamfer_ap
+from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.observation import Observation
 
-Elements = dict[tuple[str, int], list[MapElement]]
-"""Of each keyframe by its scene and its number in it, which are the same in every set."""
 GROUPS: dict[str, Callable[[Rig], bool]] = {
     "4 or 5 cameras": lambda rig: len(rig.cameras) <= 5,
     "6 cameras": lambda rig: len(rig.cameras) == 6,
@@ -51,28 +48,8 @@ def truly_calibrated(observation: Observation, rig: Rig) -> Observation:
     return replace(observation, rig=replace(seen, ego_from_camera=torch.from_numpy(poses)))
 
 
-def predicted(
-    dataset: NuScenesDataset, predictor: Predictor, true_rigs: dict[str, Rig] | None = None
-) -> tuple[Elements, Elements]:
-    """What is said and what is true, with the calibration of the tables or, by scene, of true rigs."""
-    said, true = {}, {}
-    grid = predictor.info.grid
-    for scene in dataset.scenes:
-        for number, token in enumerate(scene.sample_tokens):
-            observation = dataset.observation(token, points=False)
-            if true_rigs is not None:
-                observation = truly_calibrated(observation, true_rigs[scene.name])
-            said[scene.name, number] = predictor.predict(observation).elements
-            true[scene.name, number] = dataset.elements(token, grid.x_range, grid.y_range)
-    return said, true
-
-
-def row(said: Elements, true: Elements, scenes: set[str] | None = None) -> list[str]:
-    """MAP, AP of the classes, and mAP at each threshold, of all keyframes or those of some scenes."""
-    kept = [key for key in true if scenes is None or key[0] in scenes]
-    score = chamfer_ap({str(key): said[key] for key in kept}, {str(key): true[key] for key in kept})
-    per_class = [f"{of_class.mean_ap:.3f}" for of_class in score.classes.values()]
-    return [str(len(kept)), f"{score.mean_ap:.3f}", *per_class]
+def _seen_truly(rigs: dict[str, Rig], observation: Observation, scene: str) -> Observation:
+    return truly_calibrated(observation, rigs[scene])
 
 
 def _height(rig: Rig) -> float:
@@ -105,11 +82,11 @@ def main() -> None:
     for name in ("nuscenes", *kinds):
         folder = options.out / name
         write_dataset(folder, config.model_copy(update={"rigs": name}), options.workers)
-        dataset = NuScenesDataset(folder)
-        results[name] = predicted(dataset, predictor)
+        results[name] = predicted(folder, predictor)
         summary.add_row(name, "as in the tables", *row(*results[name]))
         if name in rigs:
-            summary.add_row(name, "true", *row(*predicted(dataset, predictor, rigs[name])))
+            seen_truly = partial(_seen_truly, rigs[name])
+            summary.add_row(name, "true", *row(*predicted(folder, predictor, seen_truly)))
     console.print(summary)
     groups = Table("unseen rigs", "keyframes", "mAP", "divider", "ped crossing", "boundary", "nuScenes' rig there")
     for title, belongs in GROUPS.items():

@@ -22,7 +22,11 @@ def synth(
             "or unseen-rigs (rigs kept back from training)."
         ),
     ] = "tiny",
-    towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the preset's splits.")] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this split of the preset, e.g. val; may be given several times."),
+    ] = None,
+    towns: Annotated[int | None, typer.Option(help="Towns in all, spread over the splits.")] = None,
     scenes: Annotated[int | None, typer.Option(help="Scenes (drives) per town.")] = None,
     keyframes: Annotated[int | None, typer.Option(help="Keyframes per scene, half a second apart.")] = None,
     image_size: Annotated[str | None, typer.Option(help="HxW in pixels; nuScenes has 900x1600.")] = None,
@@ -34,6 +38,13 @@ def synth(
         typer.Option(
             help="nuscenes, varied (4 to 8 cameras, other heights, lenses, calibration off by up to 0.5 degrees), "
             "unseen (such rigs kept back from training) or argoverse (seven in a ring, the one ahead upright)."
+        ),
+    ] = None,
+    weather: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the second edition: changing (from scene to scene), or in every scene clear, low-sun, overcast, "
+            "dusk, night, rain, rain-at-night or fog. Towns and drives stay the same."
         ),
     ] = None,
     layout: Annotated[
@@ -50,6 +61,7 @@ def synth(
     """Write a synthetic world as a nuScenes folder: tables, JPEGs, LiDAR, map expansion, SD map; or as other logs.
 
     Example: hdmap synth data/synth --preset v1 --image-size 450x800 --lidar none
+    Example: hdmap synth data/night --preset v2 --split val --weather night
     Example: hdmap synth data/av2 --preset tiny --format av2
 
     An interrupted run is finished by the same command.
@@ -72,8 +84,8 @@ def synth(
     if layout == "av2" and rigs is None:
         rigs = "argoverse"
     config = resolve(
-        preset, towns=towns, scenes=scenes, keyframes=keyframes, image_size=image_size, lidar=lidar, sweeps=sweeps,
-        seed=seed, rigs=rigs,
+        preset, split=split, towns=towns, scenes=scenes, keyframes=keyframes, image_size=image_size, lidar=lidar,
+        sweeps=sweeps, seed=seed, rigs=rigs, weather=weather,
     )  # fmt: skip
     if workers < 0:
         raise ConfigError(f"--workers {workers}: give a number of processes, or 0 for one per core")
@@ -100,12 +112,14 @@ def resolve(preset: str, **options: object) -> "SynthConfig":
         ConfigError: an unknown preset or a value out of range.
     """
     from hdmap_core.config import parse_config
-    from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, with_towns
+    from hdmap_core.datasets.synthetic.presets import PRESETS, SynthConfig, with_splits, with_towns
     from hdmap_core.datasets.synthetic.sensors.ring_rig import LANDSCAPE
 
     if preset not in PRESETS:
         raise ConfigError(f"--preset {preset}: there is no such preset; choose one of {', '.join(PRESETS)}")
-    base = PRESETS[preset]
+    base, splits = PRESETS[preset], options.pop("split", None)
+    if isinstance(splits, list) and splits:
+        base = base.model_copy(update={"towns": with_splits(base, splits)})
     content = base.model_dump()
     if options.get("rigs") == "argoverse":  # as wide as the preset says, in the shape of these cameras
         content["image_size"] = (round(base.image_size[1] * LANDSCAPE[0] / LANDSCAPE[1]), base.image_size[1])

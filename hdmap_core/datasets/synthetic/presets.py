@@ -1,5 +1,6 @@
 """What `hdmap synth` is asked to write: the configuration, its presets, and where each town stands."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,7 @@ from pydantic import Field, model_validator
 
 from hdmap_core.config import Config
 from hdmap_core.datasets.nuscenes.splits import official_splits
+from hdmap_core.errors import ConfigError
 
 TOWN_SIZE_M = 320.0
 TILE_M = 400.0
@@ -24,6 +26,8 @@ SEED_STRIDE = 100_000
 _SEED_OFFSET = {"train": 0, "val": 1, "test": 2, "demo": 3}
 
 Split = Literal["train", "val", "test", "demo"]
+Condition = Literal["clear", "low-sun", "overcast", "dusk", "night", "rain", "rain-at-night", "fog"]
+"""Weather and time of day of a scene; `rain` may have stopped and left the ground wet."""
 
 
 class SynthConfig(Config):
@@ -44,6 +48,9 @@ class SynthConfig(Config):
         default="nuscenes",
         description="whose cameras: nuScenes', others of many kinds, others that are kept back, or seven in a ring",
     )
+    weather: Literal["changing", Condition] = Field(
+        default="changing", description="of edition 2: another from scene to scene, or the same everywhere"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "SynthConfig":
@@ -51,6 +58,8 @@ class SynthConfig(Config):
             raise ValueError(f"image_size: height and width must lie within 32 and 8192, got {self.image_size}")
         if not any(self.towns.values()):
             raise ValueError("towns: at least one town is needed")
+        if self.weather != "changing" and self.edition == 1:
+            raise ValueError(f"weather {self.weather}: the first edition knows no weather; take a preset of the second")
         room = len(tile_places())
         limits = {"val": 12, "test": 12, "train": room - FIRST_SLOT["train"], "demo": 12}
         for split, count in self.towns.items():
@@ -135,6 +144,18 @@ def with_towns(config: SynthConfig, total: int) -> dict[Split, int]:
     for _ in range(total - sum(counts.values())):
         counts[max(splits, key=lambda split: config.towns[split] / whole * total - counts[split])] += 1
     return counts
+
+
+def with_splits(config: SynthConfig, splits: Collection[str]) -> dict[Split, int]:
+    """The towns of some splits of a config; they are those that the whole has there.
+
+    Raises:
+        ConfigError: the config has no town in one of them.
+    """
+    for split in splits:
+        if not any(count for name, count in config.towns.items() if name == split):
+            raise ConfigError(f"--split {split}: the preset has towns in {', '.join(config.towns)} only")
+    return {split: count for split, count in config.towns.items() if split in splits}
 
 
 PRESETS: dict[str, SynthConfig] = {

@@ -108,7 +108,8 @@ class TownWork:
         company, along = np.random.default_rng([plan.seed, number, 35]), np.interp(times, drive.times, drive.distance)
         town = around_ego(self.town, company, route, along, times + FIRST_TOWN_S)
         place = plan.index * config.scenes + number
-        look = look_of_scene(town.appearance, plan.seed - plan.index, place)
+        condition = None if config.weather == "changing" else config.weather
+        look = look_of_scene(town.appearance, plan.seed - plan.index, place, condition)
         own_car = draw_own_car(np.random.default_rng([plan.seed, number, 33]), rig)
         optics = draw_optics(np.random.default_rng([plan.seed, number, 34]), look, list(rig.cameras))
         shots = replace(shots, weather=look.weather)

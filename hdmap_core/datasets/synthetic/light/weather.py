@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from hdmap_core.datasets.synthetic.presets import Condition
 from hdmap_core.datasets.synthetic.sensors.optics import Optics
 from hdmap_core.datasets.synthetic.town import RGB, Appearance, TimeOfDay, Weather
 
@@ -14,19 +15,20 @@ _SHUTTER_S: dict[TimeOfDay, Limits] = {"day": (0.0, 0.002), "dusk": (0.002, 0.00
 _NOISE: dict[TimeOfDay, Limits] = {"day": (0.7, 1.5), "dusk": (1.2, 2.2), "night": (1.6, 3.2)}
 
 
-def look_of_scene(town: Appearance, seed: int, place: int) -> Appearance:
+def look_of_scene(town: Appearance, seed: int, place: int, condition: Condition | None = None) -> Appearance:
     """The look of a scene: the town's own materials under the weather of that scene.
 
     Args:
         town: how the town looks whatever the weather.
         seed: of the data set's split; the weather takes turns in an order that follows from it.
         place: number of the scene in its split. Any twelve scenes from a multiple of twelve see every condition.
+        condition: what it shall be instead of the one whose turn it is. The sun then stands on the same side in all.
     """
-    turn, position = divmod(place, len(_CONDITIONS))
-    order = np.random.default_rng([seed, turn, 31]).permutation(len(_CONDITIONS))
+    turn, position = divmod(place, len(_TURNS))
+    order = np.random.default_rng([seed, turn, 31]).permutation(len(_TURNS))
     rng = np.random.default_rng([seed, place, 32])
     look = replace(town, sun_azimuth=float(rng.uniform(-np.pi, np.pi)), shades_objects=True)
-    return _CONDITIONS[order[position]](rng, look)
+    return _CONDITIONS[condition or _TURNS[order[position]]](rng, look)
 
 
 def draw_optics(rng: np.random.Generator, look: Appearance, channels: list[str]) -> dict[str, Optics]:
@@ -166,6 +168,11 @@ def _fog(rng: np.random.Generator, look: Appearance) -> Appearance:
     )
 
 
-_CONDITIONS: tuple[Draw, ...] = (
-    _clear, _clear, _clear, _low_sun, _overcast, _overcast, _dusk, _night, _night, _rain, _rain_at_night, _fog,
+_CONDITIONS: dict[Condition, Draw] = {
+    "clear": _clear, "low-sun": _low_sun, "overcast": _overcast, "dusk": _dusk, "night": _night, "rain": _rain,
+    "rain-at-night": _rain_at_night, "fog": _fog,
+}  # fmt: skip
+_TURNS: tuple[Condition, ...] = (
+    "clear", "clear", "clear", "low-sun", "overcast", "overcast", "dusk", "night", "night", "rain", "rain-at-night",
+    "fog",
 )  # fmt: skip

@@ -266,6 +266,18 @@ def test_an_interrupted_run_is_finished(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(recorded) == 4
 
 
+def test_another_weather_changes_pictures_and_what_is_said_of_them(tmp_path: Path) -> None:
+    config = SMALL.model_copy(update={"edition": 2})
+    found = []
+    for weather in ("clear", "fog"):
+        write_dataset(tmp_path / weather, config.model_copy(update={"weather": weather}))
+        found.append(contents(tmp_path / weather))
+    clear, fog = found
+    pictures = {name for name in clear if name.startswith("samples/CAM")}
+    assert len(pictures) == 6 and clear.keys() == fog.keys()
+    assert {name for name in clear if clear[name] != fog[name]} == {*pictures, "synth.json", "v1.0-mini/scene.json"}
+
+
 def test_foreign_folders_are_refused_untouched(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(DatasetError, match=r"notes\.txt"):
@@ -286,6 +298,9 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path, SMALL)
     with pytest.raises(DatasetError, match="edition = 1, now it is 2"):
         write_dataset(tmp_path, SMALL.model_copy(update={"edition": 2}))
+    assert "weather" not in manifest["config"], "as before there was that option"
+    with pytest.raises(DatasetError, match="weather = changing, now it is fog"):
+        write_dataset(tmp_path, SMALL.model_copy(update={"weather": "fog"}))
     (tmp_path / "synth.json").write_text("{")
     with pytest.raises(DatasetError, match="damaged"):
         write_dataset(tmp_path, SMALL)
@@ -330,6 +345,16 @@ def test_a_smaller_set_is_a_part_of_the_bigger() -> None:
     assert set(plan_towns(smaller)) <= set(plan_towns(PRESETS["v1"]))
 
 
+def test_splits_that_are_asked_for_are_the_presets_own() -> None:
+    whole = set(plan_towns(PRESETS["v2"]))
+    some = resolve("v2", split=["test", "val"])
+    assert some.towns == {"val": 12, "test": 12}
+    assert set(plan_towns(some)) == {plan for plan in whole if plan.split != "train"}
+    fewer = resolve("v2", split=["val", "test"], towns=4)
+    assert fewer.towns == {"val": 2, "test": 2} and set(plan_towns(fewer)) < whole
+    assert resolve("v2", split=[], towns=None) == PRESETS["v2"]
+
+
 @pytest.mark.parametrize(
     ("preset", "options", "message"),
     [
@@ -339,6 +364,10 @@ def test_a_smaller_set_is_a_part_of_the_bigger() -> None:
         ("tiny", {"keyframes": 0}, "keyframes"),
         ("tiny", {"towns": 0}, "at least one"),
         ("v1", {"towns": 1000}, "towns"),
+        ("v2", {"split": ["val"], "towns": 13}, "towns.val"),
+        ("tiny", {"split": ["val", "test"]}, "--split test: .* train, val only"),
+        ("tiny", {"weather": "fog"}, "weather fog: the first edition"),
+        ("tiny-v2", {"weather": "hail"}, "'rain-at-night' or 'fog'"),
     ],
 )
 def test_wrong_options_are_explained(preset: str, options: dict[str, object], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hdmap_core.datasets.synthetic.ground.picture import bake_ground
 from hdmap_core.datasets.synthetic.ground.wear import SHADE_TEXEL_M, blocked_light
 from hdmap_core.datasets.synthetic.light.sky import bake_sky
 from hdmap_core.datasets.synthetic.light.weather import look_of_scene
-from hdmap_core.datasets.synthetic.presets import PRESETS, plan_towns
+from hdmap_core.datasets.synthetic.presets import PRESETS, Condition, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
 from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 from hdmap_core.datasets.synthetic.town import Appearance, Box, Mover, Paving, Weather
@@ -170,6 +171,21 @@ def test_conditions_take_turns_and_descriptions_say_them(look):
     assert len({a.sun_azimuth for a in looks}) == 24
     assert looks[3] == look_of_scene(look, 300_000, 3) != look_of_scene(look, 300_001, 3)
     assert describe_scene(plan, Weather()) == f"synthetic town {plan.seed}, {plan.split}"
+
+
+def test_a_condition_can_be_asked_for(look):
+    looks = {condition: look_of_scene(look, 300_000, 5, condition) for condition in get_args(Condition)}
+    plan = plan_towns(PRESETS["tiny"])[0]
+    said = {condition: describe_scene(plan, a.weather) for condition, a in looks.items()}
+    assert {c for c in said if time_of_day_of(said[c]) == "night"} == {"night", "rain-at-night"}
+    assert {c for c in said if time_of_day_of(said[c]) == "dusk"} == {"dusk"}
+    assert {c for c in said if weather_of(said[c]) == "rain"} == {"rain", "rain-at-night"}
+    assert {c for c in said if weather_of(said[c]) == "fog"} == {"fog"}
+    assert {c: light_of(said[c]) for c in ("clear", "low-sun", "overcast")} == {
+        "clear": "not said", "low-sun": "low sun", "overcast": "overcast",
+    }  # fmt: skip
+    assert look_of_scene(look, 300_000, 5) in looks.values(), "as the one whose turn it is"
+    assert len({a.sun_azimuth for a in looks.values()}) == len({a.asphalt for a in looks.values()}) == 1
 
 
 def test_the_first_edition_knows_no_weather():
