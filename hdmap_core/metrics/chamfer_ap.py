@@ -19,6 +19,7 @@ error.
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 import numpy as np
 import shapely
@@ -61,20 +62,12 @@ PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class ClassScore:
-    """One class over all frames.
-
-    Attributes:
-        ap: threshold in metres -> average precision.
-        recall: threshold -> share of the ground truth that was found at all.
-        curves: threshold -> (recall, precision), each (num_predictions,), by falling score.
-    """
+class APScore:
+    """One class over all frames; `ap`: threshold in metres -> average precision."""
 
     num_truth: int
     num_predictions: int
     ap: Mapping[float, float]
-    recall: Mapping[float, float]
-    curves: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(repr=False)
 
     @property
     def mean_ap(self) -> float:
@@ -83,7 +76,23 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class ChamferScore:
+class ClassScore(APScore):
+    """One class over all frames.
+
+    Attributes:
+        recall: threshold -> share of the ground truth that was found at all.
+        curves: threshold -> (recall, precision), each (num_predictions,), by falling score.
+    """
+
+    recall: Mapping[float, float]
+    curves: Mapping[float, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+
+
+S = TypeVar("S", bound=APScore)
+
+
+@dataclass(frozen=True)
+class Score(Generic[S]):
     """The score of a set of frames.
 
     Attributes:
@@ -92,7 +101,7 @@ class ChamferScore:
     """
 
     protocol: str
-    classes: Mapping[MapClass, ClassScore]
+    classes: Mapping[MapClass, S]
     num_frames: int
     frames_without_prediction: int
 
@@ -100,6 +109,10 @@ class ChamferScore:
     def mean_ap(self) -> float:
         """mAP: mean over the classes."""
         return float(np.mean([score.mean_ap for score in self.classes.values()]))
+
+
+class ChamferScore(Score[ClassScore]):
+    """Of vectors, by Chamfer distance."""
 
 
 def chamfer_ap(

@@ -24,7 +24,7 @@ fixed canvas of 600 x 800 cells for the IoU, which is taken on the grid here. Ou
 scores keep the order of elements, frames are matched by token, and a class that occurs nowhere has AP 0, not NaN.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.elements.crossing_edges import crossing_edges
 from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
-from hdmap_core.metrics.chamfer_ap import CLASSES, ChamferScore, Frames, chamfer_ap, check_frames
+from hdmap_core.metrics.chamfer_ap import CLASSES, APScore, ChamferScore, Frames, Score, chamfer_ap, check_frames
 from hdmap_core.metrics.raster_lines import RasterLines, distances, draw, overlaps
 
 _RECALLS = np.arange(1, 11) / 10 - 1e-6  # recalls are quotients: 3 of 10 lines must reach 0.3
@@ -64,45 +64,18 @@ RASTER_PROTOCOLS = {
 
 
 @dataclass(frozen=True)
-class RasterClassScore:
-    """One class over all frames.
+class RasterClassScore(APScore):
+    """One class over all frames, of lines after cutting.
 
     Attributes:
-        num_truth: true lines, after cutting.
-        num_predictions: predicted lines, after cutting.
-        num_frames: frames that have either.
-        ap: threshold in metres -> mean over these frames of their average precision.
+        num_frames: frames that have true or predicted ones; `ap` is the mean over these.
     """
 
-    num_truth: int
-    num_predictions: int
     num_frames: int
-    ap: Mapping[float, float]
-
-    @property
-    def mean_ap(self) -> float:
-        """Mean over the thresholds."""
-        return float(np.mean(list(self.ap.values())))
 
 
-@dataclass(frozen=True)
-class RasterScore:
-    """The score of a set of frames.
-
-    Attributes:
-        protocol: its name.
-        frames_without_prediction: ground-truth frames for which there was no line at all; scored as empty.
-    """
-
-    protocol: str
-    classes: Mapping[MapClass, RasterClassScore]
-    num_frames: int
-    frames_without_prediction: int
-
-    @property
-    def mean_ap(self) -> float:
-        """mAP: mean over the classes."""
-        return float(np.mean([score.mean_ap for score in self.classes.values()]))
+class RasterScore(Score[RasterClassScore]):
+    """Of lines in rasters."""
 
 
 def raster_ap(
@@ -169,7 +142,7 @@ def _class_score(
             per_frame.append([frame_ap(hit, found.score, len(wanted.cells)) for hit in hits])
     ap = np.mean(per_frame, axis=0) if per_frame else np.zeros(len(rules.thresholds))
     by_threshold = dict(zip(rules.thresholds, ap.tolist(), strict=True))
-    return RasterClassScore(num_truth, num_predictions, len(per_frame), by_threshold)
+    return RasterClassScore(num_truth, num_predictions, by_threshold, len(per_frame))
 
 
 def match_lines(found: RasterLines, wanted: RasterLines, rules: RasterProtocol, resolution: float) -> np.ndarray:
