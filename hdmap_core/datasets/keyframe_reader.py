@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 from shapely import MultiPolygon
 
-from hdmap_core.datasets.observing import observe, sweeps_up_to
+from hdmap_core.datasets.observing import observe
 from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame, lidar_of
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.datasets.true_map import TrueMap
@@ -89,14 +89,19 @@ class KeyframeReader(ABC):
         lidar_ground: bool = False,
     ) -> Observation:
         """One keyframe."""
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
         files, (stamp_ns, map_from_ego) = self.keyframe(token), self._instant(token)
         cameras, lidar = self._cameras(token, files, images), self._lidar(files)
+        swept = []
+        if points and lidar is not None:
+            swept = [lidar, *(self.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ())]
         return observe(
             token,
             stamp_ns,
             map_from_ego,
             cameras,
-            sweeps=sweeps_up_to(lidar if points else None, sweeps, lambda: self.previous_sweeps(token)),
+            sweeps=swept,
             images=images,
             at_least=at_least,
             coarse=coarse,
