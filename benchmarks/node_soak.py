@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 from node_process import graph_environment, qos_of, running_node, topics_to_play
 
-from hdmap_core.geometry.se3 import quaternion_from_rotation, rotation_from_quaternion, se3
+from hdmap_core.geometry.se3 import rotation_from_quaternion, se3
 from hdmap_ros.bag.mcap import open_bag
+from hdmap_ros.bag.write import transform_message
 from hdmap_ros.message_types import graph_types
 
 EVERY_S = 10.0
@@ -77,7 +78,9 @@ def publish(bag: Path, minutes: float) -> None:
             time.sleep(max(0.0, wait_s))
             stamp = divmod(begin_ns + since_ns, 1_000_000_000)
             if topic == "/tf":
-                publishers[topic].publish(_transform(types, begin_ns + since_ns, content, moved))
+                parent, child, pose = content
+                stamped = transform_message(types, parent, child, begin_ns + since_ns, moved @ pose)
+                publishers[topic].publish(types.get("tf2_msgs/msg/TFMessage")(transforms=[stamped]))
                 continue
             struct.pack_into("<iI", content, 4, *stamp)  # behind CDR's own header
             publishers[topic].publish(bytes(content))
@@ -89,21 +92,6 @@ def publish(bag: Path, minutes: float) -> None:
     cores = (time.process_time() - cpu_s) / seconds
     time.sleep(1.0)
     print(json.dumps({"sent": sent, "seconds": seconds, "late_ms": 1e3 * late_s, "cores": cores}), flush=True)
-
-
-def _transform(types: Any, stamp_ns: int, content: tuple[str, str, np.ndarray], moved: np.ndarray) -> Any:
-    parent, child, pose = content
-    pose = moved @ pose
-    w, x, y, z = (float(value) for value in quaternion_from_rotation(pose[:3, :3]))
-    place = dict(zip("xyz", map(float, pose[:3, 3]), strict=True))
-    transform = types.get("geometry_msgs/msg/Transform")(
-        translation=types.get("geometry_msgs/msg/Vector3")(**place),
-        rotation=types.get("geometry_msgs/msg/Quaternion")(w=w, x=x, y=y, z=z),
-    )
-    stamped = types.get("geometry_msgs/msg/TransformStamped")(
-        header=types.header(stamp_ns, parent), child_frame_id=child, transform=transform
-    )
-    return types.get("tf2_msgs/msg/TFMessage")(transforms=[stamped])
 
 
 def held_by(process: int, since_s: float) -> dict[str, float]:

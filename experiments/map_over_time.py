@@ -50,7 +50,7 @@ def drive_of(dataset: NuScenesDataset, scene: Scene, predictor: Predictor) -> li
     frames = dataset.sensor_frames(scene, CAMERAS)
     instants = []
     for anchor in (frame for frame in frames if frame.channel == "CAM_FRONT"):
-        prediction = predictor.predict(observe_cycle(frames, CAMERAS, anchor))
+        prediction = predictor.predict(observe_cycle(frames, anchor))
         truth = dataset.vector_map(scene.location).elements(anchor.map_from_ego)
         instants.append(Instant(anchor.stamp_ns, anchor.map_from_ego, prediction.elements, truth))
     tracked = truth_tracks([each.truth for each in instants], [each.map_from_ego for each in instants])

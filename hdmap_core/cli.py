@@ -57,28 +57,28 @@ def command_line() -> "typer.Typer":
 
 def register(app: "typer.Typer") -> None:
     """Adds the core's verbs."""
-    from hdmap_core.datasets.frames.cli import register as register_frames
-    from hdmap_core.datasets.sd_cli import register as register_sdmap
-    from hdmap_core.datasets.show_cli import register as register_show
+    from hdmap_core.datasets.frames.cli import app as frames
+    from hdmap_core.datasets.sd_cli import sdmap
+    from hdmap_core.datasets.show_cli import show
     from hdmap_core.datasets.synthetic.cli import register as register_synth
-    from hdmap_core.doctor import register as register_doctor
-    from hdmap_core.export.cli import register as register_export
-    from hdmap_core.inference.benchmark_cli import register as register_benchmark
-    from hdmap_core.inference.cli import register as register_predict
-    from hdmap_core.info.cli import register as register_info
-    from hdmap_core.metrics.cli import register as register_score
-    from hdmap_core.released.cli import register as register_import
+    from hdmap_core.doctor import doctor
+    from hdmap_core.export.cli import export
+    from hdmap_core.inference.benchmark_cli import benchmark
+    from hdmap_core.inference.cli import predict
+    from hdmap_core.info.cli import info
+    from hdmap_core.metrics.cli import score
+    from hdmap_core.released.cli import import_command
     from hdmap_core.viewer.cli import register as register_view
 
     register_synth(app)
-    register_frames(app)
-    register_sdmap(app)
-    register_show(app)
-    register_score(app)
-    register_predict(app)
+    app.add_typer(frames, name="frames", rich_help_panel="Data")
+    app.command(rich_help_panel="Data")(sdmap)
+    app.command(rich_help_panel="Data")(show)
+    app.command(rich_help_panel="Models")(score)
+    app.command(rich_help_panel="Models")(predict)
     register_view(app)
-    register_import(app)
-    register_export(app)
-    register_benchmark(app)
-    register_info(app)
-    register_doctor(app)
+    app.command("import", rich_help_panel="Models")(import_command)
+    app.command(rich_help_panel="Models")(export)
+    app.command(rich_help_panel="Models")(benchmark)
+    app.command(rich_help_panel="Help")(info)
+    app.command(rich_help_panel="Help")(doctor)

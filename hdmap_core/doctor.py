@@ -191,8 +191,3 @@ def _room() -> Iterator[Finding]:
         size = shutil.disk_usage(shared).total
         advice = "" if size >= _SHM_BYTES else "loaders of training need it: docker run --shm-size 8g"
         yield Finding("shared memory", size >= _SHM_BYTES, f"{size / 1e9:.1f} GB at {shared}", advice)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Help")(doctor)

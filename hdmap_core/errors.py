@@ -4,9 +4,21 @@ Every message says what is wrong, where (file, field, token), and what to do abo
 into one line on stderr and exit code 2; the node turns them into a log line and a diagnostic.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class HdmapError(Exception):
     """Base of all errors that come from input, not from a defect of the program."""
+
+
+@contextmanager
+def os_errors_as(kind: type[HdmapError], what: str, advice: str = "") -> Iterator[None]:
+    """Raises `kind` in place of an OSError of the block: what could not be done, the system's reason, what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}" + (advice and f"; {advice}")) from None
 
 
 def first_line(error: Exception) -> str:

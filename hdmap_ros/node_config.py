@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hdmap_core.elements import MapClass
@@ -268,11 +268,9 @@ class ParameterSpec:
         return os.path.expanduser(value) if self.is_path else value  # noqa: PTH111
 
 
-def _spec(entry: "Field[Any]") -> ParameterSpec:
-    return ParameterSpec(attribute=entry.name, default=entry.default, **entry.metadata)
-
-
-PARAMETERS: tuple[ParameterSpec, ...] = tuple(map(_spec, fields(OnlineMapConfig)))
+PARAMETERS: tuple[ParameterSpec, ...] = tuple(
+    ParameterSpec(attribute=entry.name, default=entry.default, **entry.metadata) for entry in fields(OnlineMapConfig)
+)
 
 CAMERA_PARAMETERS = {
     "image_topic": "image topic; empty: `<name>/image_raw`, in lower case, with `/compressed` for that transport",

@@ -271,7 +271,7 @@ def truth_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> list[MapE
 def observation_at(dataset: NuScenesDataset, scene: Scene, stamp_ns: int) -> Observation:
     """The six images of the firing cycle around a stamp, for the picture."""
     frames = dataset.sensor_frames(scene, CAMERAS)
-    return observe_cycle(frames, CAMERAS, anchor_frame(dataset, scene, stamp_ns))
+    return observe_cycle(frames, anchor_frame(dataset, scene, stamp_ns))
 
 
 def good_moment(published: Elements, truth: Elements) -> int:
@@ -305,7 +305,7 @@ def write_film(
     unfinished.append(path.with_name(path.name + PART))
     stamps = list(published)[:: -(-len(published) // MOST_PICTURES)]
     with open_film(path) as film, ThreadPoolExecutor(1) as reader:
-        observations = reader.map(lambda stamp: observe_cycle(frames, CAMERAS, anchors[stamp], FILM_PIXELS), stamps)
+        observations = reader.map(lambda stamp: observe_cycle(frames, anchors[stamp], FILM_PIXELS), stamps)
         for stamp in track(stamps, "  drawing", console=console, transient=True):
             clock = f"{(stamp - stamps[0]) * 1e-9:.1f} s"
             film.add(maker.draw(next(observations), published[stamp], truth[stamp], clock), stamp)

@@ -63,7 +63,6 @@ class AugmentConfig(Config):
         turn: turn by 180 degrees.
         blind: take a camera away (of ground pixels: hide a sector as wide).
         colour: strength of random gain, contrast and colour cast.
-        clutter: strength of random lights, shadows, patches, grain and streaks drawn over ground pixels; 1 is strong.
         corrupt: probability of a corruption of `hdmap evaluate`, any kind, severity 1 to 3 and what lies between, never
             with the seed of an evaluation. Images are decoded for it even where inputs are kept.
         rotate: turn the bird's-eye view by up to so many degrees to either side. Ground truth is cut anew from the map.
@@ -78,7 +77,6 @@ class AugmentConfig(Config):
     turn: Probability = 0.5
     blind: Probability = 0.1
     colour: NonNegativeFloat = 0.25
-    clutter: Annotated[float, Field(ge=0, le=1)] = 0.0
     corrupt: Probability = 0.0
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     shift: NonNegativeFloat = 0.0
@@ -256,8 +254,6 @@ class TrainConfig(CheckpointConfig):
             )
         if self.model.is_refiner and augment.corrupt:
             raise ValueError("augment.corrupt is for models of cameras; set augment.corrupt=0")
-        if augment.clutter and not self.model.sees_ground:
-            raise ValueError("augment.clutter is for models that see ground pixels; set augment.clutter=0")
         for name in ("zoom", "photometric", "grid_mask"):
             if self.model.image_backbone is None and getattr(augment, name):
                 raise ValueError(f"augment.{name} is for models of images; set augment.{name}=0")

@@ -1,6 +1,5 @@
 """Runs a checkpoint over keyframes, scores the elements it publishes, and shows where it is good and bad."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from hdmap_core.checkpoint import find_checkpoint
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.elements import read_elements
 from hdmap_core.errors import ConfigError
-from hdmap_core.files import make_folder
+from hdmap_core.files import json_object, make_folder
 from hdmap_core.inference import load_predictor
 from hdmap_core.metrics.breakdown import breakdown, distance_bands
 from hdmap_core.metrics.chamfer_ap import Frames, chamfer_ap
@@ -145,8 +144,5 @@ def _beside(folder: Path, task: EvaluationTask) -> tuple[str, Frames]:
             f"--beside {folder} is of other frames: it lacks {len(missing)} of {len(task.truth)}, such as "
             f"{missing[0]}; evaluate that model on the same split and with the same --limit"
         )
-    try:
-        name = json.loads((folder / "report.json").read_text(encoding="utf-8"))["checkpoint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        name = folder.name
+    name = json_object(folder / "report.json").get("checkpoint", folder.name)
     return str(name), {token: said[token] for token in task.truth}

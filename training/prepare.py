@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from hdmap_core.datasets.opening import open_dataset, with_index
-from hdmap_core.datasets.protocol import MapDataset, Scene
+from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.datasets.sensor_check import check_sensors
 from hdmap_core.errors import DatasetError
 from training.data.inspection import BadKeyframe, summary
@@ -59,7 +59,8 @@ def check(preparation: Preparation, splits: Sequence[str], console: Console) -> 
 def _check_dataset(preparation: Preparation, dataset: MapDataset, splits: Sequence[str], console: Console) -> None:
     console.print(f"{dataset.place}: {len(dataset.scenes)} scenes")
     console.print(_split_table(dataset))
-    wanted = [scene for scene in dataset.scenes if not splits or _in_splits(scene, splits, dataset)]
+    names = {name for split in splits for name in dataset.splits.get(split, ())}
+    wanted = [scene for scene in dataset.scenes if not splits or scene.name in names]
     if not wanted:
         raise DatasetError(f"{dataset.place} has no scene of {', '.join(splits)}")
     tokens = [token for scene in wanted for token in scene.sample_tokens]
@@ -113,10 +114,6 @@ def run(preparation: Preparation, splits: Sequence[str], console: Console) -> No
                 f"{folder} was made without {len(bad)} keyframes; delete it to make it again, or say --on-bad skip"
             )
         console.print(_summary(split, folder, seconds, preparation, len(bad)))
-
-
-def _in_splits(scene: Scene, names: Sequence[str], dataset: MapDataset) -> bool:
-    return any(scene.name in dataset.splits.get(name, ()) for name in names)
 
 
 def _split_table(dataset: MapDataset) -> Table:

@@ -123,7 +123,10 @@ def _lacking(dataset: MapDataset, token: str) -> Sequence[tuple[str, str]]:
     ]
     if lidar is None:
         lacking.append(("LiDAR", f"keyframe {token}"))
-    elif not any(sweep.path.is_file() for sweep in dataset.previous_sweeps(token)) and _has_before(dataset, token):
+    elif (
+        not any(sweep.path.is_file() for sweep in dataset.previous_sweeps(token))
+        and dataset.scene_of(token).sample_tokens[0] != token
+    ):
         lacking.append(("LiDAR sweeps before the keyframe's", f"keyframe {token}"))
     if dataset.map_from_ego(token) is None:
         lacking.append(("poses", f"keyframe {token}"))
@@ -132,7 +135,3 @@ def _lacking(dataset: MapDataset, token: str) -> Sequence[tuple[str, str]]:
     if dataset.sd_lines(token) is None:
         lacking.append(("SD maps", dataset.advice("SD map", token)))
     return lacking
-
-
-def _has_before(dataset: MapDataset, token: str) -> bool:
-    return dataset.scene_of(token).sample_tokens[0] != token

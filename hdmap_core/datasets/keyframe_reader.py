@@ -1,7 +1,7 @@
 """What the readers of all formats share: keyframes by token, truth and roads around them, where the car came from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -9,14 +9,17 @@ from typing import overload
 import numpy as np
 from shapely import MultiPolygon
 
-from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene
+from hdmap_core.datasets.observing import observe
+from hdmap_core.datasets.protocol import AREA_LAYERS, CLASSES, Crossings, Range, Scene, SensorFrame, lidar_of
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.datasets.true_map import TrueMap
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import DatasetError
 from hdmap_core.geometry import se3
 from hdmap_core.geometry.bev_grid import ROADS_REACH_M
+from hdmap_core.geometry.map_origin import MapOrigin
 from hdmap_core.geometry.road_plane import WINDOW_S
+from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 SWEEP_REACH_NS = 300_000_000
@@ -74,6 +77,40 @@ class KeyframeReader(ABC):
             raise DatasetError(f"{self.place} has no {self._word} {token!r}")
         return self._scene_of[token]
 
+    def observation(
+        self,
+        token: str,
+        images: bool = True,
+        points: bool = True,
+        at_least: Enough | None = None,
+        sweeps: int = 1,
+        roads: bool = True,
+        coarse: bool = False,
+        lidar_ground: bool = False,
+    ) -> Observation:
+        """One keyframe."""
+        if sweeps < 1:
+            raise ValueError(f"sweeps must be at least 1, got {sweeps}")
+        files, (stamp_ns, map_from_ego) = self.keyframe(token), self._instant(token)
+        cameras, lidar = self._cameras(token, files, images), self._lidar(files)
+        swept = []
+        if points and lidar is not None:
+            swept = [lidar, *(self.previous_sweeps(token)[: sweeps - 1] if sweeps > 1 else ())]
+        return observe(
+            token,
+            stamp_ns,
+            map_from_ego,
+            cameras,
+            sweeps=swept,
+            images=images,
+            at_least=at_least,
+            coarse=coarse,
+            sd_lines=self.sd_lines(token) if roads else None,
+            map_origin=self._origin(token),
+            recent=self._recent_poses(token) if self.road_plane else None,
+            ground=lidar if lidar_ground else None,
+        )
+
     def elements(
         self,
         token: str,
@@ -112,8 +149,16 @@ class KeyframeReader(ABC):
         """All scenes, in the folder's order."""
 
     @abstractmethod
-    def observation(self, token: str) -> Observation:
-        """One keyframe."""
+    def map_from_ego(self, token: str) -> np.ndarray | None:
+        """(4, 4) float64: the car's pose at the keyframe's instant; None where nobody knows it."""
+
+    @abstractmethod
+    def keyframe(self, token: str) -> dict[str, SensorFrame]:
+        """Name of the sensor -> its file of one keyframe."""
+
+    @abstractmethod
+    def previous_sweeps(self, token: str) -> list[SensorFrame]:
+        """The LiDAR sweeps just before a keyframe's, newest first."""
 
     @abstractmethod
     def _instant(self, token: str) -> tuple[int, np.ndarray | None]:
@@ -122,6 +167,18 @@ class KeyframeReader(ABC):
     @abstractmethod
     def _truth(self, token: str) -> tuple[TrueMap, np.ndarray]:
         """A keyframe's true map, and the pose (4, 4) of the car in it."""
+
+    @abstractmethod
+    def _cameras(self, token: str, files: Mapping[str, SensorFrame], images: bool) -> list[SensorFrame]:
+        """The cameras' files of a keyframe in the order of the rig; `images`: they will be read."""
+
+    def _lidar(self, files: Mapping[str, SensorFrame]) -> SensorFrame | None:
+        """The LiDAR's file of a keyframe; None where it has none."""
+        return lidar_of(files)
+
+    def _origin(self, token: str) -> MapOrigin | None:
+        """Where the map of a keyframe lies on the earth; None where nobody knows."""
+        return None
 
     def _sd_map(self, token: str) -> SdMap | None:
         """The SD map of a keyframe's place, read once; None without one."""

@@ -1,6 +1,6 @@
 """From the files of a keyframe to an `Observation`, the same for every format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,26 +13,6 @@ from hdmap_core.observation import Observation
 from hdmap_core.observation.road_plane import on_the_road
 
 OWN_VEHICLE_M = 2.2  # as in HDMapNet's code
-
-
-def sweeps_up_to(
-    lidar: SensorFrame | None, count: int, previous: Callable[[], Sequence[SensorFrame]]
-) -> list[SensorFrame]:
-    """A keyframe's sweep and so many less one before it, newest first; none without a LiDAR.
-
-    Args:
-        lidar: the keyframe's own; None where there is none, or nobody wants points.
-        count: how many in all, at least 1.
-        previous: those before it, newest first; asked only if they are wanted.
-
-    Raises:
-        ValueError: if `count` is below 1.
-    """
-    if count < 1:
-        raise ValueError(f"sweeps must be at least 1, got {count}")
-    if lidar is None:
-        return []
-    return [lidar, *(previous()[: count - 1] if count > 1 else ())]
 
 
 def observe(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hdmap_core.datasets.argoverse.logs import is_logs
+from hdmap_core.datasets.argoverse.logs import find_logs
 from hdmap_core.datasets.argoverse.observations import ArgoverseDataset
 from hdmap_core.datasets.frames.dataset import FramesDataset
 from hdmap_core.datasets.frames.reading import NAMES as FRAMES_FILES
@@ -32,7 +32,7 @@ def open_dataset(
             is damaged.
     """
     root = Path(root)
-    if is_logs(root):
+    if find_logs(root):
         return ArgoverseDataset(root, version)
     frames = _frames_file(root, version)
     if frames is not None:

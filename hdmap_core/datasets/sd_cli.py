@@ -141,8 +141,3 @@ def _background(dataroot: Path | None, driven: "dict[str, np.ndarray]", city: st
     layers = MapLayers(path)
     dividers = np.concatenate([layers.lines(layer) for layer in LINE_LAYERS])
     return CityBackground(list(layers.polygons("drivable_area", repair=True)), list(dividers), positions)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verb to the command `hdmap`."""
-    app.command(rich_help_panel="Data")(sdmap)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hdmap_core.datasets.protocol import SensorFrame
-from hdmap_core.errors import DatasetError
+from hdmap_core.errors import DatasetError, os_errors_as
 from hdmap_core.geometry import se3
 from hdmap_core.images.decoding import Enough, decode_image, enough_of, reduction_for
 
@@ -70,10 +70,6 @@ def _read_flat(frame: SensorFrame) -> np.ndarray:
 
 def read_file(frame: SensorFrame, advice: str = "") -> bytes:
     """The bytes of a sensor's file; DatasetError if it cannot be read."""
-    try:
+    what = f"cannot read {frame.path}, which {frame.named_by} names"
+    with os_errors_as(DatasetError, what, f"unpack the sensor files{advice}"):
         return frame.path.read_bytes()
-    except OSError as error:
-        raise DatasetError(
-            f"cannot read {frame.path}, which {frame.named_by} names: {error.strerror or error}; unpack the sensor "
-            f"files{advice}"
-        ) from None

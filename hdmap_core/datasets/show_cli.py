@@ -128,8 +128,3 @@ def _print(dataset: "MapDataset", found: "Contents") -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Data")(show)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hdmap_core.datasets.rig_file import LATEST_START_S, RigCamera
 from hdmap_core.datasets.video_sound import starts_by_sound
-from hdmap_core.datasets.videos import VideoFacts, video_facts
+from hdmap_core.datasets.videos import video_facts
 from hdmap_core.errors import ConfigError
 
 _NS = 1_000_000_000
@@ -114,7 +114,8 @@ def _of_files(videos: Mapping[str, Path]) -> Starts:
     facts = {name: video_facts(path) for name, path in videos.items()}
     created = {name: each.created_ns for name, each in facts.items() if each.created_ns is not None}
     finely = len(created) == len(videos) and all(each.created_finely for each in facts.values())
-    if finely and _overlap(created, facts):
+    ends_ns = [start + facts[name].length_ns for name, start in created.items()]
+    if finely and max(created.values()) < min(ends_ns):
         return Starts(created, f"as the files say, to the fraction of a second: {_listed(created)}")
     why = ""
     if len(created) == len(videos):
@@ -122,10 +123,6 @@ def _of_files(videos: Mapping[str, Path]) -> Starts:
             "which would leave no common instant" if finely else "which is in whole seconds"
         )
     return Starts(together.at_ns, f"all at once{why}; --align finds it by their sound, --start CAMERA=SECONDS says it")
-
-
-def _overlap(created: Mapping[str, int], facts: Mapping[str, VideoFacts]) -> bool:
-    return max(created.values()) < min(start + facts[name].length_ns for name, start in created.items())
 
 
 def _listed(at_ns: Mapping[str, int]) -> str:

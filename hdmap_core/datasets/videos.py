@@ -85,7 +85,8 @@ def read_video(path: str | Path) -> Generator[VideoPicture, None, None]:
             if frame.time is None:
                 raise ImageError(f"{path}: its pictures have no times; write it again: ffmpeg -i {path} new.mp4")
             start = frame.time if start is None else start
-            image = np.rot90(frame.to_ndarray(format="rgb24"), _quarter_turns(frame))
+            turns = round(getattr(frame, "rotation", 0) / 90)  # counter-clockwise, after which it is upright
+            image = np.rot90(frame.to_ndarray(format="rgb24"), turns)
             yield VideoPicture(np.ascontiguousarray(image), round((frame.time - start) * 1e9))
     if start is None:
         raise ImageError(f"{path}: not one picture of this video can be decoded")
@@ -165,11 +166,6 @@ class VideosInStep:
         for picture in read_video(self._videos[name]):
             stamp_ns = start_ns + picture.stamp_ns
             yield stamp_ns, VideoPicture(picture.image, stamp_ns)
-
-
-def _quarter_turns(frame: Any) -> int:
-    """Counter-clockwise turns after which a picture is upright."""
-    return round(getattr(frame, "rotation", 0) / 90) % 4
 
 
 def _since_1970(text: str) -> tuple[int, bool] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hdmap_core.elements import MapClass, MapElement, read_elements
-from hdmap_core.errors import ElementError
+from hdmap_core.errors import ElementError, os_errors_as
 from hdmap_core.exchange import maptr, streammapnet
 from hdmap_core.files.kinds import what_it_is
 
@@ -43,12 +43,8 @@ def read_result_file(path: str | Path, numbers: Sequence[MapClass] | None = None
         ElementError: naming the file, and what in it cannot be used.
     """
     path = Path(path)
-    try:
-        kind = what_it_is(path)
-        with path.open("rb") as stream:
-            is_one_object = _ONE_OBJECT.match(stream.read(4096))
-    except OSError as error:
-        raise ElementError(f"cannot read {path}: {error.strerror or error}") from None
+    with os_errors_as(ElementError, f"cannot read {path}"), path.open("rb") as stream:
+        kind, is_one_object = what_it_is(path), _ONE_OBJECT.match(stream.read(4096))
     if kind is not None and not kind.startswith("a text file") and path.stat().st_size:
         raise ElementError(f"{path} is {kind}; {_ACCEPTED}")
     if not is_one_object:

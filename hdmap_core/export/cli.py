@@ -95,8 +95,3 @@ def export(
         why = "as many as --max-views says" if max_views else "which is exact on nuScenes' ring of six"
         typer.echo(f"reads {views} cameras per cell, {why}; a rig on which a cell is seen by more is refused")
     typer.echo(f"next: hdmap benchmark {target}")
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Models")(export)

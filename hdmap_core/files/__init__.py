@@ -1,14 +1,16 @@
 """Files that appear whole or not at all, and work that one process does at a time."""
 
 import fcntl
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from hdmap_core.errors import OutputError
+from hdmap_core.errors import OutputError, os_errors_as
 
 PART = ".part"
 """What the name of a file ends in while it is being written."""
@@ -67,11 +69,18 @@ def remove_folder(path: Path) -> None:
     Raises:
         OutputError: if it cannot be removed.
     """
-    try:
+    with os_errors_as(OutputError, f"cannot remove {path}"):
         if path.is_dir():
             shutil.rmtree(path)
-    except OSError as error:
-        raise OutputError(f"cannot remove {path}: {error.strerror or error}") from None
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that a program wrote and whoever reads it can do without; empty where there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def write_atomically(path: str | Path, content: bytes, *, durable: bool = True, advice: str = "") -> None:

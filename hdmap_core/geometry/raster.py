@@ -21,10 +21,10 @@ def draw_lines(grid: BEVGrid, lines: Iterable[np.ndarray], thickness: float, clo
     return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
 
 
-def fill_polygon(grid: BEVGrid, exterior: np.ndarray, holes: Iterable[np.ndarray] = ()) -> np.ndarray:
-    """(Y, X) uint8, 1 inside the polygon (P, 2) in metres and outside its holes."""
+def fill_polygon(grid: BEVGrid, polygon: np.ndarray) -> np.ndarray:
+    """(Y, X) uint8, 1 inside the polygon (P, 2) in metres."""
     mask = np.zeros(grid.shape, np.uint8)
-    cv2.fillPoly(mask, [_fixed_point(grid, ring) for ring in (exterior, *holes)], 1, cv2.LINE_8, _SHIFT)
+    cv2.fillPoly(mask, [_fixed_point(grid, polygon)], 1, cv2.LINE_8, _SHIFT)
     return mask
 
 

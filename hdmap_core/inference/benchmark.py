@@ -32,7 +32,7 @@ SETS, SETS_AT_LEAST, BUDGET_S = 30, 3, 60.0
 """How many sets are measured if nobody says: as many as the budget has room for, within these bounds."""
 STAGES = ("decode", "preprocess", "network", "postprocess")
 _EAGER = "network in PyTorch"
-_JPEG_QUALITY = 90
+_JPEG = [cv2.IMWRITE_JPEG_QUALITY, 90]
 _Made = TypeVar("_Made")
 
 
@@ -85,12 +85,12 @@ def benchmark(
         (`started`: with all libraries loaded, `mapping`: after the warm-up, what a process that maps holds; `peak`: the
         most so far, PyTorch for the comparison included) and of CUDA's (`cuda`), `agreement`, `ratio_to_eager` of
         the network's median wall and CPU time, both None where there is no checkpoint to compare with, and `busy`, the
-        load of the machine before, per core.
+        load of the machine in the minute before: processes that want to run, per core.
 
     Raises:
         HdmapError: see `load_predictor`.
     """
-    busy = _busy()
+    busy = round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
     started = {"started": _resident_kib() / 1024}
     running = open_engine(path, device, precision, None, engine)
     config = running.source.config
@@ -155,7 +155,7 @@ class _OneSet:
         self._files: dict[str, bytes] = {}
         for name, image in zip(rig.names, observation.images, strict=True):
             assert image is not None
-            self._files[name] = _jpeg(image)
+            self._files[name] = cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes()
         self._wanted: dict[str, tuple[int, int]] = {}
         if enough is not None:
             for name, size, matrix in zip(rig.names, rig.image_sizes, rig.intrinsics, strict=True):
@@ -223,18 +223,9 @@ def _waited_for(made: _Made, engine: Engine) -> _Made:
     return made
 
 
-def _jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()
-
-
 def _resident_kib() -> int:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() // 1024
-
-
-def _busy() -> float:
-    """Processes that want to run, per core, over the last minute."""
-    return round(os.getloadavg()[0] / (os.cpu_count() or 1), 2)
 
 
 def _machine() -> str:

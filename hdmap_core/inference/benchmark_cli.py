@@ -116,8 +116,3 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"network: {ratio['wall']:.2f} x PyTorch's speed ({ratio['cpu']:.2f} x by CPU time; PyTorch takes "
         f"{eager['p50']:.1f} ms, CPU {eager['cpu_p50']:.1f} ms); outputs differ by {apart:.1g} of the largest value",
     ]
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Models")(benchmark)

@@ -143,8 +143,3 @@ def _shown_and_hidden(prediction: "Prediction", min_score: float) -> str:
         return f"{drawn}, none hidden"
     kinds = ", ".join(f"{count} {label}" for label, count in hidden.most_common())
     return f"{drawn}, {hidden.total()} hidden with a score below {min_score:g} ({kinds}; --min-score 0 draws them)"
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Models")(predict)

@@ -151,8 +151,8 @@ def read_header(text: str | None, path: Path) -> tuple[Source, Sample]:
         inputs = ModelInput(**{name: _unpacked(value) for name, value in sample["inputs"].items()})
         values = {name: _unpacked(value).numpy() for name, value in sample["values"].items()}
         largest = {name: float(sample["largest"][name]) for name in values}
-        rounding = float(sample.get("rounding", 0.0))
-        precision, most = content.get("precision", "fp32"), content.get("max_views")
+        rounding = float(sample["rounding"])
+        precision, most = content["precision"], content["max_views"]
         if precision not in ("fp32", "int8"):
             raise ValueError(f"precision {precision!r}")
         max_views = None if most is None else int(most)

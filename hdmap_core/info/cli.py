@@ -62,8 +62,3 @@ def identify(path: Path) -> "What":
         ".engine), run folder, recipe (.yaml), nuScenes "
         "folder, bag (.mcap, .db3, a rosbag2 folder), map elements (.json, .jsonl) or GeoJSON"
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command(rich_help_panel="Help")(info)

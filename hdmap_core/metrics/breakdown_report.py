@@ -5,7 +5,6 @@ from typing import Any
 
 from rich.table import Table
 
-from hdmap_core.elements import MapClass
 from hdmap_core.metrics.breakdown import Breakdown, GroupScore
 
 
@@ -35,20 +34,22 @@ def group_table(kind: str, groups: Sequence[GroupScore], most: int = 12) -> Tabl
 
 def breakdown_json(parts: Breakdown) -> dict[str, list[dict[str, Any]]]:
     """What is compared -> its groups as plain JSON values; AP is null where there is no ground truth."""
-    return {kind: [_group_json(group) for group in groups] for kind, groups in parts.groups.items()}
+    return {
+        kind: [
+            {
+                "name": group.name,
+                "mAP": group.mean_ap,
+                "num_frames": group.num_frames,
+                "num_truth": group.num_truth,
+                "num_predictions": group.num_predictions,
+                "AP": {label.value: ap for label, ap in group.ap.items()},
+            }
+            for group in groups
+        ]
+        for kind, groups in parts.groups.items()
+    }
 
 
 def number(value: float | None) -> str:
     """A score with three digits, or a dash."""
     return "–" if value is None else f"{value:.3f}"
-
-
-def _group_json(group: GroupScore) -> dict[str, Any]:
-    return {
-        "name": group.name,
-        "mAP": group.mean_ap,
-        "num_frames": group.num_frames,
-        "num_truth": group.num_truth,
-        "num_predictions": group.num_predictions,
-        "AP": {MapClass(label).value: ap for label, ap in group.ap.items()},
-    }

@@ -76,8 +76,3 @@ def score(
         return
     for table in tables:
         Console().print(table)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command("score", rich_help_panel="Models")(score)

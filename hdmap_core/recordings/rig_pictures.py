@@ -8,7 +8,7 @@ from hdmap_core.datasets.rig_file import RigCamera, read_rig_file, rig_for
 from hdmap_core.datasets.video_starts import starts_of
 from hdmap_core.datasets.videos import SUFFIXES as VIDEOS
 from hdmap_core.datasets.videos import VideosInStep, video_facts
-from hdmap_core.errors import ConfigError, DatasetError, ImageError
+from hdmap_core.errors import ConfigError, DatasetError, ImageError, os_errors_as
 from hdmap_core.images.decoding import decode_image
 from hdmap_core.observation import Observation
 from hdmap_core.recordings.recording import Recording, Wanted
@@ -216,7 +216,5 @@ def _gaps(videos: VideosInStep) -> list[str]:
 
 
 def _bytes(path: Path) -> bytes:
-    try:
+    with os_errors_as(ImageError, f"cannot read {path}"):
         return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}") from None

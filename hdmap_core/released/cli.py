@@ -41,8 +41,3 @@ def import_command(
     typer.echo(f"{found.kind} ({found.title}), {found.num_parameters / 1e6:.1f} M parameters → {out}")
     for note in found.notes:
         typer.echo(note)
-
-
-def register(app: typer.Typer) -> None:
-    """Adds the verb to the command line."""
-    app.command("import", rich_help_panel="Models")(import_command)

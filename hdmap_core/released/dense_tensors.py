@@ -3,7 +3,6 @@
 import itertools
 
 import torch
-from torch import Tensor
 
 from hdmap_core.models import ModelConfig
 from hdmap_core.models.backbones.efficientnet_names import EXPANDING, FIRST, block_places
@@ -75,12 +74,9 @@ def _pillars(translation: Translation) -> None:
         names[f"pp.up{branch + 1}.{enlarged + part}"] = f"lidar.branches.{branch}.{part}"
     for theirs, mine in {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2"}.items():
         names[f"pp.conv_out.{theirs}"] = f"lidar.fusion.{mine}"
+    swapped = {"weight": lambda weight: weight.transpose(-1, -2) if weight.dim() == 4 else weight}
     for theirs, mine in names.items():
-        translation.move(theirs, mine, {"weight": _kernels_swapped})
-
-
-def _kernels_swapped(weight: Tensor) -> Tensor:
-    return weight.transpose(-1, -2) if weight.dim() == 4 else weight
+        translation.move(theirs, mine, swapped)
 
 
 def _simulated_lidar(translation: Translation) -> None:

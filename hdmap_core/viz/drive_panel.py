@@ -16,6 +16,7 @@ _GROWTH = 30.0  # metres by which the window grows at once where the way was not
 _LEAST, _MOST = 80.0, 500.0  # metres along the window's longer side; beyond, it goes with the car
 _NEAR = 9.0  # metres ahead and behind: ground seen from here is sharper than what was seen before
 _DIM = 0.6
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200)  # metres between the lines of its grid
 _CAR = np.array([[4.5, 0.0], [-2.5, 2.4], [-1.2, 0.0], [-2.5, -2.4]])
 _TRAIL = (250, 90, 90)
 
@@ -88,7 +89,7 @@ class DrivePanel:
         canvas = np.full((*self.size, 3), PANEL, np.uint8)
         seen = self._ground[..., 3] > 0
         canvas[seen] = (_DIM * self._ground[seen, :3]).astype(np.uint8)
-        tick = _round_metres(grid.size[0] / 5)
+        tick = min(_TICKS, key=lambda metres: abs(metres - grid.size[0] / 5))
         _draw_grid(canvas, grid, tick)
         for element in elements:
             line = grid.to_cells(element.points.astype(np.float64))
@@ -134,8 +135,3 @@ def _window(extent: np.ndarray, car: np.ndarray, size: tuple[int, int]) -> BEVGr
     low = centre - pixels * resolution / 2
     (x, y), (width, height) = low, pixels * resolution
     return BEVGrid((x, x + width), (y, y + height), resolution)
-
-
-def _round_metres(about: float) -> float:
-    """A round number of metres close to this many."""
-    return min((1, 2, 5, 10, 20, 50, 100, 200), key=lambda metres: abs(metres - about))

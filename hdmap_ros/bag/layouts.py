@@ -82,7 +82,10 @@ def load_layout(name: str | Path) -> TopicLayout:
         layout = TopicLayout(
             path.stem,
             content["transport"],
-            {str(camera): _camera_topics(entry) for camera, entry in content["cameras"].items()},
+            {
+                str(camera): CameraTopics(each["image"], each["info"], each["frame"], each.get("projection", ""))
+                for camera, each in content["cameras"].items()
+            },
             (lidar["points"], lidar.get("frame", "")),
             tuple(content["tf"]["topics"]),
             content["tf"]["fixed_frame"],
@@ -100,10 +103,6 @@ def load_layout(name: str | Path) -> TopicLayout:
     if not layout.cameras:
         raise ConfigError(f"{path}: field 'cameras' names no camera")
     return layout
-
-
-def _camera_topics(entry: dict[str, str]) -> CameraTopics:
-    return CameraTopics(entry["image"], entry["info"], entry["frame"], entry.get("projection", ""))
 
 
 def layout_folder() -> Path:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hdmap_core.errors import BagError, OutputError
+from hdmap_core.errors import BagError, OutputError, os_errors_as
 from hdmap_core.running.interruption import unfinished
 from hdmap_ros.bag.compression import ZSTD_MAGIC, zstd_decompress
 from hdmap_ros.bag.mcap_scan import MAGIC as MCAP_MAGIC
@@ -74,7 +74,7 @@ def write_mcap(path: str | Path) -> Iterator[BagWriter]:
         raise OutputError(f"{path} is a folder; name a file")
     # rosbags makes a folder with metadata.yaml and a file of the folder's name; only that file is kept.
     part = path.parent / f".{path.name}.part"
-    try:
+    with os_errors_as(OutputError, f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         with unfinished(part):
@@ -82,8 +82,6 @@ def write_mcap(path: str | Path) -> Iterator[BagWriter]:
             with Writer(part / path.stem, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
                 yield BagWriter(writer, types, store)
             (part / path.stem / path.name).replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 class BagReader:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hdmap_core.errors import BagError
+from hdmap_core.errors import BagError, os_errors_as
 
 SIDE_FILES = ("-wal", "-journal")  # what a writer has not moved into the file yet, or would roll back
 
@@ -26,13 +26,10 @@ def salvaged_sqlite(file: Path, damage: list[str]) -> Iterator[Path]:
     """
     with TemporaryDirectory(prefix="hdmap_bag_") as folder:
         left, whole = Path(folder) / "left.db3", Path(folder) / "whole.db3"
-        try:
+        with os_errors_as(BagError, f"cannot copy {file} to {folder}", "set TMPDIR to a folder with room"):
             for ending in ("", *SIDE_FILES):
                 if Path(f"{file}{ending}").is_file():
                     shutil.copyfile(f"{file}{ending}", f"{left}{ending}")
-        except OSError as error:
-            reason = error.strerror or error
-            raise BagError(f"cannot copy {file} to {folder}: {reason}; set TMPDIR to a folder with room") from None
         try:
             with closing(sqlite3.connect(left)) as source, closing(sqlite3.connect(whole)) as target:
                 source.execute("PRAGMA writable_schema = ON")  # or SQLite refuses a file shorter than it should be

@@ -188,14 +188,14 @@ def _point_cloud(types: MessageTypes, frame: SensorFrame) -> Any:
 
 def _tf_static(types: MessageTypes, frames: list[SensorFrame], stamp_ns: int, moves: bool) -> Any:
     mounts = {ros_name(frame.channel): frame.ego_from_sensor for frame in frames}
-    transforms = [_transform(types, MAP, ODOM, stamp_ns, np.eye(4))] if moves else []
-    transforms += [_transform(types, BASE, name, stamp_ns, pose) for name, pose in sorted(mounts.items())]
+    transforms = [transform_message(types, MAP, ODOM, stamp_ns, np.eye(4))] if moves else []
+    transforms += [transform_message(types, BASE, name, stamp_ns, pose) for name, pose in sorted(mounts.items())]
     return types.get("tf2_msgs/msg/TFMessage")(transforms=transforms)
 
 
 def _write_pose(bag: BagWriter, stamp_ns: int, pose: np.ndarray, velocity: np.ndarray) -> None:
     types = bag.types
-    moving = _transform(types, ODOM, BASE, stamp_ns, pose)
+    moving = transform_message(types, ODOM, BASE, stamp_ns, pose)
     bag.write("/tf", stamp_ns, types.get("tf2_msgs/msg/TFMessage")(transforms=[moving]))
     vector, unknown = types.get("geometry_msgs/msg/Vector3"), np.zeros(36)
     odometry = types.get("nav_msgs/msg/Odometry")(
@@ -218,7 +218,8 @@ def _write_pose(bag: BagWriter, stamp_ns: int, pose: np.ndarray, velocity: np.nd
     bag.write("/odom", stamp_ns, odometry)
 
 
-def _transform(types: MessageTypes, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> Any:
+def transform_message(types: MessageTypes, parent: str, child: str, stamp_ns: int, pose: np.ndarray) -> Any:
+    """A TransformStamped of a pose (4, 4)."""
     w, x, y, z = map(float, quaternion_from_rotation(pose[:3, :3]))
     return types.get("geometry_msgs/msg/TransformStamped")(
         header=types.header(stamp_ns, parent),

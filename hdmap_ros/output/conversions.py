@@ -1,11 +1,11 @@
 """Map elements to messages and back. Works with rclpy's classes and with rosbags'."""
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
+import hdmap_core
 from hdmap_core.elements import MapClass, MapElement
 from hdmap_core.errors import ElementError
 from hdmap_core.geometry import BEVGrid
@@ -142,12 +142,5 @@ def model_info_to_message(
         roi_min=point(x=float(grid.x_range[0]), y=float(grid.y_range[0]), z=0.0),
         roi_max=point(x=float(grid.x_range[1]), y=float(grid.y_range[1]), z=0.0),
         precision=info.precision,
-        software_version=_software_version(),
+        software_version=hdmap_core.__version__,
     )
-
-
-def _software_version() -> str:
-    try:
-        return version("hdmap_ros")
-    except PackageNotFoundError:  # a colcon install has no Python metadata
-        return "unknown"

@@ -16,7 +16,6 @@ from torch import Tensor
 from hdmap_core.geometry import BEVGrid, se3
 from hdmap_core.model_io import ModelInput
 from training.config import AugmentConfig
-from training.data.clutter import cluttered
 from training.data.keyframes import Keyframe
 
 
@@ -71,7 +70,7 @@ def augment_seen(
         random: in the state in which the student's was: the motion is the same.
         grid: of the source.
     """
-    still = config.model_copy(update=dict.fromkeys(("blind", "clutter", "colour", "zoom"), 0.0))
+    still = config.model_copy(update=dict.fromkeys(("blind", "colour", "zoom"), 0.0))
     return augment(replace(frame, elements=[], areas={}, cut=lambda _: ([], {})), still, random, grid)
 
 
@@ -132,8 +131,6 @@ def _changed_ground(
     ground: Tensor, sign: np.ndarray, blind: bool, config: AugmentConfig, random: np.random.Generator
 ) -> Tensor:
     pixels = ground[0].numpy()[:, :: int(sign[1]), :: int(sign[0])]
-    if config.clutter:
-        pixels = cluttered(pixels, config.clutter, random)
     if blind:
         pixels = _blinded(pixels, random)
     return torch.from_numpy(np.concatenate([_recoloured(pixels[:3], config.colour, random), pixels[3:]]))[None]

@@ -257,12 +257,8 @@ def _auxiliary(
         camera_mask=inputs.camera_mask,
         image_size=model.backbone.image_size if model.backbone else None,
         feature_size=feature_size,
-        points=[_key_sweep(frame.points) for frame in frames],
+        points=[None if frame.points is None else frame.points[frame.points[:, 4] == 0] for frame in frames],
     )
-
-
-def _key_sweep(points: np.ndarray | None) -> np.ndarray | None:
-    return None if points is None else points[points[:, 4] == 0]
 
 
 def _pinned(value: T) -> T:

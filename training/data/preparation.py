@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hdmap_core.datasets.opening import open_dataset, with_index
 from hdmap_core.datasets.protocol import MapDataset, scenes_of_split
-from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.errors import DatasetError, OutputError, os_errors_as
 from hdmap_core.files import alone, write_atomically
 from hdmap_core.geometry import BEVGrid
 from hdmap_core.model_io import ModelInput
@@ -98,14 +98,11 @@ def prepare(preparation: Preparation) -> Path:
     if preparation.model.is_refiner and not (folder / "complete").is_file():
         folder = preparation.cache / f"maps-{name}"  # nobody looks for images, so it must serve no model of cameras
     if not (folder / "complete").is_file():
-        try:
-            with alone(folder / "lock"):
-                if not (folder / "complete").is_file():  # another run may have made it meanwhile
-                    (folder / "parts").mkdir(parents=True, exist_ok=True)
-                    _make(preparation, folder, scenes, dataset)
-        except OSError as error:
-            reason = error.strerror or error
-            raise OutputError(f"cannot write the cache {folder}: {reason}; name another with data.cache=...") from None
+        advice = "name another with data.cache=..."
+        with os_errors_as(OutputError, f"cannot write the cache {folder}", advice), alone(folder / "lock"):
+            if not (folder / "complete").is_file():  # another run may have made it meanwhile
+                (folder / "parts").mkdir(parents=True, exist_ok=True)
+                _make(preparation, folder, scenes, dataset)
     return folder
 
 

@@ -37,7 +37,8 @@ class TaughtKeyframes:
         frame = self.student[own]
         seen_by = {}
         for (name, keyframes), row in zip(self.sources.items(), theirs, strict=True):
-            same = _same_images(self.student, keyframes)
+            # Where the camera inputs of the two are the same, images need not be decoded twice.
+            same = not keyframes.inputs and _looks(self.student.model) == _looks(keyframes.model)
             seen_by[name] = keyframes.read(row, cameras=frame.inputs if same else None)
         return replace(frame, seen_by=seen_by)
 
@@ -54,11 +55,6 @@ def taught_keyframes(student: Keyframes, sources: Mapping[str, Keyframes]) -> Ta
         raise DatasetError(f"no keyframe of {student.root} can be used by the student and by {', '.join(sources)}")
     rows = np.array([[each[token] for each in numbers] for token in shared], np.int64)
     return TaughtKeyframes(student, sources, rows)
-
-
-def _same_images(student: Keyframes, source: Keyframes) -> bool:
-    """Whether the camera inputs of the two are the same, so that images need not be decoded twice."""
-    return not source.inputs and _looks(student.model) == _looks(source.model)
 
 
 def _looks(model: ModelConfig) -> tuple[object, ...]:

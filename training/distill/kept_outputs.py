@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hdmap_core.errors import OutputError
+from hdmap_core.errors import OutputError, os_errors_as
 from hdmap_core.files import PART, alone, make_folder
 from hdmap_core.model_io import DenseOutput, ModelOutput, VectorOutput
 from training.config import TrainConfig
@@ -75,22 +75,19 @@ class KeptOutputs:
         last = self._folder / f"{name}.there.npy"
         if last.is_file():
             return
-        try:
-            with alone(self._folder / "lock"):
-                if last.is_file():  # another run has made it meanwhile
-                    return
-                size, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(self._folder).free
-                if size > free:
-                    raise OutputError(
-                        f"{self._folder} has {free / 1e9:.1f} GB left, {name} of {shape[0]} keyframes needs "
-                        f"{size / 1e9:.1f}; give data.cache=... another disk, or data.keep_sources=false"
-                    )
-                for path, each in ((self._folder / f"{name}.npy", dtype), (last, np.dtype(bool))):
-                    part = path.with_name(path.name + PART)
-                    np.lib.format.open_memmap(part, "w+", each, shape if path != last else shape[:1]).flush()
-                    part.rename(path)
-        except OSError as error:
-            raise OutputError(f"cannot write {self._folder}: {error.strerror or error}") from None
+        with os_errors_as(OutputError, f"cannot write {self._folder}"), alone(self._folder / "lock"):
+            if last.is_file():  # another run has made it meanwhile
+                return
+            size, free = math.prod(shape) * dtype.itemsize, shutil.disk_usage(self._folder).free
+            if size > free:
+                raise OutputError(
+                    f"{self._folder} has {free / 1e9:.1f} GB left, {name} of {shape[0]} keyframes needs "
+                    f"{size / 1e9:.1f}; give data.cache=... another disk, or data.keep_sources=false"
+                )
+            for path, each in ((self._folder / f"{name}.npy", dtype), (last, np.dtype(bool))):
+                part = path.with_name(path.name + PART)
+                np.lib.format.open_memmap(part, "w+", each, shape if path != last else shape[:1]).flush()
+                part.rename(path)
 
     def _open_field(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         if name not in self._open:

@@ -6,39 +6,26 @@ words are looked for: "train station" is no rain. Our own synthetic scenes say m
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from hdmap_core.datasets.protocol import MapDataset
 
-_WEATHER = {
-    "rain": r"\brain(s|y|ing|fall)?\b",
-    "snow": r"\bsnow(s|y|ing|fall)?\b",
-    "fog": r"\b(fog|foggy|mist|misty)\b",
+_WORDS = {
+    "weather": {
+        "rain": r"\brain(s|y|ing|fall)?\b",
+        "snow": r"\bsnow(s|y|ing|fall)?\b",
+        "fog": r"\b(fog|foggy|mist|misty)\b",
+        "dry": "",
+    },
+    "time of day": {"night": r"\bnight(time)?\b", "dusk": r"\b(dusk|dawn|twilight)\b", "day": ""},
+    "light": {"low sun": r"\blow sun\b", "overcast": r"\b(overcast|cloudy)\b", "not said": ""},
 }
-_TIMES = {"night": r"\bnight(time)?\b", "dusk": r"\b(dusk|dawn|twilight)\b"}
-_LIGHT = {"low sun": r"\blow sun\b", "overcast": r"\b(overcast|cloudy)\b"}
+"""What is told -> group -> its words, looked for in this order; the last is whatever has none of them."""
 
 
-def weather_of(description: str) -> str:
-    """`rain`, `snow`, `fog`, or `dry` if the description speaks of none of them."""
-    return _first_said(_WEATHER, description, "dry")
-
-
-def time_of_day_of(description: str) -> str:
-    """`night`, `dusk` or `day`."""
-    return _first_said(_TIMES, description, "day")
-
-
-def light_of(description: str) -> str:
-    """`low sun`, `overcast`, or `not said`."""
-    return _first_said(_LIGHT, description, "not said")
-
-
-def _first_said(patterns: Mapping[str, str], description: str, otherwise: str) -> str:
-    for name, pattern in patterns.items():
-        if re.search(pattern, description, re.IGNORECASE):
-            return name
-    return otherwise
+def group_of(kind: str, description: str) -> str:
+    """The group of a scene's text: its `weather`, `time of day` or `light`."""
+    return next(name for name, words in _WORDS[kind].items() if re.search(words, description, re.IGNORECASE))
 
 
 def frame_groups(dataset: MapDataset, tokens: Sequence[str]) -> dict[str, dict[str, list[str]]]:
@@ -52,9 +39,7 @@ def frame_groups(dataset: MapDataset, tokens: Sequence[str]) -> dict[str, dict[s
         scene = dataset.scene_of(token)
         cameras = sum(frame.modality == "camera" for frame in dataset.keyframe(token).values())
         for kind, name in (
-            ("weather", weather_of(scene.description)),
-            ("time of day", time_of_day_of(scene.description)),
-            ("light", light_of(scene.description)),
+            *((kind, group_of(kind, scene.description)) for kind in _WORDS),
             ("city", scene.location),
             ("cameras", str(cameras)),
             ("scene", scene.name),

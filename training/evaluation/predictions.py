@@ -18,7 +18,7 @@ from hdmap_core.datasets.opening import open_dataset
 from hdmap_core.datasets.protocol import MapDataset
 from hdmap_core.elements import MapElement, read_elements, write_elements
 from hdmap_core.errors import ElementError
-from hdmap_core.files import remove_folder, write_atomically
+from hdmap_core.files import json_object, remove_folder, write_atomically
 from hdmap_core.inference import Predictor, load_predictor
 from hdmap_core.inference.one_ahead import one_ahead
 from hdmap_core.inference.predictor import PreparedInput
@@ -173,12 +173,8 @@ def _predict_piece(piece: _Piece) -> dict[str, Predicted]:
         if source.has_overlaps and prediction.raster is not None:
             truth = dataset.elements(token, grid.x_range, grid.y_range, model.classes, model.crossings)
             overlap = raster_overlap(prediction.raster, truth, model)
-        frames[token] = Predicted([_as_written(element) for element in prediction.elements], overlap)
+        frames[token] = Predicted([MapElement.from_json(element.to_json()) for element in prediction.elements], overlap)
     return frames
-
-
-def _as_written(element: MapElement) -> MapElement:
-    return MapElement.from_json(element.to_json())
 
 
 @lru_cache(maxsize=2)  # a checkpoint and its baseline
@@ -214,14 +210,14 @@ def _reusable(want: Wanted, tokens: Iterable[str]) -> dict[str, Predicted]:
     frames: dict[str, list[MapElement]] = {}
     overlaps: dict[str, Overlap] = {}
     try:
-        if (whole := _read_json(want.folder / "predictions.meta.json")) and whole == _meta(want):
+        if (whole := json_object(want.folder / "predictions.meta.json")) and whole == _meta(want):
             frames.update(read_elements(want.folder / "predictions.jsonl"))
-            overlaps.update(_read_json(want.folder / "overlaps.json"))
+            overlaps.update(json_object(want.folder / "overlaps.json"))
         resume = want.folder / "resume"
-        if _read_json(resume / "meta.json").get("of") == identity:
+        if json_object(resume / "meta.json").get("of") == identity:
             for path in sorted(resume.glob("*.jsonl")):
                 frames.update(read_elements(path))
-                overlaps.update(_read_json(path.with_suffix(".json")))
+                overlaps.update(json_object(path.with_suffix(".json")))
     except (OSError, ElementError):  # it was written by a program, and only saves time: compute instead
         return {}
     wanted = set(tokens) & frames.keys()
@@ -234,7 +230,7 @@ def _keep(want: Wanted, piece: _Piece, frames: Mapping[str, Predicted]) -> None:
     if want.folder is None:
         return
     resume = want.folder / "resume"
-    if _read_json(resume / "meta.json").get("of") != want.source.identity():
+    if json_object(resume / "meta.json").get("of") != want.source.identity():
         remove_folder(resume)
         write_atomically(resume / "meta.json", _json({"of": want.source.identity()}))
     if want.source.has_overlaps:  # first, so that elements are never without
@@ -266,14 +262,6 @@ def _elements(frames: Mapping[str, Predicted]) -> dict[str, list[MapElement]]:
 
 def _overlaps(frames: Mapping[str, Predicted]) -> dict[str, Overlap | None]:
     return {token: frame.overlap for token, frame in frames.items()}
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _json(content: object) -> bytes:

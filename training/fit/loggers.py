@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from hdmap_core.files import write_atomically
+from hdmap_core.files import json_object, write_atomically
 from hdmap_core.required_packages import missing_packages_named
 
 _IDENTITIES = "loggers.json"
@@ -23,8 +23,11 @@ _PROJECT = "hdmap_ros"
 class OtherLogger(Protocol):
     """Where a run's figures and pictures go besides its folder."""
 
+    _logger: Any
+
     def log(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
         """Takes the figures of a step."""
+        self._logger.log_metrics({f"{phase}/{name}": value for name, value in numbers.items()}, step)
 
     def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Takes (H, W, 3) uint8 RGB pictures."""
@@ -45,7 +48,7 @@ def open_loggers(names: Sequence[str], folder: Path, recipe: Mapping[str, Any]) 
         return [WandbRun(folder, recipe) if name == "wandb" else MlflowRun(folder, recipe) for name in names]
 
 
-class WandbRun:
+class WandbRun(OtherLogger):
     """A run in Weights & Biases."""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
@@ -57,17 +60,13 @@ class WandbRun:
         self._logger.log_hyperparams(dict(recipe))
         _remember(folder, "wandb", number)
 
-    def log(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
-        """See `OtherLogger`."""
-        self._logger.log_metrics({f"{phase}/{name}": value for name, value in numbers.items()}, step)
-
     def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """See `OtherLogger`."""
         for name, picture in pictures.items():
             self._logger.log_image(name, [picture], step)
 
 
-class MlflowRun:
+class MlflowRun(OtherLogger):
     """A run in MLflow."""
 
     def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
@@ -87,10 +86,6 @@ class MlflowRun:
             self._logger.log_hyperparams(dict(recipe))
         _remember(folder, "mlflow", str(self._logger.run_id))
 
-    def log(self, phase: str, step: int, numbers: Mapping[str, float]) -> None:
-        """See `OtherLogger`."""
-        self._logger.log_metrics({f"{phase}/{name}": value for name, value in numbers.items()}, step)
-
     def show(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """See `OtherLogger`."""
         for name, picture in pictures.items():
@@ -99,15 +94,10 @@ class MlflowRun:
 
 def _identity(folder: Path, name: str) -> str | None:
     """The number of the run that this folder's goes on in; None: it begins."""
-    try:
-        return str(json.loads((folder / _IDENTITIES).read_text(encoding="utf-8"))[name])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    number = json_object(folder / _IDENTITIES).get(name)
+    return None if number is None else str(number)
 
 
 def _remember(folder: Path, name: str, number: str) -> None:
-    try:
-        known = json.loads((folder / _IDENTITIES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
+    known = json_object(folder / _IDENTITIES)
     write_atomically(folder / _IDENTITIES, (json.dumps({**known, name: number}) + "\n").encode())

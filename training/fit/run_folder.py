@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from hdmap_core.checkpoint import SUFFIX, CheckpointConfig, save_checkpoint
-from hdmap_core.errors import CheckpointError, OutputError
+from hdmap_core.errors import CheckpointError, OutputError, os_errors_as
 from hdmap_core.files import make_folder, write_atomically
 from training.config import TrainConfig
 from training.fit.loggers import OtherLogger, open_loggers
@@ -113,11 +113,9 @@ class RunFolder:
         if not self._writes:
             return
         line = {"phase": phase, "step": step, **{name: round(value, 6) for name, value in numbers.items()}}
-        try:
-            with (self.path / _METRICS).open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path / _METRICS}: {error.strerror or error}") from None
+        path = self.path / _METRICS
+        with os_errors_as(OutputError, f"cannot write {path}"), path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line) + "\n")
         if self._tensorboard is not None:
             for name, value in numbers.items():
                 self._tensorboard.add_scalar(f"{phase}/{name}", value, step)

@@ -155,11 +155,6 @@ class Log:
         return columns["timestamp_ns"][order], {name: values[order] for name, values in columns.items()}
 
 
-def is_logs(root: Path) -> bool:
-    """Whether a folder is one of logs."""
-    return bool(find_logs(root))
-
-
 def find_logs(root: Path) -> list[Log]:
     """The logs of a folder, split by split, by name; none where it is no folder of logs."""
     for base in (root, root / "sensor"):

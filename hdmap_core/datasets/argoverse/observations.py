@@ -17,11 +17,8 @@ from hdmap_core.datasets.argoverse.keyframe_choice import RATE, chosen_sweeps, r
 from hdmap_core.datasets.argoverse.logs import GROUND_FROM_CAR, Log, find_logs
 from hdmap_core.datasets.argoverse.vector_map import ArgoverseMap
 from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS, KeyframeReader
-from hdmap_core.datasets.observing import observe, sweeps_up_to
 from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import DatasetError
-from hdmap_core.images.decoding import Enough
-from hdmap_core.observation import Observation
 
 RING_CAMERAS = (
     "ring_front_center", "ring_front_right", "ring_front_left", "ring_rear_right", "ring_rear_left",
@@ -37,7 +34,7 @@ LEFT_OUT = frozenset({
 
 
 class ArgoverseDataset(KeyframeReader):
-    """The keyframes of a folder of logs, real or synthetic.
+    """The keyframes of a folder of logs, real or synthetic. The number of the laser stands for a point's ring.
 
     Args:
         root: see `logs`.
@@ -115,41 +112,6 @@ class ArgoverseDataset(KeyframeReader):
                     frames.append(self._picture(log, token, name, stamp, is_key))
         return sorted(frames, key=lambda frame: (frame.stamp_ns, frame.channel))
 
-    def observation(
-        self,
-        token: str,
-        images: bool = True,
-        points: bool = True,
-        at_least: Enough | None = None,
-        sweeps: int = 1,
-        roads: bool = True,
-        coarse: bool = False,
-        lidar_ground: bool = False,
-    ) -> Observation:
-        """One keyframe: see `MapDataset.observation`. The number of the laser stands for a point's ring."""
-        log, stamp = self._log(token), _stamp(token)
-        if images and not log.has_images:
-            raise DatasetError(
-                f"{log.folder} has no pictures in sensors/cameras; download that part of the log too, or read it "
-                "without images"
-            )
-        frames = self.keyframe(token)
-        lidar = frames.get(LIDAR) if points else None
-        known = [name for name in RING_CAMERAS if name in log.image_stamps]
-        return observe(
-            token,
-            stamp,
-            log.map_from_ego(stamp),
-            [frames[name] for name in [*known, *(name for name in log.image_stamps if name not in known)]],
-            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
-            images=images,
-            at_least=at_least,
-            coarse=coarse,
-            sd_lines=self.sd_lines(token) if roads else None,
-            recent=self._recent_poses(token) if self.road_plane else None,
-            ground=frames.get(LIDAR) if lidar_ground else None,
-        )
-
     def has_vector_map(self, token: str) -> bool:
         """Whether the log holds a vector map."""
         return bool(self._log(token).map_files)
@@ -208,6 +170,16 @@ class ArgoverseDataset(KeyframeReader):
 
     def _truth(self, token: str) -> tuple[ArgoverseMap, np.ndarray]:
         return self.vector_map(token), self.map_from_ego(token)
+
+    def _cameras(self, token: str, files: Mapping[str, SensorFrame], images: bool) -> list[SensorFrame]:
+        log = self._log(token)
+        if images and not log.has_images:
+            raise DatasetError(
+                f"{log.folder} has no pictures in sensors/cameras; download that part of the log too, or read it "
+                "without images"
+            )
+        known = [name for name in RING_CAMERAS if name in log.image_stamps]
+        return [files[name] for name in [*known, *(name for name in log.image_stamps if name not in known)]]
 
     def _picture(self, log: Log, token: str, name: str, stamp: int, is_key: bool) -> SensorFrame:
         camera = log.cameras[name]

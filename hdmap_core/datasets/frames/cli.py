@@ -17,11 +17,6 @@ TrueMap = Annotated[
 ]
 
 
-def register(root: typer.Typer) -> None:
-    """Adds `frames` to the command line."""
-    root.add_typer(app, name="frames", rich_help_panel="Data")
-
-
 @app.command("from-nuscenes")
 def from_nuscenes(
     dataroot: Annotated[Path, typer.Argument(help="A nuScenes folder, real or synthetic")],

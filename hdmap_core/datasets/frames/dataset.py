@@ -14,14 +14,11 @@ from hdmap_core.datasets.frames.index import read_frames
 from hdmap_core.datasets.frames.mounts import camera_of, elements_of, matrix_of
 from hdmap_core.datasets.keyframe_reader import SWEEP_REACH_NS, KeyframeReader
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
-from hdmap_core.datasets.observing import observe, sweeps_up_to
 from hdmap_core.datasets.protocol import Scene, SensorFrame, lidar_of
 from hdmap_core.datasets.sd_map import SdMap
 from hdmap_core.elements import MapElement, read_elements
 from hdmap_core.errors import DatasetError, ElementError
 from hdmap_core.geometry.map_origin import GeodeticOrigin, MapOrigin
-from hdmap_core.images.decoding import Enough
-from hdmap_core.observation import Observation
 
 ALL = "all"
 """A split that every frames folder has, unless it calls one of its own so: all scenes."""
@@ -71,35 +68,6 @@ class FramesDataset(KeyframeReader):
         """As the frame says."""
         pose = self._frame(token).map_from_ego
         return None if pose is None else matrix_of(pose)
-
-    def observation(
-        self,
-        token: str,
-        images: bool = True,
-        points: bool = True,
-        at_least: Enough | None = None,
-        sweeps: int = 1,
-        roads: bool = True,
-        coarse: bool = False,
-        lidar_ground: bool = False,
-    ) -> Observation:
-        """One frame; see `MapDataset.observation`."""
-        files = self.keyframe(token)
-        lidar = lidar_of(files) if points else None
-        return observe(
-            token,
-            self._frame(token).stamp_ns,
-            self.map_from_ego(token),
-            [file for file in files.values() if file.modality == "camera"],
-            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
-            images=images,
-            at_least=at_least,
-            coarse=coarse,
-            sd_lines=self.sd_lines(token) if roads else None,
-            map_origin=self._origin(token),
-            recent=self._recent_poses(token) if self.road_plane else None,
-            ground=lidar_of(files) if lidar_ground else None,
-        )
 
     def has_vector_map(self, token: str) -> bool:
         """Whether the frame has true elements, or its scene a map and the frame a pose in it."""
@@ -218,6 +186,9 @@ class FramesDataset(KeyframeReader):
         if facts.map not in self._maps:
             self._maps[facts.map] = VectorMap(read_map(self.root / facts.map, self._origin(token)))
         return self._maps[facts.map], pose
+
+    def _cameras(self, token: str, files: Mapping[str, SensorFrame], images: bool) -> list[SensorFrame]:
+        return [file for file in files.values() if file.modality == "camera"]
 
     def _listed(self, name: str) -> dict[str, list[MapElement]]:
         if name not in self._elements:

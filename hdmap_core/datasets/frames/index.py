@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from hdmap_core.datasets.frames.format import Frame, FrameHead, FramesFile, SceneFacts
 from hdmap_core.datasets.frames.mounts import check_mounts
 from hdmap_core.datasets.frames.reading import loaded, parsed
-from hdmap_core.errors import DatasetError
+from hdmap_core.errors import DatasetError, os_errors_as
 
 CHECKED_AT_ONCE = 4_000_000
 """Bytes, of some 1600 frames of six cameras: all frames of a file up to this are checked when it is opened."""
@@ -26,11 +26,9 @@ def read_frames(path: Path) -> "FramesIndex":
     Raises:
         DatasetError: as `FramesIndex`.
     """
-    try:
+    with os_errors_as(DatasetError, f"cannot read {path}"):
         stat = path.stat()
         return _read(path, stat.st_size, stat.st_mtime_ns)
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 class FramesIndex:
@@ -78,12 +76,9 @@ class FramesIndex:
         """
         if token not in self._kept:
             begin, size, where = self._places[token]
-            try:
-                with self._path.open("rb") as stream:
-                    stream.seek(begin)
-                    frame = parsed(Frame, stream.read(size), where)
-            except OSError as error:
-                raise DatasetError(f"cannot read {self._path}: {error.strerror or error}") from None
+            with os_errors_as(DatasetError, f"cannot read {self._path}"), self._path.open("rb") as stream:
+                stream.seek(begin)
+                frame = parsed(Frame, stream.read(size), where)
             if frame.token != token:
                 raise DatasetError(f"{self._path} was changed while it was read; run it again")
             check_mounts(self._path, frame)

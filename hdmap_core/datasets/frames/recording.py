@@ -12,7 +12,7 @@ import torch
 
 from hdmap_core.datasets.frames.trajectory import Trajectory
 from hdmap_core.datasets.frames.writing import camera_record, check_new, pose_record, write_frames
-from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.errors import DatasetError, OutputError, os_errors_as
 from hdmap_core.files import make_folder, write_atomically
 from hdmap_core.geometry import se3
 from hdmap_core.observation import Observation
@@ -108,10 +108,8 @@ class FramesRecorder:
         if self._map is not None:
             target = self._folder / "maps" / self._map.name
             make_folder(target.parent)
-            try:
+            with os_errors_as(OutputError, f"cannot write {target}"):
                 shutil.copyfile(self._map, target)
-            except OSError as error:
-                raise OutputError(f"cannot write {target}: {error.strerror or error}") from None
             self._scene["map"] = f"maps/{self._map.name}"
         if starts_ns:
             self._scene["video_starts"] = {camera: start * 1e-9 for camera, start in starts_ns.items()}

@@ -13,7 +13,7 @@ from hdmap_core.datasets.frames.geojson_map import write_map
 from hdmap_core.datasets.nuscenes.cities import CITIES
 from hdmap_core.datasets.nuscenes.observations import NuScenesDataset
 from hdmap_core.datasets.protocol import Scene, SensorFrame, lidar_of
-from hdmap_core.errors import OutputError
+from hdmap_core.errors import OutputError, os_errors_as
 from hdmap_core.files import check_folder, make_folder, write_atomically
 from hdmap_core.geometry.lens import Lens
 
@@ -159,12 +159,10 @@ def _place(file: SensorFrame, under: str, folder: Path, link: bool) -> str:
     name = f"{under}/{file.path.name}"
     target = folder / name
     make_folder(target.parent)
-    try:
+    with os_errors_as(OutputError, f"cannot put {file.path} into {folder}"):
         if link:
             target.unlink(missing_ok=True)
             target.symlink_to(file.path.absolute())
         else:
             shutil.copyfile(file.path, target)
-    except OSError as error:
-        raise OutputError(f"cannot put {file.path} into {folder}: {error.strerror or error}") from None
     return name

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from hdmap_core.datasets.nuscenes.observations import CAMERAS
 from hdmap_core.datasets.observing import observe
 from hdmap_core.datasets.protocol import SensorFrame
 from hdmap_core.geometry.road_plane import WINDOW_S
@@ -9,17 +10,11 @@ from hdmap_core.images.decoding import Enough
 from hdmap_core.observation import Observation
 
 
-def observe_cycle(
-    frames: Sequence[SensorFrame],
-    cameras: Sequence[str],
-    anchor: SensorFrame,
-    at_least: Enough | None = None,
-) -> Observation:
-    """The image of each camera that is nearest in time, in the anchor's ego frame on the road, as in the node.
+def observe_cycle(frames: Sequence[SensorFrame], anchor: SensorFrame, at_least: Enough | None = None) -> Observation:
+    """Each camera's image that is nearest in time, in the anchor's ego frame on the road, as in the node.
 
     Args:
         frames: camera frames of a scene, sweeps included, in the order of time.
-        cameras: channels, in the order of the rig.
         anchor: whose stamp and pose the observation has.
         at_least: what is enough, see `MapDataset.observation`.
 
@@ -28,7 +23,7 @@ def observe_cycle(
     """
     nearest = [
         min((f for f in frames if f.channel == name), key=lambda frame: abs(frame.stamp_ns - anchor.stamp_ns))
-        for name in cameras
+        for name in CAMERAS
     ]
     since = anchor.stamp_ns - WINDOW_S * 1e9
     recent = [f for f in frames if f.channel == anchor.channel and since <= f.stamp_ns <= anchor.stamp_ns]

@@ -16,7 +16,7 @@ import numpy as np
 
 from hdmap_core.datasets.nuscenes.tables import TABLES, NuScenesTables, find_version
 from hdmap_core.datasets.protocol import Scene, SensorFrame
-from hdmap_core.errors import DatasetError, OutputError
+from hdmap_core.errors import DatasetError, OutputError, os_errors_as
 from hdmap_core.geometry.lens import lens_of
 
 _VERSION = 3
@@ -149,7 +149,7 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
         np.array(texts, dtype=np.bytes_).reshape(-1, 2),
     )
     part = folder.with_name(folder.name + ".part")
-    try:
+    with os_errors_as(OutputError, f"cannot write the cache {folder}", "name another with --cache or data.cache"):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         for name, array in zip(_COLUMNS, arrays, strict=True):
@@ -158,11 +158,6 @@ def write_index(tables: NuScenesTables, cache: Path) -> KeyframeIndex:
         (part / "index.json").write_text(json.dumps(content), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(
-            f"cannot write the cache {folder}: {reason}; name another with --cache or data.cache"
-        ) from None
     return KeyframeIndex(tables.root, folder, tables.version)
 
 

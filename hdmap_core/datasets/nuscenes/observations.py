@@ -24,11 +24,9 @@ from hdmap_core.datasets.nuscenes.keyframe_index import KeyframeIndex
 from hdmap_core.datasets.nuscenes.splits import splits_of
 from hdmap_core.datasets.nuscenes.tables import LIDAR, NuScenesTables
 from hdmap_core.datasets.nuscenes.vector_map import VectorMap
-from hdmap_core.datasets.observing import observe, sweeps_up_to
 from hdmap_core.datasets.protocol import Scene, SensorFrame
 from hdmap_core.errors import DatasetError
-from hdmap_core.images.decoding import Enough
-from hdmap_core.observation import Observation
+from hdmap_core.geometry.map_origin import MapOrigin
 
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_FRONT_LEFT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_BACK_RIGHT")
 _TABLES = ("scene", "sample", "calibrated_sensor", "log")
@@ -91,35 +89,6 @@ class NuScenesDataset(KeyframeReader):
             tables = NuScenesTables(self.root, self.version)
         return tables.sensor_frames(scene, channels)
 
-    def observation(
-        self,
-        token: str,
-        images: bool = True,
-        points: bool = True,
-        at_least: Enough | None = None,
-        sweeps: int = 1,
-        roads: bool = True,
-        coarse: bool = False,
-        lidar_ground: bool = False,
-    ) -> Observation:
-        """One keyframe; see `MapDataset.observation`."""
-        frames = self.tables.keyframe(token)
-        anchor, lidar = self._anchor(token), frames.get(LIDAR) if points else None
-        return observe(
-            token,
-            anchor.stamp_ns,
-            anchor.map_from_ego,
-            self._cameras(token, frames),
-            sweeps=sweeps_up_to(lidar, sweeps, lambda: self.previous_sweeps(token)),
-            images=images,
-            at_least=at_least,
-            coarse=coarse,
-            sd_lines=self.sd_lines(token) if roads else None,
-            map_origin=CITIES.get(self.scene_of(token).location),
-            recent=self._recent_poses(token) if self.road_plane else None,
-            ground=frames.get(LIDAR) if lidar_ground else None,
-        )
-
     def has_vector_map(self, token: str) -> bool:
         """Whether the folder holds the map expansion of the keyframe's city."""
         return self._map_path(token).is_file()
@@ -176,10 +145,16 @@ class NuScenesDataset(KeyframeReader):
             )
         return anchor
 
-    def _cameras(self, token: str, frames: dict[str, SensorFrame]) -> list[SensorFrame]:
+    def _cameras(self, token: str, files: Mapping[str, SensorFrame], images: bool = True) -> list[SensorFrame]:
         """Those of a keyframe, nuScenes' own first and in its order."""
-        present = {name for name, frame in frames.items() if frame.modality == "camera"}
+        present = {name for name, frame in files.items() if frame.modality == "camera"}
         if not present:
             raise DatasetError(f"{self.place}: sample {token!r} has no camera keyframe")
         known = [name for name in CAMERAS if name in present]
-        return [frames[name] for name in known + sorted(present.difference(known))]
+        return [files[name] for name in known + sorted(present.difference(known))]
+
+    def _lidar(self, files: Mapping[str, SensorFrame]) -> SensorFrame | None:
+        return files.get(LIDAR)
+
+    def _origin(self, token: str) -> MapOrigin | None:
+        return CITIES.get(self.scene_of(token).location)

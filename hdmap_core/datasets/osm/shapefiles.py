@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hdmap_core.errors import DatasetError, MissingDependencyError
+from hdmap_core.errors import DatasetError, MissingDependencyError, os_errors_as
 
 _PARTS = (".shp", ".shx", ".dbf")
 _LINES = {3, 13, 23}  # polylines, without and with heights or measures
@@ -99,11 +99,8 @@ def _check_table_size(path: Path) -> None:
 
 
 def _header(path: Path, length: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            header = stream.read(length)
-    except OSError as error:
-        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from None
+    with os_errors_as(DatasetError, f"cannot read {path}"), path.open("rb") as stream:
+        header = stream.read(length)
     if len(header) < length:
         raise DatasetError(f"{path} is truncated: it has {len(header)} bytes, less than a header; {_COPY}")
     return header

@@ -1,17 +1,52 @@
-"""What every decoder of MapTR's line says of a query: classes and points, with the published way to begin."""
+"""What every decoder of MapTR's line has: its sizes, and what it says of a query, with the published way to begin."""
 
 import itertools
 import math
 from collections.abc import Sequence
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
+from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
 
 LOGIT_LIMIT = math.log((1 - 1e-5) / 1e-5)
 """Of a place before its sigmoid; beyond, the published inverse of the sigmoid stops as well."""
 _PRIOR = 0.01
+
+
+class DecoderConfig(Config):
+    """Defaults are the published values.
+
+    Attributes:
+        num_queries: instances, the most elements of a frame.
+        num_points: of each instance's polyline.
+        channels: width of queries and BEV features; features of another width are projected.
+        layers: each refines the points of the one before.
+        attention_heads: of the self-attention and of the sampling.
+        samples: places that each head reads around each point.
+        feedforward: hidden width of the feed-forward networks.
+        dropout: after attention, what is read and feed-forward.
+        one_to_many: further instances for training only, as a multiple of `num_queries`; 0 for none.
+    """
+
+    num_queries: int = Field(default=50, ge=1)
+    num_points: int = Field(default=20, ge=2)
+    channels: int = Field(default=256, ge=4)
+    layers: int = Field(default=6, ge=1)
+    attention_heads: int = Field(default=8, ge=1)
+    samples: int = Field(default=4, ge=1)
+    feedforward: int = Field(default=512, ge=1)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    one_to_many: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _heads_divide_channels(self) -> Self:
+        if self.channels % self.attention_heads:
+            raise ValueError(f"channels {self.channels} must be a multiple of attention_heads {self.attention_heads}")
+        return self
 
 
 def rare(probability: float) -> float:

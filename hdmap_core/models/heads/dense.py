@@ -81,9 +81,9 @@ class DenseHead(nn.Module):
         """(B, C_0, y, x), (B, C_n, y', x') -> (B, out, Y, X)."""
         size = finest.shape[-2], finest.shape[-1]
         first, second = self.join
-        joined = second(upsampled_conv(first, coarsest, size, align_corners=True, beside=finest))
+        joined = second(upsampled_conv(first, coarsest, size, beside=finest))
         third, last = self.finish
-        return last(upsampled_conv(third, joined, self.size, align_corners=True))
+        return last(upsampled_conv(third, joined, self.size))
 
 
 class _Nothing(nn.Module):

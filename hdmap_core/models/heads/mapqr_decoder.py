@@ -9,29 +9,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
-from typing_extensions import Self
 
-from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
-from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch, said, start_xavier
+from hdmap_core.models.heads.branches import LOGIT_LIMIT, DecoderConfig, class_branch, point_branch, said, start_xavier
 from hdmap_core.models.heads.mapqr_layer import GatherKind, MapQRLayer
 
 
-class MapQRDecoderConfig(Config):
+class MapQRDecoderConfig(DecoderConfig):
     """Defaults are the published values.
 
     Attributes:
-        num_queries: instances, the most elements of a frame.
-        num_points: of each instance's polyline.
-        channels: width of queries and BEV features; features of another width are projected.
-        layers: each refines the points of the one before.
-        attention_heads: of the self-attention and of the sampling.
-        samples: places that each head reads around each point.
-        feedforward: hidden width of the feed-forward networks.
-        dropout: after attention, gather and feed-forward.
-        one_to_many: further queries for training only, as a multiple of `num_queries`; 0 for none.
         separate_groups: the further queries and the others do not attend to each other. False is what the published
             models were trained with; a trained model then sees other queries in training than when it is used.
         gather: `full`, two thirds of all parameters of the published model, or `lean`.
@@ -39,22 +28,10 @@ class MapQRDecoderConfig(Config):
 
     kind: Literal["mapqr"] = "mapqr"
     num_queries: int = Field(default=100, ge=1)
-    num_points: int = Field(default=20, ge=2)
     channels: int = Field(default=256, ge=4, multiple_of=4)
-    layers: int = Field(default=6, ge=1)
-    attention_heads: int = Field(default=8, ge=1)
-    samples: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=512, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
     one_to_many: int = Field(default=6, ge=0)
     separate_groups: bool = True
     gather: GatherKind = "full"
-
-    @model_validator(mode="after")
-    def _heads_divide_channels(self) -> Self:
-        if self.channels % self.attention_heads:
-            raise ValueError(f"channels {self.channels} must be a multiple of attention_heads {self.attention_heads}")
-        return self
 
 
 class MapQRDecoder(nn.Module):

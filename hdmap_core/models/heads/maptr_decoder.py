@@ -8,49 +8,22 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
-from typing_extensions import Self
 
-from hdmap_core.config import Config
 from hdmap_core.model_io import VectorOutput
-from hdmap_core.models.heads.branches import LOGIT_LIMIT, class_branch, point_branch, said, start_xavier
+from hdmap_core.models.heads.branches import LOGIT_LIMIT, DecoderConfig, class_branch, point_branch, said, start_xavier
 from hdmap_core.models.heads.maptr_layer import MapTRLayer, SelfAttentionKind
 
 
-class MapTRDecoderConfig(Config):
+class MapTRDecoderConfig(DecoderConfig):
     """Defaults are MapTR's published values; MapTRv2 has `self_attention: decoupled, one_to_many: 6`.
 
     Attributes:
-        num_queries: instances, the most elements of a frame.
-        num_points: of each instance's polyline.
-        channels: width of queries and BEV features; features of another width are projected.
-        layers: each refines the points of the one before.
         self_attention: `full` over all points, or `decoupled` over instances and then over points.
-        attention_heads: of the self-attention and of the sampling.
-        samples: places that each head reads around each point.
-        feedforward: hidden width of the feed-forward networks.
-        dropout: after attention, sampling and feed-forward.
-        one_to_many: further instances for training only, as a multiple of `num_queries`; 0 for none.
     """
 
     kind: Literal["maptr"] = "maptr"
-    num_queries: int = Field(default=50, ge=1)
-    num_points: int = Field(default=20, ge=2)
-    channels: int = Field(default=256, ge=4)
-    layers: int = Field(default=6, ge=1)
     self_attention: SelfAttentionKind = "full"
-    attention_heads: int = Field(default=8, ge=1)
-    samples: int = Field(default=4, ge=1)
-    feedforward: int = Field(default=512, ge=1)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    one_to_many: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _heads_divide_channels(self) -> Self:
-        if self.channels % self.attention_heads:
-            raise ValueError(f"channels {self.channels} must be a multiple of attention_heads {self.attention_heads}")
-        return self
 
 
 class MapTRDecoder(nn.Module):

@@ -20,15 +20,14 @@ PART = 64
 
 
 def upsampled_conv(
-    block: nn.Module, features: Tensor, size: tuple[int, int], *, align_corners: bool, beside: Tensor | None = None
+    block: nn.Module, features: Tensor, size: tuple[int, int], *, beside: Tensor | None = None
 ) -> Tensor:
-    """`block` of the features, enlarged bilinearly, with other features before them on the channel axis.
+    """`block` of the features, enlarged bilinearly with aligned corners, with other features before them.
 
     Args:
         block: 3x3 convolution, norm and activation, of `conv_norm_act`.
         features: (B, C, h, w).
         size: (Y, X) to enlarge them to.
-        align_corners: as `F.interpolate` means it.
         beside: (B, C', Y, X), the first channels that the block sees; None: there are none.
 
     Returns:
@@ -37,7 +36,7 @@ def upsampled_conv(
     conv, norm, activation = cast(tuple[nn.Conv2d, nn.BatchNorm2d, nn.Module], tuple(block.children()))
     if norm.training or not _pays(conv, features, size):
         if tuple(features.shape[-2:]) != tuple(size):
-            features = F.interpolate(features, size=size, mode="bilinear", align_corners=align_corners)
+            features = F.interpolate(features, size=size, mode="bilinear", align_corners=True)
         return block(features if beside is None else torch.cat([beside, features], dim=1))
     weight, bias = folded(conv, norm)
     channels = features.shape[1]
@@ -46,7 +45,7 @@ def upsampled_conv(
     else:
         result = F.conv2d(beside, weight[:, :-channels], bias, padding=1).contiguous()
     for each, sums in zip(features, result, strict=True):
-        _add_from_small(weight[:, -channels:], each, align_corners, sums)
+        _add_from_small(weight[:, -channels:], each, sums)
     return activation(result)
 
 
@@ -65,15 +64,13 @@ def _looked_at(few: int, many: int) -> int:
     return min(few, PART * few // many + 3)
 
 
-def _add_from_small(weight: Tensor, features: Tensor, align_corners: bool, result: Tensor) -> None:
+def _add_from_small(weight: Tensor, features: Tensor, result: Tensor) -> None:
     """Weight (O, C, 3, 3), features (C, h, w); what they make is added to (O, Y, X)."""
     outputs, channels = weight.shape[:2]
     (_, rows, columns), size = features.shape, (result.shape[1], result.shape[2])
     taps = weight.permute(2, 3, 0, 1).reshape(-1, channels) @ features.flatten(1)
     taps = taps.view(3, 3 * outputs, rows, columns)
-    down, across = (
-        _enlarging(few, many, align_corners, features) for few, many in zip((rows, columns), size, strict=True)
-    )
+    down, across = (_enlarging(few, many, features) for few, many in zip((rows, columns), size, strict=True))
     tall = taps.new_zeros(3 * outputs, size[0], columns)
     for few, many in _parts(down):
         for matrix, tap in zip(down, taps, strict=True):
@@ -84,10 +81,10 @@ def _add_from_small(weight: Tensor, features: Tensor, align_corners: bool, resul
             lines[:, many].addmm_(tap[:, few], matrix[few, many])
 
 
-def _enlarging(few: int, many: int, align_corners: bool, like: Tensor) -> Tensor:
+def _enlarging(few: int, many: int, like: Tensor) -> Tensor:
     """(3, few, many): enlarging an axis and then moving it by each tap; zeros come in at the ends."""
     unit = torch.eye(few, dtype=like.dtype, device=like.device)
-    matrix = F.interpolate(unit[None], size=many, mode="linear", align_corners=align_corners)[0]
+    matrix = F.interpolate(unit[None], size=many, mode="linear", align_corners=True)[0]
     return torch.stack([F.pad(matrix, (1, 0))[:, :-1], matrix, F.pad(matrix, (0, 1))[:, 1:]])
 
 

@@ -120,7 +120,7 @@ class Pillars(nn.Module):
         for block, branch in zip(self.blocks, self.branches, strict=True):
             bev = block(bev)
             # First up, then the convolution, as published; where it costs less, the convolution is computed before.
-            branches.append(upsampled_conv(branch, bev, self.grid.shape, align_corners=True))
+            branches.append(upsampled_conv(branch, bev, self.grid.shape))
         return self.fusion(torch.cat(branches, dim=1))
 
     def pillars(self, points: Tensor, point_count: Tensor) -> Tensor:

@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from hdmap_core.elements import MapClass, MapElement, write_elements
 from hdmap_core.errors import ConfigError, ElementError, HdmapError
-from hdmap_core.metrics.cli import register
+from hdmap_core.metrics.cli import score
 
 
 @pytest.fixture
 def app() -> typer.Typer:
     app = typer.Typer()
-    register(app)
+    app.command("score")(score)
     app.callback()(lambda: None)
     return app
 

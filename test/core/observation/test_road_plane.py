@@ -70,12 +70,8 @@ def test_a_firing_cycle_is_on_the_road_too(sensor_world: Path) -> None:
     dataset = NuScenesDataset(sensor_world)
     frames = dataset.tables.sensor_frames(dataset.scenes[0], CAMERAS)
     anchors = [frame for frame in frames if frame.channel == "CAM_FRONT"]
-    alone = observe_cycle(
-        [frame for frame in frames if frame.stamp_ns > anchors[-1].stamp_ns - 60e6], CAMERAS, anchors[-1]
-    )
-    turned = (observe_cycle(frames, CAMERAS, anchors[-1]).rig.ego_from_camera[0]) @ torch.linalg.inv(
-        alone.rig.ego_from_camera[0]
-    )
+    alone = observe_cycle([frame for frame in frames if frame.stamp_ns > anchors[-1].stamp_ns - 60e6], anchors[-1])
+    turned = observe_cycle(frames, anchors[-1]).rig.ego_from_camera[0] @ torch.linalg.inv(alone.rig.ego_from_camera[0])
     assert 0.01 < _degrees_between(turned.numpy(), np.eye(4)) < 1.0
 
 

@@ -100,7 +100,7 @@ def test_colour_leaves_geometry_and_unseen_places() -> None:
 def test_seeded_and_without_side_effects() -> None:
     ground = draw(ELEMENTS)
     before = ground.copy()
-    everything = AugmentConfig(mirror=0.5, turn=0.5, blind=0.5, colour=0.3, clutter=1)
+    everything = AugmentConfig(mirror=0.5, turn=0.5, blind=0.5, colour=0.3)
     first = augment(ground, ELEMENTS, everything, np.random.default_rng((1, 2)))
     second = augment(ground, ELEMENTS, everything, np.random.default_rng((1, 2)))
     np.testing.assert_array_equal(first[0], second[0])

@@ -7,7 +7,7 @@ import pytest
 from hdmap_core.datasets.nuscenes import NuScenesDataset
 from hdmap_core.datasets.synthetic.presets import SynthConfig, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork, describe
-from training.evaluation.groups import frame_groups, light_of, time_of_day_of, weather_of
+from training.evaluation.groups import frame_groups, group_of
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ from training.evaluation.groups import frame_groups, light_of, time_of_day_of, w
     ],
 )
 def test_descriptions(description: str, weather: str, time_of_day: str) -> None:
-    assert (weather_of(description), time_of_day_of(description)) == (weather, time_of_day)
+    assert (group_of("weather", description), group_of("time of day", description)) == (weather, time_of_day)
 
 
 def test_light() -> None:
-    assert light_of("Low sun, synthetic town 7, val") == "low sun"
-    assert light_of("Overcast, parked cars") == "overcast"
-    assert light_of("Parked truck, turn left") == "not said"
+    assert group_of("light", "Low sun, synthetic town 7, val") == "low sun"
+    assert group_of("light", "Overcast, parked cars") == "overcast"
+    assert group_of("light", "Parked truck, turn left") == "not said"
 
 
 def test_groups_of_a_folder_cover_every_frame_once(synthetic_root: Path) -> None:
@@ -51,6 +51,6 @@ def test_scenes_of_the_second_edition_say_their_weather() -> None:
     for plan in plan_towns(config):
         (row,) = describe(config, plan, {})["tables"]["scene"]
         look = TownWork(config, plan).scene(0).town.appearance.weather
-        assert (time_of_day_of(row["description"]) == "night") == (look.time_of_day == "night")
-        assert (weather_of(row["description"]) == "rain") == (look.wetness > 0)
-        assert (weather_of(row["description"]) == "fog") == ("fog" in look.words)
+        assert (group_of("time of day", row["description"]) == "night") == (look.time_of_day == "night")
+        assert (group_of("weather", row["description"]) == "rain") == (look.wetness > 0)
+        assert (group_of("weather", row["description"]) == "fog") == ("fog" in look.words)

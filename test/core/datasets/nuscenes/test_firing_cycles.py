@@ -13,7 +13,7 @@ def test_at_a_keyframe_it_is_the_keyframes_images_in_the_anchors_frame(tiny_worl
     scene = dataset.scenes[0]
     frames = dataset.tables.sensor_frames(scene, CAMERAS)
     anchor = next(frame for frame in frames if frame.channel == "CAM_FRONT" and frame.is_key_frame)
-    found, keyframe = observe_cycle(frames, CAMERAS, anchor), dataset[0]
+    found, keyframe = observe_cycle(frames, anchor), dataset[0]
     assert (found.rig.names, found.stamp_ns) == (CAMERAS, anchor.stamp_ns)
     for name, image in zip(CAMERAS, found.images, strict=True):
         other = keyframe.images[keyframe.rig.names.index(name)]

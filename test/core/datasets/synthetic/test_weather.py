@@ -16,7 +16,7 @@ from hdmap_core.datasets.synthetic.presets import PRESETS, Condition, plan_towns
 from hdmap_core.datasets.synthetic.render_town import TownWork
 from hdmap_core.datasets.synthetic.sensors.cameras import TownRenderer
 from hdmap_core.datasets.synthetic.town import Appearance, Box, Mover, Paving, Weather
-from training.evaluation.groups import light_of, time_of_day_of, weather_of
+from training.evaluation.groups import group_of
 
 MIDDLE = 80.0
 K = np.array([[316.0, 0.0, 199.5], [0.0, 316.0, 112.0], [0.0, 0.0, 1.0]])
@@ -163,11 +163,11 @@ def test_conditions_take_turns_and_descriptions_say_them(look):
     plan = plan_towns(PRESETS["tiny"])[0]
     said = [describe_scene(plan, a.weather) for a in looks]
     for dozen in (said[:12], said[12:]):
-        assert sorted({time_of_day_of(d) for d in dozen}) == ["day", "dusk", "night"]
-        assert sorted({weather_of(d) for d in dozen}) == ["dry", "fog", "rain"]
-        assert sorted({light_of(d) for d in dozen}) == ["low sun", "not said", "overcast"]
-    assert [a.weather.time_of_day == "night" for a in looks] == [time_of_day_of(d) == "night" for d in said]
-    assert all((a.weather.wetness > 0) == (weather_of(d) == "rain") for a, d in zip(looks, said, strict=True))
+        assert sorted({group_of("time of day", d) for d in dozen}) == ["day", "dusk", "night"]
+        assert sorted({group_of("weather", d) for d in dozen}) == ["dry", "fog", "rain"]
+        assert sorted({group_of("light", d) for d in dozen}) == ["low sun", "not said", "overcast"]
+    assert [a.weather.time_of_day == "night" for a in looks] == [group_of("time of day", d) == "night" for d in said]
+    assert all((a.weather.wetness > 0) == (group_of("weather", d) == "rain") for a, d in zip(looks, said, strict=True))
     assert len({a.sun_azimuth for a in looks}) == 24
     assert looks[3] == look_of_scene(look, 300_000, 3) != look_of_scene(look, 300_001, 3)
     assert describe_scene(plan, Weather()) == f"synthetic town {plan.seed}, {plan.split}"
