@@ -6,11 +6,10 @@ car and past a corner stays one element. Its score is the mean probability along
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import cv2
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from skimage.morphology import skeletonize
 
 from hdmap_core.config import Config
@@ -21,9 +20,10 @@ from hdmap_core.postprocess.tracing import is_loop, join_paths, refined, smoothe
 
 _SHORTEST_PIECE = 0.5  # metres; of what tracing leaves of a line between forks
 _SHORT = 5.0  # metres: lines of about this length are found by chance as well, so their scores are lowered
-_BEFORE = {"threshold", "polygon_threshold", "min_length", "min_area", "max_gap", "max_turn", "tolerance"}
 _FACING = 0.5  # cosine: of 60 degrees
 _ACROSS = 4  # cells to each side of a line over which its middle is sought
+_GRAIN = 0.1  # metres: by which a mask is smoothed before valleys are sought in it, so that grain makes none
+_VALLEY = 0.7  # share of the probability on both sides below which a cell between them belongs to neither line
 
 
 class LineJoining(Config):
@@ -31,15 +31,21 @@ class LineJoining(Config):
 
     Attributes:
         smoothing: standard deviation of the Gaussian by which the mask is smoothed before it is thinned: fewer spurs.
+        apart: lines up to this far from one another, as the edges of a median, stay two where the probability between
+            them is lower; 0: whatever hangs together above the threshold is one.
         max_gap: two line ends that face each other within this distance are joined.
         touching: ends within this distance need not point at each other; farther ones must, within 60 degrees.
         max_turn: by how much the joined lines may turn there, degrees.
+        cap: ends within this distance that point the same way are joined after all others, as at a median's tip; 0 for
+            off.
     """
 
     smoothing: float = Field(ge=0)
+    apart: float = Field(default=0.0, ge=0)
     max_gap: float = Field(ge=0)
     touching: float = Field(ge=0)
     max_turn: float = Field(ge=0, le=180)
+    cap: float = Field(default=0.0, ge=0)
 
 
 class MaskDecodeConfig(Config):
@@ -60,14 +66,8 @@ class MaskDecodeConfig(Config):
     min_length: float = 1.0
     min_area: float = 2.0
     line: LineJoining = LineJoining(smoothing=0.1, max_gap=3.0, touching=0.45, max_turn=40.0)
-    boundary: LineJoining = LineJoining(smoothing=0.3, max_gap=6.0, touching=4.0, max_turn=110.0)
+    boundary: LineJoining = LineJoining(smoothing=0.3, apart=2.0, max_gap=6.0, touching=4.0, max_turn=125.0, cap=3.0)
     tolerance: float = 0.1
-
-    @model_validator(mode="before")
-    @classmethod
-    def _reads_what_earlier_versions_wrote(cls, values: Any) -> Any:
-        """A checkpoint carries all settings; those of the tracing before this one (decision 18) say nothing to it."""
-        return {} if isinstance(values, dict) and values.keys() == _BEFORE else values
 
 
 def decode_masks(
@@ -104,7 +104,10 @@ def trust_in_length(length: float) -> float:
 def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: BEVGrid) -> list[MapElement]:
     joining = config.boundary if label is MapClass.BOUNDARY else config.line
     smooth_layer = _blurred(layer, joining.smoothing / cells.resolution)
-    paths = trace_skeleton(_thinned(smooth_layer > config.threshold))
+    mask = smooth_layer > config.threshold
+    if joining.apart:
+        mask &= ~_valleys(_blurred(layer, _GRAIN / cells.resolution), joining.apart / cells.resolution)
+    paths = trace_skeleton(_thinned(mask))
     paths = [path for path in paths if len(path) * cells.resolution > _SHORTEST_PIECE]
     elements = []
     for path in join_paths(
@@ -113,6 +116,8 @@ def _lines(label: MapClass, layer: np.ndarray, config: MaskDecodeConfig, cells: 
         math.cos(math.radians(joining.max_turn)),
         touching=joining.touching / cells.resolution,
         min_facing=_FACING,
+        cap=joining.cap / cells.resolution,
+        shape=layer.shape,
     ):
         closed = is_loop(path, 2)
         length = polyline.length(path * cells.resolution)
@@ -133,6 +138,13 @@ def _blurred(layer: np.ndarray, deviation_cells: float) -> np.ndarray:
         return layer
     width = 2 * math.ceil(2.5 * deviation_cells) + 1
     return cv2.GaussianBlur(layer, (width, width), deviation_cells)
+
+
+def _valleys(layer: np.ndarray, width_cells: float) -> np.ndarray:
+    """(Y, X) bool: cells between two lines at most this far apart, whose probability is well above that in between."""
+    side = 2 * int(width_cells / 2) + 1
+    level = cv2.convertScaleAbs(layer, alpha=255)  # bytes are ten times as quick
+    return level < _VALLEY * cv2.morphologyEx(level, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))
 
 
 def _thinned(mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ End: TypeAlias = tuple[int, int]
 Chain: TypeAlias = list[tuple[int, bool]]
 """Indices of paths one after the other, each with whether it is turned round."""
 _AROUND = np.ones((3, 3), np.uint8)
+_ALIKE = 0.8  # cosine between ends that point the same way
 
 
 def trace_skeleton(skeleton: np.ndarray) -> list[np.ndarray]:
@@ -68,19 +69,28 @@ def _walk(cell: int, remaining: bytearray, steps: tuple[int, ...]) -> list[int]:
 
 
 def join_paths(
-    paths: list[np.ndarray], max_gap: float, min_cosine: float, *, touching: float = 3.0, min_facing: float = -1.0
+    paths: list[np.ndarray],
+    max_gap: float,
+    min_cosine: float,
+    *,
+    touching: float = 3.0,
+    min_facing: float = -1.0,
+    cap: float = 0.0,
+    shape: tuple[int, int] = (0, 0),
 ) -> list[np.ndarray]:
     """Joins paths (P, 2) whose ends lie within `max_gap` cells and continue each other's direction, best pair first.
 
     Two ends do if they run alike within the angle of `min_cosine`, and are within `touching` cells, or one of them
-    points at the other within that angle and both do within that of `min_facing`.
+    points at the other within that angle and both do within that of `min_facing`. Ends that are left over and point the
+    same way are joined within `cap` cells, two sides of a median at its tip, unless they lie as near to the border of the
+    mask, of `shape` (Y, X), which cuts medians.
     """
     paths = [path for path in paths if len(path) >= 2]
     if len(paths) < 2:
         return paths
     chains = {index: [(index, False)] for index in range(len(paths))}
     chain_of = {index: index for index in chains}
-    for a, b in _facing_ends(paths, max_gap, min_cosine, touching, min_facing):
+    for a, b in _facing_ends(paths, max_gap, min_cosine, touching, min_facing, cap, shape):
         first, second = chains[chain_of[a[0]]], chains[chain_of[b[0]]]
         if first is second or not (_is_free(first, a) and _is_free(second, b)):
             continue
@@ -99,7 +109,13 @@ def join_paths(
 
 
 def _facing_ends(
-    paths: list[np.ndarray], max_gap: float, min_cosine: float, touching: float, min_facing: float
+    paths: list[np.ndarray],
+    max_gap: float,
+    min_cosine: float,
+    touching: float,
+    min_facing: float,
+    cap: float,
+    shape: tuple[int, int],
 ) -> list[tuple[End, End]]:
     """Pairs of ends that may be joined, see `join_paths`; those that lie nearest and straightest first."""
     tips, outward = _ends(paths)
@@ -111,6 +127,8 @@ def _facing_ends(
     along = np.stack([(outward[first] * gap).sum(axis=1), -(outward[second] * gap).sum(axis=1)])
     faces = (along.max(axis=0) > min_cosine * distance) & (along.min(axis=0) >= min_facing * distance)
     joins = (straight > min_cosine) & (faces | (distance <= touching))
+    is_inside = ((tips >= cap) & (tips < np.array(shape[::-1]) - cap)).all(axis=1)
+    joins |= (straight < -_ALIKE) & (distance <= cap) & is_inside[first] & is_inside[second]
     cost = (distance + 10 * (1 - straight))[joins].tolist()
     ranked = sorted(zip(cost, first[joins].tolist(), second[joins].tolist(), strict=True))
     return [(divmod(a, 2), divmod(b, 2)) for _, a, b in ranked]

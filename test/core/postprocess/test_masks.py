@@ -222,13 +222,22 @@ def test_a_side_street_stays_open() -> None:
     assert len(decode(masks(boundaries=kerbs))) == 2
 
 
-def test_settings_that_checkpoints_before_carry() -> None:
-    """Those written before crossings were fitted hold all settings of the tracing of then; they read as today's."""
-    before = {"threshold": 0.25, "polygon_threshold": 0.6, "min_length": 2.0, "min_area": 4.0}
-    before |= {"max_gap": 4.0, "max_turn": 40.0, "tolerance": 0.1}
-    assert MaskDecodeConfig(**before) == MaskDecodeConfig()
-    with pytest.raises(ValueError, match="polygon_threshold"):
-        MaskDecodeConfig(polygon_threshold=0.5)
+def test_the_edges_of_a_median_stay_two_lines() -> None:
+    """Not one in its middle, though all cells between them are above the threshold."""
+    edges = [np.array([[-30, y], [30, y]]) for y in (-0.6, 0.6)]
+    probability = masks(boundaries=edges)
+    probability[2] = cv2.GaussianBlur(probability[2], (0, 0), 2)
+    assert probability[2][100, 150:250].min() > MaskDecodeConfig().threshold
+    found = sorted(decode(probability), key=lambda element: element.points[0, 1])
+    assert len(found) == 2
+    for element, edge in zip(found, edges, strict=True):
+        assert_same_shape(element, edge, tolerance=0.2)
+
+
+def test_the_edges_of_a_median_meet_at_its_tip() -> None:
+    edges = [np.array([[-30, y], [5.0, y]]) for y in (-1.0, 1.0)]
+    (found,) = decode(masks(boundaries=edges))
+    assert_same_shape(found, np.array([[-30, -1.0], [5, -1], [5, 1], [-30, 1]]), tolerance=0.2)
 
 
 def test_cells_as_large_as_the_grids_own() -> None:

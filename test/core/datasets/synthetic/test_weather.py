@@ -177,11 +177,11 @@ def test_a_condition_can_be_asked_for(look):
     looks = {condition: look_of_scene(look, 300_000, 5, condition) for condition in get_args(Condition)}
     plan = plan_towns(PRESETS["tiny"])[0]
     said = {condition: describe_scene(plan, a.weather) for condition, a in looks.items()}
-    assert {c for c in said if time_of_day_of(said[c]) == "night"} == {"night", "rain-at-night"}
-    assert {c for c in said if time_of_day_of(said[c]) == "dusk"} == {"dusk"}
-    assert {c for c in said if weather_of(said[c]) == "rain"} == {"rain", "rain-at-night"}
-    assert {c for c in said if weather_of(said[c]) == "fog"} == {"fog"}
-    assert {c: light_of(said[c]) for c in ("clear", "low-sun", "overcast")} == {
+    assert {c for c in said if group_of("time of day", said[c]) == "night"} == {"night", "rain-at-night"}
+    assert {c for c in said if group_of("time of day", said[c]) == "dusk"} == {"dusk"}
+    assert {c for c in said if group_of("weather", said[c]) == "rain"} == {"rain", "rain-at-night"}
+    assert {c for c in said if group_of("weather", said[c]) == "fog"} == {"fog"}
+    assert {c: group_of("light", said[c]) for c in ("clear", "low-sun", "overcast")} == {
         "clear": "not said", "low-sun": "low sun", "overcast": "overcast",
     }  # fmt: skip
     assert look_of_scene(look, 300_000, 5) in looks.values(), "as the one whose turn it is"
