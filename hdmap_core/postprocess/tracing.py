@@ -127,7 +127,7 @@ def _facing_ends(
     along = np.stack([(outward[first] * gap).sum(axis=1), -(outward[second] * gap).sum(axis=1)])
     faces = (along.max(axis=0) > min_cosine * distance) & (along.min(axis=0) >= min_facing * distance)
     joins = (straight > min_cosine) & (faces | (distance <= touching))
-    is_inside = ((tips >= cap) & (tips < np.array(shape[::-1]) - cap)).all(axis=1)
+    is_inside = np.all((tips >= cap) & (tips < np.array(shape[::-1]) - cap), axis=1)
     joins |= (straight < -_ALIKE) & (distance <= cap) & is_inside[first] & is_inside[second]
     cost = (distance + 10 * (1 - straight))[joins].tolist()
     ranked = sorted(zip(cost, first[joins].tolist(), second[joins].tolist(), strict=True))

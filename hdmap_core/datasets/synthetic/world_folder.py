@@ -113,10 +113,7 @@ def mark_complete(root: Path, config: SynthConfig, layout: Layout = "nuscenes") 
 
 def _manifest(config: SynthConfig, complete: bool, layout: Layout) -> bytes:
     """The content of `synth.json`."""
-    written = config.model_dump(mode="json")
-    if config.weather == "changing":  # younger than the format: such folders stay as they were, byte for byte
-        del written["weather"]
-    content: dict[str, Any] = {"config": written, "complete": complete}
+    content = {"config": config.model_dump(mode="json"), "complete": complete}
     if layout != "nuscenes":
         content["layout"] = layout
     return (json.dumps(content, indent=1) + "\n").encode()
