@@ -82,7 +82,7 @@ def join_paths(
 
     Two ends do if they run alike within the angle of `min_cosine`, and are within `touching` cells, or one of them
     points at the other within that angle and both do within that of `min_facing`. Ends that are left over and point the
-    same way are joined within `cap` cells, as the sides of a median at its tip, unless they lie as near to the border of
+    same way are joined within `cap` cells, as a median's sides at its tip, unless they lie as near to the border of
     the mask, of `shape` (Y, X), which cuts medians.
     """
     paths = [path for path in paths if len(path) >= 2]
