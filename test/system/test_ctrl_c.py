@@ -119,7 +119,7 @@ def test_export(tmp_path: Path) -> None:
 
 def test_benchmark(tmp_path: Path) -> None:
     moment = "hdmap_core.models.map_model:MapModel.forward+0.05"
-    told = r"student-grounds in \w+: warming up\n(\d+ sets, .*\n)?"
+    told = r"student-towns in \w+: warming up\n(\d+ sets, .*\n)?"
     interrupted(moment, "benchmark", default_weights(), folder=tmp_path, told=told)
 
 

@@ -30,7 +30,7 @@ def info(hdmap: Hdmap, path: Path) -> dict[str, Any]:
 def test_checkpoint(hdmap: Hdmap) -> None:
     found = info(hdmap, default_weights())
     assert found["kind"] == "a checkpoint of hdmap_ros"
-    assert found["facts"]["model"].startswith("student-grounds, 0.94 M")
+    assert found["facts"]["model"].startswith("student-towns, 0.94 M")
     assert found["facts"]["trained on"].startswith("synth-v2 + synth-v1-large (40 towns) + synth-v2 (ground by LiDAR)")
     assert any(command.startswith("hdmap bag replay") for command in found["next"])
 
