@@ -31,7 +31,7 @@ def test_checkpoint(hdmap: Hdmap) -> None:
     found = info(hdmap, default_weights())
     assert found["kind"] == "a checkpoint of hdmap_ros"
     assert found["facts"]["model"].startswith("student-towns, 0.94 M")
-    assert found["facts"]["trained on"].startswith("synth-v2 + synth-v1-large (40 towns) + synth-v2 (ground by LiDAR)")
+    assert found["facts"]["trained on"].startswith("synth-v2 (seed 1) + synth-v1-large (seed 1, 40 towns)")
     assert any(command.startswith("hdmap bag replay") for command in found["next"])
 
 
