@@ -23,8 +23,6 @@ from hdmap_core.inference import default_weights, load_predictor
 from hdmap_core.metrics.chamfer_ap import CLASSES, PROTOCOLS, Matches, match_classes, pooled_score
 
 PROTOCOL = "maptr"
-
-
 ByScene = dict[str, Matches]
 """Scene -> the matches of its keyframes."""
 

@@ -77,7 +77,7 @@ class ClassAP:
 
 @dataclass(frozen=True)
 class ClassScore(ClassAP):
-    """With curves.
+    """One class over all frames, with its curves.
 
     Attributes:
         recall: threshold -> share of the ground truth that was found at all.

@@ -1,7 +1,8 @@
 """Segmentation masks -> elements: lines are thinned to their middle and traced, crossings become quadrilaterals.
 
 A traced line is cut where lines fork and joined again where two ends face each other, so that a kerb behind a parked
-car and past a corner stays one element. Its score is the mean probability along it, less for a short one.
+car and past a corner stays one element. Lines side by side, as a median's edges, are kept apart where the probability
+between them is lower. A line's score is the mean probability along it, less for a short one.
 """
 
 import math
@@ -141,7 +142,7 @@ def _blurred(layer: np.ndarray, deviation_cells: float) -> np.ndarray:
 
 
 def _valleys(layer: np.ndarray, width_cells: float) -> np.ndarray:
-    """(Y, X) bool: cells between two lines at most this far apart, whose probability is well above that in between."""
+    """(Y, X) float32 in 0..1 -> bool: cells between two lines at most this far apart, which are likelier than they."""
     side = 2 * int(width_cells / 2) + 1
     level = cv2.convertScaleAbs(layer, alpha=255)  # bytes are ten times as quick
     return level < _VALLEY * cv2.morphologyEx(level, cv2.MORPH_CLOSE, np.ones((side, side), np.uint8))

@@ -90,7 +90,7 @@ def join_paths(
         return paths
     chains = {index: [(index, False)] for index in range(len(paths))}
     chain_of = {index: index for index in chains}
-    for a, b in _facing_ends(paths, max_gap, min_cosine, touching, min_facing, cap, shape):
+    for a, b in _joinable_ends(paths, max_gap, min_cosine, touching, min_facing, cap, shape):
         first, second = chains[chain_of[a[0]]], chains[chain_of[b[0]]]
         if first is second or not (_is_free(first, a) and _is_free(second, b)):
             continue
@@ -108,7 +108,7 @@ def join_paths(
     ]
 
 
-def _facing_ends(
+def _joinable_ends(
     paths: list[np.ndarray],
     max_gap: float,
     min_cosine: float,
